@@ -1,0 +1,175 @@
+"""The alphabet: one letter names a dimension in tensors, einsums, weights and meshes.
+
+B batch, T query position, S key position, D width, N heads, K kv heads, G = N/K queries
+per kv head, H head size, F feed-forward, V vocabulary, L layers, E experts, C classes:
+the letters of the scaling book, so FLOP formulas read as published. `x_BTD` has the
+shape (B, T, D), is contracted as "BTD,DF->BTF" and is sharded by `spec("BTD")`.
+"""
+
+import math
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ("data", "fsdp", "tensor", "context", "expert", "stage")
+
+# Dimension -> mesh axis (or axes). The order settles clashes: a mesh axis is used once
+# per array, so in "VD" the vocabulary takes `tensor` and the width what is left.
+RULES = (
+  ("B", ("data", "fsdp")),
+  ("T", ("context",)),
+  ("V", ("tensor",)),
+  ("F", ("tensor",)),
+  ("N", ("tensor",)),
+  ("K", ("tensor",)),
+  ("E", ("expert",)),
+  ("D", ("fsdp",)),
+)
+
+
+def make_mesh(devices=None, **sizes):
+  """The mesh with all six axes; `sizes` gives their lengths, at most one of them -1.
+
+  Raises ValueError when the sizes do not multiply to the number of devices.
+  """
+  unknown = sorted(set(sizes) - set(AXES))
+  if unknown:
+    raise ValueError(
+      f"unknown mesh axis {unknown[0]!r}; the axes are {', '.join(AXES)}"
+    )
+  devices = jax.devices() if devices is None else devices
+  shape = [sizes.get(axis, 1) for axis in AXES]
+  free = [i for i, n in enumerate(shape) if n == -1]
+  known = math.prod(n for n in shape if n != -1)
+  if len(free) == 1 and len(devices) % known == 0:
+    shape[free[0]] = len(devices) // known
+  if any(n < 1 for n in shape) or math.prod(shape) != len(devices):
+    asked = ", ".join(f"{axis}={sizes.get(axis, 1)}" for axis in AXES)
+    raise ValueError(
+      f"mesh {asked} does not fit {len(devices)} devices; make the product equal to it "
+      "or give one axis -1 to take what is left"
+    )
+  return jax.make_mesh(
+    tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
+  )
+
+
+def spec(dims: str) -> PartitionSpec:
+  """The PartitionSpec of an array with these dimensions, by RULES.
+
+  Dimensions without a rule are replicated, and so is all of rank 1: sharding a norm's
+  scale saves nothing and costs a small all-gather.
+  """
+  if len(dims) < 2:
+    return PartitionSpec()
+  taken, where = set(), {}
+  for letter, axes in RULES:
+    if letter in dims and not taken & set(axes):
+      where[letter] = axes if len(axes) > 1 else axes[0]
+      taken |= set(axes)
+  return PartitionSpec(*(where.get(letter) for letter in dims))
+
+
+def sharding(mesh: Mesh, dims: str) -> NamedSharding:
+  return NamedSharding(mesh, spec(dims))
+
+
+def suffix(name: str) -> str:
+  """The dimensions a name ends in: "BT" for "tokens_BT"; "" when it has none."""
+  tail = name.rpartition("_")[2]
+  return tail if tail.isalpha() and tail.isupper() else ""
+
+
+def batch_shardings(mesh: Mesh, batch) -> dict:
+  """The sharding of every array of a batch, read off its key."""
+  return {key: sharding(mesh, suffix(key)) for key in batch}
+
+
+def constrain(x, dims: str):
+  """`x`, held to the sharding of its dimensions on the current mesh (`jax.set_mesh`)."""
+  return constrain_to(x, spec(dims))
+
+
+def constrain_to(x, where: PartitionSpec):
+  """`x`, held to a sharding that the rules would not give; see `layers.Embedding`."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1:
+    return x
+  return jax.lax.with_sharding_constraint(x, where)
+
+
+def weight(module: nn.Module, name: str, dims: str, shape, init):
+  """A float32 parameter of `module`, born with the letters of its dimensions."""
+  boxed = nn.with_logical_partitioning(init, tuple(dims))
+  return module.param(name, boxed, tuple(shape), np.float32)
+
+
+def _boxed(leaf) -> bool:
+  return isinstance(leaf, nn.LogicallyPartitioned)
+
+
+def unbox(tree):
+  """The plain arrays (or shapes) of a tree of parameters born by `weight`.
+
+  Not `nn.unbox`: that one applies a sharding constraint, which a tree of shapes and a
+  computation without a mesh cannot take.
+  """
+  return jax.tree.map(lambda p: p.value if _boxed(p) else p, tree, is_leaf=_boxed)
+
+
+def letters(tree):
+  """The dimensions of every parameter of a boxed tree, as strings like "LDNH"."""
+  return jax.tree.map(lambda p: "".join(p.names), tree, is_leaf=_boxed)
+
+
+def path_name(path) -> str:
+  """A key path of jax as one string: "blocks/attention/q"."""
+  return "/".join(
+    str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path
+  )
+
+
+def state_dims(state, params, dims):
+  """The dimensions of every leaf of `state`, a tree that holds copies of `params`.
+
+  Optimisers keep moments shaped like the parameters, at paths that end in theirs; those
+  leaves are sharded alike. Any other leaf (counts, factored moments) gets "".
+  """
+  known = {}
+  for (path, leaf), name in zip(
+    jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(dims), strict=True
+  ):
+    known[path_name(path)] = (leaf.shape, name)
+
+  def find(path, leaf):
+    parts = path_name(path).split("/")
+    for start in range(len(parts)):
+      shape, name = known.get("/".join(parts[start:]), (None, ""))
+      if shape == leaf.shape:
+        return name
+    return ""
+
+  return jax.tree_util.tree_map_with_path(find, state)
+
+
+def shardings(mesh: Mesh, dims, tree):
+  """NamedShardings for `tree`, whose dimensions are `dims`; checks that they divide.
+
+  Raises ValueError naming the first array that a mesh axis cannot split evenly.
+  """
+
+  def one(path, name, leaf):
+    where = sharding(mesh, name)
+    for letter, size, axes in zip(name, leaf.shape, where.spec, strict=False):
+      axes = (axes,) if isinstance(axes, str) else axes or ()
+      parts = math.prod(mesh.shape[axis] for axis in axes)
+      if size % parts:
+        raise ValueError(
+          f"{path_name(path)} has {letter}={size}, which mesh {'*'.join(axes)}={parts} "
+          f"does not divide; choose a mesh axis that divides {size}"
+        )
+    return where
+
+  return jax.tree_util.tree_map_with_path(one, dims, tree)
