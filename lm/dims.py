@@ -88,7 +88,7 @@ def batch_shardings(mesh: Mesh, batch) -> dict:
 
 
 def constrain(x, dims: str):
-  """`x`, held to the sharding of its dimensions on the current mesh (`jax.set_mesh`)."""
+  """`x`, held to the sharding of its dimensions on the mesh of `jax.set_mesh`."""
   return constrain_to(x, spec(dims))
 
 
