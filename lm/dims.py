@@ -59,10 +59,10 @@ def make_mesh(devices=None, **sizes):
 def spec(dims: str) -> PartitionSpec:
   """The PartitionSpec of an array with these dimensions, by RULES.
 
-  Dimensions without a rule are replicated, and so is all of rank 1: sharding a norm's
-  scale saves nothing and costs a small all-gather.
+  Dimensions without a rule are replicated, and so is all of rank 1 (stacked over layers
+  or not): sharding a norm's scale saves nothing and costs a small all-gather.
   """
-  if len(dims) < 2:
+  if len(dims.replace("L", "")) < 2:
     return PartitionSpec()
   taken, where = set(), {}
   for letter, axes in RULES:

@@ -1,0 +1,194 @@
+"""Decoder-only Transformers: GPT-2 and Llama kinds, and what lies between them.
+
+GPT-2: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
+Llama: arXiv:2302.13971, 2307.09288 and 2407.21783. Grouped queries: arXiv:2305.13245.
+What differs: weights start from a normal with std 1/sqrt(fan in), those that write into
+the residual stream divided by sqrt(2 L), embeddings with 0.02; norms, softmax and the
+residual stream are float32 whatever `dtype` is.
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lm import dims
+from lm.nn.attention import Attention, Cache, Heads
+from lm.nn.layers import (
+  Embedding,
+  FeedForward,
+  Norm,
+  Readout,
+  Stack,
+  dropout,
+  softcap,
+)
+from lm.nn.masks import Mask, packed_positions
+from lm.nn.positions import rotary
+
+
+@dataclass(frozen=True)
+class Run:
+  """How a model is computed, not what: the numbers are the same but for rounding."""
+
+  dtype: str = "float32"  # of the operands of every matmul; "bfloat16" on TPU and GPU
+  scan: bool = True  # depth scanned (short compile) or unrolled (fast on CPU)
+  remat: str = "none"  # what the backward pass recomputes: none, dots, full
+  dropout: float = 0.0  # of embeddings and of every block's outputs
+
+
+@dataclass(frozen=True)
+class Config:
+  vocab: int  # tokens; tables are padded to a multiple of 128
+  context: int = 1024  # the longest row: a limit, and the size of learned positions
+  width: int = 768  # D
+  layers: int = 12  # L
+  ff: int = 0  # F; 0 means 4 D, or 8/3 D rounded up to 64 when gated
+  activation: str = "swiglu"  # see lm.nn.layers.ACTIVATIONS
+  norm: str = "rms"  # or "layer"
+  eps: float = 1e-5  # of the norms
+  bias: bool = False  # of matmuls and norms
+  tied: bool = True  # the readout is the embedding
+  logit_softcap: float = 0.0  # 0 means none
+  attention: Heads = field(default_factory=Heads)
+  run: Run = field(default_factory=Run)
+
+  def __post_init__(self):
+    self.attention.sizes(self.width)
+
+  @property
+  def F(self) -> int:
+    gated = -(-self.width * 8 // 3 // 64) * 64
+    return self.ff or (gated if self.activation == "swiglu" else 4 * self.width)
+
+
+def _gpt2(width, layers, heads, context=1024):
+  return dict(
+    width=width,
+    layers=layers,
+    heads=heads,
+    context=context,
+    positions="learned",
+    norm="layer",
+    activation="gelu_tanh",
+    bias=True,
+  )
+
+
+def _llama(width, layers, heads, kv_heads, ff, context, **more):
+  sizes = dict(width=width, layers=layers, heads=heads, kv_heads=kv_heads, ff=ff)
+  return dict(sizes, context=context, tied=False) | more
+
+
+PRESETS = {
+  "gpt2-tiny": _gpt2(128, 4, 4, 256),
+  "gpt2-124m": _gpt2(768, 12, 12),
+  "gpt2-355m": _gpt2(1024, 24, 16),
+  "gpt2-774m": _gpt2(1280, 36, 20),
+  "gpt2-1.5b": _gpt2(1600, 48, 25),
+  "llama-tiny": _llama(192, 6, 6, 6, 512, 256, tied=True),
+  "llama-160m": _llama(768, 12, 12, 12, 3072, 2048, eps=1e-6),
+  "llama-1b": _llama(2048, 16, 32, 8, 8192, 131_072, theta=5e5, tied=True),
+  "llama-8b": _llama(4096, 32, 32, 8, 14_336, 8192, theta=5e5),
+  "llama-70b": _llama(8192, 80, 64, 8, 28_672, 8192, theta=5e5),
+}
+
+
+class Block(nn.Module):
+  """Attention, then the feed-forward, each added to the residual stream."""
+
+  config: Config
+
+  @nn.compact
+  def __call__(self, x_BTD, inputs, mask, angles, slot):
+    c, kv, key = self.config, inputs["kv"], inputs["key"]
+    keys = (None, None) if key is None else jax.random.split(key)
+    out = (2 * c.layers) ** -0.5
+    norm = lambda name: Norm(c.norm, c.eps, bias=c.bias, name=name)
+    attention = Attention(
+      c.attention, c.bias, c.bias, c.run.dtype, c.eps, out, name="attention"
+    )
+    ff = FeedForward(c.F, c.activation, c.bias, c.run.dtype, out, name="ff")
+
+    y_BTD, kv = attention(norm("attention_norm")(x_BTD), mask, angles, kv, slot)
+    x_BTD = dims.constrain(x_BTD + dropout(keys[0], y_BTD, c.run.dropout), "BTD")
+    y_BTD = ff(norm("ff_norm")(x_BTD))
+    x_BTD = dims.constrain(x_BTD + dropout(keys[1], y_BTD, c.run.dropout), "BTD")
+    return x_BTD, kv
+
+
+class Model(nn.Module):
+  config: Config
+
+  def setup(self):
+    c = self.config
+    self.embed = Embedding(c.vocab, c.width)
+    if c.attention.positions == "learned":
+      self.places = Embedding(c.context, c.width, dim="T")
+    self.blocks = Stack(Block, c, c.layers, c.run.scan, c.run.remat)
+    self.norm = Norm(c.norm, c.eps, bias=c.bias)
+    if not c.tied:
+      self.head = Readout(c.vocab, c.run.dtype)
+
+  def __call__(self, tokens_BT, **how):
+    """logits_BTV in float32, and the cache that came in with these tokens added."""
+    x_BTD, cache = self.features(tokens_BT, **how)
+    return self.readout(x_BTD)[..., : self.config.vocab], cache
+
+  def features(
+    self, tokens_BT, *, positions_BT=None, segments_BT=None, cache=None, train=False
+  ):
+    """x_BTD before the readout, and the cache.
+
+    Positions default to 0, 1, 2..., from 0 in every segment; -1 is padding. A position
+    past `config.context` is the caller's error and is not noticed here.
+    """
+    c = self.config
+    L = c.layers
+    if positions_BT is None and segments_BT is not None:
+      positions_BT = packed_positions(segments_BT)
+    mask = Mask(positions_BT, positions_BT, segments_BT, segments_BT).replace(
+      window=c.attention.window
+    )
+    if positions_BT is None:
+      positions_BT = jnp.arange(tokens_BT.shape[1])[None]
+      if cache is not None:
+        positions_BT = jnp.broadcast_to(cache.index + positions_BT, tokens_BT.shape)
+    kv, slot = None, None
+    if cache is not None:
+      cache, slot = cache.place(positions_BT)
+      mask = mask.replace(
+        q_positions_BT=positions_BT, k_positions_BS=cache.positions_BS
+      )
+      kv = {"keys": cache.keys, "values": cache.values}
+    key = self.make_rng("dropout") if train and c.run.dropout else None
+    first, keys_L = None, None
+    if key is not None:
+      first, rest = jax.random.split(key)
+      keys_L = jax.random.split(rest, L)
+
+    x_BTD = self.embed(tokens_BT)
+    angles = None
+    if c.attention.positions == "learned":
+      x_BTD += self.places(jnp.maximum(positions_BT, 0))
+    else:
+      angles = rotary(positions_BT, c.attention.sizes(c.width)[2], c.attention.theta)
+    x_BTD = dropout(first, x_BTD, c.run.dropout)
+    inputs = {"kv": kv, "key": keys_L}
+    x_BTD, kv = self.blocks(x_BTD, inputs, mask, angles, slot)
+    if cache is not None:
+      cache = cache.replace(**kv)
+    return self.norm(x_BTD), cache
+
+  def readout(self, x_BTD):
+    """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
+    c = self.config
+    logits_BTV = self.embed.readout(x_BTD, c.run.dtype) if c.tied else self.head(x_BTD)
+    return softcap(logits_BTV, c.logit_softcap)
+
+  def init_cache(self, batch: int, size: int) -> Cache:
+    """An empty cache for rows of up to `size` tokens; needs no parameters."""
+    c = self.config
+    _, K, H = c.attention.sizes(c.width)
+    return Cache.empty(c.layers, (batch, size, K, H), scan=c.run.scan)

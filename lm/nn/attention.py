@@ -1,0 +1,151 @@
+"""Attention: multi-head, grouped and multi-query, behind interchangeable backends."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from lm import dims, lookup
+from lm.nn import backends
+from lm.nn.layers import Norm
+from lm.nn.linear import linear
+from lm.nn.masks import Mask
+from lm.nn.positions import rotate
+
+
+@dataclass(frozen=True)
+class Heads:
+  """The shape of attention; see the families' presets for published values."""
+
+  heads: int = 12
+  kv_heads: int = 0  # heads share these (arXiv:2305.13245); 0 means one each
+  head_size: int = 0  # 0 means width / heads
+  positions: str = "rotary"  # or "learned"
+  theta: float = 10_000.0  # base of the rotary angles
+  window: int = 0  # keys each query sees (arXiv:2004.05150); 0 means all
+  qk_norm: bool = False  # RMSNorm of queries and keys per head (arXiv:2302.05442)
+  softcap: float = 0.0  # of the attention logits; 0 means none (Gemma 2)
+  backend: str = "auto"  # see lm/nn/backends.py
+
+  def sizes(self, width: int) -> tuple[int, int, int]:
+    """N, K and H; ValueError when they do not fit together."""
+    N, K = self.heads, self.kv_heads or self.heads
+    if not self.head_size and width % N:
+      near = [n for n in range(1, width + 1) if width % n == 0]
+      near = sorted(sorted(near, key=lambda n: abs(n - N))[:4])
+      raise ValueError(
+        f"heads={N} does not divide width={width}; nearest that do: "
+        f"{', '.join(map(str, near))}"
+      )
+    if N % K:
+      raise ValueError(f"kv_heads={K} does not divide heads={N}")
+    H = self.head_size or width // N
+    if self.positions == "rotary" and H % 2:
+      raise ValueError(f"rotary positions need an even head size, got {H}")
+    return N, K, H
+
+
+@struct.dataclass
+class Cache:
+  """Keys and values of the tokens so far, in slots filled one after the other.
+
+  `keys` and `values` are LBSKH, or a tuple of L arrays BSKH when the model is not
+  scanned (then a step writes in place). Position -1 marks an empty slot or padding.
+  """
+
+  keys: Any
+  values: Any
+  positions_BS: jax.Array
+  index: jax.Array  # the next slot, the same for all rows
+
+  @classmethod
+  def empty(cls, L: int, shape_BSKH, *, scan: bool):
+    B, S = shape_BSKH[:2]
+    if scan:
+      zeros = lambda: jnp.zeros((L, *shape_BSKH), jnp.float32)
+    else:
+      zeros = lambda: tuple(jnp.zeros(shape_BSKH, jnp.float32) for _ in range(L))
+    return cls(zeros(), zeros(), jnp.full((B, S), -1, jnp.int32), jnp.int32(0))
+
+  def map_rows(self, fn):
+    """The cache with `fn(array, axis)` applied wherever there is a batch axis."""
+    axis = 0 if isinstance(self.keys, tuple) else 1
+    keys, values = jax.tree.map(lambda x: fn(x, axis), (self.keys, self.values))
+    return Cache(keys, values, fn(self.positions_BS, 0), self.index)
+
+  def repeat(self, n: int):
+    """Every row n times, for n samples of one prompt."""
+    return self.map_rows(lambda x, axis: jnp.repeat(x, n, axis=axis))
+
+  def take(self, rows_B):
+    """The rows with these indices, for beams."""
+    return self.map_rows(lambda x, axis: jnp.take(x, rows_B, axis=axis))
+
+  def place(self, positions_BT):
+    """The cache with T new positions in it, and the slot where layers write theirs."""
+    at = (0, self.index)
+    positions_BS = jax.lax.dynamic_update_slice(self.positions_BS, positions_BT, at)
+    T = positions_BT.shape[1]
+    return self.replace(positions_BS=positions_BS, index=self.index + T), self.index
+
+
+class Attention(nn.Module):
+  """x_BTD attended to by itself (and, decoding, by the cached keys and values)."""
+
+  heads: Heads
+  bias: bool
+  out_bias: bool
+  dtype: str
+  eps: float
+  scale: float  # of the way back into the residual stream
+
+  @nn.compact
+  def __call__(self, x_BTD, mask: Mask, angles, kv=None, slot=None):
+    """Returns x_BTD and one layer's cache, {"keys": BSKH, "values": BSKH} or None.
+
+    `angles` are cos and sin of rotary positions, or None. This call writes its T keys
+    and values into `kv`, the layer's cache, from `slot` on.
+    """
+    D = x_BTD.shape[-1]
+    N, K, H = self.heads.sizes(D)
+    x_BTD = x_BTD.astype(self.dtype)
+    project = lambda name, equation, n: linear(
+      self, name, equation, x_BTD, (D, n, H), dtype=self.dtype, bias=self.bias
+    )
+    q_BTNH = dims.constrain(project("q", "BTD,DNH->BTNH", N), "BTNH")
+    k_BSKH = dims.constrain(project("k", "BSD,DKH->BSKH", K), "BSKH")
+    v_BSKH = dims.constrain(project("v", "BSD,DKH->BSKH", K), "BSKH")
+    if self.heads.qk_norm:
+      q_BTNH = Norm("rms", self.eps, dim="H", name="q_norm")(q_BTNH)
+      k_BSKH = Norm("rms", self.eps, dim="H", name="k_norm")(k_BSKH)
+    if angles is not None:
+      q_BTNH, k_BSKH = rotate(q_BTNH, *angles), rotate(k_BSKH, *angles)
+    if kv is not None:
+      at = (0, slot, 0, 0)
+      k_BSKH = jax.lax.dynamic_update_slice(kv["keys"], k_BSKH, at)
+      v_BSKH = jax.lax.dynamic_update_slice(kv["values"], v_BSKH, at)
+      kv = {"keys": k_BSKH, "values": v_BSKH}
+    if self.is_mutable_collection("intermediates"):
+      probs = backends.probabilities(q_BTNH, k_BSKH, mask, **self._options(H))
+      self.sow("intermediates", "probs_BNTS", probs)
+    attend = lookup.function(backends, backends.choose(self.heads.backend))
+    y_BTNH = attend(q_BTNH, k_BSKH, v_BSKH, mask, **self._options(H))
+    y_BTNH = dims.constrain(y_BTNH, "BTNH")
+    y_BTD = linear(
+      self,
+      "o",
+      "BTNH,NHD->BTD",
+      y_BTNH,
+      (N, H, D),
+      dtype=self.dtype,
+      bias=self.out_bias,
+      scale=self.scale,
+    )
+    return y_BTD, kv
+
+  def _options(self, H):
+    return dict(scale=1 / math.sqrt(H), softcap=self.heads.softcap, dtype=self.dtype)

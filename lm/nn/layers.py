@@ -1,0 +1,232 @@
+"""Norms, feed-forward, embedding, dropout and the stack of layers."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lm import dims
+from lm.nn.linear import dot, linear
+
+VOCAB_MULTIPLE = 128  # lanes of a TPU; also lets every usual mesh split the vocabulary
+
+ACTIVATIONS = {
+  "swiglu": jax.nn.silu,
+  "geglu": lambda x: jax.nn.gelu(x, approximate=True),
+  "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+  "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+  "relu": jax.nn.relu,
+  "relu2": lambda x: jnp.square(jax.nn.relu(x)),
+}
+GATED = ("swiglu", "geglu")
+
+
+class Norm(nn.Module):
+  """RMSNorm (arXiv:1910.07467) or LayerNorm (arXiv:1607.06450), last dimension."""
+
+  kind: str
+  eps: float
+  dim: str = "D"
+  bias: bool = False
+
+  @nn.compact
+  def __call__(self, x):
+    size = (x.shape[-1],)
+    x = x.astype(jnp.float32)
+    if self.kind == "layer":
+      x = x - jnp.mean(x, axis=-1, keepdims=True)
+    x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps)
+    scale = dims.weight(self, "scale", self.dim, size, nn.initializers.ones)
+    x = x * scale.reshape((1,) * (x.ndim - 1) + size)
+    if self.bias:
+      shift = dims.weight(self, "bias", self.dim, size, nn.initializers.zeros)
+      x = x + shift.reshape((1,) * (x.ndim - 1) + size)
+    return x
+
+
+class FeedForward(nn.Module):
+  """Two matmuls and an activation, or three with a gate (arXiv:2002.05202)."""
+
+  size: int
+  activation: str
+  bias: bool
+  dtype: str
+  scale: float  # of the way back into the residual stream
+
+  @nn.compact
+  def __call__(self, x_BTD):
+    D, F = x_BTD.shape[-1], self.size
+    act = ACTIVATIONS[self.activation]
+    x_BTD = x_BTD.astype(self.dtype)
+
+    def into(name):
+      return linear(
+        self, name, "BTD,DF->BTF", x_BTD, (D, F), dtype=self.dtype, bias=self.bias
+      )
+
+    if self.activation in GATED:
+      h_BTF = act(into("gate")) * into("up")
+    else:
+      h_BTF = act(into("up"))
+    h_BTF = dims.constrain(h_BTF, "BTF")
+    return linear(
+      self,
+      "down",
+      "BTF,FD->BTD",
+      h_BTF,
+      (F, D),
+      dtype=self.dtype,
+      bias=self.bias,
+      scale=self.scale,
+    )
+
+
+class Embedding(nn.Module):
+  """A table of vectors, its vocabulary padded to a multiple of 128."""
+
+  size: int
+  width: int
+  dim: str = "V"
+  std: float = 0.02
+
+  def setup(self):
+    multiple = VOCAB_MULTIPLE if self.dim == "V" else 1
+    rows = -(-self.size // multiple) * multiple
+    init = nn.initializers.normal(self.std)
+    self.table_VD = dims.weight(self, "table", self.dim + "D", (rows, self.width), init)
+
+  def __call__(self, tokens_BT):
+    # A table sharded over both dimensions cannot be gathered from without moving all of
+    # it; held whole in D, each device looks up its own rows.
+    where = jax.sharding.PartitionSpec(dims.spec(self.dim + "D")[0], None)
+    table_VD = dims.constrain_to(self.table_VD, where)
+    return dims.constrain(jnp.take(table_VD, tokens_BT, axis=0), "BTD")
+
+  def readout(self, x_BTD, dtype):
+    """logits_BTV against this table; V is padded, see `mask_padding`."""
+    return mask_padding(dot("BTD,VD->BTV", x_BTD, self.table_VD, dtype), self.size)
+
+
+class Readout(nn.Module):
+  """logits_BTV from a table of its own (an untied softmax)."""
+
+  size: int
+  dtype: str
+
+  @nn.compact
+  def __call__(self, x_BTD):
+    rows = -(-self.size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+    shape = (x_BTD.shape[-1], rows)
+    logits_BTV = linear(self, "table", "BTD,DV->BTV", x_BTD, shape, dtype=self.dtype)
+    return mask_padding(logits_BTV, self.size)
+
+
+def mask_padding(logits_BTV, vocab: int):
+  """The logits with the entries past the vocabulary at -inf's finite neighbour.
+
+  Cutting them off instead would leave V indivisible by the mesh.
+  """
+  logits_BTV = dims.constrain(logits_BTV, "BTV")
+  if logits_BTV.shape[-1] == vocab:
+    return logits_BTV
+  real_V = jnp.arange(logits_BTV.shape[-1]) < vocab
+  return jnp.where(real_V[None, None], logits_BTV, jnp.finfo(jnp.float32).min)
+
+
+def softcap(logits, cap: float):
+  """Logits held smoothly within (-cap, cap); 0 leaves them alone (Gemma 2)."""
+  return cap * jnp.tanh(logits / cap) if cap else logits
+
+
+def dropout(key, x, rate: float):
+  """`x` with a share `rate` zeroed, the rest scaled up; no key means evaluation."""
+  if key is None or rate == 0:
+    return x
+  keep = jax.random.bernoulli(key, 1 - rate, x.shape)
+  return jnp.where(keep, x / (1 - rate), 0)
+
+
+REMAT = {
+  "none": None,
+  "full": jax.checkpoint_policies.nothing_saveable,
+  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+class Stack(nn.Module):
+  """`length` blocks, one after the other; their weights are one tree with L in front.
+
+  A block is made as `block(config)` and called as `block(x, inputs, *shared)`; it
+  returns `(x, outputs)`. Inputs and outputs belong to one layer (its cache, its key).
+
+  Scanned, depth costs no compile time (TPUs, deep models). Unrolled, XLA:CPU runs 1.5x
+  faster, and any leaf may be a tuple of L arrays in place of a stacked one, which saves
+  the slicing (`split`). The numbers are the same either way.
+  """
+
+  block: type[nn.Module]
+  config: Any
+  length: int
+  scan: bool
+  remat: str
+
+  @nn.compact
+  def __call__(self, x, inputs, *shared):
+    # Only a scan can create the stacked weights, and only there can one look inside.
+    looking = self.is_mutable_collection("intermediates")
+    if self.scan or looking or self.is_initializing():
+      return self._scanned(
+        x, jax.tree.map(_stacked, inputs, is_leaf=_is_split), *shared
+      )
+    block = self.block(self.config, parent=None)
+
+    def apply(weights, x, inputs, *shared):
+      return block.apply({"params": weights}, x, inputs, *shared)
+
+    if self.remat != "none":
+      apply = jax.checkpoint(apply, policy=REMAT[self.remat])
+    weights, outputs = self.variables["params"]["layer"], []
+    for l in range(self.length):
+      x, out = apply(_layer(weights, l), x, _layer(inputs, l), *shared)
+      outputs.append(out)
+    return x, jax.tree.map(lambda *leaves: leaves, *outputs)
+
+  def _scanned(self, x, inputs, *shared):
+    block = self.block
+    if self.remat != "none":
+      block = nn.remat(block, policy=REMAT[self.remat], prevent_cse=False)
+    scanned = nn.scan(
+      block,
+      variable_axes={"params": 0, "intermediates": 0},
+      split_rngs={"params": True},
+      in_axes=(0, *(nn.broadcast for _ in shared)),
+      length=self.length,
+      metadata_params={nn.PARTITION_NAME: "L"},
+    )
+    return scanned(self.config, name="layer")(x, inputs, *shared)
+
+
+def split(params):
+  """The parameters with every stacked weight as a tuple of L arrays.
+
+  For loops outside of which the slicing should happen once, like decoding. It suits a
+  model that is not scanned.
+  """
+
+  def one(path, leaf):
+    return tuple(leaf) if "layer" in dims.path_name(path).split("/") else leaf
+
+  return jax.tree_util.tree_map_with_path(one, params)
+
+
+def _is_split(leaf) -> bool:
+  return isinstance(leaf, tuple)
+
+
+def _stacked(leaf):
+  return jnp.stack(leaf) if _is_split(leaf) else leaf
+
+
+def _layer(tree, l: int):
+  return jax.tree.map(lambda leaf: leaf[l], tree, is_leaf=_is_split)

@@ -1,0 +1,88 @@
+"""The one place where a matmul happens: precision, gradients and platform forms.
+
+Quantised weights, LoRA and a platform's fast form belong here, so that no model ever
+knows about them.
+"""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lm import dims
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def dot(equation, x, y, dtype):
+  """The einsum of two arrays: operands in `dtype`, sums and result in float32.
+
+  The gradient rounds the cotangent to `dtype` as well; left to itself, JAX multiplies
+  float32 cotangents with bfloat16 operands, and no hardware has a unit for that.
+  """
+  return jnp.einsum(
+    equation, x.astype(dtype), y.astype(dtype), preferred_element_type=jnp.float32
+  )
+
+
+def _dot_forward(equation, x, y, dtype):
+  # The tags carry the dtypes to return the gradients in; the casts are what is saved.
+  tags = jnp.zeros((), x.dtype), jnp.zeros((), y.dtype)
+  return dot(equation, x, y, dtype), (x.astype(dtype), y.astype(dtype), tags)
+
+
+def _dot_backward(equation, dtype, saved, g):
+  x, y, (x_tag, y_tag) = saved
+  (xs, ys), out = equation.split("->")[0].split(","), equation.split("->")[1]
+  dx = dot(f"{out},{ys}->{xs}", g, y, dtype)
+  dy = dot(f"{xs},{out}->{ys}", x, g, dtype)
+  return dx.astype(x_tag.dtype), dy.astype(y_tag.dtype)
+
+
+dot.defvjp(_dot_forward, _dot_backward)
+
+
+def fan_in(scale: float = 1.0):
+  """An initialiser: normal, with standard deviation scale / sqrt(what is summed over).
+
+  `shape` is the weight's, and `summed` how many of its first dimensions are contracted.
+  """
+
+  def init(summed):
+    def normal(key, shape, dtype):
+      std = scale / math.sqrt(math.prod(shape[:summed]))
+      return std * jax.random.normal(key, shape, dtype)
+
+    return normal
+
+  return init
+
+
+def linear(
+  module: nn.Module, name, equation, x, shape, *, dtype, bias=False, scale=1.0
+):
+  """x times the weight `name` of `module`: linear(self, "q", "BTD,DNH->BTNH", x, ...).
+
+  `shape` are the sizes of the weight's letters. A bias has the letters that the weight
+  adds. The result is float32.
+  """
+  inputs, (w_dims, out) = equation.split(",")[0], equation.split(",")[1].split("->")
+  summed = sum(letter in inputs for letter in w_dims)
+  w = dims.weight(module, name, w_dims, shape, fan_in(scale)(summed))
+  y = dot(equation, x, w, dtype)
+  if bias:
+    b_dims = "".join(letter for letter in w_dims if letter in out)
+    b_shape = [n for n, letter in zip(shape, w_dims, strict=True) if letter in out]
+    y = y + _aligned(
+      dims.weight(module, f"{name}_bias", b_dims, b_shape, nn.initializers.zeros),
+      b_dims,
+      out,
+    )
+  return y
+
+
+def _aligned(b, b_dims, out):
+  """A bias with size-1 dimensions put in so that it broadcasts against `out`."""
+  sizes = dict(zip(b_dims, b.shape, strict=True))
+  return b.reshape([sizes.get(letter, 1) for letter in out])
