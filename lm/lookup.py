@@ -1,5 +1,7 @@
 """Things found by the name of their file or function: adding it is registering it."""
 
+import dataclasses
+import difflib
 import importlib
 import inspect
 import pkgutil
@@ -33,3 +35,44 @@ def function(module, name: str):
       f"no {name!r} in {module.__name__}; found: {', '.join(sorted(found))}"
     )
   return found[name]
+
+
+def model(family: str, *, preset: str = "", vocab: int, **fields):
+  """The model of a family: a preset's values, some of them replaced by `fields`.
+
+  Fields are flat: `heads=8` finds its way into the group of the family's Config that has
+  it. Raises ValueError for a preset or a field that does not exist.
+  """
+  module = find("lm.models", family)
+  name = preset.replace("_", "-")
+  if name and name not in module.PRESETS:
+    known = ", ".join(module.PRESETS)
+    raise ValueError(f"no preset {preset!r} in family {family!r}; found: {known}")
+  known = _names(module.Config)
+  for field in fields:
+    if field not in known:
+      near = difflib.get_close_matches(field, known, n=1)
+      hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
+      raise ValueError(f"family {family!r} has no field {field!r}; {hint}")
+  fields = module.PRESETS.get(name, {}) | fields | {"vocab": vocab}
+  return module.Model(_fill(module.Config, fields))
+
+
+def _fill(cls, fields: dict):
+  """A `cls`, its fields and those of the dataclasses in it, from `fields`."""
+  values = {}
+  for f in dataclasses.fields(cls):
+    if dataclasses.is_dataclass(f.type):
+      values[f.name] = _fill(f.type, fields)
+    elif f.name in fields:
+      values[f.name] = fields[f.name]
+  return cls(**values)
+
+
+def _names(cls) -> list[str]:
+  """The flat names of all fields of `cls`."""
+  return [
+    name
+    for f in dataclasses.fields(cls)
+    for name in (_names(f.type) if dataclasses.is_dataclass(f.type) else [f.name])
+  ]

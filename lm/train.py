@@ -1,0 +1,208 @@
+"""The one training loop: a state, a jitted step, and `fit`, which drives them.
+
+Objectives vary, loops do not. An objective returns sums; the only division is here.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from lm import dims
+from lm.rng import stream
+
+
+@struct.dataclass
+class TrainState:
+  """All that an update changes; plain arrays, no keys and no functions."""
+
+  step: jax.Array  # updates made so far
+  params: Any
+  opt: Any  # the optimiser's state
+  ema: Any  # a moving average of params, or () when there is none
+
+
+class Diverged(FloatingPointError):
+  """The loss or the gradient is not finite any more."""
+
+
+def abstract_params(model, tokens_BT):
+  """Shapes of a model's parameters and their dimensions as letters; costs nothing."""
+  boxed = jax.eval_shape(model.init, jax.random.key(0), tokens_BT)["params"]
+  return dims.unbox(boxed), dims.letters(boxed)
+
+
+def state_maker(model, tx, mesh, tokens_BT, *, ema=False):
+  """How to make a TrainState: (init(key) -> state, abstract state with shardings).
+
+  The state is born sharded: no device ever holds all of it.
+  """
+
+  def init(key):
+    params = dims.unbox(model.init(key, tokens_BT)["params"])
+    return TrainState(jnp.int32(0), params, tx.init(params), params if ema else ())
+
+  params, letters = abstract_params(model, tokens_BT)
+  shapes = jax.eval_shape(init, jax.random.key(0))
+  where = dims.shardings(mesh, dims.state_dims(shapes, params, letters), shapes)
+  abstract = jax.tree.map(
+    lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, where
+  )
+  return jax.jit(init, out_shardings=where), abstract
+
+
+def make_step(
+  apply, objective, tx, *, schedule, accumulate=1, ema_decay=0.0, abstract=None
+):
+  """The jitted update `step(state, batch, root_key) -> (state, metrics)`.
+
+  The state is donated, and stays sharded as `abstract` says. Micro-batches interleave
+  the rows of the batch, so that no row moves to another device; their losses, weights
+  and gradients are added up and divided once. Metrics are float32 scalars, named as in
+  metrics.jsonl.
+  """
+
+  def loss(params, batch, key):
+    total, weight, aux = objective(apply, params, batch, key)
+    return total, (weight, aux | {"loss": total})
+
+  gradient = jax.grad(loss, has_aux=True)
+
+  def sums(params, batch, key):
+    if accumulate == 1:
+      return gradient(params, batch, key)
+    micro = jax.tree.map(partial(_interleave, accumulate), batch)
+
+    def add(total, piece):
+      index, part = piece
+      one = gradient(params, part, jax.random.fold_in(key, index))
+      return jax.tree.map(jnp.add, total, one), None
+
+    first = jax.tree.map(lambda x: x[0], micro)
+    shapes = jax.eval_shape(gradient, params, first, key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.lax.scan(add, zeros, (jnp.arange(accumulate), micro))[0]
+
+  def step(state, batch, root):
+    grads, (weight, aux) = sums(
+      state.params, batch, stream(root, "dropout", state.step)
+    )
+    grads = jax.tree.map(lambda g: g / weight, grads)
+    updates, opt = tx.update(grads, state.opt, state.params)
+    params = optax.apply_updates(state.params, updates)
+    ema = state.ema
+    if ema_decay:
+      ema = optax.incremental_update(params, ema, 1 - ema_decay)
+    metrics = {
+      "train/nats_per_token": aux["loss"] / weight,
+      "train/grad_norm": optax.global_norm(grads),
+      "train/update_norm": optax.global_norm(updates),
+      "train/param_norm": optax.global_norm(params),
+      "train/lr": jnp.asarray(schedule(state.step), jnp.float32),
+    }
+    if "correct" in aux:
+      metrics["train/accuracy"] = aux["correct"] / weight
+    return TrainState(state.step + 1, params, opt, ema), metrics
+
+  where = None
+  if abstract is not None:
+    where = jax.tree.map(lambda x: x.sharding, abstract), None
+  return jax.jit(step, donate_argnums=0, out_shardings=where)
+
+
+def _interleave(parts: int, x):
+  """[B, ...] as [parts, B / parts, ...], part i being the rows i, i + parts, ..."""
+  if x.shape[0] % parts:
+    raise ValueError(f"accumulate={parts} does not divide batch={x.shape[0]}")
+  return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
+
+
+@dataclass(frozen=True)
+class Hook:
+  """Something to do every so many updates: fn(updates made, state) -> None."""
+
+  name: str  # of its share of the time: "time/<name>_s"
+  every: int  # 0 means only at the end
+  fn: Callable
+
+  def due(self, n: int, last: int) -> bool:
+    return n == last or (self.every > 0 and n % self.every == 0)
+
+
+class Clock:
+  """Seconds spent per activity since they were last asked for."""
+
+  def __init__(self):
+    self.spent_s, self.since = {}, time.perf_counter()
+
+  @contextlib.contextmanager
+  def __call__(self, name):
+    start = time.perf_counter()
+    yield
+    took = time.perf_counter() - start
+    self.spent_s[name] = self.spent_s.get(name, 0.0) + took
+
+  def take(self) -> tuple[float, dict]:
+    """Seconds in all, and {"time/<name>_s": seconds} of each activity."""
+    now = time.perf_counter()
+    total, self.since = now - self.since, now
+    spent = {f"time/{name}_s": round(s, 4) for name, s in self.spent_s.items()}
+    self.spent_s = {}
+    return total, spent
+
+
+def fit(state, step, batches, *, root, num_steps, report, hooks=(), stop=None):
+  """Runs `step` over `batches`, pairs (n, batch) with n updates made before; the state.
+
+  `report(n, metrics, seconds, spent)` gets the metrics after n updates one step late,
+  while the device is busy with the next. Hooks run after their update, in order.
+  `stop(n)` is asked after every update; when it says True, the hook "checkpoint" runs
+  and the loop ends. Raises Diverged, naming the step, before a state with a non-finite
+  loss or gradient can reach a hook.
+  """
+  clock, pending, n = Clock(), None, None
+
+  def settle():
+    nonlocal pending
+    if pending is None:
+      return
+    at, metrics = pending
+    with clock("step"):
+      metrics = {key: float(value) for key, value in jax.device_get(metrics).items()}
+    for key in ("train/nats_per_token", "train/grad_norm"):
+      if not math.isfinite(metrics[key]):
+        raise Diverged(f"{key} is {metrics[key]} at step {at}")
+    report(at, metrics, *clock.take())
+    pending = None
+
+  batches = iter(batches)
+  while True:
+    with clock("data"):
+      n, batch = next(batches, (None, None))
+    if n is None:
+      break
+    with clock("step"):
+      state, metrics = step(state, batch, root)
+    settle()
+    n, pending = n + 1, (n + 1, metrics)
+    stopping = stop is not None and n < num_steps and stop(n)
+    due = [
+      h for h in hooks if h.due(n, num_steps) or (stopping and h.name == "checkpoint")
+    ]
+    if due:
+      settle()
+    for hook in due:
+      with clock(hook.name):
+        hook.fn(n, state)
+    if stopping:
+      break
+  settle()
+  return state
