@@ -1,0 +1,130 @@
+"""Stand-ins that run in milliseconds: a table as a model, bytes as a tokenizer."""
+
+from dataclasses import dataclass, field, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from lm.models.decoder import Run
+
+TRACES = []  # one entry each time a fake model is traced: counts compilations
+
+
+@struct.dataclass
+class FakeCache:
+  """The tokens themselves, in the slots where a real model keeps keys and values."""
+
+  tokens_BS: jax.Array
+  positions_BS: jax.Array
+  index: jax.Array
+
+  def take(self, rows_B):
+    return self.replace(
+      tokens_BS=self.tokens_BS[rows_B], positions_BS=self.positions_BS[rows_B]
+    )
+
+
+@dataclass(frozen=True)
+class FakeConfig:
+  vocab: int = 11
+  context: int = 0
+  run: Run = field(default_factory=Run)
+
+
+@dataclass(frozen=True)
+class TableModel:
+  """Logits that depend on every token so far and on where it stands.
+
+  They are sums of whole numbers, so no order of summing changes a bit; a token that is
+  attended to and should not be (padding, another row's) changes them all.
+  """
+
+  config: FakeConfig = field(default_factory=FakeConfig)
+
+  def init(self, seed=0, scale=4):
+    V = self.config.vocab
+    rng = np.random.default_rng(seed)
+    table_VV = rng.integers(-9, 10, (V, V)) * scale
+    return {"table_VV": jnp.asarray(table_VV, jnp.float32)}
+
+  def init_cache(self, batch, size):
+    empty_BS = jnp.full((batch, size), -1, jnp.int32)
+    return FakeCache(jnp.zeros((batch, size), jnp.int32), empty_BS, jnp.int32(0))
+
+  def apply(self, variables, x, method=None, **how):
+    TRACES.append((method, jnp.shape(x)))
+    if method == "readout":
+      return x
+    x_BTV, cache = self._features(variables["params"]["table_VV"], x, **how)
+    return x_BTV, cache
+
+  def _features(self, table_VV, tokens_BT, *, positions_BT=None, cache=None):
+    B, T = tokens_BT.shape
+    if positions_BT is None:
+      positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
+    seen_BS, places_BS = tokens_BT, positions_BT
+    if cache is not None:
+      update, at = jax.lax.dynamic_update_slice, (0, cache.index)
+      seen_BS = update(cache.tokens_BS, tokens_BT, at)
+      places_BS = update(cache.positions_BS, positions_BT, at)
+      cache = FakeCache(seen_BS, places_BS, cache.index + T)
+    ahead_BTS = positions_BT[:, :, None] - places_BS[:, None]
+    real_BTS = (places_BS[:, None] >= 0) & (ahead_BTS >= 0)
+    # The newest token counts most: 1, 1/2, 1/4, then 1/8 for all the rest.
+    weight_BTS = jnp.where(real_BTS, 0.5 ** jnp.clip(ahead_BTS, 0, 3), 0)
+    votes_BSV = jnp.take(table_VV, seen_BS, axis=0)
+    return jnp.einsum("BTS,BSV->BTV", weight_BTS, votes_BSV), cache
+
+
+@dataclass(frozen=True)
+class UniformModel(TableModel):
+  """Every token is equally likely, always."""
+
+  def init(self, seed=0, scale=0):
+    return super().init(seed, 0)
+
+
+@dataclass(frozen=True)
+class ScriptModel(TableModel):
+  """Says `script_L[position]` after the token at that position, surely."""
+
+  def init(self, script_L):
+    return {"script_L": jnp.asarray(script_L, jnp.int32)}
+
+  def apply(self, variables, x, method=None, **how):
+    if method == "readout":
+      return x
+    script_L = variables["params"]["script_L"]
+    positions_BT = how["positions_BT"]
+    next_BT = script_L[jnp.clip(positions_BT, 0, script_L.size - 1)]
+    x_BTV = 99.0 * jax.nn.one_hot(next_BT, self.config.vocab)
+    return x_BTV, how["cache"]
+
+
+@dataclass(frozen=True)
+class ByteTokenizer:
+  """Bytes are their own ids; 256 begins, 257 ends, 258 pads."""
+
+  size: int = 259
+  bos: int = 256
+  eos: int = 257
+  pad: int = 258
+
+  @property
+  def bytes_V(self):
+    return np.array([1] * 256 + [0] * 3, np.int32)
+
+  def encode(self, text):
+    return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+
+  def decode_bytes(self, ids):
+    return bytes(int(i) for i in ids if i < 256)
+
+  def decode(self, ids):
+    return self.decode_bytes(ids).decode(errors="replace")
+
+
+def small(model_class=TableModel, **config):
+  return model_class(replace(FakeConfig(), **config))
