@@ -1,0 +1,1 @@
+"""Bytes to batches: sources, cleaning, tokenizers, packing, and the loader."""

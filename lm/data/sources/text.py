@@ -1,0 +1,92 @@
+"""Plain text: a folder of .txt files, or one file."""
+
+import functools
+import hashlib
+import itertools
+import json
+import pathlib
+import re
+
+from lm.data import packages
+from lm.data.sources import _records
+
+CHUNK_CHARS = 2**18  # at most, in a big file: 5% held out are then in many places
+CHUNKS = 20  # at least, in a small one
+
+
+def documents(path: str, *, cache) -> dict:
+  """Folder: a document a file, about 5% of the files held out, by hash of their names.
+
+  One file: its documents are what lies between form feeds; without form feeds, at
+  least 20 contiguous chunks of whole paragraphs (of lines, if there are few of those).
+  Every twentieth of them is held out whole, the first from the middle of the file.
+  """
+  root, paths = _files(path)
+  if len(paths) > 1:
+    names = [file.relative_to(root).as_posix() for file in paths]
+    hashes = [_records.hash64(name.encode()) for name in names]
+    held = _records.held_by_hash(hashes, str(root))
+    return _records.split(names, held, functools.partial(_read, str(root)))
+  text = _records.decode(paths[0].read_bytes(), str(paths[0]))
+  pieces = _pieces(text)
+  if len(pieces) < 2:
+    raise ValueError(
+      f"{paths[0]} cannot be divided into training and held-out text: wanted two lines"
+      f" or more, got {len(pieces)}"
+    )
+  found = [
+    {"id": f"{paths[0].name}#{index}", "text": piece}
+    for index, piece in enumerate(pieces)
+  ]
+  return _records.split(found, _records.held_by_place(len(found)), _same)
+
+
+def content(path: str, *, cache) -> str:
+  """From the names and bytes of all files."""
+  root, paths = _files(path)
+  found = [(file.relative_to(root).as_posix(), packages.sha256(file)) for file in paths]
+  return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def _files(path: str):
+  root = pathlib.Path(path).expanduser()
+  if root.is_file():
+    root, paths = root.parent, [root]
+  elif root.is_dir():
+    paths = sorted(file for file in root.rglob("*.txt") if file.is_file())
+    if not paths:
+      raise ValueError(f"no .txt file in {root}")
+  else:
+    raise ValueError(
+      f"no file or folder {path}; wanted text:PATH of a .txt or a folder"
+    )
+  paths = [file for file in paths if file.stat().st_size]
+  if not paths:
+    raise ValueError(f"{path} is empty; wanted some text")
+  return root, paths
+
+
+def _pieces(text: str) -> list:
+  """The text cut at form feeds, or into nearly equal chunks; none of them blank."""
+  if "\f" in text:
+    return [piece for piece in text.split("\f") if piece.strip()]
+  num = max(CHUNKS, -(-len(text) // CHUNK_CHARS))
+  ends = [match.end() for match in re.finditer(r"\n\s*\n", text)]
+  if len(ends) < num:
+    ends = [match.end() for match in re.finditer(r"\n", text)]
+  cuts, wanted = [0], len(text) / num
+  for end in ends:
+    if end >= len(cuts) * wanted:
+      cuts.append(end)
+  cuts.append(len(text))
+  pieces = [text[a:b] for a, b in itertools.pairwise(cuts)]
+  return [piece for piece in pieces if piece.strip()]
+
+
+def _read(root: str, name: str) -> dict:
+  path = pathlib.Path(root, name)
+  return {"id": name, "text": _records.decode(path.read_bytes(), str(path))}
+
+
+def _same(record: dict) -> dict:
+  return record

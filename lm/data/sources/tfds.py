@@ -1,0 +1,86 @@
+"""Any TFDS dataset with a feature "text", as ArrayRecord files, without TensorFlow.
+
+Data that exist are read from TFDS's own folder ($TFDS_DATA_DIR); others are downloaded
+and prepared by TFDS, which for c4 and wikipedia needs Apache Beam and patience.
+"""
+
+import functools
+import hashlib
+import importlib
+import json
+
+from lm.data.sources import _records
+
+
+def documents(name: str, *, cache) -> dict:
+  """TFDS's train split, and its validation or test split for "heldout".
+
+  Where there is only "train" (wikipedia), every twentieth document is held out.
+  """
+  builder = _builder(name)
+  heldout = [split for split in ("validation", "test") if split in builder.info.splits]
+  if heldout:
+    return {
+      "train": records(builder, "train"),
+      "heldout": records(builder, heldout[0]),
+    }
+  every = records(builder, "train")
+  return _records.split(every.items, _records.held_by_place(len(every)), every.read)
+
+
+def content(name: str, *, cache) -> str:
+  """From what TFDS says of the data (version, splits, shards) and the files' sizes.
+
+  Not from the bytes themselves, of which c4 has 800 GB.
+  """
+  builder = _builder(name)
+  splits = {
+    split: [info.num_examples, info.num_bytes, list(info.shard_lengths)]
+    for split, info in sorted(builder.info.splits.items())
+  }
+  files = []
+  if builder.data_path.exists():
+    files = sorted((f.name, f.stat().length) for f in builder.data_path.iterdir())
+  found = json.dumps([builder.info.full_name, splits, files])
+  return hashlib.sha256(found.encode()).hexdigest()
+
+
+def records(builder, split: str) -> _records.Records:
+  """All examples of one split of a prepared builder."""
+  examples = builder.as_data_source(split=split)
+  read = functools.partial(_read, examples, f"{builder.name}/{split}")
+  return _records.Records(range(len(examples)), read)
+
+
+def _read(examples, prefix: str, index: int) -> dict:
+  example = examples[index]
+  name = example["id"].decode() if "id" in example else f"{prefix}/{index}"
+  return {"id": name, "text": example["text"].decode()}
+
+
+@functools.cache
+def _builder(name: str):
+  """The prepared builder; ValueError if there is none or it has no text."""
+  import tensorflow_datasets as tfds
+
+  # TFDS 4.9 stops registering its datasets, in silence, at the first module that lacks
+  # a dependency (h5py), and would not know any of these.
+  for kind in ("question_answering", "summarization", "text", "text_simplification"):
+    importlib.import_module(f"tensorflow_datasets.{kind}")
+  try:
+    builder = tfds.builder(name, file_format="array_record")
+    builder.download_and_prepare()
+  except tfds.core.DatasetNotFoundError:
+    raise ValueError(
+      f"TFDS has no dataset {name!r}; see tensorflow.org/datasets/catalog for its names"
+    ) from None
+  except Exception as error:  # whatever a download can meet: TFDS has no class for it
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    raise ValueError(
+      f"TFDS could not prepare {name!r} ({reason[0]}); prepare it where there is a"
+      f" network (tfds build {name} --file_format=array_record) and set TFDS_DATA_DIR"
+    ) from error
+  if "text" not in builder.info.features:
+    found = ", ".join(builder.info.features)
+    raise ValueError(f"TFDS's {name!r} has no feature 'text'; it has: {found}")
+  return builder
