@@ -1,0 +1,106 @@
+"""Ctrl-C and SIGTERM: the first asks the loop to save and stop, the second exits."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+# `timeout`, `srun` and shells signal the process and then its group: a second signal
+# sooner than a hand can press again is the first one's echo.
+_ECHO_S = 0.2
+
+
+class Interrupt:
+  """`requested` is True from the first SIGINT or SIGTERM inside the `with` block on.
+
+  The second one ends the process at once, with 130 or 143, as the shell counts them. A
+  thread listens, because Python runs a handler only between two bytecodes, and a
+  compilation takes minutes. To be entered in the main thread, after
+  `jax.distributed.initialize`, which takes SIGTERM for itself.
+  """
+
+  def __init__(self):
+    self._requested = threading.Event()
+    self._last = (-1, False)  # the step `agreed` was asked for, and its answer
+    self._asked = None  # the sum over all processes that was started one step before
+
+  @property
+  def requested(self) -> bool:
+    return self._requested.is_set()
+
+  def agreed(self, step: int) -> bool:
+    """The same answer on every process: whether to stop after this step.
+
+    All processes ask once a step. With several, the answer is one step late: it is the
+    maximum of what they said the step before, which the devices have by now, so that
+    asking never waits for them.
+    """
+    if jax.process_count() == 1:
+      return self.requested
+    if step != self._last[0]:
+      before, self._asked = self._asked, _start_maximum(self.requested)
+      self._last = (step, before is not None and bool(np.asarray(before)))
+    return self._last[1]
+
+  def __enter__(self):
+    read, self._write = os.pipe()
+    os.set_blocking(self._write, False)
+    self._before = {s: signal.signal(s, _nothing) for s in _SIGNALS}
+    self._wakeup = signal.set_wakeup_fd(self._write)
+    self._thread = threading.Thread(
+      target=self._listen, args=(read,), name="interrupt", daemon=True
+    )
+    self._thread.start()
+    return self
+
+  def __exit__(self, *error):
+    signal.set_wakeup_fd(self._wakeup)
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+    os.close(self._write)  # the end of the pipe ends the thread
+    self._thread.join()
+
+  def _listen(self, read: int) -> None:
+    first_s = None
+    with open(read, "rb", buffering=0) as pipe:
+      while number := pipe.read(1):
+        if number[0] not in _SIGNALS:
+          continue
+        now_s = time.monotonic()
+        if first_s is None:
+          first_s = now_s
+          self._requested.set()
+          _tell("saving, then stopping; press Ctrl-C again to stop at once")
+        elif now_s - first_s > _ECHO_S:
+          os._exit(128 + number[0])
+
+
+def _tell(line: str) -> None:
+  start = "\n" if sys.stderr.isatty() else ""  # off the progress bar
+  # Nobody to read it is no reason to miss the second signal.
+  with contextlib.suppress(OSError):
+    print(start + line, file=sys.stderr, flush=True)
+
+
+def _nothing(number, frame):
+  """Python writes to the wake-up pipe only for signals that have a handler."""
+
+
+def _start_maximum(flag: bool):
+  """The maximum of all processes' flags, as an array that is still being computed."""
+  devices = np.array(jax.devices())
+  split = NamedSharding(Mesh(devices, ("all",)), PartitionSpec("all"))
+  mine = np.full(jax.local_device_count(), flag, np.int32)
+  return _max(jax.make_array_from_process_local_data(split, mine, devices.shape))
+
+
+_max = jax.jit(jnp.max)
