@@ -1,0 +1,95 @@
+"""What every test can rely on: 8 virtual CPU devices, no network, loud warnings."""
+
+import difflib
+import ipaddress
+import os
+import pathlib
+import socket
+
+os.environ.update(
+  JAX_PLATFORMS="cpu",  # the equalities are stated for CPU, also on a machine with GPUs
+  HF_HUB_OFFLINE="1",
+  TOKENIZERS_PARALLELISM="false",  # its threads and our forks do not mix
+  MPLBACKEND="Agg",
+)
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# By environment, so that the programs which tests start share it.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# No deadline: the first example pays for the compilation, and the machine may be busy.
+hypothesis.settings.register_profile(
+  "lm",
+  deadline=None,
+  derandomize="CI" in os.environ,
+  suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("lm")
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser):
+  parser.addoption(
+    "--renew", action="store_true", help="write tests/golden/*.txt as the code has it"
+  )
+
+
+@pytest.fixture
+def golden(request):
+  """A function (name, text) that fails unless tests/golden/NAME.txt holds `text`."""
+
+  def check(name, text):
+    path = GOLDEN / f"{name}.txt"
+    text = text.rstrip("\n") + "\n"
+    if request.config.getoption("--renew"):
+      GOLDEN.mkdir(exist_ok=True)
+      path.write_text(text, encoding="utf-8")
+    kept = path.read_text(encoding="utf-8") if path.exists() else ""
+    if kept != text:
+      diff = difflib.unified_diff(
+        kept.splitlines(), text.splitlines(), "kept", "now", lineterm="", n=1
+      )
+      how = f"./launch.sh test --renew '{request.node.nodeid}'"
+      pytest.fail(
+        "\n".join([f"{path.name} differs; if it should: {how}", *diff]), pytrace=False
+      )
+
+  return check
+
+
+def _loopback(host) -> bool:
+  host = host.decode() if isinstance(host, bytes) else host
+  if host in (None, "", "localhost", socket.gethostname()):
+    return True
+  try:
+    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+  except ValueError:  # a name, which only the network could resolve
+    return False
+
+
+def _guarded(function, host_of):
+  def guarded(*args, **kwargs):
+    host = host_of(*args, **kwargs)
+    if not _loopback(host):
+      raise RuntimeError(f"tests use no network, and this one wants {host!r}")
+    return function(*args, **kwargs)
+
+  return guarded
+
+
+def _peer(self, address):
+  return address[0] if isinstance(address, tuple) else None  # a path: a unix socket
+
+
+socket.socket.connect = _guarded(socket.socket.connect, _peer)
+socket.socket.connect_ex = _guarded(socket.socket.connect_ex, _peer)
+socket.getaddrinfo = _guarded(socket.getaddrinfo, lambda host, *_, **__: host)
