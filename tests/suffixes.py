@@ -1,0 +1,66 @@
+"""A tracer that keeps the suffixes of names honest: `x_BTD` has three dimensions.
+
+`with checked("lm/"): jax.eval_shape(model.apply, ...)` looks at every local of the
+functions of lm/ that run inside. A name that ends in letters of the alphabet must have
+that rank, and in one call of a function every letter must have one size throughout: a
+sequence cut to its last position is no longer T, so it needs another letter or `_B1D`.
+"""
+
+import contextlib
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@contextlib.contextmanager
+def checked(folder: str, *, root=ROOT):
+  """A context that raises AssertionError at its end, one line a lie.
+
+  Its value is the set of names that were looked at, as "file:function:name"; assert on
+  it that there were any. Only the thread that enters is traced.
+  """
+  prefix = f"{pathlib.Path(root, folder).resolve()}/"
+  names, lies, before = set(), {}, sys.gettrace()
+
+  def calls(frame, event, arg):
+    path = frame.f_code.co_filename
+    if event != "call" or not path.startswith(prefix):
+      return None
+    where = f"{pathlib.Path(path).relative_to(root)}:{frame.f_code.co_name}"
+    sizes, last = {}, {}
+
+    def lines(frame, event, arg):
+      for name, value in frame.f_locals.items():
+        if last.get(name) is not value:
+          last[name] = value
+          _look(where, name, value, sizes, names, lies)
+      return lines
+
+    return lines
+
+  sys.settrace(calls)
+  try:
+    yield names
+  finally:
+    sys.settrace(before)
+  if lies:
+    raise AssertionError("names that lie about their shape:\n" + "\n".join(lies))
+
+
+def _look(where, name, value, sizes, names, lies):
+  letters, shape = name.rpartition("_")[2], getattr(value, "shape", None)
+  if name == letters or not (letters.isalpha() and letters.isupper()):
+    return
+  if not isinstance(shape, tuple):
+    return
+  names.add(f"{where}:{name}")
+  if len(shape) != len(letters):
+    lies[f"{where}: {name} has rank {len(shape)}, shape {shape}"] = None
+    return
+  for letter, size in zip(letters, shape, strict=True):
+    known, first = sizes.setdefault(letter, (size, name))
+    if known != size:
+      lies[f"{where}: {name} has {letter}={size}, and {first} has {letter}={known}"] = (
+        None
+      )
