@@ -1,0 +1,310 @@
+"""Schedules and optax chains; freezing, decay and learning rates per parameter.
+
+A chain is: clip by global norm -> optimiser -> decay -> per-parameter rate -> schedule.
+The decay is decoupled and multiplied by the learning rate for every optimiser (AdamW,
+arXiv:1711.05101), so one value of `decay` means the same to all of them.
+
+Parameters are known by their path ("blocks/attention/q") and by the letters of their
+dimensions ("LDNH"). The letters say what the shape cannot: which dimensions only stack
+(a leading L, or E of the experts, is never mixed with the rest) and which belong
+together (N, K, G and H are one dimension of features, cut into heads).
+"""
+
+import math
+import re
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from optax.contrib import MuonDimensionNumbers, scale_by_muon
+
+from lm import dims as alphabet
+
+COOLDOWN = 0.2  # wsd's last part; arXiv:2405.18392 finds 10-20 % to be enough
+
+
+def cosine(lr, warmup, num_steps, final) -> Callable:
+  """Half a cosine from lr, after the warm-up, to final * lr at num_steps."""
+
+  def fall(step):
+    done = jnp.clip((step - warmup) / max(1, num_steps - warmup), 0, 1)
+    return final + (1 - final) * (1 + jnp.cos(math.pi * done)) / 2
+
+  return _warmed(lr, warmup, fall)
+
+
+def wsd(lr, warmup, num_steps, final) -> Callable:
+  """Warm-up, stable, decay: lr, then a straight line to final * lr at num_steps.
+
+  The line takes the last COOLDOWN of the steps (MiniCPM, arXiv:2404.06395).
+  """
+  start = max(warmup, num_steps - round(COOLDOWN * num_steps))
+
+  def fall(step):
+    done = jnp.clip((step - start) / max(1, num_steps - start), 0, 1)
+    return 1 - (1 - final) * done
+
+  return _warmed(lr, warmup, fall)
+
+
+def inverse_sqrt(lr, warmup, num_steps, final) -> Callable:
+  """lr * sqrt(warmup / step) after the warm-up, never below final * lr.
+
+  From "Attention Is All You Need"; does not depend on num_steps.
+  """
+  fall = lambda step: jnp.sqrt(max(1, warmup) / jnp.maximum(step + 1, max(1, warmup)))
+  return _warmed(lr, warmup, lambda step: jnp.maximum(final, fall(step)))
+
+
+def constant(lr, warmup, num_steps, final) -> Callable:
+  """lr after the warm-up; takes no notice of num_steps and final."""
+  return _warmed(lr, warmup, lambda step: jnp.ones_like(step, jnp.float32))
+
+
+def _warmed(lr, warmup, fall):
+  """`fall` under a linear warm-up: lr / warmup at step 0, so that no step is lost."""
+
+  def schedule(step):
+    step = jnp.asarray(step)
+    return lr * jnp.minimum(1, (step + 1) / max(1, warmup)) * fall(step)
+
+  return schedule
+
+
+SCHEDULES = dict(cosine=cosine, wsd=wsd, inverse_sqrt=inverse_sqrt, constant=constant)
+
+
+def adamw(letters, betas=(0.9, 0.95)):
+  """Adam; its decay is added by `make`. b2 as in GPT-3; 0.999 is usual for BERT."""
+  return optax.scale_by_adam(*betas)
+
+
+def lion(letters, betas=(0.9, 0.99)):
+  """Lion (arXiv:2302.06675): the sign of the momentum.
+
+  Wants an lr 3 to 10 times smaller, and a decay as much larger, than AdamW.
+  """
+  return optax.scale_by_lion(*betas)
+
+
+def adafactor(letters):
+  """Adafactor (arXiv:1804.04235) without momentum; lr is relative to a weight's RMS.
+
+  Second moments of a matrix with both sides of 128 and more are kept as a row and a
+  column. Every layer of a stacked weight is clipped and scaled by its own RMS; optax's
+  own `adafactor` would take one RMS over all layers, and factor heads and layers.
+  """
+
+  def as_matrices(tree):
+    return _map(lambda path, x: x.reshape(_matrix_shape(letters[path], x.shape)), tree)
+
+  def relative(updates, params):
+    def one(path, u, p):
+      axes = tuple(range(_stacked(letters[path]), u.ndim))
+      rms = lambda x: jnp.sqrt(jnp.mean(jnp.square(x), axes, keepdims=True))
+      # 1.0 and 1e-3 are the paper's clipping threshold d and epsilon_2.
+      return (u / jnp.maximum(1.0, rms(u)) * jnp.maximum(1e-3, rms(p))).astype(u.dtype)
+
+    return _map(one, updates, params)
+
+  factored = optax.scale_by_factored_rms()
+
+  def update(updates, state, params):
+    out, state = factored.update(as_matrices(updates), state, as_matrices(params))
+    return jax.tree.map(lambda u, like: u.reshape(like.shape), out, updates), state
+
+  init = lambda params: factored.init(as_matrices(params))
+  return optax.chain(
+    optax.GradientTransformation(init, update), optax.stateless(relative)
+  )
+
+
+def muon(letters, betas=(0.9, 0.95)):
+  """Muon for the matrices inside, Adam for the rest: embeddings, read-out, rank 1.
+
+  Momentum orthogonalised per layer by five Newton-Schulz steps (Jordan 2024), scaled by
+  0.2 * sqrt(max(in, out)) so that lr and decay can stay AdamW's (arXiv:2502.16982).
+  `betas` are Adam's; the momentum of Muon is 0.95.
+  """
+  inside = {path: _muon_numbers(name) for path, name in letters.items()}
+
+  def rescale(updates, params):
+    def one(path, u):
+      sides = _matrix_shape(letters[path], u.shape, least=0)[-2:]
+      return 0.2 * math.sqrt(max(sides)) * u
+
+    return _map(one, updates)
+
+  numbers = lambda tree: _map(lambda path, _: inside[path], tree)
+  return optax.partition(
+    dict(
+      muon=optax.chain(
+        scale_by_muon(weight_dimension_numbers=numbers), optax.stateless(rescale)
+      ),
+      adam=optax.scale_by_adam(*betas),
+    ),
+    lambda tree: _map(lambda path, _: "muon" if inside[path] else "adam", tree),
+  )
+
+
+OPTIMISERS = dict(adamw=adamw, adafactor=adafactor, lion=lion, muon=muon)
+
+
+def make(
+  *,
+  name,
+  lr,
+  schedule,
+  warmup,
+  num_steps,
+  decay,
+  clip,
+  params,
+  dims,
+  final=0.1,
+  betas=(),
+  freeze=(),
+  decay_mult=(),
+  lr_mult=(),
+):
+  """The optax chain, and the learning rate as a function of the step (from 0).
+
+  `params` is the tree of arrays or shapes, `dims` that of their letters
+  (`lm.dims.letters`). clip 0 switches clipping off; `final` is the fraction of lr at
+  the end of the schedule; `betas` () are the optimiser's own. The three tables hold
+  (regex, value) pairs and are read by `assign`:
+  - freeze: value True gets no update, no state, and no say in the global norm;
+  - decay_mult: multiplies `decay`; empty: 1 for matrices, 0 for rank 1 within a layer
+    (norms and biases, also those with heads like "LNH");
+  - lr_mult: multiplies the whole update, its decay included.
+  Raises ValueError for unknown names and for tables that do not fit the parameters.
+  """
+  make_schedule = _choose("schedule", SCHEDULES, schedule)
+  optimiser = _choose("optimiser", OPTIMISERS, name)
+  if betas and name == "adafactor":
+    raise ValueError("adafactor has no betas; leave betas empty")
+  if not 0 <= warmup <= num_steps:
+    raise ValueError(f"warmup={warmup} must be within 0 and num_steps={num_steps}")
+  schedule_fn = make_schedule(lr, warmup, num_steps, final)
+  paths = [
+    alphabet.path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(params)
+  ]
+  letters = dict(zip(paths, jax.tree.leaves(dims), strict=True))
+  frozen = assign("freeze", freeze, letters, default=lambda _: False)
+  decays = assign(
+    "decay_mult", decay_mult, letters, default=lambda path: _rank(letters[path]) > 1
+  )
+  rates = assign("lr_mult", lr_mult, letters, default=lambda _: 1.0)
+  if all(frozen.values()):
+    raise ValueError("freeze leaves no parameter to train; give one the value False")
+
+  links = [optax.clip_by_global_norm(clip)] if clip else []
+  links.append(optimiser(letters, tuple(betas)) if betas else optimiser(letters))
+  if decay:
+    add = lambda path, u, p: u + decay * decays[path] * p
+    links.append(optax.stateless(lambda us, ps: _map(add, us, ps)))
+  if lr_mult:
+    scale = lambda path, u: rates[path] * u
+    links.append(optax.stateless(lambda us, ps: _map(scale, us)))
+  links.append(optax.scale_by_learning_rate(schedule_fn))
+  tx = optax.chain(*links)
+  if any(frozen.values()):
+    label = lambda path, _: "frozen" if frozen[path] else "trained"
+    # Minus zero, since adding zero would turn a weight of -0.0 into 0.0.
+    still = optax.stateless_with_tree_map(lambda u, _: jnp.full_like(u, -0.0))
+    parts = dict(trained=tx, frozen=still)
+    tx = optax.partition(parts, lambda tree: _map(label, tree))
+  return tx, schedule_fn
+
+
+def assign(table_name, table, paths, default) -> dict:
+  """The value of every path, from a table of (regex, value): the first match wins.
+
+  A regex has to match the whole path. An empty table gives default(path). Any other has
+  to cover all paths, so that nobody forgets one; end it in (".*", value) for the rest.
+  Raises ValueError naming the paths left over, or a regex that decides nothing.
+  """
+  if not table:
+    return {path: default(path) for path in paths}
+  for row in table:
+    if isinstance(row, str) or len(row) != 2:
+      raise ValueError(f"{table_name} must hold (regex, value) pairs; got {row!r}")
+  values, used = {}, set()
+  for path in paths:
+    for i, (regex, value) in enumerate(table):
+      if re.fullmatch(regex, path):
+        values[path] = value
+        used.add(i)
+        break
+  for i, (regex, _) in enumerate(table):
+    if i not in used:
+      hidden = any(re.fullmatch(regex, path) for path in paths)
+      why = "only matches what rows before it take" if hidden else "matches nothing"
+      raise ValueError(
+        f"{table_name}: {regex!r} {why}; the parameters are {', '.join(paths)}"
+      )
+  missing = [path for path in paths if path not in values]
+  if missing:
+    raise ValueError(
+      f"{table_name} does not cover {', '.join(missing)}; add rows for them, or end it "
+      'in (".*", value)'
+    )
+  return values
+
+
+def ema(old, new, decay):
+  """The moving average of weights: decay * old + (1 - decay) * new, leaf by leaf."""
+  return jax.tree.map(lambda a, b: (b + decay * (a - b)).astype(a.dtype), old, new)
+
+
+def _choose(kind, table, name):
+  if name not in table:
+    raise ValueError(f"no {kind} {name!r}; found: {', '.join(sorted(table))}")
+  return table[name]
+
+
+def _map(function, *trees):
+  """tree.map that gives the path too. By path, since masks leave holes in the trees."""
+  named = lambda path, *leaves: function(alphabet.path_name(path), *leaves)
+  return jax.tree_util.tree_map_with_path(named, *trees)
+
+
+def _stacked(name) -> int:
+  """How many of the first dimensions only stack: layers, and experts behind them."""
+  return len(name) - len(name.removeprefix("L").removeprefix("E"))
+
+
+def _groups(name) -> list:
+  """The positions of the dimensions that are not stacked, those of heads together."""
+  groups = []
+  for i in range(_stacked(name), len(name)):
+    if groups and {name[i], name[i - 1]} <= set("NKGH"):
+      groups[-1].append(i)
+    else:
+      groups.append([i])
+  return groups
+
+
+def _rank(name) -> int:
+  """The rank of one layer of a weight: 2 for "LDNH", 1 for the biases "LNH" and "D"."""
+  return len(_groups(name))
+
+
+def _muon_numbers(name):
+  """What Muon takes for rows and columns; None where Adam is better (or must do)."""
+  groups = _groups(name)
+  if len(groups) != 2 or set(name) & set("VTSC"):
+    return None
+  return MuonDimensionNumbers(*map(tuple, groups))
+
+
+def _matrix_shape(name, shape, least=128):
+  """(*stacked, rows, columns), or the shape itself when a side is below `least`."""
+  groups = _groups(name)
+  if len(groups) != 2:
+    return shape
+  rows, columns = (math.prod(shape[i] for i in group) for group in groups)
+  if min(rows, columns) < least:
+    return shape
+  return (*shape[: _stacked(name)], rows, columns)
