@@ -124,6 +124,19 @@ def letters(tree):
   return jax.tree.map(lambda p: "".join(p.names), tree, is_leaf=_boxed)
 
 
+def abstract(model: nn.Module, *args):
+  """Shapes of a model's parameters and their dimensions as letters; costs nothing."""
+  boxed = jax.eval_shape(model.init, jax.random.key(0), *args)["params"]
+  return unbox(boxed), letters(boxed)
+
+
+def placed(shapes, where):
+  """The shapes with the shardings `where` noted on them, as restoring wants it."""
+  return jax.tree.map(
+    lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, where
+  )
+
+
 def path_name(path) -> str:
   """A key path of jax as one string: "blocks/attention/q"."""
   return "/".join(

@@ -40,8 +40,8 @@ def function(module, name: str):
 def model(family: str, *, preset: str = "", vocab: int, **fields):
   """The model of a family: a preset's values, some of them replaced by `fields`.
 
-  Fields are flat: `heads=8` finds its way into the group of the family's Config that has
-  it. Raises ValueError for a preset or a field that does not exist.
+  Fields are flat: `heads=8` finds its way into the group of the Config that has it.
+  Raises ValueError for a preset or a field that does not exist.
   """
   module = find("lm.models", family)
   name = preset.replace("_", "-")

@@ -34,12 +34,6 @@ class Diverged(FloatingPointError):
   """The loss or the gradient is not finite any more."""
 
 
-def abstract_params(model, tokens_BT):
-  """Shapes of a model's parameters and their dimensions as letters; costs nothing."""
-  boxed = jax.eval_shape(model.init, jax.random.key(0), tokens_BT)["params"]
-  return dims.unbox(boxed), dims.letters(boxed)
-
-
 def state_maker(model, tx, mesh, tokens_BT, *, ema=False):
   """How to make a TrainState: (init(key) -> state, abstract state with shardings).
 
@@ -50,13 +44,10 @@ def state_maker(model, tx, mesh, tokens_BT, *, ema=False):
     params = dims.unbox(model.init(key, tokens_BT)["params"])
     return TrainState(jnp.int32(0), params, tx.init(params), params if ema else ())
 
-  params, letters = abstract_params(model, tokens_BT)
+  params, letters = dims.abstract(model, tokens_BT)
   shapes = jax.eval_shape(init, jax.random.key(0))
   where = dims.shardings(mesh, dims.state_dims(shapes, params, letters), shapes)
-  abstract = jax.tree.map(
-    lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, where
-  )
-  return jax.jit(init, out_shardings=where), abstract
+  return jax.jit(init, out_shardings=where), dims.placed(shapes, where)
 
 
 def make_step(
