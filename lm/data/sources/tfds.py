@@ -58,7 +58,6 @@ def _read(examples, prefix: str, index: int) -> dict:
   return {"id": name, "text": example["text"].decode()}
 
 
-@functools.cache
 def _builder(name: str):
   """The prepared builder; ValueError if there is none or it has no text."""
   import tensorflow_datasets as tfds

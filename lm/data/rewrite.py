@@ -1,0 +1,100 @@
+"""The changes that cleaning makes inside a text; a second time they change nothing."""
+
+import re
+import unicodedata
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours of a terminal
+# Control characters but tab and the ends of lines; byte-order marks; non-characters.
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
+_LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85]")
+
+# Project Gutenberg's own marks. The end of the "small print" is where old texts start.
+_MARK = re.compile(
+  r"^(?:\*\*\* ?(?:(?P<start>START)|END) OF (?:THE|THIS) PROJECT GUTENBERG EBOOK"
+  r"|(?P<print>\*END ?\*? ?THE SMALL PRINT)).*$",
+  re.MULTILINE | re.IGNORECASE,
+)
+_CREDIT = re.compile(
+  r"^End of (?:the |this )?Project Gutenberg.*(?:\n|\Z)", re.M | re.I
+)
+# Lines with a page's number and nothing else, in the forms that nothing else has: a
+# bare number may be a verse, a list's item or a table's cell.
+_PAGE = re.compile(
+  r"^[ \t]*(?:\[(?:page|pg\.?|p\.)[ \t]*\d+\]|page[ \t]+\d+(?:[ \t]+of[ \t]+\d+)?"
+  r"|[-\u2013\u2014][ \t]?\d+[ \t]?[-\u2013\u2014])[ \t]*(?:\n|\Z)",
+  re.MULTILINE | re.IGNORECASE,
+)
+
+_ENGLISH = """
+a about above after again against all am an and any are as at be because been before
+being below between both but by can could did do does doing down during each few for
+from further had has have having he her here hers herself him himself his how i if
+in into is it its itself just me more most my myself no nor not now of off on once
+only or other our ours ourselves out over own same she should so some such than that
+the their theirs them themselves then there these they this those through to too
+under until up very was we were what when where which while who whom why will with
+would you your yours yourself yourselves
+"""
+STOPWORDS = {"english": frozenset(_ENGLISH.split())}
+_WORD = re.compile(r"\S+[ \t]*")
+_AROUND = " \t.,;:!?()[]{}<>*_\"'`-\u2013\u2014\u2018\u2019\u201c\u201d\u2026"
+
+
+def rewrite(
+  text: str, *, unicode: str, control: bool, boilerplate: bool, stopwords: str
+):
+  """(the new text, names of what changed it)."""
+  changes = []
+
+  def change(name, new):
+    nonlocal text
+    if new != text:
+      text = new
+      if name not in changes:
+        changes.append(name)
+
+  while True:
+    before = text
+    if control:
+      change("control characters", _without_controls(text))
+    if unicode:
+      change(f"Unicode {unicode}", unicodedata.normalize(unicode, text))
+    if boilerplate:
+      change("boilerplate", _without_boilerplate(text))
+    if stopwords:
+      change("stop words", _without_words(text, STOPWORDS[stopwords]))
+    # Only without its stop words may a line come to look like a page's number.
+    if not stopwords or text == before:
+      return text, tuple(changes)
+
+
+def _without_controls(text: str) -> str:
+  return _LINE_ENDS.sub("\n", _CONTROLS.sub("", _ESCAPES.sub("", text)))
+
+
+def _without_boilerplate(text: str) -> str:
+  if "gutenberg" in text.casefold():
+    text = _CREDIT.sub("", _between_marks(text))
+  return _PAGE.sub("", text)
+
+
+def _between_marks(text: str) -> str:
+  """What stands between START and END marks; where one is missing, up to the edge."""
+  parts, start, inside = [], 0, None
+  for mark in _MARK.finditer(text):
+    starts = bool(mark["start"] or mark["print"])
+    if inside or (inside is None and not starts):
+      parts.append(text[start : mark.start()])
+    start, inside = mark.end(), starts
+  if inside is None:
+    return text
+  if inside:
+    parts.append(text[start:])
+  return "".join(parts).strip("\n") + "\n"
+
+
+def _without_words(text: str, words: frozenset) -> str:
+  def keep(match):
+    return "" if match[0].strip(_AROUND).casefold() in words else match[0]
+
+  return _WORD.sub(keep, text)
