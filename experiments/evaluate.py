@@ -1,0 +1,41 @@
+"""Scores a run on the whole held-out split: every token once.
+
+./launch.sh evaluate --workdir=runs/shakespeare
+"""
+
+import json
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict
+
+from experiments import cli, compose
+from lm import dims, evaluate, lookup, objectives, workdir
+from lm.data.loader import Loader
+
+_WORKDIR = cli.workdir_flag()
+_STEP = flags.DEFINE_integer("step", None, "the checkpoint; the newest when left out")
+
+
+def main():
+  folder = workdir.Workdir(_WORKDIR.value)
+  cfg = ConfigDict(folder.config())
+  prepared = compose.data(cfg)
+  mesh = dims.make_mesh(jax.local_devices()[:1])
+  model, params, tokenizer = workdir.load(folder.path, step=_STEP.value, mesh=mesh)
+  if tokenizer.digest != prepared.tokenizer.digest:
+    raise ValueError(
+      f"the data of {folder.path} has changed since it was trained: its tokenizer is "
+      "another one now; restore the data or train anew"
+    )
+  objective = lookup.function(objectives, cfg.objective)
+  step = evaluate.make_eval_step(model.apply, objective, tokenizer.bytes_V)
+  loader = Loader(
+    prepared, "heldout", batch=cfg.batch, seq=cfg.seq, seed=None, mesh=mesh
+  )
+  found = evaluate.evaluate(step, params, cli.progress(loader.prefetch(0), len(loader)))
+  print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+  cli.run(main, required=("workdir",))

@@ -1,0 +1,109 @@
+"""What a training run shows and keeps: metrics, evaluations, samples, checkpoints."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from lm import curves, dims, evaluate, flops
+from lm.data.loader import Loader
+from lm.generate import text
+from lm.train import Hook
+from lm.workdir import manifest, versions, write
+
+
+class Watch:
+  """The report and the hooks of one run."""
+
+  def __init__(self, cfg, folder, log, *, model, parts, prepared, mesh, checkpoints):
+    self.cfg, self.folder, self.log, self.model = cfg, folder, log, model
+    self.prepared, self.checkpoints, self.mesh = prepared, checkpoints, mesh
+    self.primary = jax.process_index() == 0
+    self.heldout = Loader(
+      prepared, "heldout", batch=cfg.batch, seq=cfg.seq, seed=None, mesh=mesh
+    )
+    self.eval_step = evaluate.make_eval_step(
+      model.apply, parts.objective, self.heldout.bytes_V
+    )
+    self.score = (-1, None)  # the step of the newest evaluation, and its nats per token
+    self.about = {
+      "config": cfg.to_dict(),
+      "data": prepared.digest,
+      "tokenizer": prepared.tokenizer.digest,
+      "versions": versions(),
+    }
+    self.model_flops = model_flops(cfg, model, parts)
+    dtype = jnp.dtype(model.config.run.dtype)
+    self.peak = flops.peak_flops(mesh.devices.flat[0], dtype) * mesh.size
+    if self.primary:
+      letters = dims.state_dims(parts.abstract, parts.abstract.params, parts.letters)
+      write(folder.path / "manifest.txt", manifest(parts.abstract, letters))
+
+  def report(self, loader, n, metrics, seconds, spent):
+    """One line of metrics.jsonl after `n` updates, and the progress bar."""
+    tokens = self.cfg.batch * self.cfg.seq
+    metrics |= {
+      "train/tokens_per_s": tokens / seconds,
+      "train/mfu": self.model_flops / seconds / self.peak,
+      "train/seen_tokens": n * tokens,
+      "train/epoch": loader.epoch(n),
+    }
+    self.log.write(n, metrics | spent)
+    shown = {
+      name: metrics[f"train/{name}"] for name in ("nats_per_token", "tokens_per_s")
+    }
+    self.log.progress(n, **shown)
+
+  def hooks(self):
+    """In this order, so that a checkpoint knows the score of its step."""
+    watched = self.cfg.eval.every
+    return [
+      Hook("eval", watched, self.evaluate),
+      Hook("sample", watched if self.cfg.eval.sample_tokens else 0, self.sample),
+      Hook("checkpoint", self.cfg.checkpoint.every, self.save),
+      Hook("curves", 0, self.draw),
+    ]
+
+  def evaluate(self, n, state):
+    steps = evaluate.spread(len(self.heldout), self.cfg.eval.batches)
+    params = state.ema if self.cfg.optim.ema else state.params
+    found = evaluate.evaluate(self.eval_step, params, map(self.heldout, steps))
+    self.score = n, found["eval/nats_per_token"]
+    self.log.write(n, found)
+    bits, nats = found["eval/bits_per_byte"], found["eval/nats_per_token"]
+    self.log.say(
+      f"step {n}: held out {bits:.3f} bits per byte, {nats:.3f} nats per token"
+    )
+
+  def sample(self, n, state):
+    if not self.cfg.eval.sample_tokens or jax.process_count() > 1:
+      return
+    params = state.ema if self.cfg.optim.ema else state.params
+    [piece] = text.generate(
+      self.model,
+      params,
+      self.prepared.tokenizer,
+      "",
+      max_tokens=self.cfg.eval.sample_tokens,
+      temperature=0.8,
+      seed=self.cfg.seed,
+    )
+    with open(self.folder.samples_file, "a", encoding="utf-8") as f:
+      f.write(f"--- step {n}\n{piece.text}\n")
+
+  def save(self, n, state):
+    at, score = self.score
+    self.checkpoints.save(n, state, about=self.about, score=score if at == n else None)
+
+  def draw(self, n, state):
+    if self.primary:
+      curves.draw(self.folder.metrics_file, self.folder.curves_file)
+
+
+def model_flops(cfg, model, parts) -> float:
+  """FLOPs that one update takes by the book: three times the forward pass."""
+  rows = jax.ShapeDtypeStruct((cfg.batch, cfg.seq), jnp.int32)
+  weights = jax.ShapeDtypeStruct((cfg.batch, cfg.seq), jnp.float32)
+  batch = {"tokens_BT": rows, "targets_BT": rows, "weights_BT": weights}
+  forward = partial(parts.objective, model.apply, train=False)
+  return 3 * flops.count(lambda p, b: forward(p, b, None), parts.abstract.params, batch)

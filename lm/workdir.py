@@ -1,0 +1,137 @@
+"""A run's folder: what is where in it, and the way back from it to a model.
+
+config.json (resolved; reading it executes nothing), versions.json, metrics.jsonl,
+TensorBoard events, curves.png, manifest.txt, tokenizer/, samples.txt and checkpoints/.
+"""
+
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from lm import checkpoint, dims, lookup
+from lm.data import tokenizers
+
+# A run may go on with other values of these: they decide how long and how it is watched
+# and where it is computed, not what is being trained on what.
+FREE = ("num_steps", "eval.", "checkpoint.", "mesh.", "data.cache")
+
+
+class Workdir:
+  """The paths of one run."""
+
+  def __init__(self, path):
+    self.path = Path(path)
+    self.config_file = self.path / "config.json"
+    self.metrics_file = self.path / "metrics.jsonl"
+    self.curves_file = self.path / "curves.png"
+    self.samples_file = self.path / "samples.txt"
+    self.tokenizer = self.path / "tokenizer"
+    self.checkpoints = self.path / "checkpoints"
+
+  def config(self) -> dict:
+    """The run's resolved config; ValueError when this is no run's folder."""
+    if not self.config_file.is_file():
+      raise ValueError(f"{self.path} is not a run's folder: it has no config.json")
+    return json.loads(self.config_file.read_text())
+
+  def begin(self, config: dict):
+    """Notes the config; ValueError when the folder belongs to another one."""
+    config = json.loads(json.dumps(config))  # tuples are lists on disk
+    if self.config_file.exists():
+      old, new = _flat(self.config()), _flat(config)
+      changed = [k for k in sorted(old | new) if old.get(k) != new.get(k)]
+      changed = [k for k in changed if not k.startswith(FREE)]
+      if changed:
+        what = "; ".join(
+          f"{k}: {old.get(k)!r} then, {new.get(k)!r} now" for k in changed
+        )
+        raise ValueError(
+          f"{self.path} belongs to a run of another config ({what}); choose another "
+          "--workdir or take the values back"
+        )
+    self.path.mkdir(parents=True, exist_ok=True)
+    write(self.config_file, json.dumps(config, indent=1) + "\n")
+    write(self.path / "versions.json", json.dumps(versions(), indent=1) + "\n")
+
+  def next_commands(self) -> str:
+    """The last lines of a run: where things are, and what to do with them."""
+    rows = [f"results: {self.path}"]
+    found = [p for p in (self.curves_file, self.samples_file) if p.exists()]
+    rows += [f"  {p}" for p in found]
+    rows += [
+      f"next: ./launch.sh generate --workdir={self.path} --prompt='To be, or'",
+      f"      ./launch.sh evaluate --workdir={self.path}",
+    ]
+    return "\n".join(rows)
+
+
+def versions() -> dict:
+  """The versions a run depends on."""
+  names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers")
+  found = {name: metadata.version(name) for name in (*names, "numpy")}
+  return {"python": platform.python_version()} | found
+
+
+def manifest(state, dims_of) -> str:
+  """One line per array of a state: path, dimensions, shape, dtype, PartitionSpec."""
+  rows = []
+  for (path, leaf), name in zip(
+    jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(dims_of), strict=True
+  ):
+    shape = "x".join(map(str, leaf.shape)) or "()"
+    where = getattr(leaf.sharding, "spec", "")
+    rows.append((dims.path_name(path), name or "-", shape, str(leaf.dtype), str(where)))
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return "".join(
+    "  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip()
+    + "\n"
+    for row in rows
+  )
+
+
+def load(path, *, step=None, mesh=None):
+  """(model, params, tokenizer) of a run.
+
+  `step` is a saved one, by default the newest; `mesh` is where the parameters go, by
+  default the first device. Raises ValueError when there is nothing to load.
+  """
+  folder = Workdir(path)
+  config = folder.config()
+  tokenizer = tokenizers.load(folder.tokenizer)
+  model = lookup.model(**config["model"], vocab=tokenizer.size)
+  if mesh is None:
+    mesh = dims.make_mesh(jax.devices()[:1])
+  shapes, letters = dims.abstract(model, jnp.zeros((1, 8), jnp.int32))
+  wanted = dims.placed(shapes, dims.shardings(mesh, letters, shapes))
+  return model, load_params(path, wanted, step=step), tokenizer
+
+
+def load_params(path, abstract, *, step=None):
+  """The parameters of a run (their moving average, if it kept one) as `abstract` wants.
+
+  `abstract` is a tree of jax.ShapeDtypeStruct with shardings, of any mesh.
+  """
+  folder = Workdir(path)
+  field = "ema" if folder.config()["optim"]["ema"] else "params"
+  saved = checkpoint.Checkpoints(folder.checkpoints, owned=False)
+  return saved.restore_params(abstract, step, field=field)[0]
+
+
+def write(path, text: str):
+  """Writes a small file whole or not at all."""
+  new = Path(f"{path}.new")
+  new.write_text(text)
+  os.replace(new, path)
+
+
+def _flat(tree: dict, prefix="") -> dict:
+  out = {}
+  for key, value in tree.items():
+    name = f"{prefix}{key}"
+    out |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+  return out
