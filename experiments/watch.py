@@ -49,9 +49,7 @@ class Watch:
       "train/epoch": loader.epoch(n),
     }
     self.log.write(n, metrics | spent)
-    shown = {
-      name: metrics[f"train/{name}"] for name in ("nats_per_token", "tokens_per_s")
-    }
+    shown = {name: metrics[f"train/{name}"] for name in ("loss", "tokens_per_s")}
     self.log.progress(n, **shown)
 
   def hooks(self):

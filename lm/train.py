@@ -93,14 +93,15 @@ def make_step(
     if ema_decay:
       ema = optax.incremental_update(params, ema, 1 - ema_decay)
     metrics = {
-      "train/nats_per_token": aux["loss"] / weight,
+      "train/loss": aux["loss"] / weight,
       "train/grad_norm": optax.global_norm(grads),
       "train/update_norm": optax.global_norm(updates),
       "train/param_norm": optax.global_norm(params),
       "train/lr": jnp.asarray(schedule(state.step), jnp.float32),
     }
-    if "correct" in aux:
-      metrics["train/accuracy"] = aux["correct"] / weight
+    for name, key in (("nats_per_token", "nll"), ("accuracy", "correct")):
+      if key in aux:
+        metrics[f"train/{name}"] = aux[key] / weight
     return TrainState(state.step + 1, params, opt, ema), metrics
 
   where = None
@@ -168,7 +169,7 @@ def fit(state, step, batches, *, root, num_steps, report, hooks=(), stop=None):
     at, metrics = pending
     with clock("step"):
       metrics = {key: float(value) for key, value in jax.device_get(metrics).items()}
-    for key in ("train/nats_per_token", "train/grad_norm"):
+    for key in ("train/loss", "train/grad_norm"):
       if not math.isfinite(metrics[key]):
         raise Diverged(f"{key} is {metrics[key]} at step {at}")
     report(at, metrics, *clock.take())
