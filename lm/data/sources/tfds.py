@@ -54,8 +54,12 @@ def records(builder, split: str) -> _records.Records:
 
 def _read(examples, prefix: str, index: int) -> dict:
   example = examples[index]
-  name = example["id"].decode() if "id" in example else f"{prefix}/{index}"
-  return {"id": name, "text": example["text"].decode()}
+  name = _str(example["id"]) if "id" in example else f"{prefix}/{index}"
+  return {"id": name, "text": _str(example["text"])}
+
+
+def _str(value) -> str:
+  return value if isinstance(value, str) else value.decode()  # str: TFDS's mock data
 
 
 def _builder(name: str):
