@@ -180,21 +180,17 @@ def make(
   - lr_mult: multiplies the whole update, its decay included.
   Raises ValueError for unknown names and for tables that do not fit the parameters.
   """
-  make_schedule = _choose("schedule", SCHEDULES, schedule)
   optimiser = _choose("optimiser", OPTIMISERS, name)
   if betas and name == "adafactor":
     raise ValueError("adafactor has no betas; leave betas empty")
   if not 0 <= warmup <= num_steps:
     raise ValueError(f"warmup={warmup} must be within 0 and num_steps={num_steps}")
-  schedule_fn = make_schedule(lr, warmup, num_steps, final)
-  paths = [
-    alphabet.path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(params)
-  ]
+  rate = _choose("schedule", SCHEDULES, schedule)(lr, warmup, num_steps, final)
+  paths = jax.tree.leaves(_map(lambda path, _: path, params))
   letters = dict(zip(paths, jax.tree.leaves(dims), strict=True))
+  is_matrix = lambda path: len(_groups(letters[path])) > 1
   frozen = assign("freeze", freeze, letters, default=lambda _: False)
-  decays = assign(
-    "decay_mult", decay_mult, letters, default=lambda path: _rank(letters[path]) > 1
-  )
+  decays = assign("decay_mult", decay_mult, letters, default=is_matrix)
   rates = assign("lr_mult", lr_mult, letters, default=lambda _: 1.0)
   if all(frozen.values()):
     raise ValueError("freeze leaves no parameter to train; give one the value False")
@@ -202,20 +198,13 @@ def make(
   links = [optax.clip_by_global_norm(clip)] if clip else []
   links.append(optimiser(letters, tuple(betas)) if betas else optimiser(letters))
   if decay:
-    add = lambda path, u, p: u + decay * decays[path] * p
+    add = lambda path, u, p: u + decay * decays[path] * p if decays[path] else u
     links.append(optax.stateless(lambda us, ps: _map(add, us, ps)))
   if lr_mult:
     scale = lambda path, u: rates[path] * u
     links.append(optax.stateless(lambda us, ps: _map(scale, us)))
-  links.append(optax.scale_by_learning_rate(schedule_fn))
-  tx = optax.chain(*links)
-  if any(frozen.values()):
-    label = lambda path, _: "frozen" if frozen[path] else "trained"
-    # Minus zero, since adding zero would turn a weight of -0.0 into 0.0.
-    still = optax.stateless_with_tree_map(lambda u, _: jnp.full_like(u, -0.0))
-    parts = dict(trained=tx, frozen=still)
-    tx = optax.partition(parts, lambda tree: _map(label, tree))
-  return tx, schedule_fn
+  links.append(optax.scale_by_learning_rate(rate))
+  return _frozen(optax.chain(*links), frozen), rate
 
 
 def assign(table_name, table, paths, default) -> dict:
@@ -227,20 +216,16 @@ def assign(table_name, table, paths, default) -> dict:
   """
   if not table:
     return {path: default(path) for path in paths}
+  values = {}
   for row in table:
     if isinstance(row, str) or len(row) != 2:
       raise ValueError(f"{table_name} must hold (regex, value) pairs; got {row!r}")
-  values, used = {}, set()
-  for path in paths:
-    for i, (regex, value) in enumerate(table):
-      if re.fullmatch(regex, path):
-        values[path] = value
-        used.add(i)
-        break
-  for i, (regex, _) in enumerate(table):
-    if i not in used:
-      hidden = any(re.fullmatch(regex, path) for path in paths)
-      why = "only matches what rows before it take" if hidden else "matches nothing"
+    regex, value = row
+    matched = [path for path in paths if re.fullmatch(regex, path)]
+    new = [path for path in matched if path not in values]
+    values |= dict.fromkeys(new, value)
+    if not new:
+      why = "only matches what rows before it take" if matched else "matches nothing"
       raise ValueError(
         f"{table_name}: {regex!r} {why}; the parameters are {', '.join(paths)}"
       )
@@ -253,9 +238,15 @@ def assign(table_name, table, paths, default) -> dict:
   return values
 
 
-def ema(old, new, decay):
-  """The moving average of weights: decay * old + (1 - decay) * new, leaf by leaf."""
-  return jax.tree.map(lambda a, b: (b + decay * (a - b)).astype(a.dtype), old, new)
+def _frozen(tx, frozen):
+  """`tx` for the trained parameters; no update and no state for the frozen ones."""
+  if not any(frozen.values()):
+    return tx
+  # Minus zero, since adding zero would turn a weight of -0.0 into 0.0.
+  still = optax.stateless_with_tree_map(lambda u, _: jnp.full_like(u, -0.0))
+  label = lambda path, _: "frozen" if frozen[path] else "trained"
+  parts = dict(trained=tx, frozen=still)
+  return optax.partition(parts, lambda tree: _map(label, tree))
 
 
 def _choose(kind, table, name):
@@ -276,7 +267,10 @@ def _stacked(name) -> int:
 
 
 def _groups(name) -> list:
-  """The positions of the dimensions that are not stacked, those of heads together."""
+  """The positions of the dimensions that are not stacked, those of heads together.
+
+  Two groups for the matrix "LDNH", one for the biases "LNH" and "D".
+  """
   groups = []
   for i in range(_stacked(name), len(name)):
     if groups and {name[i], name[i - 1]} <= set("NKGH"):
@@ -284,11 +278,6 @@ def _groups(name) -> list:
     else:
       groups.append([i])
   return groups
-
-
-def _rank(name) -> int:
-  """The rank of one layer of a weight: 2 for "LDNH", 1 for the biases "LNH" and "D"."""
-  return len(_groups(name))
 
 
 def _muon_numbers(name):

@@ -17,6 +17,9 @@ LETTERS = {
 }
 SIZES = dict(L=2, D=8, N=2, H=4, F=16, V=24)
 NAMES = sorted(optim.OPTIMISERS)
+INSIDE = {f"blocks/{k}" for k in ("attention/q", "attention/o", "mlp/up", "mlp/down")}
+MATRICES = {"embed/table"} | INSIDE
+NORM_ONLY = (("norm/.*", 1.0), (".*", 0.0))
 
 
 def tree(sizes=SIZES, seed=0, dtype=jnp.float32):
@@ -155,8 +158,7 @@ def test_muon_takes_only_the_matrices_inside():
   momenta = {
     k for k in by_path(jax.eval_shape(tx.init, tree())) if "/muon/" in k and "/mu/" in k
   }
-  inside = {"attention/q", "attention/o", "mlp/up", "mlp/down"}
-  assert {k.split("/mu/")[1] for k in momenta} == {f"blocks/{k}" for k in inside}
+  assert {k.split("/mu/")[1] for k in momenta} == INSIDE
 
 
 # -- one battery for all
@@ -219,17 +221,7 @@ def test_lr_mult_scales_the_update_with_its_decay(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-  "table, decayed",
-  [
-    (
-      (),
-      {
-        "embed/table",
-        *(f"blocks/{k}" for k in ("attention/q", "attention/o", "mlp/up", "mlp/down")),
-      },
-    ),
-    ((("norm/.*", 1.0), (".*", 0.0)), {"norm/scale"}),
-  ],
+  "table, decayed", [((), MATRICES), (NORM_ONLY, {"norm/scale"})]
 )
 def test_decay_by_rule_and_by_table(name, table, decayed):
   params = tree()
@@ -302,8 +294,3 @@ def test_sharded_steps_equal_one_device(name):
 def test_mistakes_are_explained(kwargs, message):
   with pytest.raises(ValueError, match=message):
     make(**{"name": "adamw"} | kwargs)
-
-
-def test_ema_is_a_weighted_mean():
-  old, new = {"a": jnp.ones(3)}, {"a": jnp.full(3, 5.0)}
-  np.testing.assert_allclose(optim.ema(old, new, 0.75)["a"], 2.0)

@@ -1,0 +1,57 @@
+"""Metrics as (sum, weight): what is added up, and what is reported of it at the end.
+
+Sums are float64 on the host. A float32 sum of a million losses is off by per cents, and
+a mean of means is wrong as soon as two batches differ in weight.
+"""
+
+import math
+
+import numpy as np
+
+
+def add(total: dict, new: dict) -> dict:
+  """`total` and `new` added up, two dicts of (sum, weight)."""
+  out = dict(total)
+  for name, (value, weight) in new.items():
+    before, known = out.get(name, (0.0, 0.0))
+    out[name] = (before + np.float64(value), known + np.float64(weight))
+  return out
+
+
+def means(total: dict) -> dict:
+  """The mean of every (sum, weight); ValueError for one that nothing was added to."""
+  return {name: mean(value, weight, name) for name, (value, weight) in total.items()}
+
+
+def mean(value, weight, name="the mean") -> float:
+  """value / weight in float64; ValueError when the weight is 0."""
+  if not weight:
+    raise ValueError(
+      f"{name} is over nothing: the split is empty or all its weights are 0"
+    )
+  return float(np.float64(value) / np.float64(weight))
+
+
+def perplexity(nats_per_token: float) -> float:
+  """e to the nats, or inf where a float cannot hold it."""
+  return math.exp(nats_per_token) if nats_per_token < 700 else math.inf
+
+
+def bits_per_byte(nats, num_bytes) -> float:
+  """Bits needed per byte of text: comparable between tokenizers."""
+  return mean(nats, num_bytes, "bits per byte") / math.log(2)
+
+
+def language(sums: dict) -> dict:
+  """What is reported of a language model, from the sums of its objective.
+
+  Needs "loss" and "weight". "correct" adds the accuracy; "byte_nats" and "bytes" (the
+  nats of targets that stand for bytes, and those bytes) add the bits per byte.
+  """
+  nats = mean(sums["loss"], sums["weight"], "nats per token")
+  report = {"nats_per_token": nats, "perplexity": perplexity(nats)}
+  if "correct" in sums:
+    report["accuracy"] = mean(sums["correct"], sums["weight"], "accuracy")
+  if sums.get("bytes"):
+    report["bits_per_byte"] = bits_per_byte(sums["byte_nats"], sums["bytes"])
+  return report

@@ -1,0 +1,43 @@
+import math
+
+import numpy as np
+import pytest
+
+from lm import metrics
+
+
+def test_sums_and_weights_add_up_by_name():
+  total = metrics.add({}, {"em": (1, 2), "f1": (1.5, 2)})
+  total = metrics.add(total, {"em": (3, 6), "new": (np.float32(1), np.int32(4))})
+  assert metrics.means(total) == {"em": 0.5, "f1": 0.75, "new": 0.25}
+
+
+def test_a_million_small_losses_do_not_drift():
+  loss, total = np.float32(0.1), {}
+  for _ in range(100_000):
+    total = metrics.add(total, {"nll": (loss, 1)})
+  assert metrics.means(total)["nll"] == pytest.approx(float(loss), rel=1e-12)
+
+
+def test_language_reports_what_there_is():
+  sums = {"loss": 8.0, "weight": 4.0}
+  assert metrics.language(sums) == {"nats_per_token": 2, "perplexity": math.exp(2)}
+  sums |= {"correct": 1.0, "byte_nats": 16 * math.log(2), "bytes": 8}
+  report = metrics.language(sums)
+  assert report["accuracy"] == 0.25
+  assert report["bits_per_byte"] == pytest.approx(2)
+
+
+def test_a_uniform_model_over_bytes_has_eight_bits_per_byte():
+  assert metrics.bits_per_byte(100 * math.log(256), 100) == pytest.approx(8)
+
+
+def test_an_absurd_perplexity_is_infinite_not_an_error():
+  assert metrics.perplexity(1e4) == math.inf
+
+
+def test_nothing_counted_is_said():
+  with pytest.raises(ValueError, match="nats per token is over nothing"):
+    metrics.language({"loss": 0.0, "weight": 0.0})
+  with pytest.raises(ValueError, match="em is over nothing"):
+    metrics.means({"em": (0, 0)})
