@@ -54,10 +54,7 @@ class Writer:
   """Writes in the background; one write at a time."""
 
   def __init__(self):
-    import orbax.checkpoint as ocp
-
-    # Orbax logs the traceback of a failed write, which we raise again as one line.
-    logging.getLogger("absl").addFilter(_not_orbax)
+    ocp = _orbax()
     self._checkpointer = ocp.AsyncCheckpointer(_handler())
 
   def start(self, folder, leaves_of: dict) -> None:
@@ -66,8 +63,7 @@ class Writer:
     On CPU, where host memory is device memory, they are held instead, and XLA copies
     what a donating step would overwrite.
     """
-    import orbax.checkpoint as ocp
-
+    ocp = _orbax()
     trees = {
       part: ocp.args.PyTreeSave(_nest(leaves)) for part, leaves in leaves_of.items()
     }
@@ -79,7 +75,6 @@ class Writer:
 
   def close(self) -> None:
     self._checkpointer.close()
-    logging.getLogger("absl").removeFilter(_not_orbax)
 
 
 def read(folder, abstract):
@@ -88,8 +83,7 @@ def read(folder, abstract):
   Only the fields that `abstract` has are read. A leaf without a sharding comes to the
   first device.
   """
-  import orbax.checkpoint as ocp
-
+  ocp = _orbax()
   wanted = parts(jax.tree.map(_placed, abstract))
   requests = {}
   for part, leaves in wanted.items():
@@ -114,16 +108,29 @@ def barrier(key: str, *, timeout_s: int = 1200) -> None:
 
   The timeout is Orbax's own for a write.
   """
+  ocp = _orbax()
+  ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_s * 1000)
+
+
+def _orbax():
+  """The library, imported when first needed, without its pages of log lines.
+
+  They hold nothing that we do not raise, in one line, and include tracebacks.
+  """
   import orbax.checkpoint as ocp
 
-  ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_s * 1000)
+  logging.getLogger("absl").addFilter(_not_orbax)
+  return ocp
+
+
+def _not_orbax(record) -> bool:
+  return "orbax" not in record.pathname
 
 
 def _handler():
   """Plain bytes: weights compress by 8 %, and zstd takes 4 times the CPU time to write
   and 5 times as long to read (100 MB, two cores)."""
-  import orbax.checkpoint as ocp
-
+  ocp = _orbax()
   trees = ocp.PyTreeCheckpointHandler(use_compression=False)
   registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
   registry.add(None, ocp.args.PyTreeSave, trees)
@@ -150,7 +157,3 @@ def _nest(leaves: dict) -> dict:
       inner = inner.setdefault(folder, {})
     inner[name] = leaf
   return tree
-
-
-def _not_orbax(record) -> bool:
-  return "orbax" not in record.pathname
