@@ -1,0 +1,84 @@
+"""Several sources in fixed proportions, with one tokenizer for all.
+
+Each source keeps its own epochs: a small one with a large weight is seen more often.
+"""
+
+from pathlib import Path
+
+from lm.data import files, parallel, prepare, sources, tokenizers
+
+
+def prepare_all(names, *, tokenizer, clean, pack, seq, cache, log=print) -> list:
+  """`prepare.prepare` of each source, all with one tokenizer.
+
+  "bpe-N" is learnt from the cleaned train splits of all of them together, once, and
+  kept in the cache under a hash of what it was learnt from.
+  """
+  if len(names) > 1 and tokenizers.bpe_size(tokenizer) is not None:
+    tokenizer = str(_shared(tuple(names), tokenizer, clean, cache=cache, log=log))
+  return [
+    prepare.prepare(
+      source=name,
+      tokenizer=tokenizer,
+      clean=clean,
+      pack=pack,
+      seq=seq,
+      cache=cache,
+      log=log,
+    )
+    for name in names
+  ]
+
+
+def _shared(names, tokenizer: str, clean, *, cache, log) -> Path:
+  made_of = {
+    "sources": {name: sources.fingerprint(name, cache=cache) for name in names},
+    "tokenizer": tokenizer,
+    "clean": clean,
+    "code": prepare.code_digest(),
+  }
+  folder = Path(cache) / "tokenizers" / prepare.folder_name("_".join(names), made_of)
+  if (folder / "tokenizer.json").is_file():
+    return folder
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  with files.locked(folder.with_name(folder.name + ".lock"), log=log):
+    if not (folder / "tokenizer.json").is_file():
+      log(f"learning {tokenizer} from {', '.join(names)}")
+      # Every source gives text in proportion to its size, as one corpus would.
+      with parallel.Workers() as workers:
+        texts = [
+          prepare.Texts(prepare.cleaned(name, clean, workers, cache=cache)[0]["train"])
+          for name in names
+        ]
+      tokenizers.make(tokenizer, Joined(texts)).save(folder)
+  return folder
+
+
+class Joined:
+  """Sequences one after another, as one sequence."""
+
+  def __init__(self, parts):
+    self._parts = parts
+
+  def __len__(self) -> int:
+    return sum(map(len, self._parts))
+
+  def __getitem__(self, index: int):
+    for part in self._parts:
+      if index < len(part):
+        return part[index]
+      index -= len(part)
+    raise IndexError(index)
+
+
+def shares(weights, num: int) -> list[float]:
+  """The weights as fractions of one; equal ones for None.
+
+  Raises ValueError unless there are `num` of them, all above zero.
+  """
+  weights = [1.0] * num if weights is None else [float(w) for w in weights]
+  if len(weights) != num or not all(0 < w < float("inf") for w in weights):
+    raise ValueError(
+      f"weights={tuple(weights)} for {num} sources; wanted one above 0 for each"
+    )
+  return [w / sum(weights) for w in weights]

@@ -1,0 +1,84 @@
+"""Prepared data, opened: tokens, documents and rows, mapped from disk."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+
+from lm.data import files, shards, tokenizers
+from lm.data import pack as packing
+
+
+class Prepared:
+  """Token shards, offsets, plans and tokenizer of one source, opened.
+
+  `folder`, `manifest` (see `_build`), `tokenizer`, `report` (what cleaning dropped),
+  `pack` and `seq` as asked for; `digest` is a hash of the tokens and the tokenizer.
+  """
+
+  def __init__(self, folder, *, pack: str, seq: int):
+    self.folder, self.pack, self.seq = Path(folder), pack, seq
+    self.manifest = json.loads((self.folder / "manifest.json").read_bytes())
+    self.tokenizer = tokenizers.load(self.folder / "tokenizer")
+    self._dtype = shards.token_dtype(self.tokenizer.size)
+    self._tokens = {
+      split: shards.Tokens(self.folder / split, told["shards"], self._dtype)
+      for split, told in self.manifest["splits"].items()
+    }
+
+  @property
+  def digest(self) -> str:
+    held = [self.tokenizer.digest, self.manifest["splits"]]
+    return hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()
+
+  @property
+  def report(self) -> dict:
+    return json.loads((self.folder / "report.json").read_bytes())
+
+  def tokens(self, split: str) -> shards.Tokens:
+    """The ids of a split as one array, eos after every document."""
+    if split not in self._tokens:
+      raise ValueError(f"no split {split!r}; found: {', '.join(self._tokens)}")
+    return self._tokens[split]
+
+  def offsets(self, split: str) -> np.ndarray:
+    """Where each document starts in `tokens(split)`, and the end of the last."""
+    self.tokens(split)
+    return np.load(self.folder / split / "offsets.npy", mmap_mode="r")
+
+  def rows(self, split: str, seq: int | None = None):
+    """The rows of a split by index, each a dict of arrays of length `seq`.
+
+    Raises ValueError when the split does not fill a row of "concat", or is empty.
+    """
+    seq, tokens, tok = seq or self.seq, self.tokens(split), self.tokenizer
+    pad = tok.eos if tok.pad is None else tok.pad
+    # Held-out text may be short: its last row is padded as any last row is.
+    wanted = seq + 1 if (self.pack, split) == ("concat", "train") else 2
+    if len(tokens) < wanted:
+      raise ValueError(
+        f"split {split!r} of {self.folder.name} has {len(tokens)} tokens; wanted at "
+        f"least {wanted} for rows of {seq}: give more text or a smaller seq"
+      )
+    if self.pack == "concat":
+      return packing.ConcatRows(tokens, seq, pad)
+    bos = tok.eos if tok.bos is None else tok.bos
+    plan = self._plan(split, seq)
+    return packing.PackedRows(tokens, plan, seq, bos=bos, eos=tok.eos, pad=pad)
+
+  def _plan(self, split: str, seq: int) -> packing.Plan:
+    code = hashlib.sha256(Path(packing.__file__).read_bytes()).hexdigest()[:12]
+    path = self.folder / split / f"first_fit-{seq}-{code}.npy"
+    if not path.is_file():
+      plan = packing.plan_first_fit(self.offsets(split), seq)
+      data = io.BytesIO()
+      parts = (plan.start_P, plan.length_P, plan.row_offsets)
+      np.save(data, np.concatenate([[len(plan.start_P)], *parts]).astype(np.int64))
+      files.write_atomically(path, data.getbuffer())
+    held = np.load(path, mmap_mode="r")
+    num = int(held[0])
+    return packing.Plan(
+      held[1 : 1 + num], held[1 + num : 1 + 2 * num], held[1 + 2 * num :]
+    )

@@ -1,0 +1,290 @@
+"""Text to ids and back: bytes, byte-level BPE trained here, or any tokenizer.json.
+
+All of them are one class over the `tokenizers` library; "bytes" is a BPE without merges
+whose id of a byte is the byte. Text never turns into a special id: "<|endoftext|>" in a
+document is thirteen characters like any others. Ours have no normaliser and no prefix
+space, so `decode(encode(text)) == text` for every string that UTF-8 can write.
+"""
+
+import functools
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from lm.data.files import write_atomically
+
+END, PAD = "<|endoftext|>", "<|pad|>"
+# Names under which a foreign tokenizer.json may keep its special tokens, when no
+# tokenizer_config.json beside it says so. The more telling names come first.
+KNOWN = {
+  "bos_token": ("<s>", "<|begin_of_text|>", "<bos>", "[CLS]", "<|startoftext|>", END),
+  "eos_token": (END, "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>", "[SEP]"),
+  "pad_token": (PAD, "<pad>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>"),
+}
+# A document is handed to the library in pieces of about this many characters: one large
+# file then uses all cores and little memory. Cuts fall between a letter or digit and a
+# space, where GPT-2's pattern always ends a word, so they change no id.
+PIECE_CHARS = 1 << 16
+CUT = re.compile(r"[^\W_](?= )")
+# More text than this teaches a BPE nothing new but costs its memory; see `sample`.
+TRAIN_CHARS = 256 << 20
+
+
+@functools.cache
+def _byte_of_char() -> dict[str, int]:
+  """GPT-2's printable stand-ins: the character that a byte-level vocabulary uses."""
+  shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+  hidden = [b for b in range(256) if b not in shown]
+  table = {chr(b): b for b in shown}
+  return table | {chr(256 + i): b for i, b in enumerate(hidden)}
+
+
+class Tokenizer:
+  """Ids of a text and back. `bos`, `eos` and `pad` are ids, None where there is none.
+
+  `inner` is a `tokenizers.Tokenizer`; `config` is what stands beside it in Hugging
+  Face's tokenizer_config.json, and is saved unchanged.
+  """
+
+  def __init__(self, inner, config: dict):
+    inner.no_truncation()
+    inner.no_padding()
+    inner.encode_special_tokens = True  # special-looking text stays text
+    self._inner, self._config = inner, config
+    self._spec = json.loads(inner.to_str())
+    self.size = max(inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    self.bos = self._special("bos_token")
+    self.eos = self._special("eos_token")
+    self.pad = self._special("pad_token")
+
+  def _special(self, name: str):
+    value = self._config.get(name)
+    text = value["content"] if isinstance(value, dict) else value
+    return None if text is None else self._inner.token_to_id(text)
+
+  @functools.cached_property
+  def byte_level(self) -> bool:
+    decoder = self._spec["decoder"] or {}
+    return (
+      any(step["type"] == "ByteLevel" for step in decoder.get("decoders", [decoder]))
+      if decoder
+      else False
+    )
+
+  @functools.cached_property
+  def _plain_bytes(self) -> bool:
+    """Whether the id of a byte is the byte, and there are no merges."""
+    vocab = self._spec["model"].get("vocab")
+    merges = self._spec["model"].get("merges")
+    return merges == [] and vocab == _byte_of_char()
+
+  @functools.cached_property
+  def _cuttable(self) -> bool:
+    """Whether words end where `CUT` says: GPT-2's pattern, and no normaliser."""
+    words = self._spec["pre_tokenizer"] or {}
+    return (
+      self._spec["normalizer"] is None
+      and words.get("type") == "ByteLevel"
+      and words["use_regex"]
+      and not words["add_prefix_space"]
+    )
+
+  def encode(self, text: str) -> np.ndarray:
+    """The int32 ids of `text`, without bos or eos.
+
+    Raises ValueError (UnicodeEncodeError) for a lone surrogate, which has no UTF-8.
+    """
+    return self.encode_batch([text])[0]
+
+  def encode_batch(self, texts) -> list[np.ndarray]:
+    """The ids of each text, on all cores."""
+    texts = list(texts)
+    if self._plain_bytes:
+      return [np.frombuffer(t.encode(), np.uint8).astype(np.int32) for t in texts]
+    pieces = [pieces_of(t) if self._cuttable else [t] for t in texts]
+    flat = [piece for group in pieces for piece in group]
+    try:
+      coded = iter(self._inner.encode_batch_fast(flat, add_special_tokens=False))
+    except TypeError:  # the library says only "must be str"; Python names the culprit
+      for text in texts:
+        text.encode()
+      raise
+    return [
+      np.concatenate([np.asarray(next(coded).ids, np.int32) for _ in group])
+      for group in pieces
+    ]
+
+  def decode(self, ids) -> str:
+    """The text of `ids`, special ones left out; half a character becomes U+FFFD."""
+    if not self.byte_level:
+      return self._inner.decode([int(i) for i in ids], skip_special_tokens=True)
+    return self.decode_bytes(ids).decode("utf-8", "replace")
+
+  def decode_bytes(self, ids) -> bytes:
+    """The UTF-8 of `ids`, which may end within a character when byte-level."""
+    if not self.byte_level:
+      return self.decode(ids).encode()
+    return b"".join(self._bytes_of_id[int(i)] for i in ids)
+
+  @functools.cached_property
+  def _bytes_of_id(self) -> list[bytes]:
+    table = [b""] * self.size
+    for token, i in self._inner.get_vocab(with_added_tokens=False).items():
+      table[i] = bytes(_byte_of_char()[c] for c in token if c in _byte_of_char())
+    for i, token in self._inner.get_added_tokens_decoder().items():
+      table[i] = b"" if token.special else token.content.encode()
+    return table
+
+  @functools.cached_property
+  def bytes_V(self):
+    """How many bytes of text each id stands for (int32; specials 0), for bits per byte.
+
+    None for a foreign tokenizer that is not byte-level: its ids have no fixed length.
+    """
+    if not self.byte_level:
+      return None
+    return np.array([len(b) for b in self._bytes_of_id], np.int32)
+
+  @property
+  def digest(self) -> str:
+    """A sha256 of all that decides the ids."""
+    told = [self._spec, self.bos, self.eos, self.pad]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+  def save(self, folder):
+    """Writes tokenizer.json and tokenizer_config.json, as Hugging Face reads them."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = json.dumps(self._config, indent=2, ensure_ascii=False)
+    write_atomically(folder / "tokenizer_config.json", config.encode())
+    text = json.dumps(self._spec, indent=1, ensure_ascii=False)
+    write_atomically(folder / "tokenizer.json", text.encode())
+
+
+def pieces_of(text: str) -> list[str]:
+  """`text` in pieces of about PIECE_CHARS that encode as they do within it."""
+  pieces, start = [], 0
+  while len(text) - start > 2 * PIECE_CHARS:
+    found = CUT.search(text, start + PIECE_CHARS)
+    if not found:
+      break
+    pieces.append(text[start : found.end()])
+    start = found.end()
+  return [*pieces, text[start:]]
+
+
+def _ours(inner) -> Tokenizer:
+  inner.add_special_tokens([END, PAD])  # no change where they are in already
+  return Tokenizer(
+    inner,
+    {
+      "tokenizer_class": "PreTrainedTokenizerFast",
+      "bos_token": END,
+      "eos_token": END,
+      "pad_token": PAD,
+      "clean_up_tokenization_spaces": False,
+    },
+  )
+
+
+def byte_tokenizer() -> Tokenizer:
+  """Ids 0 to 255 are the bytes, 256 ends a document (and starts one), 257 pads."""
+  from tokenizers import Tokenizer as Inner
+  from tokenizers import decoders, models, pre_tokenizers
+
+  inner = Inner(models.BPE(vocab=_byte_of_char(), merges=[]))
+  inner.pre_tokenizer = pre_tokenizers.ByteLevel(
+    add_prefix_space=False, use_regex=False
+  )
+  inner.decoder = decoders.ByteLevel()
+  return _ours(inner)
+
+
+def sample(texts):
+  """Every n-th text of a sequence, n such that they hold about TRAIN_CHARS at most."""
+  probe = [len(texts[i]) for i in range(0, len(texts), max(1, len(texts) // 1000))]
+  total = sum(probe) / max(1, len(probe)) * len(texts)
+  every = max(1, round(total / TRAIN_CHARS))
+  return (texts[i] for i in range(0, len(texts), every))
+
+
+def train(texts, size: int) -> Tokenizer:
+  """A byte-level BPE of at most `size` entries, learnt from a sequence of texts.
+
+  Fewer when the text has too few pairs that occur twice. Raises ValueError when `size`
+  cannot hold the 256 bytes and the two special tokens.
+  """
+  from tokenizers import Tokenizer as Inner
+  from tokenizers import decoders, models, pre_tokenizers, trainers
+
+  if size < 258:
+    raise ValueError(
+      f"a BPE of {size} entries cannot hold 256 bytes and 2 special tokens; "
+      "ask for bpe-258 or more"
+    )
+  inner = Inner(models.BPE())
+  inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  inner.decoder = decoders.ByteLevel()
+  trainer = trainers.BpeTrainer(
+    vocab_size=size,
+    min_frequency=2,
+    show_progress=False,
+    special_tokens=[END, PAD],
+    initial_alphabet=sorted(_byte_of_char()),
+  )
+  pieces = (piece for text in sample(texts) for piece in pieces_of(text))
+  inner.train_from_iterator(pieces, trainer)
+  return _ours(inner)
+
+
+def load(path) -> Tokenizer:
+  """The tokenizer of a folder with a tokenizer.json, or of that file.
+
+  Special tokens are those of tokenizer_config.json beside it, else found by name.
+  Raises ValueError when there is no such file or it cannot be read.
+  """
+  from tokenizers import Tokenizer as Inner
+
+  path = Path(path)
+  path = path / "tokenizer.json" if path.is_dir() else path
+  if not path.is_file():
+    raise ValueError(f"no tokenizer at {path}; give a tokenizer.json or its folder")
+  text = path.read_bytes().decode()
+  try:
+    inner = Inner.from_str(text)
+  except Exception as error:  # the library raises nothing more exact
+    raise ValueError(f"{path} is not a tokenizer.json: {error}") from error
+  beside = path.with_name("tokenizer_config.json")
+  config = json.loads(beside.read_text("utf-8")) if beside.is_file() else {}
+  for name, known in KNOWN.items():
+    if name not in config:
+      found = [t for t in known if inner.token_to_id(t) is not None]
+      config[name] = found[0] if found else None
+  return Tokenizer(inner, config)
+
+
+def make(name: str, texts) -> Tokenizer:
+  """The tokenizer called "bytes", "bpe-N" (trained on `texts`), or one at a path."""
+  if name == "bytes":
+    return byte_tokenizer()
+  if (size := bpe_size(name)) is not None:
+    return train(texts, size)
+  return load(name)
+
+
+def bpe_size(name: str) -> int | None:
+  """N of "bpe-N"; None for any other name, which must be "bytes" or an existing path.
+
+  Raises ValueError for a name that is none of the three.
+  """
+  if found := re.fullmatch(r"bpe-(\d+)", name):
+    return int(found[1])
+  if name != "bytes" and not Path(name).exists():
+    raise ValueError(
+      f"no tokenizer {name!r}; it is bytes, bpe-N (such as bpe-2048) or the path of a "
+      "tokenizer.json"
+    )
+  return None
