@@ -22,6 +22,7 @@ from lm.nn.layers import (
   Readout,
   Stack,
   dropout,
+  mask_padding,
   softcap,
 )
 from lm.nn.masks import Mask, packed_positions
@@ -146,21 +147,24 @@ class Model(nn.Module):
     """
     c = self.config
     L = c.layers
-    if positions_BT is None and segments_BT is not None:
-      positions_BT = packed_positions(segments_BT)
+    if segments_BT is not None and cache is not None:
+      raise ValueError("segments_BT with a cache: decode one document a row instead")
+    # Left at None, positions are the indices; in segments they differ from those by a
+    # constant, which no mask sees and which lets kernels skip blocks.
     mask = Mask(positions_BT, positions_BT, segments_BT, segments_BT).replace(
       window=c.attention.window
     )
-    if positions_BT is None:
-      positions_BT = jnp.arange(tokens_BT.shape[1])[None]
+    at = positions_BT  # or of shape 1T, when all rows have the same
+    if segments_BT is not None and positions_BT is None:
+      at = packed_positions(segments_BT)
+    elif positions_BT is None:
+      at = jnp.arange(tokens_BT.shape[1])[None]
       if cache is not None:
-        positions_BT = jnp.broadcast_to(cache.index + positions_BT, tokens_BT.shape)
+        at = jnp.broadcast_to(cache.index + at, tokens_BT.shape)
     kv, slot = None, None
     if cache is not None:
-      cache, slot = cache.place(positions_BT)
-      mask = mask.replace(
-        q_positions_BT=positions_BT, k_positions_BS=cache.positions_BS
-      )
+      cache, slot = cache.place(at)
+      mask = mask.replace(q_positions_BT=at, k_positions_BS=cache.positions_BS)
       kv = {"keys": cache.keys, "values": cache.values}
     key = self.make_rng("dropout") if train and c.run.dropout else None
     first, keys_L = None, None
@@ -171,9 +175,9 @@ class Model(nn.Module):
     x_BTD = self.embed(tokens_BT)
     angles = None
     if c.attention.positions == "learned":
-      x_BTD += self.places(jnp.maximum(positions_BT, 0))
+      x_BTD += self.places(jnp.maximum(at, 0))
     else:
-      angles = rotary(positions_BT, c.attention.sizes(c.width)[2], c.attention.theta)
+      angles = rotary(at, c.attention.sizes(c.width)[2], c.attention.theta)
     x_BTD = dropout(first, x_BTD, c.run.dropout)
     inputs = {"kv": kv, "key": keys_L}
     x_BTD, kv = self.blocks(x_BTD, inputs, mask, angles, slot)
@@ -185,7 +189,7 @@ class Model(nn.Module):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
     c = self.config
     logits_BTV = self.embed.readout(x_BTD, c.run.dtype) if c.tied else self.head(x_BTD)
-    return softcap(logits_BTV, c.logit_softcap)
+    return mask_padding(softcap(logits_BTV, c.logit_softcap), c.vocab)
 
   def init_cache(self, batch: int, size: int) -> Cache:
     """An empty cache for rows of up to `size` tokens; needs no parameters."""

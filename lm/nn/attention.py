@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from lm import dims, lookup
+from lm import dims
 from lm.nn import backends
 from lm.nn.layers import Norm
 from lm.nn.linear import linear
@@ -117,23 +117,27 @@ class Attention(nn.Module):
       self, name, equation, x_BTD, (D, n, H), dtype=self.dtype, bias=self.bias
     )
     q_BTNH = dims.constrain(project("q", "BTD,DNH->BTNH", N), "BTNH")
-    k_BSKH = dims.constrain(project("k", "BSD,DKH->BSKH", K), "BSKH")
-    v_BSKH = dims.constrain(project("v", "BSD,DKH->BSKH", K), "BSKH")
+    k_BTKH = dims.constrain(project("k", "BTD,DKH->BTKH", K), "BTKH")
+    v_BTKH = dims.constrain(project("v", "BTD,DKH->BTKH", K), "BTKH")
     if self.heads.qk_norm:
       q_BTNH = Norm("rms", self.eps, dim="H", name="q_norm")(q_BTNH)
-      k_BSKH = Norm("rms", self.eps, dim="H", name="k_norm")(k_BSKH)
+      k_BTKH = Norm("rms", self.eps, dim="H", name="k_norm")(k_BTKH)
     if angles is not None:
-      q_BTNH, k_BSKH = rotate(q_BTNH, *angles), rotate(k_BSKH, *angles)
-    if kv is not None:
+      q_BTNH, k_BTKH = rotate(q_BTNH, *angles), rotate(k_BTKH, *angles)
+    if kv is None:
+      k_BSKH, v_BSKH = k_BTKH, v_BTKH
+    else:
       at = (0, slot, 0, 0)
-      k_BSKH = jax.lax.dynamic_update_slice(kv["keys"], k_BSKH, at)
-      v_BSKH = jax.lax.dynamic_update_slice(kv["values"], v_BSKH, at)
-      kv = {"keys": k_BSKH, "values": v_BSKH}
+      k_BSKH = jax.lax.dynamic_update_slice(kv["keys"], k_BTKH, at)
+      v_BSKH = jax.lax.dynamic_update_slice(kv["values"], v_BTKH, at)
+    k_BSKH, v_BSKH = dims.constrain(k_BSKH, "BSKH"), dims.constrain(v_BSKH, "BSKH")
+    kv = kv and {"keys": k_BSKH, "values": v_BSKH}
     if self.is_mutable_collection("intermediates"):
       probs = backends.probabilities(q_BTNH, k_BSKH, mask, **self._options(H))
       self.sow("intermediates", "probs_BNTS", probs)
-    attend = lookup.function(backends, backends.choose(self.heads.backend))
-    y_BTNH = attend(q_BTNH, k_BSKH, v_BSKH, mask, **self._options(H))
+    y_BTNH = backends.attend(
+      self.heads.backend, q_BTNH, k_BSKH, v_BSKH, mask, **self._options(H)
+    )
     y_BTNH = dims.constrain(y_BTNH, "BTNH")
     y_BTD = linear(
       self,

@@ -105,11 +105,11 @@ class Embedding(nn.Module):
 
   def readout(self, x_BTD, dtype):
     """logits_BTV against this table; V is padded, see `mask_padding`."""
-    return mask_padding(dot("BTD,VD->BTV", x_BTD, self.table_VD, dtype), self.size)
+    return dot("BTD,VD->BTV", x_BTD, self.table_VD, dtype)
 
 
 class Readout(nn.Module):
-  """logits_BTV from a table of its own (an untied softmax)."""
+  """logits_BTV from a table of its own (an untied softmax); see `mask_padding`."""
 
   size: int
   dtype: str
@@ -118,14 +118,14 @@ class Readout(nn.Module):
   def __call__(self, x_BTD):
     rows = -(-self.size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
     shape = (x_BTD.shape[-1], rows)
-    logits_BTV = linear(self, "table", "BTD,DV->BTV", x_BTD, shape, dtype=self.dtype)
-    return mask_padding(logits_BTV, self.size)
+    return linear(self, "table", "BTD,DV->BTV", x_BTD, shape, dtype=self.dtype)
 
 
 def mask_padding(logits_BTV, vocab: int):
   """The logits with the entries past the vocabulary at -inf's finite neighbour.
 
-  Cutting them off instead would leave V indivisible by the mesh.
+  Cutting them off instead would leave V indivisible by the mesh. This comes last: a
+  soft-cap after it would make the padding likely again.
   """
   logits_BTV = dims.constrain(logits_BTV, "BTV")
   if logits_BTV.shape[-1] == vocab:

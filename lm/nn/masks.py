@@ -20,19 +20,28 @@ class Mask:
   causal: bool = struct.field(pytree_node=False, default=True)
   window: int = struct.field(pytree_node=False, default=0)  # keys seen; 0 is no limit
 
+  @property
+  def indexed(self) -> bool:
+    """Whether positions are those of the arrays: what kernels with static masks do."""
+    return self.q_positions_BT is None and self.k_positions_BS is None
+
+  @property
+  def segmented(self) -> bool:
+    return self.q_segments_BT is not None
+
   def dense(self, T: int, S: int) -> jax.Array:
-    """mask_BTS (B may be 1), True where query t sees key s."""
-    q_BT = jnp.arange(T)[None] if self.q_positions_BT is None else self.q_positions_BT
-    k_BS = jnp.arange(S)[None] if self.k_positions_BS is None else self.k_positions_BS
-    ahead_BTS = q_BT[:, :, None] - k_BS[:, None, :]
-    seen_BTS = jnp.broadcast_to(k_BS[:, None, :] >= 0, ahead_BTS.shape)
+    """True where query t sees key s: BTS, or 1TS when that is the same in all rows."""
+    q = jnp.arange(T)[None] if self.q_positions_BT is None else self.q_positions_BT
+    k = jnp.arange(S)[None] if self.k_positions_BS is None else self.k_positions_BS
+    ahead = q[:, :, None] - k[:, None, :]
+    seen = jnp.broadcast_to(k[:, None, :] >= 0, ahead.shape)
     if self.causal:
-      seen_BTS &= ahead_BTS >= 0
+      seen &= ahead >= 0
     if self.window:
-      seen_BTS &= jnp.abs(ahead_BTS) < self.window
-    if self.q_segments_BT is not None:
-      seen_BTS &= self.q_segments_BT[:, :, None] == self.k_segments_BS[:, None, :]
-    return seen_BTS
+      seen &= jnp.abs(ahead) < self.window
+    if self.segmented:
+      seen &= self.q_segments_BT[:, :, None] == self.k_segments_BS[:, None, :]
+    return seen
 
 
 def packed_positions(segments_BT: jax.Array) -> jax.Array:

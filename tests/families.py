@@ -1,0 +1,97 @@
+"""The table of model families that the equalities are stated over: one line each.
+
+A family that joins here is tested by every test of test_equalities.py. What a family
+cannot do is said in its line, never in the body of a test.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import jax
+import numpy as np
+
+from lm import dims, lookup
+
+VOCAB, CONTEXT = 61, 16  # 61: the vocabulary is padded, and no other size is like it
+
+MESHES = {
+  "fsdp": dict(fsdp=8),
+  "tensor": dict(data=2, fsdp=2, tensor=2),
+  "context": dict(fsdp=2, tensor=2, context=2),
+}
+
+# Which token (row) sees which (column), through one layer.
+CAUSAL = """
+  100000
+  110000
+  111000
+  111100
+  111110
+  111111
+"""
+WINDOW_3 = """
+  100000
+  110000
+  111000
+  011100
+  001110
+  000111
+"""
+
+
+def picture(text: str) -> np.ndarray:
+  """A mask as booleans from rows of 0 and 1."""
+  return np.array([[c == "1" for c in row] for row in text.split()])
+
+
+@dataclass(frozen=True)
+class Family:
+  """A small model and what is true of it."""
+
+  name: str  # of a file of lm/models
+  fields: dict  # over the file's defaults
+  sees: str = CAUSAL
+  meshes: tuple = tuple(MESHES)
+
+  def model(self, **fields):
+    return lookup.model(self.name, vocab=VOCAB, **(self.fields | fields))
+
+  def params(self, **fields):
+    return _params(self.model(scan=True, **fields))
+
+
+@cache
+def _params(model):
+  """Noise for parameters: zeros and ones would hide what is not connected."""
+  shapes, _ = dims.abstract(model, tokens(1, 2))
+  draw = np.random.default_rng(0)
+
+  def one(path, leaf):
+    around = 1 if dims.path_name(path).endswith("scale") else 0
+    return around + 0.2 * draw.standard_normal(leaf.shape, np.float32)
+
+  return jax.tree_util.tree_map_with_path(one, shapes)
+
+
+def tokens(B: int, T: int, seed=0) -> np.ndarray:
+  """tokens_BT, all different in a row where the vocabulary allows."""
+  draw = np.random.default_rng(seed)
+  return np.stack([draw.permutation(VOCAB)[:T] for _ in range(B)]).astype(np.int32)
+
+
+def decoder(sees=CAUSAL, meshes=tuple(MESHES), **fields) -> Family:
+  small = dict(width=32, layers=2, heads=4, context=CONTEXT)
+  return Family("decoder", small | fields, sees, meshes)
+
+
+GPT2 = dict(positions="learned", norm="layer", activation="gelu_tanh", bias=True)
+
+FAMILIES = {
+  "gpt2": decoder(**GPT2),
+  "llama": decoder(kv_heads=2, tied=False, theta=500.0),
+  "mqa": decoder(
+    kv_heads=1, head_size=16, bias=True, ff=40, activation="geglu", meshes=("fsdp",)
+  ),
+  "window": decoder(window=3, sees=WINDOW_3, kv_heads=2, layers=3),
+  "capped": decoder(qk_norm=True, softcap=2.0, logit_softcap=3.0, activation="relu2"),
+}

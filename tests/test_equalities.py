@@ -1,0 +1,268 @@
+"""What has to be equal to what, for every family in the table of families.py."""
+
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import suffixes
+from families import CONTEXT, FAMILIES, MESHES, VOCAB, picture, tokens
+from quick import jit
+
+from lm import dims
+from lm.nn.layers import split
+
+B, T = 2, 8
+NAMES = list(FAMILIES)
+pytestmark = pytest.mark.parametrize("name", NAMES)
+
+
+def close(actual, wanted, tolerance=2e-5):
+  """Trees are equal within `tolerance`, absolute and relative."""
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance),
+    actual,
+    wanted,
+  )
+
+
+def apply(model, **fixed):
+  """model.apply under jit: (params, tokens_BT, **arrays) -> (logits_BTV, cache)."""
+  return jit(
+    lambda params, *args, **how: model.apply({"params": params}, *args, **how, **fixed)
+  )
+
+
+def full(name, tokens_BT, **how):
+  """logits_BTV of a family's model as it stands."""
+  family = FAMILIES[name]
+  return apply(family.model())(family.params(), tokens_BT, **how)[0]
+
+
+def loss(model, params, tokens_BT, key=None):
+  """A scalar that depends on every logit."""
+  how = {} if key is None else dict(train=True, rngs={"dropout": key})
+  logits_BTV, _ = model.apply({"params": params}, tokens_BT, **how)
+  picked_BT1 = jnp.take_along_axis(logits_BTV, tokens_BT[..., None], axis=-1)
+  norm_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
+  return jnp.mean(norm_BT - picked_BT1[..., 0]) + 0.1 * jnp.mean(logits_BTV**2)
+
+
+# Decoding
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_cached_decode_equals_full_forward(name, scan):
+  """Prefill of unequal prompts, padded on the right, then one token after the other."""
+  family, tokens_BT = FAMILIES[name], tokens(B, CONTEXT)
+  wanted_BTV = full(name, tokens_BT)
+  model, params = family.model(scan=scan), family.params()
+  step = apply(model)
+  if not scan:
+    params = split(params)
+  prompts_B, P = np.array([5, 2]), 6
+  positions_BT = np.where(np.arange(P)[None] < prompts_B[:, None], np.arange(P), -1)
+  cache = model.init_cache(B, P + CONTEXT)
+  got_BTV, cache = step(
+    params, tokens_BT[:, :P], positions_BT=positions_BT.astype(np.int32), cache=cache
+  )
+  for b, length in enumerate(prompts_B):
+    close(got_BTV[b, :length], wanted_BTV[b, :length])
+  for ahead in range(CONTEXT - max(prompts_B)):
+    at_B1 = (prompts_B + ahead)[:, None].astype(np.int32)
+    next_B1 = np.take_along_axis(tokens_BT, at_B1, axis=1)
+    got_B1V, cache = step(params, next_B1, positions_BT=at_B1, cache=cache)
+    close(got_B1V[:, 0], np.take_along_axis(wanted_BTV, at_B1[..., None], axis=1)[:, 0])
+
+
+def test_decoding_from_nothing_equals_full_forward(name):
+  """Without positions: they are then where the cache stands."""
+  family, tokens_BT = FAMILIES[name], tokens(B, T)
+  model = family.model()
+  step, cache, got = apply(model), model.init_cache(B, T), []
+  for t in range(T):
+    logits_B1V, cache = step(family.params(), tokens_BT[:, t : t + 1], cache=cache)
+    got.append(logits_B1V)
+  close(np.concatenate(got, axis=1), full(name, tokens_BT))
+
+
+# Ways to compute
+
+
+@pytest.fixture(scope="module")
+def plain():
+  """name -> loss and gradients, scanned, with dropout, nothing recomputed."""
+  known = {}
+
+  def find(name):
+    if name not in known:
+      family = FAMILIES[name]
+      known[name] = train(family.model(scan=True, dropout=0.25), family.params())
+    return known[name]
+
+  return find
+
+
+def train(model, params):
+  step = jit(jax.value_and_grad(partial(loss, model)))
+  return step(params, tokens(B, T), jax.random.key(3))
+
+
+def test_unrolled_equals_scanned(name, plain):
+  model = FAMILIES[name].model(scan=False, dropout=0.25)
+  close(train(model, FAMILIES[name].params()), plain(name))
+
+
+def test_recomputing_changes_nothing_scanned(name, plain):
+  model = FAMILIES[name].model(scan=True, remat="dots", dropout=0.25)
+  close(train(model, FAMILIES[name].params()), plain(name))
+
+
+def test_recomputing_changes_nothing_unrolled_with_split_parameters(name, plain):
+  model = FAMILIES[name].model(scan=False, remat="full", dropout=0.25)
+  value, grads = train(model, split(FAMILIES[name].params()))
+  wanted_value, wanted_grads = plain(name)
+  close((value, grads), (wanted_value, split(wanted_grads)))
+
+
+def test_dropout_is_for_training_and_by_key(name):
+  family, tokens_BT = FAMILIES[name], tokens(B, T)
+  run = apply(family.model(dropout=0.25))
+  key = jax.random.key(3)
+  wanted_BTV = full(name, tokens_BT)
+  close(run(family.params(), tokens_BT)[0], wanted_BTV, 0)
+  close(run(family.params(), tokens_BT, rngs={"dropout": key})[0], wanted_BTV, 0)
+  train = apply(family.model(dropout=0.25), train=True)
+  one_BTV, same_BTV, other_BTV = (
+    train(family.params(), tokens_BT, rngs={"dropout": k})[0]
+    for k in (key, key, jax.random.key(4))
+  )
+  close(one_BTV, same_BTV, 0)
+  apart = lambda x, y: float(np.abs(x - y).mean())
+  assert min(apart(one_BTV, other_BTV), apart(one_BTV, wanted_BTV)) > 1e-3
+
+
+def test_bfloat16_is_close_to_float32(name):
+  family, tokens_BT = FAMILIES[name], tokens(B, T)
+  got_BTV = apply(family.model(dtype="bfloat16"))(family.params(), tokens_BT)[0]
+  wanted_BTV = full(name, tokens_BT)
+  assert got_BTV.dtype == wanted_BTV.dtype == np.float32
+  error = float(jnp.abs(got_BTV - wanted_BTV).max() / jnp.std(wanted_BTV))
+  assert 1e-4 < error < 0.1  # 8 bits of mantissa; and not float32 in disguise
+
+
+# Meshes
+
+
+@pytest.fixture(scope="module")
+def one_device():
+  """name -> loss and gradients without a mesh, for the batch of the test below."""
+  return cache(
+    lambda name: jit(jax.value_and_grad(partial(loss, FAMILIES[name].model())))(
+      FAMILIES[name].params(), tokens(8, T)
+    )
+  )
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+def test_sharded_equals_one_device(name, mesh, one_device, capfd):
+  family = FAMILIES[name]
+  if mesh not in family.meshes:
+    pytest.skip(f"{name} cannot be split so")
+  model, mesh = family.model(), dims.make_mesh(**MESHES[mesh])
+  shapes, letters = dims.abstract(model, tokens(1, 2))
+  where = dims.shardings(mesh, letters, shapes)
+  with jax.set_mesh(mesh):
+    step = jit(
+      jax.value_and_grad(partial(loss, model)),
+      in_shardings=(where, dims.sharding(mesh, "BT")),
+      out_shardings=(None, where),
+    )
+    got = step(family.params(), tokens(8, T))
+  close(got, one_device(name))
+  shards = jax.tree.map(lambda leaf: leaf.sharding.is_fully_replicated, got[1])
+  assert not all(jax.tree.leaves(shards))
+  assert "rematerialization" not in capfd.readouterr().err
+
+
+# Masks
+
+
+def test_packed_equals_each_document_alone(name):
+  lengths, tokens_1T = (5, 7), tokens(1, CONTEXT)
+  segments_1T = np.repeat([[1, 2, 0]], [*lengths, CONTEXT - sum(lengths)], axis=1)
+  got_1TV = full(name, tokens_1T, segments_BT=segments_1T.astype(np.int32))
+  start = 0
+  for length in lengths:
+    document = slice(start, start + length)
+    close(got_1TV[:, document], full(name, tokens_1T[:, document]))
+    start += length
+
+
+def test_padding_changes_no_real_token(name):
+  """Padded on the left, in the middle and on the right; whatever is in the padding."""
+  family, real_T = FAMILIES[name], tokens(1, 6)[0]
+  at_BT = np.array(
+    [
+      [-1, -1, -1, 0, 1, 2, 3, 4, 5],
+      [0, 1, -1, 2, 3, -1, -1, 4, 5],
+      [0, 1, 2, 3, 4, 5, -1, -1, -1],
+    ],
+    np.int32,
+  )
+  wanted_TV = full(name, real_T[None])[0]
+  run = apply(family.model())
+  for pad in (0, VOCAB - 1):
+    padded_BT = np.where(at_BT < 0, pad, real_T[at_BT])
+    got_BTV = np.asarray(run(family.params(), padded_BT, positions_BT=at_BT)[0])
+    assert np.isfinite(got_BTV).all()
+    close(got_BTV[at_BT >= 0], np.concatenate([wanted_TV] * 3))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_gradients_flow_where_the_mask_lets_them(name, packed):
+  """d features[t] / d embedding of token s is zero exactly where t does not see s."""
+  family, tokens_1T = FAMILIES[name], tokens(1, 6)
+  model, params = family.model(layers=1), family.params(layers=1)
+  segments_1T = np.array([[1, 1, 2, 2, 2, 0]], np.int32)
+  how = dict(segments_BT=segments_1T) if packed else {}
+
+  def features(table_VD):
+    changed = params | {"embed": {"table": table_VD}}
+    x_1TD, _ = model.apply({"params": changed}, tokens_1T, method="features", **how)
+    return x_1TD[0] @ np.random.default_rng(0).standard_normal(x_1TD.shape[-1])
+
+  jacobian_TVD = jit(jax.jacrev(features))(params["embed"]["table"])
+  flows_TS = np.abs(jacobian_TVD).max(axis=-1)[:, tokens_1T[0]] > 0
+  wanted_TS = picture(family.sees)
+  if packed:
+    wanted_TS &= segments_1T == segments_1T.T
+  np.testing.assert_array_equal(flows_TS.astype(int), wanted_TS.astype(int))
+
+
+# Names
+
+
+def test_padding_of_the_vocabulary_is_never_likely(name):
+  family, tokens_BT = FAMILIES[name], tokens(B, T)
+  model, params = family.model(), family.params()
+  x_BTD, _ = apply(model, method="features")(params, tokens_BT)
+  padded_BTV = apply(model, method="readout")(params, x_BTD)
+  assert padded_BTV.shape == (B, T, 128)
+  assert np.all(jax.nn.softmax(padded_BTV)[..., VOCAB:] == 0)
+  close(padded_BTV[..., :VOCAB], full(name, tokens_BT))
+
+
+def test_names_tell_the_shapes(name):
+  model = FAMILIES[name].model(layers=1, scan=False, dropout=0.25)
+  tokens_BT, segments_BT = tokens(B, T), np.ones((B, T), np.int32)
+
+  def everything(params, key):
+    go = partial(model.apply, {"params": params}, tokens_BT)
+    packed = go(segments_BT=segments_BT, train=True, rngs={"dropout": key})
+    return packed, go(cache=model.init_cache(B, CONTEXT))
+
+  with suffixes.checked("lm/") as names:
+    jax.eval_shape(everything, FAMILIES[name].params(layers=1), jax.random.key(0))
+  assert len(names) > 30
