@@ -76,7 +76,7 @@ else
   if [[ $1 == test ]]; then
     needs+=(tests) program=(-m pytest -n auto --maxprocesses=4 --dist=worksteal)
   fi
-  { flock 9 2>/dev/null || true; setup "${needs[@]}"; } 9>.cache/lock
+  { flock 9 2>/dev/null || true; setup "${needs[@]}"; } 9>.cache/lock >&2
   # glibc that keeps its pages makes XLA:CPU steps 1.37x as fast. Compiled code is kept.
   : "${MALLOC_ARENA_MAX:=1}" "${MALLOC_MMAP_MAX_:=0}" "${MALLOC_TOP_PAD_:=268435456}"
   : "${MALLOC_TRIM_THRESHOLD_:=100000000000}" "${TF_CPP_MIN_LOG_LEVEL:=1}"
