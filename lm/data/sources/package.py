@@ -6,7 +6,7 @@ import hashlib
 import io
 import pathlib
 
-from lm.data import packages
+from lm.data import files, packages
 from lm.data.sources import tfds as catalogue
 
 
@@ -23,10 +23,9 @@ def documents(name: str, *, cache) -> dict:
   )
   builder = make()
   if not (builder.data_path / "dataset_info.json").exists():  # the last file written
-    archive = packages.fetch(name, cache=cache)
     folder.mkdir(parents=True, exist_ok=True)
-    config = tfds.download.DownloadConfig(manual_dir=archive.parent)
-    with packages.locked(folder / "lock"), _quiet(tfds):
+    config = tfds.download.DownloadConfig(manual_dir=cache)
+    with files.locked(folder / "lock", log=print), _quiet(tfds):
       # A new one: a builder reads only when it is made what another process prepared.
       builder = make()
       builder.download_and_prepare(download_config=config)
@@ -34,9 +33,10 @@ def documents(name: str, *, cache) -> dict:
 
 
 def content(name: str, *, cache) -> str:
-  """From the pin, not from the archive: nothing is fetched when prepared data exist."""
+  """From the pin, not from the texts: nothing is fetched when prepared data exist."""
   builders = pathlib.Path(packages.__file__).with_name("builders.py").read_bytes()
-  return hashlib.sha256(packages.PACKAGES[name].sha256.encode() + builders).hexdigest()
+  pinned = packages.PACKAGES[name].texts_sha256
+  return hashlib.sha256(pinned.encode() + builders).hexdigest()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import json
 import pathlib
 import sysconfig
 
-from lm.data import packages
+from lm.data import files
 from lm.data.sources import _records
 
 # Ordinary modules, of all kinds, that every version has: 4% of the library.
@@ -38,7 +38,9 @@ def content(argument: str, *, cache) -> str:
   """From the names and bytes of all files."""
   root = _root()
   paths = _paths(root)
-  found = [(path.relative_to(root).as_posix(), packages.sha256(path)) for path in paths]
+  found = [
+    (path.relative_to(root).as_posix(), files.sha256_of_file(path)) for path in paths
+  ]
   return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 

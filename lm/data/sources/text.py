@@ -7,7 +7,7 @@ import json
 import pathlib
 import re
 
-from lm.data import packages
+from lm.data import files
 from lm.data.sources import _records
 
 CHUNK_CHARS = 2**18  # at most, in a big file: 5% held out are then in many places
@@ -44,7 +44,9 @@ def documents(path: str, *, cache) -> dict:
 def content(path: str, *, cache) -> str:
   """From the names and bytes of all files."""
   root, paths = _files(path)
-  found = [(file.relative_to(root).as_posix(), packages.sha256(file)) for file in paths]
+  found = [
+    (file.relative_to(root).as_posix(), files.sha256_of_file(file)) for file in paths
+  ]
   return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
