@@ -21,6 +21,7 @@ from flax import struct
 from jax import lax
 
 from lm import rng
+from lm.generate.prompts import bucket, check_room, pad_prompts, stop_row
 from lm.generate.sample import Sampling, check, choose
 from lm.nn.layers import split
 
@@ -56,29 +57,6 @@ class Output:
   logprobs_BT: np.ndarray  # of the tokens, under the model itself; 0 unless asked for
 
 
-def bucket(size: int, smallest: int = 16) -> int:
-  """The next of 16, 24, 32, 48, 64, 96... (with `smallest` for 16)."""
-  power = smallest
-  while power < size:
-    power *= 2
-  return power * 3 // 4 if power > smallest and size <= power * 3 // 4 else power
-
-
-def pad_prompts(prompts):
-  """tokens_BT and lengths_B (numpy) of the id sequences, padded to buckets.
-
-  Rows that fill the batch up hold one token. Raises ValueError on an empty prompt.
-  """
-  lengths = [len(prompt) for prompt in prompts]
-  if not lengths or min(lengths) < 1:
-    raise ValueError("a prompt needs at least one id to start from, got none")
-  B = bucket(len(prompts), 1)
-  tokens_BT = np.zeros((B, bucket(max(lengths))), np.int32)
-  for row, prompt in enumerate(prompts):
-    tokens_BT[row, : len(prompt)] = prompt
-  return tokens_BT, np.array(lengths + [1] * (B - len(lengths)), np.int32)
-
-
 def prepare(model, params):
   """The parameters in the form the loop is fastest with; do it once, not per call.
 
@@ -91,12 +69,12 @@ def prepare(model, params):
 def prefill(model, params, tokens_BT, prompts_B, *, size):
   """The cache (of `size` slots) of the prompts, the logits after each, and seen_BV."""
   B, T = tokens_BT.shape
-  index_T = jnp.arange(T)
-  real_BT = index_T < prompts_B[:, None]
+  index_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
+  real_BT = index_BT < prompts_B[:, None]
   x_BTD, cache = model.apply(
     {"params": params},
     tokens_BT,
-    positions_BT=jnp.where(real_BT, index_T, -1),
+    positions_BT=jnp.where(real_BT, index_BT, -1),
     cache=model.init_cache(B, size),
     method="features",
   )
@@ -128,13 +106,16 @@ def _record(state: State, logits_BV) -> State:
   tokens_B = choose(logits_BV, s.seen_BV, keys_B, s.sampling)
   live_B = ~s.done_B
   tokens_B = jnp.where(live_B, tokens_B, 0)
-  stopped_B = live_B & jnp.any(tokens_B[:, None] == s.stops_C, axis=1)
+  stopped_B = live_B & jnp.any(tokens_B[:, None] == s.stops_C[None], axis=1)
   counts_B = s.counts_B + live_B
   logprobs_B = lax.cond(
     s.scored,
     lambda: (
-      jnp.take_along_axis(logits_BV, tokens_B[:, None], axis=1)[:, 0]
-      - jax.nn.logsumexp(logits_BV, axis=1)
+      (
+        jnp.take_along_axis(logits_BV, tokens_B[:, None], axis=1)[:, 0]
+        - jax.nn.logsumexp(logits_BV, axis=1)
+      )
+      * live_B
     ),
     lambda: jnp.zeros(tokens_B.shape, jnp.float32),
   )
@@ -152,7 +133,7 @@ def _record(state: State, logits_BV) -> State:
 
 
 @functools.partial(jax.jit, static_argnames="T")
-def _begin(logits_BV, seen_BV, from_B, root, samples_B, *, T, **fields):
+def _begin(logits_PV, seen_PV, from_B, root, samples_B, *, T, **fields):
   """The state, its cache apart, with the first token; `from_B` are rows of prompts."""
   B = from_B.size
   state = State(
@@ -161,13 +142,13 @@ def _begin(logits_BV, seen_BV, from_B, root, samples_B, *, T, **fields):
     step=jnp.int32(0),
     stopped_B=jnp.zeros(B, bool),
     finite=jnp.bool_(True),
-    seen_BV=seen_BV[from_B],
+    seen_BV=seen_PV[from_B],
     ids_BT=jnp.zeros((B, T), jnp.int32),
     counts_B=jnp.zeros(B, jnp.int32),
     logprobs_BT=jnp.zeros((B, T), jnp.float32),
     **fields,
   )
-  return _record(state, logits_BV[from_B])
+  return _record(state, logits_PV[from_B])
 
 
 _take = jax.jit(lambda cache, rows_B: cache.take(rows_B))
@@ -213,27 +194,28 @@ def start(
   check(sampling)
   limits = np.broadcast_to(np.asarray(max_tokens, np.int32), (len(prompts),))
   check_room(model, prompts, limits, n)
-  tokens_BT, lengths_B = pad_prompts(prompts)
+  tokens_PT, lengths_P = pad_prompts(prompts)
   T = bucket(int(limits.max()))
-  cache, logits_BV, seen_BV = prefill(
-    model, params, tokens_BT, lengths_B, size=tokens_BT.shape[1] + T
+  cache, logits_PV, seen_PV = prefill(
+    model, params, tokens_PT, lengths_P, size=tokens_PT.shape[1] + T
   )
+  # Of P prompts, padded, into B rows, padded.
   rows = len(prompts) * n
   index_B = np.arange(bucket(rows, 1))
   from_B = np.minimum(index_B // n, len(prompts) - 1)
   if n > 1:  # one row of the cache for each sample of a prompt
     cache = _take(cache, from_B)
   state = _begin(
-    logits_BV,
-    seen_BV,
+    logits_PV,
+    seen_PV,
     from_B,
     rng.stream(jax.random.key(seed), "sample"),
     index_B % n,
     T=T,
     sampling=sampling.rows(rows, index_B.size),
-    prompts_B=lengths_B[from_B],
+    prompts_B=lengths_P[from_B],
     limits_B=limits[from_B],
-    stops_C=_stop_row(stops),
+    stops_C=stop_row(stops),
     done_B=index_B >= rows,
     scored=np.bool_(logprobs),
   )
@@ -267,7 +249,8 @@ def read(state: State, rows: int) -> Output:
       "the model's logits are NaN, so there is nothing to choose from; "
       "look at the parameters (a run that diverged, a damaged file?)"
     )
-  reasons = ["stop" if s else "length" if d else None for s, d in zip(stopped_B, done_B)]
+  ends = zip(stopped_B, done_B, strict=True)
+  reasons = ["stop" if s else "length" if d else None for s, d in ends]
   return Output(
     ids_BT[:rows], lengths_B[:rows], tuple(reasons[:rows]), logprobs_BT[:rows]
   )
@@ -278,25 +261,3 @@ def generate(model, params, prompts, *, max_tokens, n=1, **options) -> Output:
   state = start(model, params, prompts, max_tokens=max_tokens, n=n, **options)
   state = advance(model, params, state, int(np.max(max_tokens)))
   return read(state, len(prompts) * n)
-
-
-def check_room(model, prompts, limits, n):
-  """Raises ValueError when nothing is asked for, or more than the context can hold."""
-  if n < 1:
-    raise ValueError(f"n must be 1 or more samples of each prompt, got {n}")
-  if len(limits) and min(limits) < 1:
-    raise ValueError(f"max_tokens must be 1 or more, got {min(limits)}")
-  context = model.config.context
-  for prompt, limit in zip(prompts, limits, strict=True):
-    if context and len(prompt) + limit > context:
-      raise ValueError(
-        f"a prompt of {len(prompt)} tokens and max_tokens={limit} do not fit the "
-        f"model's context of {context}; shorten the prompt or ask for at most "
-        f"{max(context - len(prompt), 0)} tokens"
-      )
-
-
-def _stop_row(stops):
-  """The stop ids as an array of a few sizes, filled up with -1, which is no id."""
-  stops = np.asarray(stops, np.int32).reshape(-1)
-  return np.pad(stops, (0, bucket(stops.size, 4) - stops.size), constant_values=-1)

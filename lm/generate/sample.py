@@ -118,7 +118,7 @@ def _keep(logits_BV, mass_BV, wanted_B):
 
 def _ordered(x):
   """uint32 that sort as the floats do: the bits, flipped so that order is kept."""
-  bits = lax.bitcast_convert_type(x, jnp.uint32)
+  bits = lax.bitcast_convert_type(jnp.where(x == 0, 0.0, x), jnp.uint32)  # no -0.0
   return jnp.where(bits >> 31, ~bits, bits | jnp.uint32(1 << 31))
 
 

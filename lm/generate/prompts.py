@@ -1,0 +1,48 @@
+"""Lists of ids into arrays of a few sizes, and whether they fit the model."""
+
+import numpy as np
+
+
+def bucket(size: int, smallest: int = 16) -> int:
+  """The next of 16, 24, 32, 48, 64, 96... (with `smallest` for 16)."""
+  power = smallest
+  while power < size:
+    power *= 2
+  return power * 3 // 4 if power > smallest and size <= power * 3 // 4 else power
+
+
+def pad_prompts(prompts):
+  """tokens_BT and lengths_B (numpy) of the id sequences, padded to buckets.
+
+  Rows that fill the batch up hold one token. Raises ValueError on an empty prompt.
+  """
+  lengths = [len(prompt) for prompt in prompts]
+  if not lengths or min(lengths) < 1:
+    raise ValueError("a prompt needs at least one id to start from, got none")
+  B = bucket(len(prompts), 1)
+  tokens_BT = np.zeros((B, bucket(max(lengths))), np.int32)
+  for row, prompt in enumerate(prompts):
+    tokens_BT[row, : len(prompt)] = prompt
+  return tokens_BT, np.array(lengths + [1] * (B - len(lengths)), np.int32)
+
+
+def check_room(model, prompts, limits, n):
+  """Raises ValueError when nothing is asked for, or more than the context can hold."""
+  if n < 1:
+    raise ValueError(f"n must be 1 or more samples of each prompt, got {n}")
+  if len(limits) and min(limits) < 1:
+    raise ValueError(f"max_tokens must be 1 or more, got {min(limits)}")
+  context = model.config.context
+  for prompt, limit in zip(prompts, limits, strict=True):
+    if context and len(prompt) + limit > context:
+      raise ValueError(
+        f"a prompt of {len(prompt)} tokens and max_tokens={limit} do not fit the "
+        f"model's context of {context}; shorten the prompt or ask for at most "
+        f"{max(context - len(prompt), 0)} tokens"
+      )
+
+
+def stop_row(stops):
+  """The stop ids as an array of a few sizes, filled up with -1, which is no id."""
+  stops = np.array(sorted(stops), np.int32)
+  return np.pad(stops, (0, bucket(stops.size, 4) - stops.size), constant_values=-1)

@@ -1,0 +1,76 @@
+"""Beam search equals trying everything, where everything is few."""
+
+import itertools
+
+import fakes
+import numpy as np
+import pytest
+from families import FAMILIES
+
+from lm.generate import beam, decode
+
+V, STOP = 4, 0
+MODEL = fakes.small(vocab=V)
+PARAMS = MODEL.init(seed=3, scale=0.1)
+PENALTIES = (0.0, 1.0, 2.0, -0.5)
+
+
+def everything(prompt, T, penalty):
+  """All continuations and their scores, best first."""
+  found = {}
+  for ids in itertools.product(range(V), repeat=T):
+    end = ids.index(STOP) + 1 if STOP in ids else T
+    found[ids[:end]] = total(prompt, ids[:end]) / end**penalty
+  return sorted(found.items(), key=lambda item: -item[1])
+
+
+def total(prompt, ids):
+  tokens_BT = np.array([[*prompt, *ids]])
+  logits_BTV, _ = MODEL.apply({"params": PARAMS}, tokens_BT, method="features")
+  logits_TV = np.asarray(logits_BTV[0, len(prompt) - 1 : -1], np.float64)
+  logits_TV -= np.log(np.exp(logits_TV).sum(axis=1, keepdims=True))
+  return np.take_along_axis(logits_TV, np.array(ids)[:, None], axis=1).sum()
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_with_beams_enough_it_is_brute_force(penalty):
+  prompts = [[1], [2, 3, 1], [3, 3]]
+  out = beam.generate(
+    MODEL, PARAMS, prompts, max_tokens=3, beams=64, length_penalty=penalty, stops=[STOP]
+  )
+  for row, prompt in enumerate(prompts):
+    want = everything(prompt, 3, penalty)[:10]
+    for w, (_, score) in enumerate(want):
+      assert out.scores_BW[row, w] == pytest.approx(score, abs=1e-4)
+      if w == 0 or abs(score - want[w - 1][1]) > 1e-3:
+        tied = [i for i, s in want if abs(s - score) < 1e-3]
+        got = tuple(out.ids_BWT[row, w, : out.lengths_BW[row, w]])
+        assert got in tied
+        assert out.stopped_BW[row, w] == (got[-1] == STOP)
+
+
+def test_one_beam_is_greedy():
+  model, params = FAMILIES["gpt2"].model(), FAMILIES["gpt2"].params()
+  prompts = [[3, 1, 4], [1, 5]]
+  got = beam.generate(model, params, prompts, max_tokens=8, beams=1)
+  want = decode.generate(model, params, prompts, max_tokens=8)
+  np.testing.assert_array_equal(got.ids_BWT[:, 0, :8], want.ids_BT[:, :8])
+
+
+def test_a_prompt_alone_is_the_prompt_in_a_batch():
+  model, params = FAMILIES["llama"].model(), FAMILIES["llama"].params()
+  options = dict(max_tokens=8, beams=3, stops=[7, 9])
+  prompts = [[3, 1, 4], [1, 5, 9, 2, 6], [5], [35, 8]]
+  together = beam.generate(model, params, prompts, **options)
+  for row, prompt in enumerate(prompts):
+    alone = beam.generate(model, params, [prompt], **options)
+    np.testing.assert_array_equal(alone.ids_BWT[0], together.ids_BWT[row])
+    np.testing.assert_allclose(alone.scores_BW[0], together.scores_BW[row], atol=1e-5)
+
+
+def test_mistakes_are_one_line():
+  with pytest.raises(ValueError, match="beams must be 1 or more, got 0"):
+    beam.generate(MODEL, PARAMS, [[1]], max_tokens=2, beams=0)
+  with pytest.raises(ValueError, match="nothing: the model's logits are not finite"):
+    broken = {"table_VV": PARAMS["table_VV"] * np.nan}
+    beam.generate(MODEL, broken, [[1]], max_tokens=2, beams=2)

@@ -1,0 +1,204 @@
+"""The loop: a row never notices its neighbours, the padding, or how it is cut up."""
+
+import functools
+
+import fakes
+import jax
+import numpy as np
+import pytest
+from families import CONTEXT, FAMILIES
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lm.generate import decode
+from lm.generate.prompts import bucket
+from lm.generate.sample import Sampling
+
+V = 11
+MODEL = fakes.small(vocab=V)
+PARAMS = MODEL.init(scale=1)
+BROKEN = {"table_VV": PARAMS["table_VV"] * np.nan}
+PROMPT = st.lists(st.integers(0, V - 1), min_size=1, max_size=16)
+WARM = Sampling(temperature=3.0, top_p=0.95, repetition_penalty=1.1)
+
+
+def by_hand(model, params, prompt, count):
+  """Greedy continuation without cache or loop: the definition."""
+  ids = list(prompt)
+  for _ in range(count):
+    tokens_BT = np.array([ids + [0] * (CONTEXT - len(ids))], np.int32)
+    ids.append(int(whole(model, params, tokens_BT)[0, len(ids) - 1].argmax()))
+  return ids[len(prompt) :]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def whole(model, params, tokens_BT):
+  x_BTD, _ = model.apply({"params": params}, tokens_BT, method="features")
+  return model.apply({"params": params}, x_BTD, method="readout")
+
+
+def rows(out):
+  return [
+    ids[:n].tolist() for ids, n in zip(out.ids_BT, out.lengths_B, strict=True)
+  ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  "name, scan", [("fake", True), ("gpt2", True), ("gpt2", False), ("window", False)]
+)
+def test_greedy_is_the_argmax_of_the_whole_model(name, scan):
+  model, params, size = MODEL, PARAMS, V
+  if name != "fake":
+    family = FAMILIES[name]
+    model, params, size = family.model(scan=scan), family.params(), 61
+  draw = np.random.default_rng(0)
+  prompts = [draw.integers(0, size, n).tolist() for n in (1, 7, 4)]
+  out = decode.generate(model, decode.prepare(model, params), prompts, max_tokens=8)
+  assert rows(out) == [by_hand(model, params, p, 8) for p in prompts]
+  assert out.reasons == ("length",) * 3
+
+
+@settings(max_examples=20)
+@given(
+  st.sampled_from([2, 5]).flatmap(lambda n: st.lists(PROMPT, min_size=n, max_size=n)),
+  st.integers(0, 99),
+  st.sampled_from([1, 3]),
+)
+def test_a_row_alone_is_the_row_in_a_batch(prompts, seed, n):
+  options = dict(max_tokens=9, sampling=WARM, seed=seed, stops=[3], logprobs=True, n=n)
+  out = decode.generate(MODEL, PARAMS, prompts, **options)
+  for i, prompt in enumerate(prompts):
+    alone = decode.generate(MODEL, PARAMS, [prompt], **options)
+    mine = slice(i * n, (i + 1) * n)
+    assert rows(alone) == rows(out)[mine]
+    assert alone.reasons == out.reasons[mine]
+    np.testing.assert_array_equal(alone.logprobs_BT, out.logprobs_BT[mine])
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_row_of_a_real_model_is_the_same_in_every_batch(name):
+  family = FAMILIES[name]
+  model, params = family.model(), family.params()
+  draw = np.random.default_rng(1)
+  prompts = [draw.integers(0, 61, n).tolist() for n in (3, 8, 1, 5, 2)]
+  options = dict(max_tokens=8, sampling=Sampling(temperature=1.5, top_k=40), seed=7)
+  together = rows(decode.generate(model, params, prompts, **options))
+  for prompt, want in zip(prompts, together, strict=True):
+    assert rows(decode.generate(model, params, [prompt], **options)) == [want]
+
+
+def test_wider_buckets_change_no_token(monkeypatch):
+  prompts, options = [[1, 2, 3], [9, 4]], dict(max_tokens=7, sampling=WARM, n=2)
+  want = rows(decode.generate(MODEL, PARAMS, prompts, **options))
+  wider = lambda size, smallest=16: bucket(size, smallest) * 4
+  monkeypatch.setattr("lm.generate.decode.bucket", wider)
+  monkeypatch.setattr("lm.generate.prompts.bucket", wider)
+  assert rows(decode.generate(MODEL, PARAMS, prompts, **options)) == want
+
+
+@settings(max_examples=20)
+@given(
+  st.lists(PROMPT, min_size=2, max_size=2), st.lists(st.integers(1, 6), max_size=9)
+)
+def test_pieces_of_any_size_give_the_same_tokens(prompts, steps):
+  options = dict(max_tokens=12, sampling=WARM, stops=[5], logprobs=True)
+  want = decode.generate(MODEL, PARAMS, prompts, **options)
+  state = decode.start(MODEL, PARAMS, prompts, **options)
+  for until in np.cumsum([1, *steps, 12]):
+    state = decode.advance(MODEL, PARAMS, state, until)
+  got = decode.read(state, len(prompts))
+  assert rows(got) == rows(want)
+  assert got.reasons == want.reasons
+  np.testing.assert_array_equal(got.logprobs_BT, want.logprobs_BT)
+
+
+def test_new_prompts_and_settings_compile_nothing():
+  model = fakes.small(vocab=17)  # no other test's
+  params = model.init(scale=1)
+  decode.generate(model, params, [[1, 2, 3]] * 2, max_tokens=5)
+  before = len(fakes.TRACES)
+  assert before
+  warm = Sampling(0.5, top_k=7, top_p=0.5, min_p=0.1, repetition_penalty=1.2)
+  for prompt, count, more in [
+    ([4] * 16, 16, dict(seed=5, stops=[1])),
+    ([9], 1, dict(sampling=warm, stops=[2, 3])),
+    ([7, 8], 11, dict(sampling=Sampling(top_k=3), logprobs=True, seed=2**40)),
+  ]:
+    decode.generate(model, params, [prompt, [1]], max_tokens=count, **more)
+  assert len(fakes.TRACES) == before
+  decode.generate(model, params, [[1] * 17, [1]], max_tokens=5)
+  assert len(fakes.TRACES) > before
+
+
+def test_the_loop_moves_nothing_to_the_host_and_ends_early():
+  model = fakes.small(fakes.ScriptModel, vocab=V)
+  params = model.init([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+  state = decode.start(model, params, [[0], [0, 0, 0]], max_tokens=10, stops=[7])
+  with jax.transfer_guard_device_to_host("disallow"):
+    state = decode.advance(model, params, state, 10)
+  assert int(state.step) == 7
+  out = decode.read(state, 2)
+  assert rows(out) == [[1, 2, 3, 4, 5, 6, 7], [3, 4, 5, 6, 7]]
+  assert out.reasons == ("stop", "stop")
+
+
+def test_every_row_has_its_own_limit():
+  out = decode.generate(MODEL, PARAMS, [[1], [1], [1]], max_tokens=np.array([2, 9, 1]))
+  assert out.lengths_B.tolist() == [2, 9, 1]
+  assert rows(out)[1][:2] == rows(out)[0]
+  assert out.reasons == ("length",) * 3
+
+
+def test_samples_differ_and_a_seed_repeats_them():
+  model = fakes.small(fakes.UniformModel, vocab=V)
+  params = model.init()
+  options = dict(max_tokens=16, n=4, sampling=Sampling())
+  first = rows(decode.generate(model, params, [[1], [2]], seed=1, **options))
+  again = rows(decode.generate(model, params, [[1], [2]], seed=1, **options))
+  other = rows(decode.generate(model, params, [[1], [2]], seed=2, **options))
+  assert first == again
+  assert len({tuple(row) for row in first[:4]}) == 4
+  assert not {tuple(row) for row in first} & {tuple(row) for row in other}
+
+
+def test_logprobs_are_the_models_own():
+  family = FAMILIES["llama"]
+  model, params = family.model(), family.params()
+  prompt = [5, 6, 7]
+  out = decode.generate(
+    model, params, [prompt], max_tokens=6, logprobs=True, sampling=WARM, seed=3
+  )
+  whole_BT = np.array([prompt + rows(out)[0]])
+  logits_BTV, _ = model.apply({"params": params}, whole_BT)
+  each_TV = jax.nn.log_softmax(logits_BTV[0, len(prompt) - 1 : -1])
+  want_T = np.take_along_axis(np.asarray(each_TV), whole_BT[0, 3:, None], axis=1)[:, 0]
+  np.testing.assert_allclose(out.logprobs_BT[0, :6], want_T, atol=2e-5)
+
+
+def test_a_penalty_counts_the_prompt_and_what_was_said():
+  liking_V = np.array([0, 5, 4, 3] + [0] * (V - 4), np.float32)
+  params = {"table_VV": np.broadcast_to(liking_V, (V, V))}
+  halved = Sampling(temperature=0.0, repetition_penalty=2.0)
+  out = decode.generate(MODEL, params, [[0], [1], [2]], max_tokens=3, sampling=halved)
+  assert rows(out) == [[1, 2, 3], [2, 3, 1], [1, 3, 1]]
+
+
+def test_mistakes_are_one_line():
+  model = fakes.small(vocab=V, context=10)
+  with pytest.raises(ValueError, match="prompt of 7 tokens and max_tokens=4 do not"):
+    decode.start(model, PARAMS, [[1], [1] * 7], max_tokens=4)
+  assert decode.generate(model, PARAMS, [[1] * 7], max_tokens=3).lengths_B == [3]
+  with pytest.raises(ValueError, match="at least one id"):
+    decode.start(model, PARAMS, [[1], []], max_tokens=4)
+  with pytest.raises(ValueError, match="max_tokens must be 1 or more, got 0"):
+    decode.start(model, PARAMS, [[1]], max_tokens=0)
+  with pytest.raises(ValueError, match="n must be 1 or more"):
+    decode.start(model, PARAMS, [[1]], max_tokens=1, n=0)
+  with pytest.raises(ValueError, match="logits are NaN"):
+    decode.generate(MODEL, BROKEN, [[1]], max_tokens=2)
+
+
+def test_buckets_hold_what_they_are_asked_to_and_waste_little():
+  for size in range(1, 5000):
+    assert size <= bucket(size) <= max(16, 1.5 * size)
+    assert size <= bucket(size, 1) <= 1.5 * size
