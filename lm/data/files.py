@@ -12,11 +12,14 @@ def write_atomically(path, data):
   path = Path(path)
   # The process in the name: two writers of one file must not write into each other.
   temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  with open(temporary, "wb") as file:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+  try:
+    with open(temporary, "wb") as file:
+      file.write(data)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  finally:  # a full disk must not stay full of halves
+    temporary.unlink(missing_ok=True)
   sync_folder(path.parent)
 
 

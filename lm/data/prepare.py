@@ -123,6 +123,8 @@ def _build(folder, made_of, tokenizer_name, *, cache, log):
   work = folder.with_name(folder.name + ".partial")
   for split in SPLITS:
     (work / split).mkdir(parents=True, exist_ok=True)
+  for half_written in work.rglob("*.tmp"):  # by a try that was killed; we hold the lock
+    half_written.unlink()
   with parallel.Workers() as workers:
     records, reports = cleaned(
       made_of["source"], made_of["clean"], workers, cache=cache

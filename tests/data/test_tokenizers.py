@@ -169,7 +169,7 @@ def test_wrong_names_are_told(name, told):
 
 def test_a_file_that_is_no_tokenizer_is_named(tmp_path):
   (tmp_path / "tokenizer.json").write_text("{}")
-  with pytest.raises(ValueError, match="is not a tokenizer.json"):
+  with pytest.raises(ValueError, match=r"is not a tokenizer\.json"):
     tokenizers.load(tmp_path)
   with pytest.raises(ValueError, match="no tokenizer at"):
     tokenizers.load(tmp_path / "absent")

@@ -1,0 +1,56 @@
+"""One of two processes of a run: python loader_pair.py PORT INDEX SOURCE CACHE.
+
+Prints the rows that this process read of each step, the digest of the global batch, and
+the sums over rows of the batch that it holds.
+"""
+
+import json
+import sys
+
+import jax
+import numpy as np
+
+from lm import dims
+from lm.data import loader, prepare
+
+
+def main(port, index, source, cache):
+  jax.config.update("jax_num_cpu_devices", 2)
+  jax.distributed.initialize(f"localhost:{port}", 2, int(index))
+  settings = dict(tokenizer="bytes", clean={}, pack="concat", seq=16)
+  prepared = prepare.prepare(source=source, cache=cache, **settings)
+  rows = Counted(prepared.rows("train"))
+  prepared.rows = lambda *_: rows
+  load = loader.Loader(
+    prepared, "train", batch=8, seq=16, seed=3, mesh=dims.make_mesh(data=4)
+  )
+  for step in (0, 5):
+    rows.read.clear()
+    batch = load(step)["tokens_BT"]
+    read = list(rows.read)
+    held = {
+      str(shard.index[0].start): np.asarray(shard.data).tolist()
+      for shard in batch.addressable_shards
+    }
+    print(json.dumps([read, held, load.digest(step)]), flush=True)
+
+
+class Counted:
+  """Rows that note which of them were read."""
+
+  def __init__(self, rows):
+    self._rows, self.read = rows, []
+
+  def __len__(self):
+    return len(self._rows)
+
+  def __getitem__(self, row):
+    self.read.append(int(row))
+    return self._rows[row]
+
+  def pad_row(self):
+    return self._rows.pad_row()
+
+
+if __name__ == "__main__":
+  main(*sys.argv[1:])
