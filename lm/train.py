@@ -94,9 +94,9 @@ def make_step(
       ema = optax.incremental_update(params, ema, 1 - ema_decay)
     metrics = {
       "train/loss": aux["loss"] / weight,
-      "train/grad_norm": optax.global_norm(grads),
-      "train/update_norm": optax.global_norm(updates),
-      "train/param_norm": optax.global_norm(params),
+      "train/grad_norm": optax.tree.norm(grads),
+      "train/update_norm": optax.tree.norm(updates),
+      "train/param_norm": optax.tree.norm(params),
       "train/lr": jnp.asarray(schedule(state.step), jnp.float32),
     }
     for name, key in (("nats_per_token", "nll"), ("accuracy", "correct")):

@@ -1,0 +1,221 @@
+"""The step and the loop: the same update however it is cut, sharded or interrupted."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from families import FAMILIES, MESHES, VOCAB, tokens
+
+from lm import dims, objectives, optim, train
+from lm.rng import stream
+
+B, T = 16, 8
+ROOT = jax.random.key(7)
+each_family = pytest.mark.parametrize("name", list(FAMILIES))
+
+
+def batches(count, seed=0):
+  """Batches with weights that differ from row to row."""
+  draw = np.random.default_rng(seed)
+  for index in range(count):
+    ids_BT = tokens(B, T + 1, seed=index)
+    weights_BT = draw.uniform(0, 1, (B, T)).astype(np.float32)
+    yield {
+      "tokens_BT": ids_BT[:, :-1],
+      "targets_BT": ids_BT[:, 1:],
+      "weights_BT": weights_BT,
+    }
+
+
+def trainer(name, mesh, *, accumulate=1, ema=0.0, optimiser="adamw", **fields):
+  """(init, abstract, step) of a family on a mesh."""
+  model = FAMILIES[name].model(dropout=0.0, **fields)
+  shapes, letters = dims.abstract(model, jnp.zeros((1, T), jnp.int32))
+  tx, schedule = optim.make(
+    name=optimiser,
+    lr=1e-2,
+    schedule="cosine",
+    warmup=2,
+    num_steps=10,
+    decay=0.1,
+    clip=1.0,
+    params=shapes,
+    dims=letters,
+  )
+  tokens_BT = jnp.zeros((1, T), jnp.int32)
+  init, abstract = train.state_maker(model, tx, mesh, tokens_BT, ema=ema > 0)
+  step = train.make_step(
+    model.apply,
+    objectives.next_token,
+    tx,
+    schedule=schedule,
+    accumulate=accumulate,
+    ema_decay=ema,
+    abstract=abstract,
+  )
+  return init, abstract, step
+
+
+def run(name, steps=3, sizes=None, **how):
+  """(state, losses) after some steps on the mesh of these sizes; numpy throughout."""
+  sizes = sizes or {}
+  count = int(np.prod(list(sizes.values()))) if sizes else 1
+  mesh = dims.make_mesh(jax.devices()[:count], **sizes)
+  init, _, step = trainer(name, mesh, **how)
+  state = init(stream(ROOT, "init"))
+  losses = []
+  with jax.set_mesh(mesh):
+    for batch in batches(steps):
+      batch = jax.device_put(batch, dims.batch_shardings(mesh, batch))
+      state, metrics = step(state, batch, ROOT)
+      losses.append(float(metrics["train/loss"]))
+  return jax.device_get(state), losses
+
+
+@cache
+def plain(name):
+  return run(name)
+
+
+def close(actual, wanted, tolerance):
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance),
+    actual,
+    wanted,
+  )
+
+
+@each_family
+@pytest.mark.parametrize("mesh", ["fsdp", "tensor"])
+def test_three_steps_on_a_mesh_equal_those_on_one_device(name, mesh):
+  state, losses = run(name, sizes=MESHES[mesh])
+  close(losses, plain(name)[1], 1e-5)
+  close(state.params, plain(name)[0].params, 1e-5)
+
+
+@each_family
+def test_micro_batches_equal_one_batch(name):
+  state, losses = run(name, accumulate=4)
+  close(losses, plain(name)[1], 1e-5)
+  close(state.params, plain(name)[0].params, 1e-5)
+
+
+def test_micro_batches_on_a_mesh_equal_one_batch():
+  name = next(iter(FAMILIES))
+  state, losses = run(name, accumulate=2, sizes=MESHES["fsdp"])
+  close(losses, plain(name)[1], 1e-5)
+  close(state.params, plain(name)[0].params, 1e-5)
+
+
+def test_a_batch_that_micro_batches_do_not_divide_is_refused():
+  with pytest.raises(ValueError, match="accumulate=3 does not divide batch=16"):
+    run(next(iter(FAMILIES)), accumulate=3)
+
+
+@pytest.mark.parametrize("optimiser", list(optim.OPTIMISERS))
+def test_every_leaf_of_the_state_stays_where_it_was_born(optimiser):
+  name = next(iter(FAMILIES))
+  mesh = dims.make_mesh(**MESHES["tensor"])
+  init, abstract, step = trainer(name, mesh, ema=0.9, optimiser=optimiser)
+  state = init(stream(ROOT, "init"))
+  with jax.set_mesh(mesh):
+    batch = next(batches(1))
+    new, _ = step(state, jax.device_put(batch, dims.batch_shardings(mesh, batch)), ROOT)
+  for leaf, wanted in zip(jax.tree.leaves(new), jax.tree.leaves(abstract), strict=True):
+    assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
+    assert (leaf.shape, leaf.dtype) == (wanted.shape, wanted.dtype)
+  sharded = [x for x in jax.tree.leaves(new.params) if not x.is_fully_replicated]
+  assert len(sharded) > len(jax.tree.leaves(new.params)) / 3
+
+
+def test_the_average_follows_the_parameters():
+  name = next(iter(FAMILIES))
+  state, _ = run(name, steps=1, ema=0.75)
+  start = jax.device_get(
+    trainer(name, dims.make_mesh(jax.devices()[:1]))[0](stream(ROOT, "init"))
+  )
+  wanted = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, start.params, state.params)
+  close(state.ema, wanted, 1e-6)
+
+
+def test_metrics_are_those_of_the_optimiser():
+  name = next(iter(FAMILIES))
+  mesh = dims.make_mesh(jax.devices()[:1])
+  init, _, step = trainer(name, mesh)
+  before = init(stream(ROOT, "init"))
+  old = jax.device_get(before.params)
+  [batch] = batches(1)
+  after, metrics = step(before, batch, ROOT)
+  moved = jax.tree.map(lambda a, b: a - b, jax.device_get(after.params), old)
+  norm = np.sqrt(sum(np.sum(x**2) for x in jax.tree.leaves(moved)))
+  np.testing.assert_allclose(metrics["train/update_norm"], norm, rtol=1e-4)
+  assert abs(float(metrics["train/loss"]) - np.log(VOCAB)) < 1.5
+  assert metrics["train/loss"] == metrics["train/nats_per_token"]
+  assert 0 <= metrics["train/accuracy"] <= 1
+
+
+# The loop, with a step that only counts
+
+
+def count_step(state, batch, root):
+  loss = jnp.float32("nan") if batch == "nan" else jnp.float32(batch)
+  return state + 1, {"train/loss": loss, "train/grad_norm": jnp.float32(1)}
+
+
+def fit(batches, *, num_steps, **how):
+  events = []
+  report = lambda n, metrics, seconds, spent: events.append((n, metrics["train/loss"]))
+  hook = lambda name, every: train.Hook(
+    name, every, lambda n, state: events.append((name, n, int(state)))
+  )
+  try:
+    train.fit(
+      jnp.int32(0),
+      count_step,
+      batches,
+      root=ROOT,
+      num_steps=num_steps,
+      report=report,
+      hooks=[hook("eval", 2), hook("checkpoint", 3)],
+      **how,
+    )
+  except train.Diverged as error:
+    events.append(str(error))
+  return events
+
+
+def test_metrics_come_one_step_late_but_before_what_depends_on_them():
+  assert fit(enumerate([5, 6, 7, 8]), num_steps=4) == [
+    (1, 5),
+    (2, 6),
+    ("eval", 2, 2),
+    (3, 7),
+    ("checkpoint", 3, 3),
+    (4, 8),
+    ("eval", 4, 4),
+    ("checkpoint", 4, 4),
+  ]
+
+
+def test_a_request_to_stop_saves_and_ends():
+  events = fit(enumerate([5, 6, 7, 8]), num_steps=4, stop=lambda n: n == 1)
+  assert events == [(1, 5), ("checkpoint", 1, 1)]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved():
+  events = fit(enumerate([5, 6, "nan", 8]), num_steps=4)
+  assert events == [(1, 5), (2, 6), ("eval", 2, 2), "train/loss is nan at step 3"]
+
+
+def test_the_clock_adds_up():
+  clock = train.Clock()
+  with clock("data"):
+    pass
+  with clock("data"):
+    pass
+  seconds, spent = clock.take()
+  assert list(spent) == ["time/data_s"]
+  assert 0 <= spent["time/data_s"] <= seconds
+  assert clock.take()[1] == {}
