@@ -37,6 +37,13 @@ def function(module, name: str):
   return found[name]
 
 
+def one_of(kind: str, value: str, known) -> str:
+  """`value`, if it is among the `known` ones; ValueError lists them."""
+  if value not in known:
+    raise ValueError(f"no {kind} {value!r}; found: {', '.join(known)}")
+  return value
+
+
 def model(family: str, *, preset: str = "", vocab: int, **fields):
   """The model of a family: a preset's values, some of them replaced by `fields`.
 

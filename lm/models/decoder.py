@@ -13,9 +13,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm import dims
+from lm import dims, lookup
 from lm.nn.attention import Attention, Cache, Heads
 from lm.nn.layers import (
+  ACTIVATIONS,
+  GATED,
+  NORMS,
+  REMAT,
   Embedding,
   FeedForward,
   Norm,
@@ -25,6 +29,7 @@ from lm.nn.layers import (
   mask_padding,
   softcap,
 )
+from lm.nn.linear import DTYPES
 from lm.nn.masks import Mask, packed_positions
 from lm.nn.positions import rotary
 
@@ -57,11 +62,15 @@ class Config:
 
   def __post_init__(self):
     self.attention.sizes(self.width)
+    lookup.one_of("activation", self.activation, ACTIVATIONS)
+    lookup.one_of("norm", self.norm, NORMS)
+    lookup.one_of("remat", self.run.remat, REMAT)
+    lookup.one_of("dtype", self.run.dtype, DTYPES)
 
   @property
   def F(self) -> int:
     gated = -(-self.width * 8 // 3 // 64) * 64
-    return self.ff or (gated if self.activation == "swiglu" else 4 * self.width)
+    return self.ff or (gated if self.activation in GATED else 4 * self.width)
 
 
 def _gpt2(width, layers, heads, context=1024):

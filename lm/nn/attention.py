@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from lm import dims
+from lm import dims, lookup
 from lm.nn import backends
 from lm.nn.layers import Norm
 from lm.nn.linear import linear
 from lm.nn.masks import Mask
-from lm.nn.positions import rotate
+from lm.nn.positions import POSITIONS, rotate
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Heads:
 
   def sizes(self, width: int) -> tuple[int, int, int]:
     """N, K and H; ValueError when they do not fit together."""
+    lookup.one_of("positions", self.positions, POSITIONS)
+    lookup.one_of("attention backend", self.backend, ("auto", *backends.BACKENDS))
     N, K = self.heads, self.kv_heads or self.heads
     if not self.head_size and width % N:
       near = [n for n in range(1, width + 1) if width % n == 0]

@@ -20,6 +20,7 @@ ACTIVATIONS = {
   "relu2": lambda x: jnp.square(jax.nn.relu(x)),
 }
 GATED = ("swiglu", "geglu")
+NORMS = ("layer", "rms")
 
 
 class Norm(nn.Module):

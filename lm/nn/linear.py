@@ -13,6 +13,8 @@ from flax import linen as nn
 
 from lm import dims
 
+DTYPES = ("float32", "bfloat16", "float16")  # of operands
+
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def dot(equation, x, y, dtype):

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+POSITIONS = ("learned", "rotary")
+
 
 def rotary(positions: jax.Array, H: int, theta: float):
   """cos_BTH and sin_BTH of RoFormer (arXiv:2104.09864), H/2 angles said twice.

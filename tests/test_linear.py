@@ -1,0 +1,101 @@
+"""The one place where a matmul happens: what it computes, and in which precision."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from quick import jit
+
+from lm.nn.linear import dot, fan_in, linear
+
+EQUATIONS = {
+  "BTD,DNH->BTNH": [(2, 3, 8), (8, 4, 5)],
+  "BTNH,NHD->BTD": [(2, 3, 4, 5), (4, 5, 8)],
+  "BTD,VD->BTV": [(2, 3, 8), (7, 8)],
+  "BTKGH,BSKH->BKGTS": [(2, 3, 2, 2, 5), (2, 6, 2, 5)],
+  "BKGTS,BSKH->BTKGH": [(2, 2, 2, 3, 6), (2, 6, 2, 5)],
+}
+
+
+def drawn(equation):
+  draw = np.random.default_rng(0)
+  return [draw.standard_normal(shape, np.float32) for shape in EQUATIONS[equation]]
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_dot_is_the_einsum_and_so_are_its_gradients(equation):
+  args = drawn(equation)
+  ours = lambda x, y: jnp.sum(jnp.sin(dot(equation, x, y, "float32")))
+  plain = lambda x, y: jnp.sum(jnp.sin(jnp.einsum(equation, x, y)))
+  got, wanted = (jit(jax.value_and_grad(f, (0, 1)))(*args) for f in (ours, plain))
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-5), got, wanted)
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_bfloat16_operands_give_float32_sums_forwards_and_backwards(equation):
+  args = drawn(equation)
+  total = lambda x, y: jnp.sum(jnp.sin(dot(equation, x, y, "bfloat16")))
+  program = jax.make_jaxpr(jax.grad(total, (0, 1)))(*args)
+  dots = [e for e in _equations(program.jaxpr) if e.primitive.name == "dot_general"]
+  assert len(dots) == 3  # the product, and one for each gradient
+  for one in dots:
+    assert {v.aval.dtype for v in one.invars} == {jnp.dtype("bfloat16")}
+    assert one.outvars[0].aval.dtype == np.float32
+  assert [v.aval.dtype for v in program.jaxpr.outvars] == [np.float32] * 2
+  x, y = (a.astype(jnp.bfloat16) for a in args)
+  gradients = jax.grad(total, (0, 1))(x, y)
+  assert [g.dtype for g in gradients] == [x.dtype, y.dtype]
+
+
+def _equations(jaxpr):
+  """All equations of a jaxpr and of those inside it."""
+  for equation in jaxpr.eqns:
+    yield equation
+    for value in equation.params.values():
+      inner = getattr(value, "jaxpr", None)
+      if inner is not None:
+        yield from _equations(inner)
+
+
+class Lines(nn.Module):
+  equation: str
+  shape: tuple
+  scale: float = 1.0
+
+  @nn.compact
+  def __call__(self, x):
+    how = dict(dtype="float32", bias=True, scale=self.scale)
+    return linear(self, "w", self.equation, x, self.shape, **how)
+
+
+@pytest.mark.parametrize(
+  "equation, x_shape, shape, bias",
+  [
+    ("BTD,DNH->BTNH", (2, 3, 8), (8, 4, 5), (4, 5)),
+    ("BTNH,NHD->BTD", (2, 3, 4, 5), (4, 5, 8), (8,)),
+    ("BTD,DV->BTV", (2, 3, 8), (8, 7), (7,)),
+  ],
+)
+def test_a_bias_has_the_letters_that_the_weight_adds(equation, x_shape, shape, bias):
+  x = np.random.default_rng(0).standard_normal(x_shape, np.float32)
+  model = Lines(equation, shape)
+  params = nn.meta.unbox(jit(model.init)(jax.random.key(0), x)["params"])
+  assert params["w"].shape == shape and params["w_bias"].shape == bias
+  assert not params["w_bias"].any()
+  params["w_bias"] = np.arange(np.prod(bias), dtype=np.float32).reshape(bias)
+  wanted = np.einsum(equation, x, params["w"]) + params["w_bias"]
+  np.testing.assert_allclose(model.apply({"params": params}, x), wanted, atol=1e-5)
+
+
+def test_weights_start_with_the_spread_of_their_fan_in():
+  """std 1/sqrt(what is summed over), so that outputs have the inputs' spread."""
+  x_BTNH = np.random.default_rng(0).standard_normal((2, 64, 8, 32), np.float32)
+  model = Lines("BTNH,NHD->BTD", (8, 32, 500), scale=0.5)
+  y_BTD, params = model.init_with_output(jax.random.key(0), x_BTNH)
+  w = nn.meta.unbox(params)["params"]["w"]
+  np.testing.assert_allclose(w.std(), 0.5 * 256**-0.5, rtol=0.02)
+  np.testing.assert_allclose(y_BTD.std(), 0.5, rtol=0.05)
+  np.testing.assert_allclose(
+    fan_in()(1)(jax.random.key(0), (400, 300), np.float32).std(), 1 / 20, rtol=0.02
+  )
