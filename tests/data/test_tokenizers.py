@@ -8,7 +8,7 @@ import tokenizers as huggingface
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lm.data import tokenizers
+from lm.data import bpe, tokenizers
 
 TEXT = [
   "It was the best of times, it was the worst of times,\nit was the age of wisdom. "
@@ -46,17 +46,24 @@ def test_every_string_comes_back_exactly(name, text):
   assert not {tok.bos, tok.eos, tok.pad} & set(ids.tolist())
 
 
-@given(text=st.text(ODD + "ab", min_size=20, max_size=200))
-def test_cutting_a_long_text_changes_no_id(text):
-  tok, kept = OURS["bpe"], tokenizers.PIECE_CHARS
-  whole = tok.encode(text)
+@given(text=st.text(ODD + "ab", max_size=200) | WORDS.map("".join))
+def test_encoding_by_word_is_encoding_the_text(text):
+  tok = OURS["bpe"]
+  assert tok._splits_words
+  assert tok.encode(text).tolist() == tok._inner.encode(text).ids
+
+
+@given(text=st.text(ODD + "ab", min_size=20))
+def test_pieces_for_learning_are_the_text(text):
+  kept = bpe.PIECE_CHARS
   try:
-    tokenizers.PIECE_CHARS = 4
-    assert "".join(tokenizers.pieces_of(text)) == text
-    cut = tok.encode(text)
+    bpe.PIECE_CHARS = 4
+    pieces = bpe.pieces_of(text)
   finally:
-    tokenizers.PIECE_CHARS = kept
-  np.testing.assert_array_equal(cut, whole)
+    bpe.PIECE_CHARS = kept
+  assert "".join(pieces) == text
+  words = [word for piece in pieces for word in bpe.WORD_ENDS.split(piece)]
+  assert words == bpe.WORD_ENDS.split(text)
 
 
 def test_a_batch_is_its_texts(tokenizer):
@@ -115,9 +122,9 @@ def test_a_lone_surrogate_is_named(tokenizer):
 
 
 def test_a_large_corpus_is_sampled(monkeypatch):
-  monkeypatch.setattr(tokenizers, "TRAIN_CHARS", 100)
+  monkeypatch.setattr(bpe, "TRAIN_CHARS", 100)
   texts = [f"{i:010d}" for i in range(50)]
-  assert list(tokenizers.sample(texts)) == texts[::5]
+  assert list(bpe.sample(texts)) == texts[::5]
 
 
 def test_transformers_reads_ours(tokenizer, tmp_path):
