@@ -1,0 +1,87 @@
+"""Logits equal Hugging Face's, on tiny random models of every flavour both have."""
+
+import hf
+import numpy as np
+import pytest
+import torch
+import transformers
+from families import VOCAB, tokens
+from quick import jit
+
+B, T = 2, 12
+
+GPT2 = dict(n_embd=32, n_layer=2, n_head=4, n_positions=16)
+LLAMA = dict(
+  hidden_size=32,
+  intermediate_size=48,
+  num_hidden_layers=2,
+  num_attention_heads=4,
+  num_key_value_heads=2,
+  max_position_embeddings=16,
+)
+
+# Name -> (config class, its values).
+FLAVOURS = {
+  "gpt2": ("GPT2", GPT2),
+  "gpt2, exact gelu, untied": (
+    "GPT2",
+    GPT2 | dict(activation_function="gelu", tie_word_embeddings=False),
+  ),
+  "llama, grouped, untied": ("Llama", LLAMA | dict(rope_theta=500.0)),
+  "llama, multi-head, tied": (
+    "Llama",
+    LLAMA | dict(num_key_value_heads=4, tie_word_embeddings=True, rms_norm_eps=1e-2),
+  ),
+  "llama, multi-query": ("Llama", LLAMA | dict(num_key_value_heads=1)),
+  "llama, biases": ("Llama", LLAMA | dict(attention_bias=True, mlp_bias=True)),
+  "llama, attention biases": ("Llama", LLAMA | dict(attention_bias=True)),
+  "llama, wide heads": ("Llama", LLAMA | dict(head_dim=16)),
+  "mistral, window": ("Mistral", LLAMA | dict(sliding_window=5)),
+  "qwen2, biases of q, k and v": ("Qwen2", LLAMA),
+  "qwen3, norms of q and k": ("Qwen3", LLAMA | dict(head_dim=16)),
+}
+pytestmark = pytest.mark.parametrize("flavour", FLAVOURS)
+
+
+@pytest.fixture(scope="module")
+def theirs():
+  """name -> a transformers model with noise for weights."""
+  made = {}
+
+  def make(flavour):
+    if flavour not in made:
+      kind, values = FLAVOURS[flavour]
+      ids = dict(vocab_size=VOCAB, bos_token_id=0, eos_token_id=0)
+      config = getattr(transformers, f"{kind}Config")(**values, **ids)
+      torch.manual_seed(0)
+      model = transformers.AutoModelForCausalLM.from_config(config)
+      with torch.no_grad():
+        for weight in model.parameters():
+          weight += 0.2 * torch.randn_like(weight)
+      made[flavour] = model.eval()
+    return made[flavour]
+
+  return make
+
+
+@pytest.mark.parametrize("scan", [True, False])
+def test_logits_are_theirs(flavour, scan, theirs):
+  model, params = hf.copied(theirs(flavour), scan=scan)
+  tokens_BT = tokens(B, T)
+  got_BTV, _ = jit(model.apply)({"params": params}, tokens_BT)
+  wanted_BTV = hf.logits(theirs(flavour), tokens_BT)
+  assert got_BTV.shape == wanted_BTV.shape == (B, T, VOCAB)
+  assert np.std(wanted_BTV) > 0.5  # or else equal says little
+  np.testing.assert_allclose(got_BTV, wanted_BTV, atol=1e-4, rtol=1e-4)
+
+
+def test_cached_decoding_gives_their_logits(flavour, theirs):
+  model, params = hf.copied(theirs(flavour))
+  tokens_BT = tokens(B, T)
+  wanted_BTV = hf.logits(theirs(flavour), tokens_BT)
+  step = jit(lambda tokens_BT, c: model.apply({"params": params}, tokens_BT, cache=c))
+  got_BTV, cache = step(tokens_BT[:, :7], model.init_cache(B, T))
+  np.testing.assert_allclose(got_BTV, wanted_BTV[:, :7], atol=1e-4, rtol=1e-4)
+  for t in range(7, T):
+    got_B1V, cache = step(tokens_BT[:, t : t + 1], cache)
+    np.testing.assert_allclose(got_B1V[:, 0], wanted_BTV[:, t], atol=1e-4, rtol=1e-4)
