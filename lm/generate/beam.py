@@ -43,6 +43,7 @@ class Search:
   ended: Beams  # scored by that over length**penalty
   stopped_BW: jax.Array  # ended by a stop id, not by the limit
   open_B: jax.Array  # a live beam could still win
+  last_BW: jax.Array  # the tokens to go on from
   step: jax.Array
 
 
@@ -74,8 +75,8 @@ def _extend(live: Beams, logits_BWV, step, count):
 
 
 def _select(search: Search, logits_BWV, stops_C, limit, penalty):
-  """The search one token later, and for each live beam the beam it came from."""
-  s, (_, W, V) = search, logits_BWV.shape
+  """The search one token later, its cache reordered to follow the beams."""
+  s, (B, W, V) = search, logits_BWV.shape
   step = s.step + 1
   # Enough that W of them go on even if every beam's best token is a stop id.
   count = min((1 + stops_C.size) * W, W * V)
@@ -96,22 +97,24 @@ def _select(search: Search, logits_BWV, stops_C, limit, penalty):
     (s.ended, s.stopped_BW),
     (new.replace(scores_BW=final_BM), stop_BM),
   )
-  _, index_BW = lax.top_k(both[0].scores_BW, W)
-  ended, stopped_BW = both[0].take(index_BW), _gather(both[1], index_BW)
+  _, best_BW = lax.top_k(both[0].scores_BW, W)
+  ended, stopped_BW = both[0].take(best_BW), _gather(both[1], best_BW)
 
   # Log-probabilities are negative: with a positive penalty long is the best case.
   longest = jnp.where(penalty > 0, limit, step)
   hope_B = live.scores_BW[:, 0] / longest**penalty
   open_B = s.open_B & (hope_B > jnp.min(ended.scores_BW, axis=1))
-  return Search(s.cache, live, ended, stopped_BW, open_B, step), parents_BW
+  rows_BW = jnp.arange(B)[:, None] * W + parents_BW
+  cache = s.cache.take(rows_BW.reshape(B * W))
+  last_BW = jnp.take_along_axis(tokens_BM, index_BW, axis=1)
+  return Search(cache, live, ended, stopped_BW, open_B, last_BW, step)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "W", "T"))
 def _search(
-  model, params, prefilled, prompts_B, open_B, *, stops_C, limit, penalty, W, T
+  model, params, cache, prompts_B, last_B, *, open_B, stops_C, limit, penalty, W, T
 ):
-  cache, logits_BV, _ = prefilled
-  B, V = logits_BV.shape
+  B = last_B.size
   none = Beams(
     jnp.zeros((B, W, T), jnp.int32),
     jnp.zeros((B, W), jnp.int32),
@@ -119,24 +122,26 @@ def _search(
   )
   # At first all beams are the same: only one of them may be continued.
   one = none.replace(scores_BW=none.scores_BW.at[:, 0].set(0))
-  cache = cache.take(jnp.repeat(jnp.arange(B), W))
+  search = Search(
+    cache.take(jnp.repeat(jnp.arange(B), W)),
+    live=one,
+    ended=none,
+    stopped_BW=jnp.zeros((B, W), bool),
+    open_B=open_B,
+    last_BW=jnp.broadcast_to(last_B[:, None], (B, W)),
+    step=jnp.int32(0),
+  )
   prompts_R = jnp.repeat(prompts_B, W)
-  search = Search(cache, one, none, jnp.zeros((B, W), bool), open_B, jnp.int32(0))
-  choose = functools.partial(_select, stops_C=stops_C, limit=limit, penalty=penalty)
-  logits_BWV = jnp.broadcast_to(logits_BV[:, None], (B, W, V))
-  search, _ = choose(search, logits_BWV)
 
   def going(s):
     return (s.step < limit) & jnp.any(s.open_B)
 
   def body(s):
-    last_BW = lax.dynamic_slice_in_dim(s.live.ids_BWT, s.step - 1, 1, axis=2)
     logits_RV, cache = forward(
-      model, params, last_BW.reshape(B * W), prompts_R + s.step - 1, s.cache
+      model, params, s.last_BW.reshape(B * W), prompts_R - 1 + s.step, s.cache
     )
-    s, parents_BW = choose(s.replace(cache=cache), logits_RV.reshape(B, W, V))
-    rows_BW = jnp.arange(B)[:, None] * W + parents_BW
-    return s.replace(cache=s.cache.take(rows_BW.reshape(B * W)))
+    logits_BWV = logits_RV.reshape(B, W, -1)
+    return _select(s.replace(cache=cache), logits_BWV, stops_C, limit, penalty)
 
   return lax.while_loop(going, body, search)
 
@@ -154,13 +159,14 @@ def generate(
   check_room(model, prompts, [max_tokens] * len(prompts), 1)
   tokens_BT, prompts_B = pad_prompts(prompts)
   T = bucket(max_tokens)
-  prefilled = prefill(model, params, tokens_BT, prompts_B, size=tokens_BT.shape[1] + T)
+  cache, _ = prefill(model, params, tokens_BT, prompts_B, size=tokens_BT.shape[1] + T)
   search = _search(
     model,
     params,
-    prefilled,
+    cache,
     prompts_B,
-    np.arange(len(prompts_B)) < len(prompts),
+    tokens_BT[np.arange(len(prompts_B)), prompts_B - 1],
+    open_B=np.arange(len(prompts_B)) < len(prompts),
     stops_C=np.array(sorted(stops), np.int32),
     limit=np.int32(max_tokens),
     penalty=np.float32(length_penalty),

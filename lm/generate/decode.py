@@ -1,9 +1,9 @@
 """Prompts of ids in, continuations of ids out: the loop that never leaves the device.
 
-`start` reads the prompts and chooses the first token of every row; `advance` runs the
-compiled loop until a given number of tokens or until every row is done. Calling it once
-or in pieces gives the same tokens, so streaming is the same code. Nothing here knows
-text.
+`start` reads the prompts, all but their last tokens; `advance` runs the compiled loop,
+which begins with those, until a given number of tokens or until every row is done.
+Calling it once or in pieces gives the same tokens, so streaming is the same code.
+Nothing here knows text.
 
 Shapes are rounded up to buckets and everything else (lengths, limits, temperatures,
 seeds, stop ids) is an argument, so a new prompt or setting does not compile again.
@@ -36,7 +36,8 @@ class State:
   prompts_B: jax.Array  # lengths of the prompts
   limits_B: jax.Array  # the most tokens a row may get
   stops_C: jax.Array  # ids that end a row
-  step: jax.Array  # how many tokens the longest row has got
+  step: jax.Array  # how many tokens a row has got unless it was done
+  last_B: jax.Array  # the token to go on from
   done_B: jax.Array
   stopped_B: jax.Array  # done by a stop id
   finite: jax.Array  # no logit was NaN so far
@@ -67,24 +68,25 @@ def prepare(model, params):
 
 @functools.partial(jax.jit, static_argnames=("model", "size"))
 def prefill(model, params, tokens_BT, prompts_B, *, size):
-  """The cache (of `size` slots) of the prompts, the logits after each, and seen_BV."""
+  """The cache (of `size` slots) of all tokens but each row's last, and seen_BV of all.
+
+  The last one is left to the loop, so that choosing a token is compiled once.
+  """
   B, T = tokens_BT.shape
   index_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
-  real_BT = index_BT < prompts_B[:, None]
   x_BTD, cache = model.apply(
     {"params": params},
     tokens_BT,
-    positions_BT=jnp.where(real_BT, index_BT, -1),
+    positions_BT=jnp.where(index_BT < prompts_B[:, None] - 1, index_BT, -1),
     cache=model.init_cache(B, size),
     method="features",
   )
-  last_B11 = prompts_B[:, None, None] - 1
-  x_B1D = jnp.take_along_axis(x_BTD, last_B11, axis=1)
-  logits_BV = model.apply({"params": params}, x_B1D, method="readout")[:, 0]
+  readout = functools.partial(model.apply, method="readout")
+  V = jax.eval_shape(readout, {"params": params}, x_BTD).shape[-1]
   # A pad counts as the row's first token, which has been seen anyway.
+  real_BT = index_BT < prompts_B[:, None]
   shown_BT = jnp.where(real_BT, tokens_BT, tokens_BT[:, :1])
-  seen_BV = jnp.zeros(logits_BV.shape, bool)
-  return cache, logits_BV, seen_BV.at[jnp.arange(B)[:, None], shown_BT].set(True)
+  return cache, jnp.zeros((B, V), bool).at[jnp.arange(B)[:, None], shown_BT].set(True)
 
 
 def forward(model, params, tokens_B, positions_B, cache):
@@ -122,6 +124,7 @@ def _record(state: State, logits_BV) -> State:
   at = (0, s.step)
   return s.replace(
     step=s.step + 1,
+    last_B=tokens_B,
     done_B=s.done_B | stopped_B | (counts_B >= s.limits_B),
     stopped_B=s.stopped_B | stopped_B,
     finite=s.finite & ~jnp.any(live_B & jnp.isnan(jnp.max(logits_BV, axis=1))),
@@ -133,10 +136,10 @@ def _record(state: State, logits_BV) -> State:
 
 
 @functools.partial(jax.jit, static_argnames="T")
-def _begin(logits_PV, seen_PV, from_B, root, samples_B, *, T, **fields):
-  """The state, its cache apart, with the first token; `from_B` are rows of prompts."""
+def _begin(seen_PV, from_B, root, samples_B, *, T, **fields):
+  """The state before the first token, its cache apart; `from_B` are rows of prompts."""
   B = from_B.size
-  state = State(
+  return State(
     cache=None,
     keys_B=jax.vmap(jax.random.fold_in, (None, 0))(root, samples_B),
     step=jnp.int32(0),
@@ -148,7 +151,6 @@ def _begin(logits_PV, seen_PV, from_B, root, samples_B, *, T, **fields):
     logprobs_BT=jnp.zeros((B, T), jnp.float32),
     **fields,
   )
-  return _record(state, logits_PV[from_B])
 
 
 _take = jax.jit(lambda cache, rows_B: cache.take(rows_B))
@@ -160,10 +162,9 @@ def _loop(model, params, state, until):
     return (s.step < until) & ~jnp.all(s.done_B)
 
   def body(s):
-    last_B = lax.dynamic_slice_in_dim(s.ids_BT, s.step - 1, 1, axis=1)[:, 0]
     # A finished row is computed along; its position stays within what was allowed.
-    positions_B = s.prompts_B + jnp.minimum(s.step, s.limits_B) - 1
-    logits_BV, cache = forward(model, params, last_B, positions_B, s.cache)
+    positions_B = s.prompts_B - 1 + jnp.minimum(s.step, s.limits_B - 1)
+    logits_BV, cache = forward(model, params, s.last_B, positions_B, s.cache)
     return _record(s.replace(cache=cache), logits_BV)
 
   return lax.while_loop(going, body, state)
@@ -181,7 +182,7 @@ def start(
   stops=(),
   logprobs=False,
 ) -> State:
-  """The state after the first token of `n` continuations of every prompt (ids).
+  """The state before the first token of `n` continuations of every prompt (ids).
 
   Rows are ordered by prompt, then sample; the rest of the batch is done from the start.
   `max_tokens` is one number, or one for each prompt. Sample i of a prompt draws with a
@@ -196,7 +197,7 @@ def start(
   check_room(model, prompts, limits, n)
   tokens_PT, lengths_P = pad_prompts(prompts)
   T = bucket(int(limits.max()))
-  cache, logits_PV, seen_PV = prefill(
+  cache, seen_PV = prefill(
     model, params, tokens_PT, lengths_P, size=tokens_PT.shape[1] + T
   )
   # Of P prompts, padded, into B rows, padded.
@@ -206,7 +207,6 @@ def start(
   if n > 1:  # one row of the cache for each sample of a prompt
     cache = _take(cache, from_B)
   state = _begin(
-    logits_PV,
     seen_PV,
     from_B,
     rng.stream(jax.random.key(seed), "sample"),
@@ -216,6 +216,7 @@ def start(
     prompts_B=lengths_P[from_B],
     limits_B=limits[from_B],
     stops_C=stop_row(stops),
+    last_B=tokens_PT[from_B, lengths_P[from_B] - 1],
     done_B=index_B >= rows,
     scored=np.bool_(logprobs),
   )

@@ -104,7 +104,7 @@ def test_pieces_of_any_size_give_the_same_tokens(prompts, steps):
   options = dict(max_tokens=12, sampling=WARM, stops=[5], logprobs=True)
   want = decode.generate(MODEL, PARAMS, prompts, **options)
   state = decode.start(MODEL, PARAMS, prompts, **options)
-  for until in np.cumsum([1, *steps, 12]):
+  for until in np.cumsum([*steps, 12]):
     state = decode.advance(MODEL, PARAMS, state, until)
   got = decode.read(state, len(prompts))
   assert rows(got) == rows(want)
