@@ -77,13 +77,14 @@ else
     needs+=(tests) program=(-m pytest -n auto --maxprocesses=4 --dist=worksteal)
   fi
   { flock 9 2>/dev/null || true; setup "${needs[@]}"; } 9>.cache/lock >&2
-  # glibc that keeps its pages makes XLA:CPU steps 1.37x as fast. Compiled code is kept.
+  # glibc that keeps its pages makes XLA:CPU steps 1.37x as fast, huge ones 1.1x more.
+  : "${GLIBC_TUNABLES:=glibc.malloc.hugetlb=1}"
   : "${MALLOC_ARENA_MAX:=1}" "${MALLOC_MMAP_MAX_:=0}" "${MALLOC_TOP_PAD_:=268435456}"
   : "${MALLOC_TRIM_THRESHOLD_:=100000000000}" "${TF_CPP_MIN_LOG_LEVEL:=1}"
   : "${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS:=0.2}"
   : "${JAX_COMPILATION_CACHE_DIR:=$PWD/.cache/jax}"
   # One process a node drives all its GPUs, not the one of its rank as jax would assume.
   : "${JAX_LOCAL_DEVICE_IDS:=$(seq -s, 0 $((${SLURM_GPUS_ON_NODE:-0} - 1)))}"
-  export ${!MALLOC_*} ${!JAX_*} TF_CPP_MIN_LOG_LEVEL
+  export ${!MALLOC_*} ${!JAX_*} GLIBC_TUNABLES TF_CPP_MIN_LOG_LEVEL
   run exec .venv/bin/python "${program[@]}" "${@:2}"
 fi

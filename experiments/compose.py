@@ -15,8 +15,9 @@ from lm.data import prepare
 def start_distributed():
   """Joins the other processes of the run, when the launcher has started several.
 
-  SLURM and TPU pods are recognised by their environment; elsewhere the three variables
-  JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say who is who.
+  On SLURM and TPU pods launch.sh sets LM_DISTRIBUTED and JAX finds out the rest;
+  elsewhere the three variables JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
+  JAX_PROCESS_ID say who is who.
   """
   env = os.environ
   if "JAX_COORDINATOR_ADDRESS" in env and "JAX_PROCESS_ID" in env:
@@ -25,9 +26,7 @@ def start_distributed():
       int(env["JAX_NUM_PROCESSES"]),
       int(env["JAX_PROCESS_ID"]),
     )
-  elif int(env.get("SLURM_NTASKS", 1)) > 1 or "," in env.get(
-    "TPU_WORKER_HOSTNAMES", ""
-  ):
+  elif "LM_DISTRIBUTED" in env:
     jax.distributed.initialize()
 
 
