@@ -34,11 +34,12 @@ def check_room(model, prompts, limits, n):
     raise ValueError(f"max_tokens must be 1 or more, got {min(limits)}")
   context = model.config.context
   for prompt, limit in zip(prompts, limits, strict=True):
-    if context and len(prompt) + limit > context:
+    room = context - len(prompt)
+    if context and limit > room:
+      advice = f"ask for at most {room} tokens or " if room > 0 else ""
       raise ValueError(
         f"a prompt of {len(prompt)} tokens and max_tokens={limit} do not fit the "
-        f"model's context of {context}; shorten the prompt or ask for at most "
-        f"{max(context - len(prompt), 0)} tokens"
+        f"model's context of {context}; {advice}shorten the prompt"
       )
 
 

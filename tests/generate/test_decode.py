@@ -6,10 +6,11 @@ import fakes
 import jax
 import numpy as np
 import pytest
-from families import CONTEXT, FAMILIES
+from families import CONTEXT, FAMILIES, MESHES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lm import dims
 from lm.generate import decode
 from lm.generate.prompts import bucket
 from lm.generate.sample import Sampling
@@ -85,6 +86,17 @@ def test_a_row_of_a_real_model_is_the_same_in_every_batch(name):
   together = rows(decode.generate(model, params, prompts, **options))
   for prompt, want in zip(prompts, together, strict=True):
     assert rows(decode.generate(model, params, [prompt], **options)) == [want]
+
+
+def test_on_a_mesh_the_tokens_are_the_same():
+  model, params = FAMILIES["llama"].model(), FAMILIES["llama"].params()
+  prompts, options = [[3, 4, 5], [7]], dict(max_tokens=6, sampling=WARM)
+  want = rows(decode.generate(model, params, prompts, **options))
+  mesh = dims.make_mesh(**MESHES["tensor"])
+  shapes, letters = dims.abstract(model, np.zeros((1, 2), np.int32))
+  params = jax.device_put(params, dims.shardings(mesh, letters, shapes))
+  with jax.set_mesh(mesh):
+    assert rows(decode.generate(model, params, prompts, **options)) == want
 
 
 def test_wider_buckets_change_no_token(monkeypatch):
@@ -185,8 +197,10 @@ def test_a_penalty_counts_the_prompt_and_what_was_said():
 
 def test_mistakes_are_one_line():
   model = fakes.small(vocab=V, context=10)
-  with pytest.raises(ValueError, match="prompt of 7 tokens and max_tokens=4 do not"):
+  with pytest.raises(ValueError, match="7 tokens and max_tokens=4 do not fit"):
     decode.start(model, PARAMS, [[1], [1] * 7], max_tokens=4)
+  with pytest.raises(ValueError, match="context of 10; shorten the prompt"):
+    decode.start(model, PARAMS, [[1] * 10], max_tokens=4)
   assert decode.generate(model, PARAMS, [[1] * 7], max_tokens=3).lengths_B == [3]
   with pytest.raises(ValueError, match="at least one id"):
     decode.start(model, PARAMS, [[1], []], max_tokens=4)

@@ -1,0 +1,84 @@
+"""Goes on from a prompt, as text that streams.
+
+./launch.sh generate --workdir=runs/shakespeare --prompt="To be, or"
+./launch.sh generate --workdir=runs/shakespeare --prompt="To be" --n=3 --top_p=0.9
+./launch.sh generate --workdir=runs/shakespeare --prompt="To be" --beam=4
+"""
+
+import contextlib
+import sys
+import time
+
+from absl import flags
+
+from experiments import cli
+from lm import workdir
+from lm.generate import text
+
+MOST = 200  # tokens, unless asked for
+
+_WORKDIR = cli.workdir_flag()
+_PROMPT = flags.DEFINE_string("prompt", "", "where to start; empty: a new document")
+_MAX_TOKENS = flags.DEFINE_integer(
+  "max_tokens", None, f"tokens at most; left out: what the context holds, up to {MOST}"
+)
+_TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "0 takes the likeliest token")
+_TOP_K = flags.DEFINE_integer("top_k", 0, "only the k likeliest tokens; 0: all")
+_TOP_P = flags.DEFINE_float("top_p", 1.0, "only the likeliest that make up this share")
+_N = flags.DEFINE_integer("n", 1, "how many texts")
+_SEED = flags.DEFINE_integer("seed", 0, "another number gives another text")
+_BEAM = flags.DEFINE_integer("beam", 0, "beams to search with instead of drawing")
+
+
+def main():
+  if _BEAM.value and any(f.present for f in (_TEMPERATURE, _TOP_K, _TOP_P, _SEED)):
+    raise ValueError(
+      "--beam searches for the likeliest text and draws nothing; leave out "
+      "--temperature, --top_k, --top_p and --seed, or leave out --beam"
+    )
+  model, params, tokenizer = workdir.load(_WORKDIR.value)
+  [ids] = text.encode(tokenizer, _PROMPT.value)
+  room = model.config.context - len(ids) if model.config.context else MOST
+  max_tokens = _MAX_TOKENS.value
+  if max_tokens is None:
+    max_tokens = max(1, min(MOST, room))
+  ask = dict(max_tokens=max_tokens, n=_N.value)
+  start_s = time.perf_counter()
+  if _BEAM.value:
+    pieces = text.search(model, params, tokenizer, ids, beams=_BEAM.value, **ask)
+  else:
+    pieces = text.stream(
+      model,
+      params,
+      tokenizer,
+      ids,
+      temperature=_TEMPERATURE.value,
+      top_k=_TOP_K.value,
+      top_p=_TOP_P.value,
+      seed=_SEED.value,
+      **ask,
+    )
+  sys.stdout.reconfigure(errors="replace")  # a terminal may not know every character
+  with contextlib.suppress(KeyboardInterrupt):
+    count = show(pieces, _PROMPT.value, _N.value)
+    rate = count / (time.perf_counter() - start_s)
+    print(f"{count} tokens, {rate:.1f} a second with compiling", file=sys.stderr)
+
+
+def show(pieces, prompt: str, n: int) -> int:
+  """Prints the pieces; one text as it comes, several each when it is whole."""
+  texts, count = [prompt] * n, 0
+  if n == 1:
+    print(prompt, end="", flush=True)
+  for piece in pieces:
+    count += len(piece.ids)
+    texts[piece.index] += piece.text
+    if n == 1:
+      print(piece.text, end="\n" if piece.finish_reason else "", flush=True)
+    elif piece.finish_reason:
+      print(f"--- {piece.index + 1} of {n}\n{texts[piece.index]}", flush=True)
+  return count
+
+
+if __name__ == "__main__":
+  cli.run(main, required=("workdir",))
