@@ -99,3 +99,29 @@ def test_weights_start_with_the_spread_of_their_fan_in():
   np.testing.assert_allclose(
     fan_in()(1)(jax.random.key(0), (400, 300), np.float32).std(), 1 / 20, rtol=0.02
   )
+
+
+@pytest.mark.parametrize("equation", ["BTD,DNH->BTNH", "BTNH,NHD->BTD", "BTD,VD->BTV"])
+def test_a_weight_gradient_that_transposes_first_is_the_same_number(equation):
+  """B * T = 64 takes the fast form on a CPU, B * T = 62 the plain one."""
+  sizes = dict(B=2, D=8, N=4, H=5, V=7)
+  draw = np.random.default_rng(0)
+  (xs, ys), out = equation.split("->")[0].split(","), equation.split("->")[1]
+  full = {T: sizes | {"T": T} for T in (31, 32)}
+  x, g = (draw.standard_normal([full[32][n] for n in d], np.float32) for d in (xs, out))
+  x[:, 31], y = 0, draw.standard_normal([sizes[n] for n in ys], np.float32)
+
+  def gradient(T):
+    total = lambda y: jnp.sum(dot(equation, x[:, :T], y, "bfloat16") * g[:, :T])
+    return jax.grad(total)
+
+  fast, plain = jax.make_jaxpr(gradient(32))(y), jax.make_jaxpr(gradient(31))(y)
+  assert (
+    "optimization_barrier" in str(fast),
+    "optimization_barrier" in str(plain),
+  ) == (
+    jax.default_backend() == "cpu",
+    False,
+  )
+  got, wanted = jit(gradient(32))(y), jit(gradient(31))(y)
+  np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
