@@ -6,3 +6,10 @@ def load(path, **options):
   from lm import workdir
 
   return workdir.load(path, **options)
+
+
+def save(path, model, params, tokenizer):
+  """Makes a run's folder of a model that no command trained; see lm.workdir.save."""
+  from lm import workdir
+
+  workdir.save(path, model, params, tokenizer)

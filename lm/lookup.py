@@ -65,6 +65,22 @@ def model(family: str, *, preset: str = "", vocab: int, **fields):
   return module.Model(_fill(module.Config, fields))
 
 
+def fields(built) -> dict:
+  """What `model` has to be told, but for the vocabulary, to make `built` again."""
+  values = {"family": type(built).__module__.rpartition(".")[2]} | _flat(built.config)
+  del values["vocab"]
+  return values
+
+
+def _flat(config) -> dict:
+  """The values of a dataclass and of those in it, by their flat names."""
+  found = {}
+  for f in dataclasses.fields(config):
+    value = getattr(config, f.name)
+    found |= _flat(value) if dataclasses.is_dataclass(value) else {f.name: value}
+  return found
+
+
 def _fill(cls, fields: dict):
   """A `cls`, its fields and those of the dataclasses in it, from `fields`."""
   values = {}

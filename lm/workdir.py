@@ -94,6 +94,28 @@ def manifest(state, dims_of) -> str:
   )
 
 
+def save(path, model, params, tokenizer):
+  """Makes a run's folder of a model trained elsewhere, such as in a notebook.
+
+  `load` gives it back, and the verbs that need no data (generate) take the folder. Each
+  call saves another step and drops the one before. Raises ValueError when the folder
+  belongs to another run, or when tokenizer and model differ in size.
+  """
+  if model.config.vocab != tokenizer.size:
+    raise ValueError(
+      f"the model has {model.config.vocab} tokens, the tokenizer {tokenizer.size}; "
+      "save the tokenizer that it was trained with"
+    )
+  folder = Workdir(path)
+  told = {"model": lookup.fields(model), "optim": {"ema": 0.0}}
+  folder.begin(told | {"tokenizer": tokenizer.digest})
+  tokenizer.save(folder.tokenizer)
+  with checkpoint.Checkpoints(folder.checkpoints, keep=1) as checkpoints:
+    step = max(checkpoints.steps(), default=0) + 1
+    about = {"config": told, "tokenizer": tokenizer.digest, "versions": versions()}
+    checkpoints.save(step, {"params": params}, about=about)
+
+
 def load(path, *, step=None, mesh=None):
   """(model, params, tokenizer) of a run.
 
