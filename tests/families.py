@@ -92,6 +92,6 @@ FAMILIES = {
   "mqa": decoder(
     kv_heads=1, head_size=16, bias=True, ff=40, activation="geglu", meshes=("fsdp",)
   ),
-  "window": decoder(window=3, sees=WINDOW_3, kv_heads=2, layers=3),
+  "window": decoder(window=3, sees=WINDOW_3, kv_heads=2),
   "capped": decoder(qk_norm=True, softcap=2.0, logit_softcap=3.0, activation="relu2"),
 }
