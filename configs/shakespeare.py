@@ -1,4 +1,4 @@
-"""Llama-kind, 3.7M parameters, on Shakespeare's works.
+"""Llama-kind, 2M parameters, on Shakespeare's works.
 
 Run: ./launch.sh train --config=configs/shakespeare.py
 """
@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 def get_config(arg=None):
   cfg = ConfigDict(
-    dict(seed=0, num_steps=1_200, batch=8, seq=256, objective="next_token")
+    dict(seed=0, num_steps=2_000, batch=8, seq=256, objective="next_token")
   )
   cfg.init_from = ""
   cfg.model = dict(
@@ -17,7 +17,7 @@ def get_config(arg=None):
     dtype="bfloat16",
     scan=False,
     remat="none",
-    width=256,
+    width=192,
     layers=4,
     heads=2,
     dropout=0.0,
@@ -28,15 +28,15 @@ def get_config(arg=None):
   cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash")
   cfg.optim = dict(
     name="muon",
-    lr=1e-2,
+    lr=2e-2,
     schedule="cosine",
-    warmup=60,
+    warmup=100,
     decay=0.1,
     clip=1.0,
     accumulate=1,
     ema=0.0,
   )
   cfg.mesh = dict(data=-1, fsdp=1, tensor=1, context=1, expert=1, stage=1)
-  cfg.checkpoint = dict(every=300, keep=3)
-  cfg.eval = dict(every=300, batches=50, sample_tokens=200)
+  cfg.checkpoint = dict(every=500, keep=3)
+  cfg.eval = dict(every=500, batches=50, sample_tokens=200)
   return cfg

@@ -102,7 +102,7 @@ PRESETS = {
   "gpt2-355m": _gpt2(1024, 24, 16),
   "gpt2-774m": _gpt2(1280, 36, 20),
   "gpt2-1.5b": _gpt2(1600, 48, 25),
-  "llama-tiny": _llama(256, 4, 2, 0, 704, 256, tied=True),
+  "llama-tiny": _llama(192, 4, 2, 0, 512, 256, tied=True),
   "llama-160m": _llama(768, 12, 12, 12, 3072, 2048, eps=1e-6),
   "llama-1b": _llama(2048, 16, 32, 8, 8192, 131_072, theta=5e5, tied=True),
   "llama-8b": _llama(4096, 32, 32, 8, 14_336, 8192, theta=5e5),
