@@ -141,7 +141,7 @@ def test_bfloat16_stays_as_close_as_the_reference(backend, T):
 # Refusals, and who steps in
 
 
-def refusal(backend, mask, T=128, S=None, N=4, K=2, softcap=0.0, dtype="float32"):
+def refusal(backend, mask, *, T=128, S=None, N=4, K=2, softcap=0.0, dtype="float32"):
   """What `attend` says; nothing is computed before it."""
   q, k, v, _ = tensors(T, S or T, N, K)
   with pytest.raises(ValueError) as caught:
