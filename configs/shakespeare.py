@@ -1,6 +1,8 @@
 """Llama-kind, 2M parameters, on Shakespeare's works.
 
 Run: ./launch.sh train --config=configs/shakespeare.py
+Measured 2026-11-22 on 2 virtual cores (AMX), busy with other work: 7.2 minutes of
+training, 2.05 bits per byte on four whole plays held out.
 """
 
 from ml_collections import ConfigDict
