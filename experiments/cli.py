@@ -1,6 +1,7 @@
 """How every verb starts: flags are parsed, mistakes become one line and exit code 2."""
 
 import os
+import re
 import sys
 import traceback
 
@@ -14,7 +15,10 @@ MISTAKE = 2  # exit code of everything the user can mend
 def config_flag():
   """Defines --config, a locked ConfigDict; returns the holder to read it from."""
   return config_flags.DEFINE_config_file(
-    "config", None, "the experiment: a file such as configs/shakespeare.py"
+    "config",
+    None,
+    "the experiment, such as configs/shakespeare.py; --config.optim.lr=1e-3 changes a "
+    "value of it",
   )
 
 
@@ -36,23 +40,26 @@ def run(main, *, required=()):
   """Runs `main()` with the flags parsed; never returns.
 
   A ValueError raised by our own code and any OSError are the user's to mend: one line
-  and exit code 2. Anything else is ours and keeps its traceback.
+  and exit code 2. Anything else is ours and keeps its traceback. Ctrl-C, where nobody
+  handles it, is one line and 130.
   """
   logging.set_verbosity(logging.WARNING)
+  sys.excepthook = _without_stragglers
+  for flag in flags.FLAGS.flags_by_module_dict().get(__name__, ()):
+    # --help shows what the verb's own file defines, and what is registered like this.
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
   app.run(lambda _: _guarded(main), flags_parser=lambda argv: _parse(argv, required))
 
 
 def _parse(argv, required):
+  _check_config_file(argv)
   try:
     rest = flags.FLAGS(argv)
-  except (
-    flags.Error,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    OSError,
-  ) as e:
+  except SystemExit:  # after --help, which absl counts as a failure
+    sys.exit(0)
+  except (LookupError, AttributeError) as e:
+    _quit(_misspelt(str(e)))
+  except (flags.Error, ValueError, TypeError, OSError) as e:
     _quit(e)
   if len(rest) > 1:
     _quit(f"unexpected argument {rest[1]!r}; flags look like --name=value")
@@ -61,6 +68,26 @@ def _parse(argv, required):
   if missing and not helping:
     _quit(f"--{missing[0]} is missing: {flags.FLAGS[missing[0]].help}")
   return rest
+
+
+def _misspelt(text: str) -> str:
+  """What ml_collections says of a key that the config lacks, in our words."""
+  name = re.search(r"'(\w+)", text)
+  near = re.search(r'mean "(\w+)"', text)
+  hint = f"did you mean {near[1]!r}?" if near else "add it to the config's file"
+  return f"the config has no value {name[1]!r}; {hint}" if name else text
+
+
+def _check_config_file(argv):
+  """Says what is wrong with --config=FILE itself, which its own parser says badly."""
+  for flag in argv[1:]:
+    name, _, value = flag.partition("=")
+    if name.lstrip("-") == "config" and value and "config" in flags.FLAGS:
+      file = value.split(":")[0]
+      if not os.path.isfile(file):
+        _quit(f"no config file {file}; wanted one such as configs/shakespeare.py")
+      if not file.endswith(".py"):
+        _quit(f"{file} is no config: wanted a .py file with a function get_config()")
 
 
 def _guarded(main):
@@ -74,6 +101,9 @@ def _guarded(main):
     _quit(e)
   except FloatingPointError as e:
     _quit(e)
+  except KeyboardInterrupt:
+    print("\ninterrupted; the same command starts it again", file=sys.stderr)
+    sys.exit(130)
   # Background threads (saving, prefetching) have been joined by now.
   sys.exit(0)
 
@@ -84,6 +114,16 @@ def _ours(error) -> bool:
   where = traceback.extract_tb(error.__traceback__)[-1].filename
   inside = os.path.relpath(where, root).split(os.sep)[0]
   return inside in ("lm", "experiments", "configs")
+
+
+def _without_stragglers(kind, error, trace):
+  """As Python's own hook, but for what a failed save leaves behind.
+
+  Its other writes end in threads of TensorStore, which prints a page for each of them
+  because nobody waits for it any more. The failure itself comes as an exception.
+  """
+  if kind is not RuntimeError or str(error) != "Event loop is closed":
+    sys.__excepthook__(kind, error, trace)
 
 
 def _quit(problem):

@@ -1,5 +1,7 @@
 """From a config to objects: the only place that knows both."""
 
+import functools
+import operator
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +12,22 @@ import jax.numpy as jnp
 from experiments import cli
 from lm import dims, lookup, objectives, optim, train, workdir
 from lm.data import prepare
+from lm.data.loader import check_divides
+
+LEAST = {
+  "num_steps": 1,
+  "batch": 1,
+  "seq": 1,
+  "optim.lr": 0,
+  "optim.decay": 0,
+  "optim.clip": 0,
+  "optim.accumulate": 1,
+  "eval.every": 0,
+  "eval.batches": 0,
+  "eval.sample_tokens": 0,
+  "checkpoint.every": 0,
+  "checkpoint.keep": 1,
+}
 
 
 def start_distributed():
@@ -35,7 +53,37 @@ def default_workdir() -> str:
   return os.path.join("runs", Path(cli.config_file().split(":")[0]).stem)
 
 
-def data(cfg, *, log=print):
+def say(line: str):
+  """Prints a line, once for all processes of the run."""
+  if jax.process_index() == 0:
+    print(line, flush=True)
+
+
+def check(cfg, where):
+  """Raises ValueError for what is known to be wrong before there are data.
+
+  Preparing them may take hours; this takes none, and writes nothing.
+  """
+  for name, least in LEAST.items():
+    value = functools.reduce(operator.getitem, name.split("."), cfg)
+    if not value >= least:
+      raise ValueError(f"{name}={value}; wanted {least} or more")
+  if not 0 <= cfg.optim.ema < 1:
+    raise ValueError(f"optim.ema={cfg.optim.ema}; wanted 0 or more, less than 1")
+  if cfg.batch % cfg.optim.accumulate:
+    raise ValueError(
+      f"optim.accumulate={cfg.optim.accumulate} does not divide batch={cfg.batch}"
+    )
+  check_divides(where, batch=cfg.batch, seq=cfg.seq)
+  model(cfg, vocab=1)
+  lookup.function(objectives, cfg.objective)
+  lookup.one_of("optimiser", cfg.optim.name, optim.OPTIMISERS)
+  lookup.one_of("schedule", cfg.optim.schedule, optim.SCHEDULES)
+  if cfg.init_from:
+    workdir.Workdir(cfg.init_from).config()
+
+
+def data(cfg, *, log=say):
   """The prepared data of a config; made on first use."""
   settings = cfg.data.to_dict()
   return prepare.prepare(**settings, seq=cfg.seq, log=log)
@@ -89,17 +137,26 @@ def trainer(cfg, built, where) -> Trainer:
   return Trainer(init, abstract, letters, step, objective)
 
 
-def start(cfg, parts: Trainer, checkpoints, key):
+def start(cfg, parts: Trainer, checkpoints, prepared, key):
   """(state, updates made): the newest checkpoint, or a new state.
 
-  `init_from` names a run whose parameters a new state starts from.
+  `init_from` names a run whose parameters a new state starts from. ValueError when the
+  data are not those of the checkpoint any more.
   """
   if checkpoints.steps():
-    state, done, _ = checkpoints.restore(parts.abstract)
-    print(f"goes on after step {done} of {checkpoints.folder}")
+    state, done, about = checkpoints.restore(parts.abstract)
+    if about["data"] != prepared.digest:
+      raise ValueError(
+        f"{cfg.data.source} has changed since {checkpoints.folder} was written: its "
+        "text or its tokenizer is another one now; take it back or choose another "
+        "--workdir"
+      )
+    say(f"goes on after step {done} of {checkpoints.folder}")
     return state, done
   state = parts.init(key)
   if cfg.init_from:
     params = workdir.load_params(cfg.init_from, parts.abstract.params)
-    state = state.replace(params=params, ema=params if cfg.optim.ema else ())
+    # A copy: the step is given both, and may write into each.
+    ema = jax.tree.map(jnp.copy, params) if cfg.optim.ema else ()
+    state = state.replace(params=params, ema=ema)
   return state, 0

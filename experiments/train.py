@@ -6,7 +6,6 @@
 Ctrl-C (or SIGTERM) saves a checkpoint and exits; the same command continues from it.
 """
 
-import sys
 from functools import partial
 
 import jax
@@ -29,44 +28,63 @@ def main():
   cfg = _CONFIG.value
   compose.start_distributed()
   folder = Workdir(_WORKDIR.value or compose.default_workdir())
-  if jax.process_index() == 0:
-    folder.begin(cfg.to_dict())
+  folder.check(cfg.to_dict())
+  mesh = compose.mesh(cfg)
+  compose.check(cfg, mesh)
+  if finished(cfg, folder):
+    compose.say(f"{folder.path} is finished; --config.num_steps=N goes on to N steps")
+    return compose.say(folder.next_commands())
+  prepared = compose.data(cfg)
   with (
     Interrupt() as interrupt,
     Checkpoints(folder.checkpoints, keep=cfg.checkpoint.keep) as checkpoints,
   ):
-    if max(checkpoints.steps(), default=0) >= cfg.num_steps:
-      print(f"{folder.path} is finished; --config.num_steps=N goes on to N steps")
-      return print(folder.next_commands())
-    prepared = compose.data(cfg)
-    if jax.process_index() == 0:
-      prepared.tokenizer.save(folder.tokenizer)
-    mesh = compose.mesh(cfg)
-    model = compose.model(cfg, prepared.tokenizer.size)
-    parts = compose.trainer(cfg, model, mesh)
-    root = jax.random.key(cfg.seed)
-    state, start = compose.start(cfg, parts, checkpoints, stream(root, "init"))
-    loader = Loader(
-      prepared, "train", batch=cfg.batch, seq=cfg.seq, seed=cfg.seed, mesh=mesh
+    reached = run(cfg, folder, mesh, prepared, checkpoints, stop=interrupt.agreed)
+  if reached < cfg.num_steps:
+    compose.say(
+      f"stopped after step {reached}, saved; the same command goes on from there"
     )
-    log = Log(
-      folder.path,
-      resume_step=start,
-      num_steps=cfg.num_steps,
-      primary=jax.process_index() == 0,
-    )
-    with jax.set_mesh(mesh), log:
-      watch = Watch(
-        cfg,
-        folder,
-        log,
-        model=model,
-        parts=parts,
-        prepared=prepared,
-        mesh=mesh,
-        checkpoints=checkpoints,
-      )
-      batches = loader.prefetch(start, cfg.num_steps)
+  else:
+    compose.say(folder.next_commands())
+
+
+def finished(cfg, folder) -> bool:
+  """Whether the last checkpoint is there and whole; notices what cannot be written."""
+  with Checkpoints(folder.checkpoints, keep=cfg.checkpoint.keep) as checkpoints:
+    last = max(checkpoints.steps(), default=0)
+    return last >= cfg.num_steps and checkpoints.good() >= cfg.num_steps
+
+
+def run(cfg, folder, mesh, prepared, checkpoints, *, stop) -> int:
+  """Trains from the newest checkpoint to the end, or to when `stop` says so.
+
+  Returns the updates made in all.
+  """
+  primary = jax.process_index() == 0
+  model = compose.model(cfg, prepared.tokenizer.size)
+  parts = compose.trainer(cfg, model, mesh)
+  root = jax.random.key(cfg.seed)
+  state, start = compose.start(cfg, parts, checkpoints, prepared, stream(root, "init"))
+  loader = Loader(
+    prepared, "train", batch=cfg.batch, seq=cfg.seq, seed=cfg.seed, mesh=mesh
+  )
+  if primary:
+    folder.begin(cfg.to_dict())
+    prepared.tokenizer.save(folder.tokenizer)
+  log = Log(folder.path, resume_step=start, num_steps=cfg.num_steps, primary=primary)
+  watch = Watch(
+    cfg,
+    folder,
+    log,
+    model=model,
+    parts=parts,
+    prepared=prepared,
+    mesh=mesh,
+    checkpoints=checkpoints,
+  )
+  with jax.set_mesh(mesh), log:
+    batches = loader.prefetch(start, cfg.num_steps)
+    try:
       state = train.fit(
         state,
         parts.step,
@@ -75,13 +93,22 @@ def main():
         num_steps=cfg.num_steps,
         report=partial(watch.report, loader),
         hooks=watch.hooks(),
-        stop=interrupt.agreed,
+        stop=stop,
       )
-  reached = int(state.step)
-  if reached < cfg.num_steps:
-    print(f"stopped after step {reached}, saved; the same command goes on from there")
-    sys.exit(0)
-  print(folder.next_commands())
+    except train.Diverged as problem:
+      raise train.Diverged(f"{problem}; {last_good(folder, checkpoints)}") from None
+  return int(state.step)
+
+
+def last_good(folder, checkpoints) -> str:
+  """What is left of a run that diverged, and what to do with it."""
+  checkpoints.wait()
+  if not checkpoints.steps():
+    return "nothing was saved yet: try a lower optim.lr or a longer optim.warmup"
+  return (
+    f"the checkpoint of step {checkpoints.steps()[-1]} is good: go on from it with a "
+    f"lower optim.lr, --config.init_from={folder.path} and another --workdir"
+  )
 
 
 if __name__ == "__main__":

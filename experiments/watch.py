@@ -84,8 +84,10 @@ class Watch:
       temperature=0.8,
       seed=self.cfg.seed,
     )
-    with open(self.folder.samples_file, "a", encoding="utf-8") as f:
-      f.write(f"--- step {n}\n{piece.text}\n")
+    head, file = f"--- step {n}\n", self.folder.samples_file
+    before = file.read_text("utf-8") if file.exists() else ""
+    before = before.partition(head)[0]  # a killed run came this far before
+    write(file, f"{before}{head}{piece.text}\n")
 
   def save(self, n, state):
     at, score = self.score

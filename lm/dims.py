@@ -43,7 +43,7 @@ def make_mesh(devices=None, **sizes):
   shape = [sizes.get(axis, 1) for axis in AXES]
   free = [i for i, n in enumerate(shape) if n == -1]
   known = math.prod(n for n in shape if n != -1)
-  if len(free) == 1 and len(devices) % known == 0:
+  if len(free) == 1 and known > 0 and len(devices) % known == 0:
     shape[free[0]] = len(devices) // known
   if any(n < 1 for n in shape) or math.prod(shape) != len(devices):
     asked = ", ".join(f"{axis}={sizes.get(axis, 1)}" for axis in AXES)

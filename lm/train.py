@@ -31,7 +31,10 @@ class TrainState:
 
 
 class Diverged(FloatingPointError):
-  """The loss or the gradient is not finite any more."""
+  """The loss, the gradient or the parameters are not finite any more."""
+
+
+FINITE = ("train/loss", "train/grad_norm", "train/param_norm")
 
 
 def state_maker(model, tx, mesh, tokens_BT, *, ema=False):
@@ -157,8 +160,8 @@ def fit(state, step, batches, *, root, num_steps, report, hooks=(), stop=None):
   `report(n, metrics, seconds, spent)` gets the metrics after n updates one step late,
   while the device is busy with the next. Hooks run after their update, in order.
   `stop(n)` is asked after every update; when it says True, the hook "checkpoint" runs
-  and the loop ends. Raises Diverged, naming the step, before a state with a non-finite
-  loss or gradient can reach a hook.
+  and the loop ends. Raises Diverged, naming the step, before a state that is not
+  finite can reach a hook: what is saved last is good.
   """
   clock, pending, n = Clock(), None, None
 
@@ -169,8 +172,8 @@ def fit(state, step, batches, *, root, num_steps, report, hooks=(), stop=None):
     at, metrics = pending
     with clock("step"):
       metrics = {key: float(value) for key, value in jax.device_get(metrics).items()}
-    for key in ("train/loss", "train/grad_norm"):
-      if not math.isfinite(metrics[key]):
+    for key in FINITE:
+      if not math.isfinite(metrics.get(key, 0.0)):
         raise Diverged(f"{key} is {metrics[key]} at step {at}")
     report(at, metrics, *clock.take())
     pending = None

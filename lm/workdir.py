@@ -37,23 +37,38 @@ class Workdir:
     """The run's resolved config; ValueError when this is no run's folder."""
     if not self.config_file.is_file():
       raise ValueError(f"{self.path} is not a run's folder: it has no config.json")
-    return json.loads(self.config_file.read_text())
+    try:
+      return json.loads(self.config_file.read_text())
+    except ValueError as error:
+      raise ValueError(f"{self.config_file} is damaged: {error}") from error
+
+  def check(self, config: dict):
+    """Raises ValueError when the folder holds something of a run of another config.
+
+    A run that came to nothing, for a mistake in its config perhaps, does not count.
+    """
+    if not (self.config_file.exists() and self._has_results()):
+      return
+    config = json.loads(json.dumps(config))  # tuples are lists on disk
+    old, new = _flat(self.config()), _flat(config)
+    changed = [k for k in sorted(old | new) if old.get(k) != new.get(k)]
+    changed = [k for k in changed if not k.startswith(FREE)]
+    if changed:
+      what = "; ".join(f"{k}: {old.get(k)!r} then, {new.get(k)!r} now" for k in changed)
+      raise ValueError(
+        f"{self.path} belongs to a run of another config ({what}); choose another "
+        "--workdir or take the values back"
+      )
+
+  def _has_results(self) -> bool:
+    metrics = self.metrics_file.exists() and self.metrics_file.stat().st_size
+    return bool(
+      metrics or (self.checkpoints.is_dir() and any(self.checkpoints.iterdir()))
+    )
 
   def begin(self, config: dict):
-    """Notes the config; ValueError when the folder belongs to another one."""
-    config = json.loads(json.dumps(config))  # tuples are lists on disk
-    if self.config_file.exists():
-      old, new = _flat(self.config()), _flat(config)
-      changed = [k for k in sorted(old | new) if old.get(k) != new.get(k)]
-      changed = [k for k in changed if not k.startswith(FREE)]
-      if changed:
-        what = "; ".join(
-          f"{k}: {old.get(k)!r} then, {new.get(k)!r} now" for k in changed
-        )
-        raise ValueError(
-          f"{self.path} belongs to a run of another config ({what}); choose another "
-          "--workdir or take the values back"
-        )
+    """Notes the config; ValueError as `check`."""
+    self.check(config)
     self.path.mkdir(parents=True, exist_ok=True)
     write(self.config_file, json.dumps(config, indent=1) + "\n")
     write(self.path / "versions.json", json.dumps(versions(), indent=1) + "\n")
@@ -147,7 +162,7 @@ def load_params(path, abstract, *, step=None):
 def write(path, text: str):
   """Writes a small file whole or not at all."""
   new = Path(f"{path}.new")
-  new.write_text(text)
+  new.write_text(text, encoding="utf-8")
   os.replace(new, path)
 
 

@@ -58,13 +58,10 @@ class Checkpoints:
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices("lm_checkpoints_clean")
 
-  # what is there
-
   def steps(self) -> list[int]:
     """The steps that were saved whole, in order; none when there is no folder."""
-    if not self.folder.is_dir():
-      return []
-    return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdecimal())
+    found = self.folder.iterdir() if self.folder.is_dir() else ()
+    return sorted(int(path.name) for path in found if path.name.isdecimal())
 
   def about(self, step: int | None = None) -> dict:
     """What was saved about the run, without reading an array.
@@ -112,8 +109,7 @@ class Checkpoints:
       self._writer.start(saving / _STATE, leaves_of)
     except OSError as error:
       raise self._failed(step, error) from error
-    key = f"lm_checkpoint_{step}_{next(self._saves)}"
-    self._pending = self._pool.submit(self._commit, step, text, key)
+    self._pending = self._pool.submit(self._commit, step, text, next(self._saves))
 
   def wait(self) -> None:
     """Returns when nothing is being saved; ValueError if the last save failed."""
@@ -137,7 +133,7 @@ class Checkpoints:
   def __exit__(self, *error):
     self.close()
 
-  def _commit(self, step: int, text: str, key: str) -> None:
+  def _commit(self, step: int, text: str, count: int) -> None:
     """Runs in the thread: all bytes on the disk, their digests, then the rename."""
     saving = self._path(step, "saving")
     try:
@@ -147,7 +143,7 @@ class Checkpoints:
         digest.write(saving)
         saving.rename(self._path(step))
         digest.sync_folder(self.folder)
-      arrays.barrier(key)
+      arrays.barrier(f"lm_checkpoint_{step}_{count}")
     except Exception as error:  # whatever it was, the loop gets one line about it
       raise self._failed(step, error) from error
     if self._primary:
@@ -198,6 +194,10 @@ class Checkpoints:
 
   # reading
 
+  def good(self, step: int | None = None, field: str = "") -> int:
+    """The step that would be restored, after reading and checking all of it."""
+    return self._agreed(lambda: self._choose(step, field))
+
   def restore(self, abstract, step: int | None = None):
     """(state, step, about) of `step`, or of the newest step without damage.
 
@@ -217,7 +217,7 @@ class Checkpoints:
 
   def _restore(self, abstract, step, field=""):
     self.wait()
-    step = self._agreed(lambda: self._choose(step, field))
+    step = self.good(step, field)
     note = self._note(step)
     if differs := arrays.mismatch(note["arrays"], abstract, field):
       raise ValueError(
@@ -274,7 +274,9 @@ class Checkpoints:
       found = ", ".join(map(str, steps)) or "none"
       return ValueError(f"no checkpoint {step} in {self.folder}; found: {found}")
     if reasons:
-      return ValueError(f"no good checkpoint in {self.folder} ({'; '.join(reasons)})")
+      anew = "; the same command starts anew" if self._owned and step is None else ""
+      told = "; ".join(reasons)
+      return ValueError(f"no good checkpoint in {self.folder} ({told}){anew}")
     return ValueError(
       f"no checkpoint in {self.folder}; train first, or name another folder"
     )

@@ -51,7 +51,7 @@ class Loader:
       self._drawn = _draw(self._rows, seed, self._shares)
     keys = [key.replace("_T", "_BT") for key in self._rows[0].pad_row()]
     self._shardings = dims.batch_shardings(mesh, keys)
-    self._check_mesh()
+    check_divides(mesh, batch=batch, seq=seq)
 
   @property
   def bytes_V(self):
@@ -129,16 +129,19 @@ class Loader:
     rows = self._rows[0]
     return rows[index] if index < len(rows) else rows.pad_row()
 
-  def _check_mesh(self):
-    for size, name, dim in ((self.batch, "batch", 0), (self.seq, "seq", 1)):
-      axes = self._shardings["tokens_BT"].spec[dim]
-      axes = (axes,) if isinstance(axes, str) else axes
-      parts = int(np.prod([self._mesh.shape[axis] for axis in axes]))
-      if size < 1 or size % parts:
-        raise ValueError(
-          f"{name}={size} does not divide over mesh {'*'.join(axes)}={parts}; "
-          f"wanted a multiple of {parts}"
-        )
+
+def check_divides(mesh, *, batch, seq):
+  """Raises ValueError when a batch of these sizes does not divide over the mesh."""
+  for (name, size), axes in zip(
+    (("batch", batch), ("seq", seq)), dims.spec("BT"), strict=True
+  ):
+    axes = (axes,) if isinstance(axes, str) else axes
+    parts = int(np.prod([mesh.shape[axis] for axis in axes]))
+    if size < 1 or size % parts:
+      raise ValueError(
+        f"{name}={size} does not divide over mesh {'*'.join(axes)}={parts}; wanted a "
+        f"multiple of {parts}"
+      )
 
 
 def _draw(rows, seed: int, shares):

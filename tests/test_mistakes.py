@@ -1,0 +1,288 @@
+"""Mistakes: one line that names them, exit code 2, and nothing lost or half made."""
+
+import re
+import shutil
+import signal
+import subprocess
+
+import pytest
+import verbs
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+  return verbs.corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def trained(text, tmp_path_factory):
+  """A run of four steps, saved after each second."""
+  folder = tmp_path_factory.mktemp("trained") / "run"
+  done = verbs.run("train", *verbs.flags(folder, text, **FOUR))
+  assert done.code == 0, done.err
+  return folder
+
+
+FOUR = dict(num_steps=4, checkpoint__every=2, optim__schedule="constant")
+
+
+def refused(verb, *flags, devices=1):
+  """The one line of a mistake."""
+  done = verbs.run(verb, *flags, devices=devices)
+  assert done.code == 2, done.err
+  assert re.fullmatch(r"error: [^\n]+\n", done.err), done.err
+  return done.err.removeprefix("error: ").rstrip()
+
+
+def files(folder):
+  return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+IN_THE_CONFIG = {
+  "optim.lrr=1": "the config has no value 'lrr'; did you mean 'lr'?",
+  "modle.width=8": "the config has no value 'modle'; did you mean 'model'?",
+  "model.surprise=1": "the config has no value 'surprise'; add it to",
+  "seq=abc": "--config.seq=abc: invalid literal for int",
+  "model.width=17": "heads=2 does not divide width=17",
+  "model.family=decodr": "no 'decodr' in lm/models; found: decoder",
+  "model.preset=gpt-5": "no preset 'gpt-5' in family 'decoder'; found: gpt2-",
+  "model.remat=some": "no remat 'some'; found: none",
+  "model.dtype=int8": "no dtype 'int8'; found: float32",
+  "model.layers=0": "layers=0; wanted 1 or more",
+  "model.dropout=1.5": "dropout=1.5; wanted 0 or more, less than 1",
+  "objective=next": "no 'next' in lm.objectives; found: next_token",
+  "optim.name=adam": "no optimiser 'adam'; found: adamw",
+  "optim.schedule=cos": "no schedule 'cos'; found: cosine",
+  "optim.accumulate=3": "optim.accumulate=3 does not divide batch=8",
+  "optim.ema=1.0": "optim.ema=1.0; wanted 0 or more, less than 1",
+  "optim.warmup=50": "warmup=50 must be within 0 and num_steps=2",
+  "num_steps=0": "num_steps=0; wanted 1 or more",
+  "eval.batches=-1": "eval.batches=-1; wanted 0 or more",
+  "seq=65": "seq=65 is longer than the model's context=64; make seq smaller or",
+  "batch=6": "batch=6 does not divide over mesh data*fsdp=4; wanted a multiple of 4",
+  "mesh.data=3": "mesh data=3, fsdp=1, tensor=1, context=1, expert=1, stage=1 does not "
+  "fit 4 devices",
+  "mesh.fsdp=0": "does not fit 4 devices",
+  "mesh.tensor=4": "which mesh tensor=4 does not divide",
+  "init_from=nowhere": "nowhere is not a run's folder",
+  "data.source=shakspeare": "no data source 'shakspeare'; found: shakespeare",
+  "data.source=text:none.txt": "no file or folder none.txt",
+  "data.tokenizer=bpee": "no tokenizer 'bpee'; it is bytes, bpe-N",
+  "data.pack=tight": "no pack 'tight'; found: concat, first_fit",
+  "data.clean.dedup=some": "cleaning rule dedup='some'; wanted one of",
+}
+
+
+@pytest.mark.parametrize("change", list(IN_THE_CONFIG))
+def test_a_mistake_in_the_config(change, text, tmp_path):
+  folder = tmp_path / "run"
+  flags = [*verbs.flags(folder, text), f"--config.{change}"]
+  assert IN_THE_CONFIG[change] in refused("train", *flags, devices=4)
+  assert not files(folder)
+
+
+@pytest.mark.parametrize(
+  ("change", "what"),
+  [
+    ("model.layers=0", "layers"),
+    ("seq=65", "context"),
+    ("optim.name=adam", "optimiser"),
+    ("batch=6", "mesh"),
+  ],
+)
+def test_a_mistake_is_noticed_before_data_are_prepared(change, what, text, tmp_path):
+  flags = verbs.flags(tmp_path / "run", text, data__cache=tmp_path / "cache")
+  assert what in refused("train", *flags, f"--config.{change}", devices=4)
+  assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
+
+
+ON_THE_LINE = {
+  "stray": "unexpected argument 'stray'; flags look like --name=value",
+  "--wrokdir=x": "Unknown command line flag 'wrokdir'. Did you mean: workdir",
+  "--config=none.py": "no config file none.py; wanted one such as configs/",
+  "--config=configs": "no config file configs",
+  "--config=pyproject.toml": "pyproject.toml is no config: wanted a .py file",
+}
+
+
+@pytest.mark.parametrize("flag", list(ON_THE_LINE))
+def test_a_mistake_on_the_command_line(flag, tmp_path):
+  flags = ["--config=configs/shakespeare.py", f"--workdir={tmp_path / 'run'}", flag]
+  assert ON_THE_LINE[flag] in refused("train", *flags)
+  assert not (tmp_path / "run").exists()
+
+
+# In the data
+
+
+@pytest.mark.parametrize(
+  ("content", "told"),
+  [
+    (b"", "is empty; wanted some text"),
+    (b"\n \n\n", "cannot be divided"),
+    (b"a\nb\n", "has 3 tokens; wanted at least 17 for rows of 16"),
+    ("caf\xe9\n".encode("latin1") * 99, "is not UTF-8: byte 0xe9 at offset 3"),
+  ],
+  ids=["empty", "blank", "short", "latin1"],
+)
+def test_a_corpus_that_is_none(content, told, tmp_path):
+  path = tmp_path / "text.txt"
+  path.write_bytes(content)
+  assert told in refused("train", *verbs.flags(tmp_path / "run", path))
+  assert not files(tmp_path / "run")
+
+
+# In the folder
+
+
+def test_a_folder_of_another_config_is_left_alone(trained, text):
+  before = files(trained)
+  told = refused("train", *verbs.flags(trained, text, **FOUR, optim__lr=0.5))
+  assert "belongs to a run of another config (optim.lr: 0.003 then, 0.5 now)" in told
+  assert files(trained) == before
+
+
+def test_data_that_changed_under_a_run_are_noticed(trained, tmp_path):
+  folder, other = tmp_path / "run", verbs.corpus(tmp_path, seed=1)
+  path = tmp_path / "mine.txt"
+  shutil.copy(verbs.corpus(tmp_path), path)
+  values = FOUR | dict(num_steps=2)
+  assert verbs.run("train", *verbs.flags(folder, path, **values)).code == 0
+  shutil.copy(other, path)
+  path.write_text(path.read_text().replace("fox", "cat"))
+  before = files(folder)
+  told = refused("train", *verbs.flags(folder, path, **FOUR))
+  assert "has changed since" in told
+  assert files(folder) == before
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "generate"])
+def test_a_folder_that_is_no_run(verb, tmp_path):
+  told = refused(verb, f"--workdir={tmp_path}")
+  assert "is not a run's folder: it has no config.json" in told
+
+
+def test_a_step_that_was_not_saved(trained):
+  told = refused("evaluate", f"--workdir={trained}", "--step=3")
+  assert "no checkpoint 3 in" in told and "found: 2, 4" in told
+
+
+@pytest.fixture
+def disk(tmp_path):
+  """A function to mount and remount a tmpfs; skips without the right to."""
+  folder = tmp_path / "disk"
+  folder.mkdir()
+
+  def mount(*options):
+    command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+      pytest.skip(f"cannot mount: {done.stderr.strip()}")
+    return folder
+
+  if shutil.which("mount") is None:
+    pytest.skip("no mount command")
+  yield mount
+  subprocess.run(["umount", "-l", str(folder)], capture_output=True)
+
+
+def test_a_disk_that_fills_up_while_saving(disk, text, trained):
+  """What was saved before stays, and the run goes on from it when there is room."""
+  folder = disk("size=1m") / "run"
+  values = FOUR | dict(checkpoint__every=1, checkpoint__keep=9, num_steps=40)
+  full = verbs.run("train", *verbs.flags(folder, text, **values))
+  assert full.code == 2
+  [line] = [line for line in full.err.splitlines() if line.startswith("error: ")]
+  assert "could not save step" in line and "No space left on device" in line
+  assert "Traceback" not in full.err
+  saved = [int(path.name) for path in (folder / "checkpoints").iterdir()]
+  assert saved, "room for one at least"
+  disk("remount", "size=9m")
+  more = verbs.run("train", *verbs.flags(folder, text, **values | dict(num_steps=9)))
+  assert more.code == 0 and f"goes on after step {max(saved)}" in more.out
+  assert [row["step"] for row in verbs.metrics(folder)] == [*range(1, 10), 9]
+
+
+def test_a_folder_that_cannot_be_written(disk, text, trained):
+  where = disk("size=1m")
+  disk("remount", "ro")
+  told = refused("train", *verbs.flags(where / "run", text))
+  assert "cannot keep checkpoints in" in told and "Read-only file system" in told
+
+
+# In time
+
+
+def lines_of(folder):
+  path = folder / "metrics.jsonl"
+  return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+ENDLESS = FOUR | dict(num_steps=100_000, checkpoint__every=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_saves_and_the_same_command_goes_on(number, text, tmp_path):
+  folder = tmp_path / "run"
+  flags = verbs.flags(folder, text, **ENDLESS)
+  last = 0
+  for _ in range(2):
+    going = verbs.start("train", *flags)
+    going.until(lambda last=last: lines_of(folder) > last + 9).signal(number)
+    assert going.wait().code == 0, going.err
+    [line] = [x for x in going.err.splitlines() if not x.startswith("step ")]
+    assert line.startswith("saving, then stopping")
+    step = max(int(path.name) for path in (folder / "checkpoints").iterdir())
+    assert going.out.endswith(
+      f"stopped after step {step}, saved; the same command goes on from there\n"
+    )
+    assert not last or f"goes on after step {last} of" in going.out
+    last = step
+  assert [row["step"] for row in verbs.metrics(folder)] == list(range(1, last + 1))
+
+
+def test_the_second_signal_exits_at_once(text, tmp_path):
+  """While the first one's step and save are under way: here, a step that never ends."""
+  flags = verbs.flags(tmp_path / "run", text, **ENDLESS)
+  going = verbs.start("train", *flags, spy=("hang", 3))
+  going.until(lambda: lines_of(tmp_path / "run") >= 1).signal(signal.SIGINT)
+  going.until(lambda: "saving, then stopping" in going.err)
+  for _ in range(100):  # the earliest may pass for echoes of the first
+    going.signal(signal.SIGINT)
+    if going.ended(0.1):
+      break
+  assert going.code == 130
+  assert "Traceback" not in going.err
+
+
+def test_ctrl_c_before_there_is_something_to_save(text, tmp_path):
+  flags = verbs.flags(tmp_path / "run", text, data__cache=tmp_path / "cache")
+  going = verbs.start("train", *flags, spy=("hang_in_preparing", None))
+  going.until(lambda: "preparing" in going.out).signal(signal.SIGINT)
+  assert going.wait().code == 130
+  assert going.err == "\ninterrupted; the same command starts it again\n"
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_after_the_last_good_step(
+  trained, text, tmp_path
+):
+  folder = tmp_path / "run"
+  flags = verbs.flags(folder, text, **FOUR)
+  for _ in range(2):  # going on from there meets it again
+    ended = verbs.run("train", *flags, spy=("poison", 4))
+    assert ended.code == 2
+    [line] = [x for x in ended.err.splitlines() if not x.startswith("step ")]
+    assert line.startswith(
+      "error: train/loss is nan at step 4; the checkpoint of step 2"
+    )
+    assert f"--config.init_from={folder}" in line
+    assert [row["step"] for row in verbs.metrics(folder)] == [1, 2, 3]
+  assert verbs.run("train", *flags).code == 0  # nobody poisons it now
+  verbs.same_bits(folder, trained, 4)
+
+
+def test_a_learning_rate_that_is_too_high_saves_nothing_worthless(text, tmp_path):
+  flags = verbs.flags(tmp_path / "run", text, **FOUR, optim__lr=1e30)
+  told = refused("train", *flags)
+  assert re.match(r"train/\w+ is (nan|inf) at step 1; nothing was saved yet", told)
+  assert not list((tmp_path / "run" / "checkpoints").iterdir())

@@ -1,0 +1,231 @@
+"""Verbs as processes: killed, signalled, paired, and over in the time of their work.
+
+    run = verbs.run("train", "--config=tests/shrink.py", f"--workdir={folder}")
+    assert run.code == 0 and run.err == ""
+
+Each is forked from one process that has imported everything, but started nothing of
+jax: a fresh interpreter spends seconds on imports. `fresh` starts one all the same.
+"""
+
+import atexit
+import contextlib
+import functools
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+from lm import log
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LIMIT_S = 240  # of waiting for anything
+
+
+class Run:
+  """A started process: `code` once it has ended, `out` and `err` at any time."""
+
+  def __init__(self, folder, pid, wait):
+    self._folder, self.pid, self._wait, self.code = folder, pid, wait, None
+
+  @property
+  def out(self) -> str:
+    return (self._folder / "out").read_text()
+
+  @property
+  def err(self) -> str:
+    return (self._folder / "err").read_text()
+
+  def wait(self, limit_s=LIMIT_S) -> "Run":
+    """Itself, ended; past the limit it is killed and the test fails."""
+    if self.code is None:
+      self.code = self._wait(limit_s)
+    if self.code is None:
+      self.kill()
+      raise AssertionError(f"not over in {limit_s} s\n{self.out}\n{self.err}")
+    return self
+
+  def ended(self, limit_s) -> bool:
+    """Whether it is over, now or within the limit."""
+    if self.code is None:
+      self.code = self._wait(limit_s)
+    return self.code is not None
+
+  def until(self, claim) -> "Run":
+    """Itself, once claim() is true; the test fails if it ends, or time does, before."""
+    end = time.monotonic() + LIMIT_S
+    while not claim():
+      over = self.ended(0.002) or time.monotonic() > end
+      assert not over or claim(), f"ended with {self.code}\n{self.out}\n{self.err}"
+    return self
+
+  def signal(self, number=signal.SIGTERM):
+    os.kill(self.pid, number)
+
+  def kill(self) -> "Run":
+    """kill -9; itself, ended."""
+    if self.code is None:
+      with contextlib.suppress(ProcessLookupError):
+        self.signal(signal.SIGKILL)
+      self.code = self._wait(LIMIT_S)
+    return self
+
+
+def start(verb, *flags, devices=1, env=None, spy=None) -> Run:
+  """The verb with these flags, running on so many virtual devices.
+
+  `spy` is the name of a function of forks.py and its argument, called first.
+  """
+  folder = _folder()
+  request = dict(verb=verb, flags=[*map(str, flags)], devices=devices, env=env or {})
+  ask = functools.partial(_ask, _server())
+  pid = ask(request | {"spy": spy, "folder": str(folder)})
+  return Run(folder, pid, lambda limit_s: ask({"pid": pid, "limit_s": limit_s}))
+
+
+def run(verb, *flags, **how) -> Run:
+  """The verb, over."""
+  return start(verb, *flags, **how).wait()
+
+
+def fresh(verb, *flags, env=None) -> Run:
+  """The verb, over, in an interpreter of its own."""
+  folder = _folder()
+  command = [sys.executable, "-m", f"experiments.{verb}", *map(str, flags)]
+  with open(folder / "out", "wb") as out, open(folder / "err", "wb") as err:
+    process = subprocess.Popen(
+      command, stdout=out, stderr=err, cwd=ROOT, env=os.environ | (env or {})
+    )
+
+  def wait(limit_s):
+    with contextlib.suppress(subprocess.TimeoutExpired):
+      return process.wait(limit_s)
+
+  return Run(folder, process.pid, wait).wait()
+
+
+def pair(verb, *flags, devices, spies=(None, None)) -> list[Run]:
+  """Two processes of one run, by jax.distributed, with so many devices each."""
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    address = f"localhost:{free.getsockname()[1]}"
+  known = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+  return [
+    start(
+      verb,
+      *flags,
+      devices=devices,
+      env=known | {"JAX_PROCESS_ID": str(index)},
+      spy=spies[index],
+    )
+    for index in range(2)
+  ]
+
+
+def _folder() -> pathlib.Path:
+  """A new one, with the files that a run writes to."""
+  folder = pathlib.Path(tempfile.mkdtemp(dir=_folders().name))
+  (folder / "out").touch()
+  (folder / "err").touch()
+  return folder
+
+
+@functools.cache
+def _folders():
+  folder = tempfile.TemporaryDirectory(prefix="lm-runs-")
+  atexit.register(folder.cleanup)
+  return folder
+
+
+@functools.cache
+def _server():
+  process = subprocess.Popen(
+    [sys.executable, str(ROOT / "tests" / "forks.py")],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+    cwd=ROOT,
+    # One core is enough for one test, and its threads would not survive the fork.
+    env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
+  )
+  atexit.register(process.communicate)  # closes its input, which ends it
+  return process
+
+
+def _ask(server, request):
+  print(json.dumps(request), file=server.stdin, flush=True)
+  return json.loads(server.stdout.readline())
+
+
+# What a run is told, and what it left
+
+
+def corpus(folder, paragraphs=400, seed=0) -> pathlib.Path:
+  """A text file of so many lines of ten different words."""
+  draw = random.Random(seed)
+  words = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "then"]
+  path = pathlib.Path(folder) / "corpus.txt"
+  lines = (" ".join(draw.choices(words, k=12)) for _ in range(paragraphs))
+  path.write_text(".\n\n".join(lines))
+  return path
+
+
+def flags(workdir, text, **values) -> list[str]:
+  """The flags of a shrunk run on a text, in bytes; `values` with __ for the dots."""
+  told = {
+    "data.source": f"text:{text}",
+    "data.tokenizer": "bytes",
+    "data.cache": pathlib.Path(text).parent / "cache",
+  }
+  told |= {name.replace("__", "."): value for name, value in values.items()}
+  changes = [f"--config.{name}={value}" for name, value in told.items()]
+  return ["--config=tests/shrink.py", f"--workdir={workdir}", *changes]
+
+
+def leaves(workdir, step) -> dict:
+  """Every array that was saved at a step, by its path."""
+  import jax
+  import numpy as np
+
+  from lm.checkpoint import arrays
+
+  folder = pathlib.Path(workdir) / "checkpoints" / str(step)
+  wanted = {}
+  for name, told in json.loads((folder / "checkpoint.json").read_text())[
+    "arrays"
+  ].items():
+    part, _, path = name.partition("/")
+    dtype, _, shape = told.partition("[")
+    shape = tuple(int(n) for n in shape.strip("]").split(",") if n)
+    leaf = jax.ShapeDtypeStruct(shape, np.dtype(dtype))
+    if path:
+      wanted.setdefault(part, {})[path] = leaf
+    else:
+      wanted[part] = leaf
+  found = arrays.read(folder / "state", wanted)
+  named = jax.tree_util.tree_leaves_with_path(found)
+  return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in named}
+
+
+def metrics(workdir) -> list[dict]:
+  """The lines of metrics.jsonl without what the clock has a say in."""
+  clocked = ("time_s", "train/tokens_per_s", "train/mfu")
+  return [
+    {k: v for k, v in row.items() if k not in clocked and not k.startswith("time/")}
+    for row in log.read(pathlib.Path(workdir) / "metrics.jsonl")
+  ]
+
+
+def same_bits(one, other, step):
+  """Fails unless two runs have the same arrays at a step, and the same metrics."""
+  ours, theirs = leaves(one, step), leaves(other, step)
+  assert ours.keys() == theirs.keys()
+  for name in ours:
+    assert ours[name].dtype == theirs[name].dtype, name
+    assert ours[name].tobytes() == theirs[name].tobytes(), name
+  assert metrics(one) == metrics(other)
