@@ -20,6 +20,11 @@ _STEP = flags.DEFINE_integer("step", None, "the checkpoint; the newest when left
 def main():
   folder = workdir.Workdir(_WORKDIR.value)
   cfg = ConfigDict(folder.config())
+  if "data" not in cfg:
+    raise ValueError(
+      f"{folder.path} was saved from a notebook and has no data; evaluate takes runs "
+      "that `train` made"
+    )
   prepared = compose.data(cfg)
   mesh = dims.make_mesh(jax.local_devices()[:1])
   model, params, tokenizer = workdir.load(folder.path, step=_STEP.value, mesh=mesh)

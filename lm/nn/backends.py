@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from lm import dims
+from lm.nn import chunked
 from lm.nn.layers import softcap as cap_logits
 from lm.nn.linear import dot
-from lm.nn.masks import Mask
+from lm.nn.masks import MASKED, Mask
 
-MASKED = -1e30  # finite: a row of nothing but padding stays free of NaN
 LANES = 128  # of a TPU: splash works on blocks of this many positions, or a multiple
 
 
@@ -193,7 +193,8 @@ def _splash_lacks(q_BTNH, k_BSKH, mask, *, scale, softcap, dtype) -> str:
 
 BACKENDS = {
   "xla": (xla, _xla_lacks),
+  "chunked": (chunked.attend, chunked.lacks),
   "fused": (fused, _fused_lacks),
   "splash": (splash, _splash_lacks),
 }
-FASTEST = {"tpu": "splash", "gpu": "fused"}
+FASTEST = {"tpu": "splash", "gpu": "fused", "cpu": "chunked"}

@@ -77,17 +77,20 @@ def _weight_gradient(xs, ys, out, x, g):
   sizes = dict(zip(xs + out, x.shape + g.shape, strict=True))
   first, second = (x, g) if ys[0] in xs else (g, x)
   M = math.prod(sizes[letter] for letter in xs if letter in out)
-  first_KM = _transposed(first.reshape(M, -1))
+  first_KM = transposed(first.reshape(M, -1))
   dy = jnp.dot(first_KM, second.reshape(M, -1), preferred_element_type=jnp.float32)
   return dy.reshape([sizes[letter] for letter in ys])
 
 
-def _transposed(x_MK):
-  """x_KM as a copy, made tile by tile; the barriers keep XLA from undoing it."""
-  M, K = x_MK.shape
-  tiles = jnp.swapaxes(x_MK.reshape(M // TILE, TILE, K), 1, 2)
-  tiles = jax.lax.optimization_barrier(tiles)
-  x_KM = jnp.swapaxes(tiles, 0, 1).reshape(K, M)
+def transposed(x_MK):
+  """x_KM as a copy, made tile by tile; the barriers keep XLA from undoing it.
+
+  M has to be a multiple of TILE. More dimensions may stand in front.
+  """
+  *lead, M, K = x_MK.shape
+  tiles = x_MK.reshape(*lead, M // TILE, TILE, K)
+  tiles = jax.lax.optimization_barrier(jnp.swapaxes(tiles, -1, -2))
+  x_KM = jnp.swapaxes(tiles, -2, -3).reshape(*lead, K, M)
   return jax.lax.optimization_barrier(x_KM)
 
 

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+MASKED = -1e30  # a masked logit; finite, so that a row of padding stays free of NaN
+
 
 @struct.dataclass
 class Mask:

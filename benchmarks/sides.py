@@ -1,0 +1,45 @@
+"""Programs measured in turn, each run in a process of its own, and their medians."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+# What launch.sh sets, with its reasons; a process reads these before Python starts.
+ALLOCATOR = {
+  "MALLOC_ARENA_MAX": "1",
+  "MALLOC_MMAP_MAX_": "0",
+  "MALLOC_TOP_PAD_": "268435456",
+  "MALLOC_TRIM_THRESHOLD_": "100000000000",
+  "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+SIDES = {
+  "ours": ("ours", ALLOCATOR),
+  "theirs": ("theirs", ALLOCATOR),
+  "theirs, plain malloc": ("theirs", {}),
+}
+
+
+def alternate(module: str, case: list[str], rounds: int) -> dict:
+  """{side: median} of every number that `python -m module SIDE *case` prints as JSON.
+
+  The sides take turns, so that a machine that slows down slows all of them.
+  """
+  found = {name: [] for name in SIDES}
+  for _ in range(rounds):
+    for name, (side, settings) in SIDES.items():
+      env = {k: v for k, v in os.environ.items() if k not in ALLOCATOR} | settings
+      command = [sys.executable, "-m", module, side, *case]
+      out = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True)
+      found[name].append(json.loads(out.stdout.splitlines()[-1]))
+  return {
+    name: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+    for name, runs in found.items()
+  }
+
+
+def ratio(found: dict, key: str) -> float:
+  """How many times as many seconds the faster of their runs takes as ours."""
+  theirs = min(run[key] for name, run in found.items() if name != "ours")
+  return theirs / found["ours"][key]

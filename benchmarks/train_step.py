@@ -1,0 +1,154 @@
+"""Our training step and `transformers`' GPT-2 under torch.compile, side by side.
+
+Run from the root of the repository: .venv/bin/python -m benchmarks.train_step
+The same shapes, AdamW and allocator setting; theirs also with plain malloc, and the
+ratio is to the better one. FLOPs are those of our forward pass times three, for both
+sides; the peak is that of a JAX matmul alone. Takes about 25 minutes on two cores.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+from benchmarks import sides
+
+SHAPES = {  # of ../shared/anchors/cpu_speed.md
+  "small": dict(batch=16, T=256, layers=6, width=384, heads=6, vocab=65),
+  "gpt2-124m": dict(batch=2, T=512, layers=12, width=768, heads=12, vocab=50_304),
+}
+SECONDS, LEAST = 15, 6  # measure at least so long and so many steps
+WANTED = {"float32": 1.3, "bfloat16": 1.0}
+
+
+def measure(step) -> dict:
+  """The median of seconds that step() takes, after three that do not count."""
+  for _ in range(3):
+    step()
+  took_s, start = [], time.perf_counter()
+  while len(took_s) < LEAST or time.perf_counter() - start < SECONDS:
+    before = time.perf_counter()
+    step()
+    took_s.append(time.perf_counter() - before)
+  return {"step_s": statistics.median(took_s)}
+
+
+def ours(batch, T, vocab, *, dtype, **model):
+  import jax
+  import jax.numpy as jnp
+  import numpy as np
+
+  from lm import dims, flops, lookup, objectives, optim, train
+
+  built = lookup.model(
+    "decoder", preset="gpt2_124m", vocab=vocab, dtype=dtype, scan=False, **model
+  )
+  mesh = dims.make_mesh()
+  tokens_BT = np.random.default_rng(0).integers(0, vocab, (batch, T), np.int32)
+  params, letters = dims.abstract(built, tokens_BT)
+  tx, schedule = optim.make(
+    name="adamw",
+    lr=1e-4,
+    schedule="constant",
+    warmup=0,
+    num_steps=1000,
+    decay=0.01,
+    clip=0.0,
+    params=params,
+    dims=letters,
+  )
+  init, abstract = train.state_maker(built, tx, mesh, tokens_BT)
+  objective = objectives.next_token
+  step = train.make_step(
+    built.apply, objective, tx, schedule=schedule, abstract=abstract
+  )
+  root = jax.random.key(0)
+  state = init(root)
+  batch = {
+    "tokens_BT": tokens_BT,
+    "targets_BT": np.roll(tokens_BT, -1, 1),
+    "weights_BT": np.ones(tokens_BT.shape, np.float32),
+  }
+  batch = jax.device_put(batch, dims.batch_shardings(mesh, batch))
+
+  def one():
+    nonlocal state
+    state, metrics = step(state, batch, root)
+    float(metrics["train/loss"])
+    jax.block_until_ready(state)
+
+  with jax.set_mesh(mesh):
+    found = measure(one)
+  loss = lambda params: objective(built.apply, params, batch, root)[0]
+  found["flops"] = flops.model_flops(loss, params)
+  found["peak"] = flops.peak_flops(jax.devices()[0], jnp.dtype(dtype))
+  return found
+
+
+def theirs(batch, T, vocab, *, dtype, layers, width, heads):
+  import torch
+  from transformers import GPT2Config, GPT2LMHeadModel
+
+  config = GPT2Config(
+    vocab_size=vocab,
+    n_layer=layers,
+    n_embd=width,
+    n_head=heads,
+    resid_pdrop=0,
+    embd_pdrop=0,
+    attn_pdrop=0,
+    use_cache=False,
+  )
+  model = GPT2LMHeadModel(config).train()
+  tx = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
+  tokens = torch.randint(vocab, (batch, T))
+  targets = tokens.roll(-1, 1)
+
+  @torch.compile
+  def loss():
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+      logits = model(input_ids=tokens).logits
+      return torch.nn.functional.cross_entropy(
+        logits.view(-1, vocab).float(), targets.view(-1)
+      )
+
+  def one():
+    value = loss()
+    value.backward()
+    tx.step()
+    tx.zero_grad(set_to_none=True)
+    value.item()
+
+  return measure(one)
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("one", nargs="*", help="SIDE SHAPE DTYPE: one run, as JSON")
+  parser.add_argument("--rounds", type=int, default=3)
+  args = parser.parse_args()
+  if args.one:
+    side, shape, dtype = args.one
+    run = {"ours": ours, "theirs": theirs}[side]
+    print(json.dumps(run(**SHAPES[shape], dtype=dtype)))
+    return
+  for dtype, wanted in WANTED.items():
+    for shape in SHAPES:
+      found = sides.alternate("benchmarks.train_step", [shape, dtype], args.rounds)
+      report(f"{shape} {dtype}", found, wanted)
+
+
+def report(title, found, wanted):
+  work, peak = found["ours"]["flops"], found["ours"]["peak"]
+  for name, run in found.items():
+    rate, step_ms = work / run["step_s"], run["step_s"] * 1e3
+    print(
+      f"{title} {name}: {step_ms:.0f} ms, {rate / 1e9:.0f} GFLOP/s, "
+      f"{rate / peak:.0%} of the GEMM peak of {peak / 1e9:.0f}"
+    )
+  times = sides.ratio(found, "step_s")
+  print(f"{title}: {times:.2f}x theirs, wanted {wanted}x", flush=True)
+
+
+if __name__ == "__main__":
+  main()

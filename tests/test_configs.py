@@ -1,0 +1,47 @@
+"""Every config in configs/ describes a run: whole it fits together, small it trains."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+import shrink
+import verbs
+
+from experiments import compose
+from lm import dims
+
+# What a prepared corpus would tell; any number does, as the model is only described.
+VOCAB = 2048
+
+each_config = pytest.mark.parametrize("name", shrink.names())
+
+
+@each_config
+def test_it_builds(name):
+  cfg = shrink.config(name)
+  model = compose.model(cfg, VOCAB)
+  mesh = dims.make_mesh(jax.devices()[:1])
+  parts = compose.trainer(cfg, model, mesh)
+  compose.check(cfg, mesh)
+  ids = jax.ShapeDtypeStruct((cfg.batch, cfg.seq), jnp.int32)
+  weights = jax.ShapeDtypeStruct(ids.shape, jnp.float32)
+  batch = {"tokens_BT": ids, "targets_BT": ids, "weights_BT": weights}
+  state, metrics = jax.eval_shape(parts.step, parts.abstract, batch, jax.random.key(0))
+  shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+  assert shapes(state) == shapes(parts.abstract)
+  assert metrics["train/loss"].shape == ()
+
+
+@each_config
+def test_it_runs_two_steps_when_shrunk(name, tmp_path):
+  flags = verbs.flags(tmp_path / "run", verbs.corpus(tmp_path))
+  flags[0] = f"--config=tests/shrink.py:{name}"
+  done = verbs.run("train", *flags)
+  assert done.code == 0, done.err
+  assert [row["step"] for row in verbs.metrics(tmp_path / "run")] == [1, 2, 2]
+
+
+@each_config
+def test_it_says_how_to_run_it(name):
+  text = (shrink.CONFIGS / f"{name}.py").read_text()
+  assert f"./launch.sh train --config=configs/{name}.py" in text
+  assert len(text.splitlines()) <= 60

@@ -1,0 +1,100 @@
+"""Every verb has a pulse: help that reads well, a word on what it needs, its work."""
+
+import json
+import re
+
+import pytest
+import verbs
+
+VERBS = sorted(
+  path.stem
+  for path in (verbs.ROOT / "experiments").glob("*.py")
+  if "__main__" in path.read_text()
+)
+each_verb = pytest.mark.parametrize("verb", VERBS)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+  return verbs.corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def trained(text, tmp_path_factory):
+  """A run of two steps, in an interpreter of its own, and what it said."""
+  folder = tmp_path_factory.mktemp("trained") / "run"
+  values = dict(eval__every=1, eval__sample_tokens=5)
+  return folder, verbs.fresh("train", *verbs.flags(folder, text, **values))
+
+
+@each_verb
+def test_help_reads_well(verb):
+  done = verbs.run(verb, "--help")
+  assert (done.code, done.err) == (0, "")
+  assert re.match(r"[A-Z][^\n]*\.\n", done.out), "begin with a sentence of one line"
+  assert f"./launch.sh {verb} --" in done.out, "show a command"
+  told = re.findall(r"^  --(?:\[no\])?(\w+): \S", done.out, re.M)
+  assert told, "every flag has a word about it"
+  for flag in told:
+    assert re.fullmatch("[a-z][a-z_]*", flag)
+
+
+@each_verb
+def test_a_flag_it_needs_is_named(verb):
+  done = verbs.run(verb)
+  assert done.code == 2 and done.out == ""
+  assert re.fullmatch(r"error: --(config|workdir|from) is missing: .+\n", done.err)
+
+
+def test_train(trained):
+  folder, done = trained
+  assert done.code == 0, done.err
+  assert f"next: ./launch.sh generate --workdir={folder}" in done.out
+  assert [row["step"] for row in verbs.metrics(folder)] == [1, 1, 2, 2]
+  names = "config.json versions.json manifest.txt samples.txt curves.png tokenizer"
+  for name in [*names.split(), "tensorboard", "checkpoints/2"]:
+    assert (folder / name).exists(), name
+  assert re.match(r"step 1/2  loss ", done.err)
+  samples = (folder / "samples.txt").read_text(encoding="utf-8", errors="replace")
+  assert samples.count("--- step ") == 2
+
+
+def test_train_says_when_it_is_finished_and_goes_on_when_asked(trained, text):
+  folder, _ = trained
+  values = dict(eval__every=1, eval__sample_tokens=5)
+  before = (folder / "metrics.jsonl").read_bytes()
+  done = verbs.run("train", *verbs.flags(folder, text, **values))
+  assert (done.code, done.err) == (0, "")
+  assert "is finished; --config.num_steps=N goes on" in done.out
+  assert "next: ./launch.sh generate" in done.out
+  assert (folder / "metrics.jsonl").read_bytes() == before
+  more = verbs.run("train", *verbs.flags(folder, text, **values, num_steps=3))
+  assert more.code == 0 and "goes on after step 2" in more.out
+  assert [row["step"] for row in verbs.metrics(folder)] == [1, 1, 2, 2, 3, 3]
+  samples = (folder / "samples.txt").read_text(encoding="utf-8", errors="replace")
+  assert samples.count("--- step ") == 3
+
+
+def test_evaluate(trained):
+  folder, _ = trained
+  done = verbs.run("evaluate", f"--workdir={folder}", "--step=2")
+  assert done.code == 0, done.err
+  found = json.loads(done.out)
+  assert 0 < found["eval/bits_per_byte"] < 10
+
+
+def test_prepare(text, tmp_path):
+  flags = verbs.flags("", text, data__cache=tmp_path / "cache")
+  flags = [flag for flag in flags if not flag.startswith("--workdir")]
+  done = verbs.run("prepare", *flags)
+  assert done.code == 0, done.err
+  assert f"data: {tmp_path}" in done.out
+
+
+def test_generate(trained):
+  folder, _ = trained
+  done = verbs.run(
+    "generate", f"--workdir={folder}", "--prompt=the quick", "--max_tokens=8"
+  )
+  assert done.code == 0, done.err
+  assert done.out.startswith("the quick")
