@@ -107,6 +107,15 @@ def test_splash_equals_the_reference(mask, heads, softcap):
   assert_same("splash", mask, tensors(256, 256, *heads), softcap=softcap)
 
 
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (2, 1)])
+@pytest.mark.parametrize("T", [128, 256])
+@pytest.mark.parametrize("window", [0, 30])
+@pytest.mark.parametrize("in_segments", [False, True])
+def test_chunked_equals_the_reference(heads, T, window, in_segments):
+  mask = packed(T, window=window) if in_segments else Mask(window=window)
+  assert_same("chunked", mask, tensors(T, T, *heads))
+
+
 @pytest.mark.parametrize("sizes", [dict(fsdp=4, tensor=2), dict(tensor=2, context=4)])
 @pytest.mark.parametrize("backend", ["fused", "splash"])
 def test_sharded_equals_the_reference(backend, sizes):
@@ -124,7 +133,9 @@ def test_sharded_equals_the_reference(backend, sizes):
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=5e-5), got, wanted)
 
 
-@pytest.mark.parametrize("backend, T", [("fused", 16), ("splash", 128)])
+@pytest.mark.parametrize(
+  "backend, T", [("fused", 16), ("splash", 128), ("chunked", 128)]
+)
 def test_bfloat16_stays_as_close_as_the_reference(backend, T):
   args, exact = tensors(T, T, 4, 2), run("xla", Mask(), tensors(T, T, 4, 2))
   error = lambda name: max(
@@ -157,6 +168,10 @@ AT = Mask(np.zeros((B, 128), np.int32), np.zeros((B, 128), np.int32))
   "platform, backend, mask, how, message",
   [
     ("cpu", "fused", FULL, dict(softcap=5.0), r"soft-caps \(softcap=5\)"),
+    ("cpu", "chunked", FULL, dict(softcap=5.0), "soft-caps"),
+    ("cpu", "chunked", FULL, dict(T=100), "rows of 100 tokens .multiples of 128"),
+    ("cpu", "chunked", Mask(causal=False), {}, "look ahead"),
+    ("cpu", "chunked", AT, {}, "explicit positions, padding and caches"),
     ("cpu", "splash", AT, {}, "explicit positions, padding and caches"),
     ("cpu", "splash", FULL, dict(T=1), "explicit positions, padding and caches"),
     ("cpu", "splash", FULL, dict(T=100), "rows of 100 tokens .multiples of 128"),
@@ -198,7 +213,9 @@ def test_splash_refuses_what_a_mesh_cannot_split():
 @pytest.mark.parametrize(
   "platform, mask, how, wanted",
   [
-    ("cpu", FULL, {}, "xla"),
+    ("cpu", FULL, {}, "chunked"),
+    ("cpu", FULL, dict(softcap=2.0), "xla"),
+    ("cpu", AT, {}, "xla"),
     ("tpu", FULL, dict(H=128), "splash"),
     ("tpu", packed(128, window=9), dict(H=64, softcap=2.0), "splash"),
     ("tpu", FULL, dict(H=16), "xla"),
