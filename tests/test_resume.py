@@ -1,5 +1,8 @@
 """A run that was cut anywhere ends as if it had not been: to the bit, on any mesh."""
 
+import functools
+import itertools
+import os
 import random
 import shutil
 from pathlib import Path
@@ -13,7 +16,9 @@ from lm import dims
 from lm.data.loader import Loader
 from lm.data.prepare import prepare
 
-STEPS = 16
+# LM_KILLS=20 ./launch.sh test tests/test_resume.py -k killed
+KILLS = int(os.environ.get("LM_KILLS", 4))
+STEPS = 4 * KILLS
 # All that has state or chance in it: moments, an average, micro-batches, dropout.
 RICH = dict(
   num_steps=STEPS,
@@ -55,21 +60,24 @@ def test_one_line_for_every_step_and_evaluation(rich):
   rows = verbs.metrics(rich)
   trained = [row for row in rows if "train/loss" in row]
   assert steps_of(trained) == list(range(1, STEPS + 1))
-  assert steps_of(row for row in rows if "eval/nats_per_token" in row) == [4, 8, 12, 16]
+  assert steps_of(row for row in rows if "eval/nats_per_token" in row) == [
+    *range(4, STEPS + 1, 4)
+  ]
 
 
 def moments(folder, rng):
-  """Four moments, of which two are within a save."""
-  lines = lambda: (folder / "metrics.jsonl").read_bytes().count(b"\n")
-  some = lambda pattern: any((folder / "checkpoints").glob(pattern))
-  far = lambda share: (folder / "metrics.jsonl").exists() and lines() > share * STEPS
-  shares = sorted(rng.uniform(0, 1) for _ in range(3))
-  return [
-    lambda: (folder / "manifest.txt").exists(),  # before the first step
-    lambda: far(shares[0]),
-    lambda: far(shares[1]) and some("*.saving"),
-    lambda: far(shares[2]) and some("*.saving/state/*"),
-  ]
+  """Random moments, in order: after so many lines, every other within a save."""
+  saves = itertools.cycle(["*", "*.saving", "*", "*.saving/state/*"])
+  written = lambda: (folder / "metrics.jsonl").read_bytes().count(b"\n")
+
+  def moment(share, pattern):
+    if not (folder / "metrics.jsonl").exists() or written() < share * STEPS:
+      return False
+    late = written() > STEPS  # of 5/4 STEPS lines: it shall not end before
+    return late or share == 0 or any((folder / "checkpoints").glob(pattern))
+
+  shares = [0, *sorted(rng.uniform(0, 0.9) for _ in range(KILLS - 1))]
+  return [functools.partial(moment, *each) for each in zip(shares, saves, strict=False)]
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_bits(rich, text, tmp_path):
@@ -78,6 +86,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(rich, text, tmp_path):
   for moment in moments(folder, random.Random()):
     cut = verbs.start("train", *flags, devices=2)
     assert cut.until(moment).kill().code == -9
+    steps = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    print("killed; on the disk are", *steps)
   last = train(folder, text, devices=2, **RICH)
   assert "goes on after step" in last.out
   verbs.same_bits(folder, rich, STEPS)

@@ -24,7 +24,7 @@ import time
 from lm import log
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LIMIT_S = 240  # of waiting for anything
+LIMIT_S = 400  # of waiting for anything
 
 
 class Run:
