@@ -1,5 +1,6 @@
 """How every verb starts: flags are parsed, mistakes become one line and exit code 2."""
 
+import logging as python_logging
 import os
 import re
 import sys
@@ -44,7 +45,8 @@ def run(main, *, required=()):
   handles it, is one line and 130.
   """
   logging.set_verbosity(logging.WARNING)
-  sys.excepthook = _without_stragglers
+  sys.unraisablehook = _except_stragglers
+  python_logging.getLogger("asyncio").addFilter(_is_no_straggler)
   for flag in flags.FLAGS.flags_by_module_dict().get(__name__, ()):
     # --help shows what the verb's own file defines, and what is registered like this.
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
@@ -116,14 +118,20 @@ def _ours(error) -> bool:
   return inside in ("lm", "experiments", "configs")
 
 
-def _without_stragglers(kind, error, trace):
+def _except_stragglers(unraisable):
   """As Python's own hook, but for what a failed save leaves behind.
 
-  Its other writes end in threads of TensorStore, which prints a page for each of them
+  Its other writes end in threads of TensorStore, which print a page for each of them
   because nobody waits for it any more. The failure itself comes as an exception.
   """
-  if kind is not RuntimeError or str(error) != "Event loop is closed":
-    sys.__excepthook__(kind, error, trace)
+  if str(unraisable.exc_value) != "Event loop is closed":
+    sys.__unraisablehook__(unraisable)
+
+
+def _is_no_straggler(record) -> bool:
+  """The same, for those that asyncio logs: "Task exception was never retrieved"."""
+  trace = traceback.extract_tb(record.exc_info[2]) if record.exc_info else ()
+  return not any("orbax" in frame.filename for frame in trace)
 
 
 def _quit(problem):
