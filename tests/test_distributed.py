@@ -23,7 +23,8 @@ def alone(text, tmp_path_factory):
   """A run on the same two devices, in one process."""
   folder = tmp_path_factory.mktemp("alone") / "run"
   values = VALUES | dict(eval__sample_tokens=0)
-  done = verbs.run("train", *verbs.flags(folder, text, **values), devices=2)
+  flags = verbs.flags(folder, text, **values)
+  done = verbs.run("train", *flags, devices=2, env=verbs.QUICK)
   assert done.code == 0, done.err
   return folder
 
