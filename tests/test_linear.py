@@ -103,25 +103,16 @@ def test_weights_start_with_the_spread_of_their_fan_in():
 
 @pytest.mark.parametrize("equation", ["BTD,DNH->BTNH", "BTNH,NHD->BTD", "BTD,VD->BTV"])
 def test_a_weight_gradient_that_transposes_first_is_the_same_number(equation):
-  """B * T = 64 takes the fast form on a CPU, B * T = 62 the plain one."""
-  sizes = dict(B=2, D=8, N=4, H=5, V=7)
-  draw = np.random.default_rng(0)
+  sizes = dict(B=2, T=6, D=8, N=4, H=5, V=7)
   (xs, ys), out = equation.split("->")[0].split(","), equation.split("->")[1]
-  full = {T: sizes | {"T": T} for T in (31, 32)}
-  x, g = (draw.standard_normal([full[32][n] for n in d], np.float32) for d in (xs, out))
-  x[:, 31], y = 0, draw.standard_normal([sizes[n] for n in ys], np.float32)
-
-  def gradient(T):
-    total = lambda y: jnp.sum(dot(equation, x[:, :T], y, "bfloat16") * g[:, :T])
-    return jax.grad(total)
-
-  fast, plain = jax.make_jaxpr(gradient(32))(y), jax.make_jaxpr(gradient(31))(y)
-  assert (
-    "optimization_barrier" in str(fast),
-    "optimization_barrier" in str(plain),
-  ) == (
-    jax.default_backend() == "cpu",
-    False,
+  draw = np.random.default_rng(0)
+  x, y, g = (
+    draw.standard_normal([sizes[n] for n in d]).astype(jnp.bfloat16)
+    for d in (xs, ys, out)
   )
-  got, wanted = jit(gradient(32))(y), jit(gradient(31))(y)
-  np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
+  gradient = jax.grad(lambda y: jnp.sum(dot(equation, x, y, "bfloat16") * g))
+  copies = str(jax.make_jaxpr(gradient)(y)).count("layout_constraint")
+  assert copies == (jax.default_backend() == "cpu")
+  wanted = jnp.einsum(f"{xs},{out}->{ys}", x, g, preferred_element_type=jnp.float32)
+  got = jit(gradient)(y).astype(np.float32)
+  np.testing.assert_allclose(got, wanted, rtol=2**-7)  # got is rounded to y's dtype
