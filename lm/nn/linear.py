@@ -22,7 +22,7 @@ def dot(equation, x, y, dtype):
   """The einsum of two arrays: operands in `dtype`, sums and result in float32.
 
   The gradient rounds the cotangent to `dtype` as well; left to itself, JAX multiplies
-  float32 cotangents with bfloat16 operands, and no hardware has a unit for that.
+  float32 cotangents with bfloat16 operands, at the speed of float32 or less.
   """
   return jnp.einsum(
     equation, x.astype(dtype), y.astype(dtype), preferred_element_type=jnp.float32
