@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from lm.models.decoder import Run
+from lm.nn.stack import Run
 
 TRACES = []  # one entry each time a fake model is traced: counts compilations
 

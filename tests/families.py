@@ -1,7 +1,7 @@
 """The table of model families that the equalities are stated over: one line each.
 
 A family that joins here is tested by every test of test_equalities.py. What a family
-cannot do is said in its line, never in the body of a test.
+cannot do is said in its line, never in the body of a test: `which` leaves it out.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from functools import cache
 
 import jax
 import numpy as np
+import pytest
 
 from lm import dims, lookup
 
@@ -52,6 +53,13 @@ class Family:
   fields: dict  # over the file's defaults
   sees: str = CAUSAL
   meshes: tuple = tuple(MESHES)
+  decodes: bool = True  # has a cache, and goes on token by token
+  packs: bool = True  # takes several documents a row, by segments_BT
+  source: int = 0  # tokens of a source_BS that the model also reads
+
+  def more(self, B: int) -> dict:
+    """The arrays, other than its tokens, that a batch of B rows brings."""
+    return {"source_BS": tokens(B, self.source, seed=1)} if self.source else {}
 
   def model(self, **fields):
     return lookup.model(self.name, vocab=VOCAB, **(self.fields | fields))
@@ -95,3 +103,13 @@ FAMILIES = {
   "window": decoder(window=3, sees=WINDOW_3, kv_heads=2),
   "capped": decoder(qk_norm=True, softcap=2.0, logit_softcap=3.0, activation="relu2"),
 }
+
+
+def which(**wanted):
+  """Parametrizes a test by the names of the families of which all of `wanted` holds."""
+  names = [
+    name
+    for name, family in FAMILIES.items()
+    if all(bool(getattr(family, key)) == value for key, value in wanted.items())
+  ]
+  return pytest.mark.parametrize("name", names)

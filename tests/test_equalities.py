@@ -7,15 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import suffixes
-from families import CONTEXT, FAMILIES, MESHES, VOCAB, picture, tokens
+from families import CONTEXT, FAMILIES, MESHES, VOCAB, picture, tokens, which
 from quick import compiled, jit, shapes
 
 from lm import dims
-from lm.nn.layers import split
+from lm.nn.stack import split
 
 B, T = 2, 8
-NAMES = list(FAMILIES)
-pytestmark = pytest.mark.parametrize("name", NAMES)
 
 
 def close(actual, wanted, tolerance=2e-5):
@@ -37,6 +35,7 @@ def apply(model, **fixed):
 def full(name, tokens_BT, **how):
   """logits_BTV of a family's model as it stands."""
   family = FAMILIES[name]
+  how = family.more(len(tokens_BT)) | how
   return apply(family.model())(family.params(), tokens_BT, **how)[0]
 
 
@@ -52,6 +51,7 @@ def loss(model, params, tokens_BT, key=None):
 # Decoding
 
 
+@which(decodes=True)
 @pytest.mark.parametrize("scan", [True, False])
 def test_cached_decode_equals_full_forward(name, scan):
   """Prefill of unequal prompts, padded on the right, then one token after the other."""
@@ -76,6 +76,7 @@ def test_cached_decode_equals_full_forward(name, scan):
     close(got_B1V[:, 0], np.take_along_axis(wanted_BTV, at_B1[..., None], axis=1)[:, 0])
 
 
+@which(decodes=True)
 def test_decoding_from_nothing_equals_full_forward(name):
   """Without positions: they are then where the cache stands."""
   family, tokens_BT = FAMILIES[name], tokens(B, T)
@@ -109,16 +110,19 @@ def train(model, params):
   return step(params, tokens(B, T), jax.random.key(3))
 
 
+@which()
 def test_unrolled_equals_scanned(name, plain):
   model = FAMILIES[name].model(scan=False, dropout=0.25)
   close(train(model, FAMILIES[name].params()), plain(name))
 
 
+@which()
 def test_recomputing_changes_nothing_scanned(name, plain):
   model = FAMILIES[name].model(scan=True, remat="dots", dropout=0.25)
   close(train(model, FAMILIES[name].params()), plain(name))
 
 
+@which()
 def test_recomputing_changes_nothing_unrolled_with_split_parameters(name, plain):
   model = FAMILIES[name].model(scan=False, remat="full", dropout=0.25)
   value, grads = train(model, split(FAMILIES[name].params()))
@@ -126,6 +130,7 @@ def test_recomputing_changes_nothing_unrolled_with_split_parameters(name, plain)
   close((value, grads), (wanted_value, split(wanted_grads)))
 
 
+@which()
 def test_dropout_is_for_training_and_by_key(name):
   family, tokens_BT = FAMILIES[name], tokens(B, T)
   run = apply(family.model(dropout=0.25))
@@ -143,6 +148,7 @@ def test_dropout_is_for_training_and_by_key(name):
   assert min(apart(one_BTV, other_BTV), apart(one_BTV, wanted_BTV)) > 1e-3
 
 
+@which()
 def test_bfloat16_is_close_to_float32(name):
   family, tokens_BT = FAMILIES[name], tokens(B, T)
   got_BTV = apply(family.model(dtype="bfloat16"))(family.params(), tokens_BT)[0]
@@ -168,6 +174,7 @@ def one_device():
   )
 
 
+@which()
 @pytest.mark.parametrize("mesh", MESHES)
 def test_sharded_equals_one_device(name, mesh, one_device, capfd):
   family = FAMILIES[name]
@@ -196,6 +203,7 @@ def test_sharded_equals_one_device(name, mesh, one_device, capfd):
 # Masks
 
 
+@which(packs=True)
 def test_packed_equals_each_document_alone(name):
   lengths, tokens_1T = (5, 7), tokens(1, CONTEXT)
   segments_1T = np.repeat([[1, 2, 0]], [*lengths, CONTEXT - sum(lengths)], axis=1)
@@ -207,6 +215,7 @@ def test_packed_equals_each_document_alone(name):
     start += length
 
 
+@which()
 def test_padding_changes_no_real_token(name):
   """Padded on the left, in the middle and on the right; whatever is in the padding."""
   family, real_T = FAMILIES[name], tokens(1, 6)[0]
@@ -227,6 +236,7 @@ def test_padding_changes_no_real_token(name):
     close(got_BTV[at_BT >= 0], np.concatenate([wanted_TV] * 3))
 
 
+@which()
 @pytest.mark.parametrize("packed", [False, True])
 def test_gradients_flow_where_the_mask_lets_them(name, packed):
   """d features[t] / d embedding of token s is zero exactly where t does not see s."""
@@ -251,6 +261,7 @@ def test_gradients_flow_where_the_mask_lets_them(name, packed):
 # Names
 
 
+@which()
 def test_padding_of_the_vocabulary_is_never_likely(name):
   family, tokens_BT = FAMILIES[name], tokens(B, T)
   model, params = family.model(), family.params()
@@ -261,6 +272,7 @@ def test_padding_of_the_vocabulary_is_never_likely(name):
   close(padded_BTV[..., :VOCAB], full(name, tokens_BT))
 
 
+@which()
 def test_names_tell_the_shapes(name):
   model = FAMILIES[name].model(layers=1, scan=False, dropout=0.25)
   tokens_BT, segments_BT = tokens(B, T), np.ones((B, T), np.int32)

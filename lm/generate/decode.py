@@ -23,7 +23,7 @@ from jax import lax
 from lm import rng
 from lm.generate.prompts import bucket, check_room, pad_prompts, stop_row
 from lm.generate.sample import Sampling, check, choose
-from lm.nn.layers import split
+from lm.nn.stack import split
 
 
 @struct.dataclass

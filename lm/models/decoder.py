@@ -19,29 +19,17 @@ from lm.nn.layers import (
   ACTIVATIONS,
   GATED,
   NORMS,
-  REMAT,
   Embedding,
   FeedForward,
   Norm,
   Readout,
-  Stack,
   dropout,
   mask_padding,
   softcap,
 )
-from lm.nn.linear import DTYPES
 from lm.nn.masks import Mask, packed_positions
 from lm.nn.positions import rotary
-
-
-@dataclass(frozen=True)
-class Run:
-  """How a model is computed, not what: the numbers are the same but for rounding."""
-
-  dtype: str = "float32"  # of the operands of every matmul; "bfloat16" on TPU and GPU
-  scan: bool = True  # depth scanned (short compile) or unrolled (fast on CPU)
-  remat: str = "none"  # what the backward pass recomputes: none, dots, full
-  dropout: float = 0.0  # of embeddings and of every block's outputs
+from lm.nn.stack import Run, Stack
 
 
 @dataclass(frozen=True)
@@ -64,13 +52,9 @@ class Config:
     self.attention.sizes(self.width)
     lookup.one_of("activation", self.activation, ACTIVATIONS)
     lookup.one_of("norm", self.norm, NORMS)
-    lookup.one_of("remat", self.run.remat, REMAT)
-    lookup.one_of("dtype", self.run.dtype, DTYPES)
     for name in ("vocab", "context", "width", "layers"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name}={getattr(self, name)}; wanted 1 or more")
-    if not 0 <= self.run.dropout < 1:
-      raise ValueError(f"dropout={self.run.dropout}; wanted 0 or more, less than 1")
 
   @property
   def F(self) -> int:
