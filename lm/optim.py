@@ -17,9 +17,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
-from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from lm import dims as alphabet
+from lm.nn.orthogonal import orthogonalized
 
 COOLDOWN = 0.2  # wsd's last part; arXiv:2405.18392 finds 10-20 % to be enough
 
@@ -127,21 +127,17 @@ def muon(letters, betas=(0.9, 0.95)):
   0.2 * sqrt(max(in, out)) so that lr and decay can stay AdamW's (arXiv:2502.16982).
   `betas` are Adam's; the momentum of Muon is 0.95.
   """
-  inside = {path: _muon_numbers(name) for path, name in letters.items()}
+  inside = {path: _is_inside(name) for path, name in letters.items()}
 
-  def rescale(updates, params):
-    def one(path, u):
-      sides = _matrix_shape(letters[path], u.shape, least=0)[-2:]
-      return 0.2 * math.sqrt(max(sides)) * u
+  def one(path, u):
+    matrix = u.reshape(_matrix_shape(letters[path], u.shape, least=0))
+    scale = 0.2 * math.sqrt(max(matrix.shape[-2:]))
+    return scale * orthogonalized(matrix).reshape(u.shape)
 
-    return _map(one, updates)
-
-  numbers = lambda tree: _map(lambda path, _: inside[path], tree)
+  turned = optax.stateless(lambda updates, params: _map(one, updates))
   return optax.partition(
     dict(
-      muon=optax.chain(
-        scale_by_muon(weight_dimension_numbers=numbers), optax.stateless(rescale)
-      ),
+      muon=optax.chain(optax.trace(0.95, nesterov=True), turned),
       adam=optax.scale_by_adam(*betas),
     ),
     lambda tree: _map(lambda path, _: "muon" if inside[path] else "adam", tree),
@@ -280,12 +276,9 @@ def _groups(name) -> list:
   return groups
 
 
-def _muon_numbers(name):
-  """What Muon takes for rows and columns; None where Adam is better (or must do)."""
-  groups = _groups(name)
-  if len(groups) != 2 or set(name) & set("VTSC"):
-    return None
-  return MuonDimensionNumbers(*map(tuple, groups))
+def _is_inside(name) -> bool:
+  """Whether Muon suits a weight: a matrix, and no table of tokens or classes."""
+  return len(_groups(name)) == 2 and not set(name) & set("VTSC")
 
 
 def _matrix_shape(name, shape, least=128):
