@@ -1,0 +1,216 @@
+"""Encoders that read both ways: the BERT kind.
+
+BERT: Devlin et al. 2018, arXiv:1810.04805; its small sizes: arXiv:1908.08962. Norms in
+front of the blocks instead (`post_norm=False`): arXiv:2002.04745. What differs: weights
+start from a normal with std 1/sqrt(fan in), embeddings from 0.02; norms, softmax and
+the residual stream are float32 whatever `dtype` is; dropout is one rate, and none falls
+on attention's probabilities.
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lm import dims, lookup
+from lm.nn.attention import Attention, Heads
+from lm.nn.layers import (
+  ACTIVATIONS,
+  VOCAB_MULTIPLE,
+  Embedding,
+  FeedForward,
+  Norm,
+  dropout,
+  mask_padding,
+)
+from lm.nn.linear import linear
+from lm.nn.masks import Mask, packed_positions
+from lm.nn.stack import Run, Stack
+
+
+@dataclass(frozen=True)
+class Config:
+  vocab: int  # tokens; tables are padded to a multiple of 128
+  context: int = 512  # the longest row: a limit, and the size of learned positions
+  width: int = 768  # D
+  layers: int = 12  # L
+  heads: int = 12  # N
+  ff: int = 0  # F; 0 means 4 D
+  activation: str = "gelu"  # see lm.nn.layers.ACTIVATIONS
+  eps: float = 1e-12  # of the norms
+  types: int = 2  # kinds of segments, each with a vector of its own; 0 means none
+  post_norm: bool = True  # norms behind every residual sum, as BERT; or in front
+  pooler: bool = False  # with the pooler, and the head that predicts the next sentence
+  run: Run = field(default_factory=Run)
+
+  def __post_init__(self):
+    self.attention.sizes(self.width)
+    lookup.one_of("activation", self.activation, ACTIVATIONS)
+    for name in ("vocab", "context", "width", "layers"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name}={getattr(self, name)}; wanted 1 or more")
+    if self.types < 0:
+      raise ValueError(f"types={self.types}; wanted 0 (none) or more")
+
+  @property
+  def F(self) -> int:
+    return self.ff or 4 * self.width
+
+  @property
+  def attention(self) -> Heads:
+    return Heads(self.heads, positions="learned")
+
+
+def _bert(width, layers):
+  return dict(width=width, layers=layers, heads=width // 64)
+
+
+PRESETS = {
+  "bert-tiny": _bert(128, 2),
+  "bert-mini": _bert(256, 4),
+  "bert-small": _bert(512, 4),
+  "bert-base": _bert(768, 12),
+  "bert-large": _bert(1024, 24),
+}
+
+
+class Block(nn.Module):
+  """Attention, then the feed-forward; norms behind or in front of each."""
+
+  config: Config
+
+  @nn.compact
+  def __call__(self, x_BTD, key, mask):
+    c = self.config
+    keys = (None, None) if key is None else jax.random.split(key)
+    out = 1.0 if c.post_norm else (2 * c.layers) ** -0.5
+    attention_norm = Norm("layer", c.eps, bias=True, name="attention_norm")
+    ff_norm = Norm("layer", c.eps, bias=True, name="ff_norm")
+    attention = Attention(
+      heads=c.attention,
+      bias=True,
+      out_bias=True,
+      dtype=c.run.dtype,
+      eps=c.eps,
+      scale=out,
+      name="attention",
+    )
+    ff = FeedForward(c.F, c.activation, True, c.run.dtype, out, name="ff")
+
+    y_BTD, _ = attention(x_BTD if c.post_norm else attention_norm(x_BTD), mask, None)
+    x_BTD = dims.constrain(x_BTD + dropout(keys[0], y_BTD, c.run.dropout), "BTD")
+    x_BTD = attention_norm(x_BTD) if c.post_norm else x_BTD
+    y_BTD = ff(x_BTD if c.post_norm else ff_norm(x_BTD))
+    x_BTD = dims.constrain(x_BTD + dropout(keys[1], y_BTD, c.run.dropout), "BTD")
+    return ff_norm(x_BTD) if c.post_norm else x_BTD, None
+
+
+class Head(nn.Module):
+  """x_BTD as the masked-token readout wants it: a layer, the activation, a norm."""
+
+  config: Config
+
+  @nn.compact
+  def __call__(self, x_BTD):
+    c, D = self.config, x_BTD.shape[-1]
+    # The same width under another letter: an einsum cannot say D twice.
+    h_BTF = linear(
+      self, "dense", "BTD,DF->BTF", x_BTD, (D, D), dtype=c.run.dtype, bias=True
+    )
+    h_BTD = dims.constrain(ACTIVATIONS[c.activation](h_BTF), "BTD")
+    return Norm("layer", c.eps, bias=True, name="norm")(h_BTD)
+
+
+class Dense(nn.Module):
+  """y_BC, one layer on x_BD."""
+
+  size: int
+  dtype: str
+
+  @nn.compact
+  def __call__(self, x_BD):
+    shape = (x_BD.shape[1], self.size)
+    return linear(self, "w", "BD,DC->BC", x_BD, shape, dtype=self.dtype, bias=True)
+
+
+class Model(nn.Module):
+  config: Config
+
+  def setup(self):
+    c = self.config
+    self.embed = Embedding(c.vocab, c.width)
+    self.places = Embedding(c.context, c.width, dim="T")
+    if c.types:
+      self.kinds = Embedding(c.types, c.width, dim="C")
+    self.norm = Norm("layer", c.eps, bias=True)  # of the embeddings, or the last one
+    self.blocks = Stack(Block, c, c.layers, c.run.scan, c.run.remat)
+    self.head = Head(c)
+    rows = -(-c.vocab // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+    self.bias_V = dims.weight(self, "bias", "V", (rows,), nn.initializers.zeros)
+    if c.pooler:
+      self.pooler = Dense(c.width, c.run.dtype)
+      self.follows = Dense(2, c.run.dtype)
+
+  def __call__(self, tokens_BT, **how):
+    """logits_BTV in float32 of the token that belongs in each place; and None."""
+    x_BTD, _ = self.features(tokens_BT, **how)
+    if self.is_initializing() and self.config.pooler:
+      self.next_sentence(x_BTD)
+    return self.readout(x_BTD)[..., : self.config.vocab], None
+
+  def features(
+    self,
+    tokens_BT,
+    *,
+    types_BT=None,
+    positions_BT=None,
+    segments_BT=None,
+    cache=None,
+    train=False,
+  ):
+    """x_BTD before the readout, and None: an encoder reads whole rows, without a cache.
+
+    `types_BT` says which part of the row a token is in, 0 (by default) or 1. Positions
+    default to 0, 1, 2..., from 0 in every segment; -1 is padding, which nobody sees.
+    """
+    c = self.config
+    if cache is not None:
+      raise ValueError("an encoder has no cache: every token sees those after it")
+    if types_BT is not None and not c.types:
+      raise ValueError(
+        "types_BT for a model without types; set types=2 or leave it out"
+      )
+    mask = Mask(positions_BT, positions_BT, segments_BT, segments_BT).replace(
+      causal=False
+    )
+    at = positions_BT  # or of shape 1T, when all rows have the same
+    if positions_BT is None:
+      at = jnp.arange(tokens_BT.shape[1])[None]
+      at = at if segments_BT is None else packed_positions(segments_BT)
+    first, keys_L = None, None
+    if train and c.run.dropout:
+      first, rest = jax.random.split(self.make_rng("dropout"))
+      keys_L = jax.random.split(rest, c.layers)
+
+    x_BTD = self.embed(tokens_BT) + self.places(jnp.maximum(at, 0))
+    if c.types:
+      x_BTD += self.kinds(jnp.zeros_like(tokens_BT) if types_BT is None else types_BT)
+    x_BTD = self.norm(x_BTD) if c.post_norm else x_BTD
+    x_BTD = dropout(first, x_BTD, c.run.dropout)
+    x_BTD, _ = self.blocks(x_BTD, keys_L, mask)
+    return x_BTD if c.post_norm else self.norm(x_BTD), None
+
+  def readout(self, x_BTD):
+    """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
+    c = self.config
+    logits_BTV = self.embed.readout(self.head(x_BTD), c.run.dtype)
+    return mask_padding(logits_BTV + self.bias_V[None, None], c.vocab)
+
+  def pool(self, x_BTD):
+    """pooled_BD, what the first token knows of its row; wants `pooler=True`."""
+    return jnp.tanh(self.pooler(x_BTD[:, 0]))
+
+  def next_sentence(self, x_BTD):
+    """logits_BC: the second part of the row follows the first (0), or does not (1)."""
+    return self.follows(self.pool(x_BTD))
