@@ -30,6 +30,14 @@ CAUSAL = """
   111110
   111111
 """
+BOTH_WAYS = """
+  111111
+  111111
+  111111
+  111111
+  111111
+  111111
+"""
 WINDOW_3 = """
   100000
   110000
@@ -58,8 +66,15 @@ class Family:
   source: int = 0  # tokens of a source_BS that the model also reads
 
   def more(self, B: int) -> dict:
-    """The arrays, other than its tokens, that a batch of B rows brings."""
-    return {"source_BS": tokens(B, self.source, seed=1)} if self.source else {}
+    """The arrays, other than its tokens, that a batch of B rows brings.
+
+    A source is the same in all rows, so that rows can be compared, and has none of the
+    ids that `tokens` gives the first row, so that it is seen which token does what.
+    """
+    if not self.source:
+      return {}
+    source_S = tokens(1, VOCAB)[0, -self.source :]
+    return {"source_BS": np.tile(source_S, (B, 1))}
 
   def model(self, **fields):
     return lookup.model(self.name, vocab=VOCAB, **(self.fields | fields))
@@ -92,6 +107,11 @@ def decoder(sees=CAUSAL, meshes=tuple(MESHES), **fields) -> Family:
   return Family("decoder", small | fields, sees, meshes)
 
 
+def encoder(meshes=(), **fields) -> Family:
+  small = dict(width=32, layers=2, heads=4, context=CONTEXT)
+  return Family("encoder", small | fields, BOTH_WAYS, meshes, decodes=False)
+
+
 GPT2 = dict(positions="learned", norm="layer", activation="gelu_tanh", bias=True)
 
 FAMILIES = {
@@ -101,7 +121,9 @@ FAMILIES = {
     kv_heads=1, head_size=16, bias=True, ff=40, activation="geglu", meshes=("fsdp",)
   ),
   "window": decoder(window=3, sees=WINDOW_3, kv_heads=2),
-  "capped": decoder(qk_norm=True, softcap=2.0, logit_softcap=3.0, activation="relu2"),
+  "capped": decoder(qk_norm="head", softcap=2.0, logit_softcap=3.0, activation="relu2"),
+  "bert": encoder(("tensor",)),
+  "bert-pre": encoder(post_norm=False, types=0),
 }
 
 

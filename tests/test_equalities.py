@@ -39,13 +39,19 @@ def full(name, tokens_BT, **how):
   return apply(family.model())(family.params(), tokens_BT, **how)[0]
 
 
-def loss(model, params, tokens_BT, key=None):
+def loss(model, params, batch, key=None):
   """A scalar that depends on every logit."""
   how = {} if key is None else dict(train=True, rngs={"dropout": key})
-  logits_BTV, _ = model.apply({"params": params}, tokens_BT, **how)
+  tokens_BT, more = batch["tokens_BT"], {k: batch[k] for k in batch if k != "tokens_BT"}
+  logits_BTV, _ = model.apply({"params": params}, tokens_BT, **more, **how)
   picked_BT1 = jnp.take_along_axis(logits_BTV, tokens_BT[..., None], axis=-1)
   norm_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
   return jnp.mean(norm_BT - picked_BT1[..., 0]) + 0.1 * jnp.mean(logits_BTV**2)
+
+
+def batch(name, B, T):
+  """The arrays of a batch of a family's model."""
+  return {"tokens_BT": tokens(B, T)} | FAMILIES[name].more(B)
 
 
 # Decoding
@@ -64,9 +70,8 @@ def test_cached_decode_equals_full_forward(name, scan):
   prompts_B, P = np.array([5, 2]), 6
   positions_BT = np.where(np.arange(P)[None] < prompts_B[:, None], np.arange(P), -1)
   cache = model.init_cache(B, P + CONTEXT)
-  got_BTV, cache = step(
-    params, tokens_BT[:, :P], positions_BT=positions_BT.astype(np.int32), cache=cache
-  )
+  how = dict(positions_BT=positions_BT.astype(np.int32), cache=cache)
+  got_BTV, cache = step(params, tokens_BT[:, :P], **how, **family.more(B))
   for b, length in enumerate(prompts_B):
     close(got_BTV[b, :length], wanted_BTV[b, :length])
   for ahead in range(CONTEXT - max(prompts_B)):
@@ -83,7 +88,9 @@ def test_decoding_from_nothing_equals_full_forward(name):
   model = family.model()
   step, cache, got = apply(model), model.init_cache(B, T), []
   for t in range(T):
-    logits_B1V, cache = step(family.params(), tokens_BT[:, t : t + 1], cache=cache)
+    more = {} if t else family.more(B)  # what it remembers, it is told once
+    next_B1 = tokens_BT[:, t : t + 1]
+    logits_B1V, cache = step(family.params(), next_B1, cache=cache, **more)
     got.append(logits_B1V)
   close(np.concatenate(got, axis=1), full(name, tokens_BT))
 
@@ -99,33 +106,33 @@ def plain():
   def find(name):
     if name not in known:
       family = FAMILIES[name]
-      known[name] = train(family.model(scan=True, dropout=0.25), family.params())
+      known[name] = train(name, family.params(), scan=True)
     return known[name]
 
   return find
 
 
-def train(model, params):
+def train(name, params, **fields):
+  model = FAMILIES[name].model(dropout=0.25, **fields)
   step = jit(jax.value_and_grad(partial(loss, model)))
-  return step(params, tokens(B, T), jax.random.key(3))
+  return step(params, batch(name, B, T), jax.random.key(3))
 
 
 @which()
 def test_unrolled_equals_scanned(name, plain):
-  model = FAMILIES[name].model(scan=False, dropout=0.25)
-  close(train(model, FAMILIES[name].params()), plain(name))
+  close(train(name, FAMILIES[name].params(), scan=False), plain(name))
 
 
 @which()
 def test_recomputing_changes_nothing_scanned(name, plain):
-  model = FAMILIES[name].model(scan=True, remat="dots", dropout=0.25)
-  close(train(model, FAMILIES[name].params()), plain(name))
+  got = train(name, FAMILIES[name].params(), scan=True, remat="dots")
+  close(got, plain(name))
 
 
 @which()
 def test_recomputing_changes_nothing_unrolled_with_split_parameters(name, plain):
-  model = FAMILIES[name].model(scan=False, remat="full", dropout=0.25)
-  value, grads = train(model, split(FAMILIES[name].params()))
+  params = split(FAMILIES[name].params())
+  value, grads = train(name, params, scan=False, remat="full")
   wanted_value, wanted_grads = plain(name)
   close((value, grads), (wanted_value, split(wanted_grads)))
 
@@ -133,12 +140,12 @@ def test_recomputing_changes_nothing_unrolled_with_split_parameters(name, plain)
 @which()
 def test_dropout_is_for_training_and_by_key(name):
   family, tokens_BT = FAMILIES[name], tokens(B, T)
-  run = apply(family.model(dropout=0.25))
+  run = partial(apply(family.model(dropout=0.25)), **family.more(B))
   key = jax.random.key(3)
   wanted_BTV = full(name, tokens_BT)
   close(run(family.params(), tokens_BT)[0], wanted_BTV, 0)
   close(run(family.params(), tokens_BT, rngs={"dropout": key})[0], wanted_BTV, 0)
-  train = apply(family.model(dropout=0.25), train=True)
+  train = partial(apply(family.model(dropout=0.25), train=True), **family.more(B))
   one_BTV, same_BTV, other_BTV = (
     train(family.params(), tokens_BT, rngs={"dropout": k})[0]
     for k in (key, key, jax.random.key(4))
@@ -151,7 +158,8 @@ def test_dropout_is_for_training_and_by_key(name):
 @which()
 def test_bfloat16_is_close_to_float32(name):
   family, tokens_BT = FAMILIES[name], tokens(B, T)
-  got_BTV = apply(family.model(dtype="bfloat16"))(family.params(), tokens_BT)[0]
+  run = apply(family.model(dtype="bfloat16"))
+  got_BTV = run(family.params(), tokens_BT, **family.more(B))[0]
   wanted_BTV = full(name, tokens_BT)
   assert got_BTV.dtype == wanted_BTV.dtype == np.float32
   error = float(jnp.abs(got_BTV - wanted_BTV).max() / jnp.std(wanted_BTV))
@@ -169,7 +177,7 @@ def one_device():
   """name -> loss and gradients without a mesh, for the batch of the test below."""
   return cache(
     lambda name: jit(jax.value_and_grad(partial(loss, FAMILIES[name].model())))(
-      FAMILIES[name].params(), tokens(ROWS, LONG)
+      FAMILIES[name].params(), batch(name, ROWS, LONG)
     )
   )
 
@@ -183,20 +191,22 @@ def test_sharded_equals_one_device(name, mesh, one_device, capfd):
   model, mesh = family.model(), dims.make_mesh(**MESHES[mesh])
   abstract, letters = dims.abstract(model, tokens(1, 2))
   where = dims.shardings(mesh, letters, abstract)
+  rows = batch(name, ROWS, LONG)
+  split_rows = dims.batch_shardings(mesh, rows)
   with jax.set_mesh(mesh):
     step, said = compiled(
       capfd,
       jax.value_and_grad(partial(loss, model)),
-      (family.params(), tokens(ROWS, LONG)),
-      in_shardings=(where, dims.sharding(mesh, "BT")),
+      (family.params(), rows),
+      in_shardings=(where, split_rows),
       out_shardings=(None, where),
     )
     placed = jax.device_put(family.params(), where)
-    rows = jax.device_put(tokens(ROWS, LONG), dims.sharding(mesh, "BT"))
+    rows = jax.device_put(rows, split_rows)
     close(step(placed, rows), one_device(name))
   assert "rematerialization" not in said
   # Nor is the batch ever whole on a device, which newer partitioners do not tell.
-  whole = {ROWS, ROWS * LONG}
+  whole = {ROWS, ROWS * LONG, ROWS * family.source}
   assert not [shape for shape in shapes(step) if whole & set(shape)]
 
 
@@ -228,7 +238,7 @@ def test_padding_changes_no_real_token(name):
     np.int32,
   )
   wanted_TV = full(name, real_T[None])[0]
-  run = apply(family.model())
+  run = partial(apply(family.model()), **family.more(len(at_BT)))
   for pad in (0, VOCAB - 1):
     padded_BT = np.where(at_BT < 0, pad, real_T[at_BT])
     got_BTV = np.asarray(run(family.params(), padded_BT, positions_BT=at_BT)[0])
@@ -243,7 +253,7 @@ def test_gradients_flow_where_the_mask_lets_them(name, packed):
   family, tokens_1T = FAMILIES[name], tokens(1, 6)
   model, params = family.model(layers=1), family.params(layers=1)
   segments_1T = np.array([[1, 1, 2, 2, 2, 0]], np.int32)
-  how = dict(segments_BT=segments_1T) if packed else {}
+  how = family.more(1) | (dict(segments_BT=segments_1T) if packed else {})
 
   def features(table_VD):
     changed = params | {"embed": {"table": table_VD}}
@@ -265,7 +275,7 @@ def test_gradients_flow_where_the_mask_lets_them(name, packed):
 def test_padding_of_the_vocabulary_is_never_likely(name):
   family, tokens_BT = FAMILIES[name], tokens(B, T)
   model, params = family.model(), family.params()
-  x_BTD, _ = apply(model, method="features")(params, tokens_BT)
+  x_BTD, _ = apply(model, method="features")(params, tokens_BT, **family.more(B))
   padded_BTV = apply(model, method="readout")(params, x_BTD)
   assert padded_BTV.shape == (B, T, 128)
   assert np.all(jax.nn.softmax(padded_BTV)[..., VOCAB:] == 0)
@@ -274,14 +284,28 @@ def test_padding_of_the_vocabulary_is_never_likely(name):
 
 @which()
 def test_names_tell_the_shapes(name):
-  model = FAMILIES[name].model(layers=1, scan=False, dropout=0.25)
-  tokens_BT, segments_BT = tokens(B, T), np.ones((B, T), np.int32)
+  family, tokens_BT, segments_BT = FAMILIES[name], tokens(B, T), np.ones((B, T), int)
+  model = family.model(layers=1, scan=False, dropout=0.25)
+  how = dict(family.more(B), segments_BT=segments_BT.astype(np.int32), train=True)
 
-  def everything(params, key):
-    go = partial(model.apply, {"params": params}, tokens_BT)
-    packed = go(segments_BT=segments_BT, train=True, rngs={"dropout": key})
-    return packed, go(cache=model.init_cache(B, CONTEXT))
+  def packed(params, key):
+    return model.apply({"params": params}, tokens_BT, **how, rngs={"dropout": key})
 
   with suffixes.checked("lm/") as names:
-    jax.eval_shape(everything, FAMILIES[name].params(layers=1), jax.random.key(0))
+    jax.eval_shape(packed, family.params(layers=1), jax.random.key(0))
+  assert len(names) > 30
+
+
+@which(decodes=True)
+def test_names_tell_the_shapes_when_decoding(name):
+  family, tokens_BT = FAMILIES[name], tokens(B, T)
+  model = family.model(layers=1, scan=False)
+
+  def decode(params):
+    go = partial(model.apply, {"params": params})
+    _, cache = go(tokens_BT, cache=model.init_cache(B, CONTEXT), **family.more(B))
+    return go(tokens_BT[:, :1], cache=cache)
+
+  with suffixes.checked("lm/") as names:
+    jax.eval_shape(decode, family.params(layers=1))
   assert len(names) > 30
