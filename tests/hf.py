@@ -119,8 +119,6 @@ def config(theirs, **fields) -> dict:
       bias=True,
     )
   else:
-    if c.rope_parameters["rope_type"] != "default":
-      raise ValueError(f"no rope_type={c.rope_parameters['rope_type']!r} in ours")
     known = dict(
       width=c.hidden_size,
       layers=c.num_hidden_layers,
@@ -130,12 +128,31 @@ def config(theirs, **fields) -> dict:
       ff=c.intermediate_size,
       context=c.max_position_embeddings,
       eps=c.rms_norm_eps,
-      theta=c.rope_parameters["rope_theta"],
+      **rope(c.rope_parameters),
       window=getattr(c, "sliding_window", 0) or 0,
-      qk_norm=c.model_type == "qwen3",
+      qk_norm="head" if c.model_type == "qwen3" else "none",
       bias=any(name.endswith(".bias") for name in theirs.state_dict()),
     )
   return known | dict(vocab=c.vocab_size, tied=c.tie_word_embeddings) | fields
+
+
+def rope(theirs) -> dict:
+  """The values of our Rope for their `rope_parameters`."""
+  names = dict(
+    rope_theta="theta",
+    partial_rotary_factor="rotary_share",
+    factor="factor",
+    original_max_position_embeddings="original_context",
+    low_freq_factor="low_turns",
+    high_freq_factor="high_turns",
+    beta_slow="low_turns",
+    beta_fast="high_turns",
+    attention_factor="attention_factor",
+  )
+  usual = dict(high_turns=32.0) if theirs["rope_type"] == "yarn" else {}
+  known = {ours: theirs[name] for name, ours in names.items() if name in theirs}
+  kind = theirs["rope_type"]
+  return usual | known | dict(scaling="none" if kind == "default" else kind)
 
 
 def copied(theirs, **fields) -> tuple[Model, dict]:

@@ -10,7 +10,7 @@ from families import FAMILIES, tokens
 from quick import jit
 
 from lm import dims, lookup
-from lm.models.decoder import PRESETS, Config
+from lm.models.decoder import PRESETS, Config, Feed
 from lm.nn import layers
 from lm.nn.layers import ACTIVATIONS, Norm
 
@@ -80,6 +80,13 @@ def test_vocabularies_are_padded_and_cut_again(vocab, rows):
     (dict(heads=4, kv_heads=3), "kv_heads=3 does not divide heads=4"),
     (dict(width=12, heads=4), "rotary positions need an even head size, got 3"),
     (dict(heads=4, head_size=5), "rotary positions need an even head size, got 5"),
+    (dict(rotary_share=0.375), r"even head size, got 3 \(share 0.375 of 8\)"),
+    (dict(rotary_share=1.5), "rotary_share=1.5; wanted more than 0, up to 1"),
+    (dict(factor=2.0), "factor=2 without a scaling; choose one of linear, ntk"),
+    (dict(scaling="dynamic"), "no scaling 'dynamic'.*linear, ntk, yarn, llama3"),
+    (dict(scaling="yarn", factor=2.0), "scaling='yarn' needs original_context"),
+    (dict(qk_norm="all"), "no qk_norm 'all'.*none, head, width"),
+    (dict(order="sandwich"), "no order 'sandwich'.*before, after, parallel"),
     (dict(activation="swish"), "no activation 'swish'.*swiglu"),
     (dict(norm="batch"), "no norm 'batch'.*layer, rms"),
     (dict(positions="alibi"), "no positions 'alibi'.*learned, rotary"),
@@ -100,7 +107,7 @@ def test_odd_head_sizes_are_for_learned_positions():
 
 
 def test_feed_forward_sizes():
-  size = lambda **fields: Config(vocab=11, width=96, **fields).F
+  size = lambda **fields: Config(vocab=11, width=96, feed=Feed(**fields)).F
   assert size(activation="gelu") == 384
   assert size(activation="swiglu") == size(activation="geglu") == 256
   assert size(ff=100) == size(ff=100, activation="gelu") == 100

@@ -21,25 +21,55 @@ LLAMA = dict(
   max_position_embeddings=16,
 )
 
-# Name -> (config class, its values).
+
+def rope(kind, **values):
+  """Llama, stretched from 8 tokens to more."""
+  rope = dict(rope_type=kind, rope_theta=500.0, factor=2.0) | values
+  return LLAMA | dict(rope_parameters=rope, head_dim=16)
+
+
+# Name -> (config class, its values, and those of ours that it does not tell).
 FLAVOURS = {
-  "gpt2": ("GPT2", GPT2),
+  "gpt2": ("GPT2", GPT2, {}),
   "gpt2, exact gelu, untied": (
     "GPT2",
     GPT2 | dict(activation_function="gelu", tie_word_embeddings=False),
+    {},
   ),
-  "llama, grouped, untied": ("Llama", LLAMA | dict(rope_theta=500.0)),
+  "llama, grouped, untied": ("Llama", LLAMA | dict(rope_theta=500.0), {}),
   "llama, multi-head, tied": (
     "Llama",
     LLAMA | dict(num_key_value_heads=4, tie_word_embeddings=True, rms_norm_eps=1e-2),
+    {},
   ),
-  "llama, multi-query": ("Llama", LLAMA | dict(num_key_value_heads=1)),
-  "llama, biases": ("Llama", LLAMA | dict(attention_bias=True, mlp_bias=True)),
-  "llama, attention biases": ("Llama", LLAMA | dict(attention_bias=True)),
-  "llama, wide heads": ("Llama", LLAMA | dict(head_dim=16)),
-  "mistral, window": ("Mistral", LLAMA | dict(sliding_window=5)),
-  "qwen2, biases of q, k and v": ("Qwen2", LLAMA),
-  "qwen3, norms of q and k": ("Qwen3", LLAMA | dict(head_dim=16)),
+  "llama, multi-query": ("Llama", LLAMA | dict(num_key_value_heads=1), {}),
+  "llama, biases": ("Llama", LLAMA | dict(attention_bias=True, mlp_bias=True), {}),
+  "llama, wide heads": ("Llama", LLAMA | dict(head_dim=16), {}),
+  "llama, linear": ("Llama", rope("linear"), {}),
+  # Theirs takes the factor of the row at hand: 2 * 12 / 8 - (2 - 1).
+  "llama, ntk": (
+    "Llama",
+    rope("dynamic") | dict(max_position_embeddings=8),
+    dict(scaling="ntk", factor=2.0, context=16),
+  ),
+  "llama, yarn": (
+    "Llama",
+    rope("yarn", beta_fast=8, original_max_position_embeddings=64),
+    {},
+  ),
+  "llama, llama3": (
+    "Llama",
+    rope(
+      "llama3",
+      low_freq_factor=0.25,
+      high_freq_factor=2.0,
+      original_max_position_embeddings=8,
+    ),
+    {},
+  ),
+  "mistral, window": ("Mistral", LLAMA | dict(sliding_window=5), {}),
+  "qwen2, biases of q, k and v": ("Qwen2", LLAMA, {}),
+  "qwen3, norms of q and k": ("Qwen3", LLAMA | dict(head_dim=16), {}),
 }
 pytestmark = pytest.mark.parametrize("flavour", FLAVOURS)
 
@@ -51,7 +81,7 @@ def theirs():
 
   def make(flavour):
     if flavour not in made:
-      kind, values = FLAVOURS[flavour]
+      kind, values, _ = FLAVOURS[flavour]
       ids = dict(vocab_size=VOCAB, bos_token_id=0, eos_token_id=0)
       config = getattr(transformers, f"{kind}Config")(**values, **ids)
       torch.manual_seed(0)
@@ -66,7 +96,7 @@ def theirs():
 
 
 def test_logits_are_theirs(flavour, theirs):
-  model, params = hf.copied(theirs(flavour))
+  model, params = hf.copied(theirs(flavour), **FLAVOURS[flavour][2])
   tokens_BT = tokens(B, T)
   got_BTV, _ = jit(model.apply)({"params": params}, tokens_BT)
   wanted_BTV = hf.logits(theirs(flavour), tokens_BT)
@@ -76,7 +106,7 @@ def test_logits_are_theirs(flavour, theirs):
 
 
 def test_cached_decoding_gives_their_logits(flavour, theirs):
-  model, params = hf.copied(theirs(flavour))
+  model, params = hf.copied(theirs(flavour), **FLAVOURS[flavour][2])
   tokens_BT = tokens(B, T)
   wanted_BTV = hf.logits(theirs(flavour), tokens_BT)
   apply = jit(lambda p, tokens_BT, c: model.apply({"params": p}, tokens_BT, cache=c))

@@ -28,8 +28,34 @@ from lm.nn.layers import (
   softcap,
 )
 from lm.nn.masks import Mask, packed_positions
-from lm.nn.positions import rotary
+from lm.nn.positions import Rope, rotary
 from lm.nn.stack import Run, Stack
+
+ORDERS = ("before", "after", "parallel")
+
+
+@dataclass(frozen=True)
+class Feed:
+  """What comes after attention."""
+
+  ff: int = 0  # F; 0 means 4 D, or 8/3 D rounded up to 64 when gated
+  activation: str = "swiglu"  # see lm.nn.layers.ACTIVATIONS
+
+  def __post_init__(self):
+    lookup.one_of("activation", self.activation, ACTIVATIONS)
+
+
+@dataclass(frozen=True)
+class Residual:
+  """How attention and the feed-forward join the residual stream."""
+
+  norm: str = "rms"  # or "layer"
+  eps: float = 1e-5  # of the norms
+  order: str = "before"  # norm what goes in, what comes out, or "parallel": see Block
+
+  def __post_init__(self):
+    lookup.one_of("norm", self.norm, NORMS)
+    lookup.one_of("order", self.order, ORDERS)
 
 
 @dataclass(frozen=True)
@@ -38,20 +64,19 @@ class Config:
   context: int = 1024  # the longest row: a limit, and the size of learned positions
   width: int = 768  # D
   layers: int = 12  # L
-  ff: int = 0  # F; 0 means 4 D, or 8/3 D rounded up to 64 when gated
-  activation: str = "swiglu"  # see lm.nn.layers.ACTIVATIONS
-  norm: str = "rms"  # or "layer"
-  eps: float = 1e-5  # of the norms
   bias: bool = False  # of matmuls and norms
   tied: bool = True  # the readout is the embedding
   logit_softcap: float = 0.0  # 0 means none
   attention: Heads = field(default_factory=Heads)
+  rope: Rope = field(default_factory=Rope)
+  feed: Feed = field(default_factory=Feed)
+  residual: Residual = field(default_factory=Residual)
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
-    self.attention.sizes(self.width)
-    lookup.one_of("activation", self.activation, ACTIVATIONS)
-    lookup.one_of("norm", self.norm, NORMS)
+    H = self.attention.sizes(self.width)[2]
+    if self.attention.positions == "rotary":
+      self.rope.size(H)
     for name in ("vocab", "context", "width", "layers"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name}={getattr(self, name)}; wanted 1 or more")
@@ -59,7 +84,7 @@ class Config:
   @property
   def F(self) -> int:
     gated = -(-self.width * 8 // 3 // 64) * 64
-    return self.ff or (gated if self.activation in GATED else 4 * self.width)
+    return self.feed.ff or (gated if self.feed.activation in GATED else 4 * self.width)
 
 
 def _gpt2(width, layers, heads, context=1024):
@@ -80,6 +105,9 @@ def _llama(width, layers, heads, kv_heads, ff, context, **more):
   return dict(sizes, context=context, tied=False) | more
 
 
+# Llama 3.2 1B was stretched from 8k to 128k tokens.
+LLAMA_3_SCALING = dict(scaling="llama3", factor=32.0, original_context=8192)
+
 PRESETS = {
   "gpt2-tiny": _gpt2(128, 4, 4, 256),
   "gpt2-124m": _gpt2(768, 12, 12),
@@ -88,33 +116,50 @@ PRESETS = {
   "gpt2-1.5b": _gpt2(1600, 48, 25),
   "llama-tiny": _llama(192, 4, 2, 0, 512, 256, tied=True),
   "llama-160m": _llama(768, 12, 12, 12, 3072, 2048, eps=1e-6),
-  "llama-1b": _llama(2048, 16, 32, 8, 8192, 131_072, theta=5e5, tied=True),
+  "llama-1b": _llama(
+    2048, 16, 32, 8, 8192, 131_072, theta=5e5, tied=True, **LLAMA_3_SCALING
+  ),
   "llama-8b": _llama(4096, 32, 32, 8, 14_336, 8192, theta=5e5),
   "llama-70b": _llama(8192, 80, 64, 8, 28_672, 8192, theta=5e5),
 }
 
 
 class Block(nn.Module):
-  """Attention, then the feed-forward, each added to the residual stream."""
+  """Attention and the feed-forward, each added to the residual stream.
+
+  One after the other, normed before (GPT-2, Llama) or only after (OLMo 2); or both
+  reading the same stream, each through its own norm (GPT-NeoX).
+  """
 
   config: Config
 
   @nn.compact
   def __call__(self, x_BTD, inputs, mask, angles, slot):
     c, kv, key = self.config, inputs["kv"], inputs["key"]
+    order, eps = c.residual.order, c.residual.eps
     keys = (None, None) if key is None else jax.random.split(key)
     out = (2 * c.layers) ** -0.5
-    norm = lambda name: Norm(c.norm, c.eps, bias=c.bias, name=name)
     attention = Attention(
-      c.attention, c.bias, c.bias, c.run.dtype, c.eps, out, name="attention"
+      c.attention, c.bias, c.bias, c.run.dtype, eps, out, name="attention"
     )
-    ff = FeedForward(c.F, c.activation, c.bias, c.run.dtype, out, name="ff")
+    ff = FeedForward(c.F, c.feed.activation, c.bias, c.run.dtype, out, name="ff")
 
-    y_BTD, kv = attention(norm("attention_norm")(x_BTD), mask, angles, kv, slot)
-    x_BTD = dims.constrain(x_BTD + dropout(keys[0], y_BTD, c.run.dropout), "BTD")
-    y_BTD = ff(norm("ff_norm")(x_BTD))
-    x_BTD = dims.constrain(x_BTD + dropout(keys[1], y_BTD, c.run.dropout), "BTD")
-    return x_BTD, kv
+    def normed(name, x_BTD, *, where):
+      if (order == "after") != (where == "after"):
+        return x_BTD
+      return Norm(c.residual.norm, eps, bias=c.bias, name=f"{name}_norm")(x_BTD)
+
+    def add(x_BTD, name, y_BTD, key):
+      y_BTD = normed(name, y_BTD, where="after")
+      return dims.constrain(x_BTD + dropout(key, y_BTD, c.run.dropout), "BTD")
+
+    first_BTD = x_BTD
+    y_BTD = normed("attention", x_BTD, where="before")
+    y_BTD, kv = attention(y_BTD, mask, angles, kv, slot)
+    x_BTD = add(x_BTD, "attention", y_BTD, keys[0])
+    y_BTD = first_BTD if order == "parallel" else x_BTD
+    y_BTD = ff(normed("ff", y_BTD, where="before"))
+    return add(x_BTD, "ff", y_BTD, keys[1]), kv
 
 
 class Model(nn.Module):
@@ -126,7 +171,7 @@ class Model(nn.Module):
     if c.attention.positions == "learned":
       self.places = Embedding(c.context, c.width, dim="T")
     self.blocks = Stack(Block, c, c.layers, c.run.scan, c.run.remat)
-    self.norm = Norm(c.norm, c.eps, bias=c.bias)
+    self.norm = Norm(c.residual.norm, c.residual.eps, bias=c.bias)
     if not c.tied:
       self.head = Readout(c.vocab, c.run.dtype)
 
@@ -175,7 +220,7 @@ class Model(nn.Module):
     if c.attention.positions == "learned":
       x_BTD += self.places(jnp.maximum(at, 0))
     else:
-      angles = rotary(at, c.attention.sizes(c.width)[2], c.attention.theta)
+      angles = rotary(at, c.attention.sizes(c.width)[2], c.rope)
     x_BTD = dropout(first, x_BTD, c.run.dropout)
     inputs = {"kv": kv, "key": keys_L}
     x_BTD, kv = self.blocks(x_BTD, inputs, mask, angles, slot)

@@ -16,6 +16,8 @@ from lm.nn.linear import linear
 from lm.nn.masks import Mask
 from lm.nn.positions import POSITIONS, rotate
 
+QK_NORMS = ("none", "head", "width")  # width: over all heads together (OLMo 2)
+
 
 @dataclass(frozen=True)
 class Heads:
@@ -25,15 +27,17 @@ class Heads:
   kv_heads: int = 0  # heads share these (arXiv:2305.13245); 0 means one each
   head_size: int = 0  # 0 means width / heads
   positions: str = "rotary"  # or "learned"
-  theta: float = 10_000.0  # base of the rotary angles
   window: int = 0  # keys each query sees (arXiv:2004.05150); 0 means all
-  qk_norm: bool = False  # RMSNorm of queries and keys per head (arXiv:2302.05442)
+  qkv_bias: bool = False  # of q, k and v where nothing else has one (Qwen 2)
+  qk_norm: str = "none"  # RMSNorm of queries and keys (arXiv:2302.05442), see QK_NORMS
+  score_size: int = 0  # scores are divided by its root; 0 means the head size
   softcap: float = 0.0  # of the attention logits; 0 means none (Gemma 2)
   backend: str = "auto"  # see lm/nn/backends.py
 
   def sizes(self, width: int) -> tuple[int, int, int]:
     """N, K and H; ValueError when they do not fit together."""
     lookup.one_of("positions", self.positions, POSITIONS)
+    lookup.one_of("qk_norm", self.qk_norm, QK_NORMS)
     lookup.one_of("attention backend", self.backend, ("auto", *backends.BACKENDS))
     N, K = self.heads, self.kv_heads or self.heads
     if not self.head_size and width % N:
@@ -115,15 +119,15 @@ class Attention(nn.Module):
     D = x_BTD.shape[-1]
     N, K, H = self.heads.sizes(D)
     x_BTD = x_BTD.astype(self.dtype)
+    bias = self.bias or self.heads.qkv_bias
     project = lambda name, equation, n: linear(
-      self, name, equation, x_BTD, (D, n, H), dtype=self.dtype, bias=self.bias
+      self, name, equation, x_BTD, (D, n, H), dtype=self.dtype, bias=bias
     )
     q_BTNH = dims.constrain(project("q", "BTD,DNH->BTNH", N), "BTNH")
     k_BTKH = dims.constrain(project("k", "BTD,DKH->BTKH", K), "BTKH")
     v_BTKH = dims.constrain(project("v", "BTD,DKH->BTKH", K), "BTKH")
-    if self.heads.qk_norm:
-      q_BTNH = Norm("rms", self.eps, dim="H", name="q_norm")(q_BTNH)
-      k_BTKH = Norm("rms", self.eps, dim="H", name="k_norm")(k_BTKH)
+    if self.heads.qk_norm != "none":
+      q_BTNH, k_BTKH = self._normed("q_norm", q_BTNH), self._normed("k_norm", k_BTKH)
     if angles is not None:
       q_BTNH, k_BTKH = rotate(q_BTNH, *angles), rotate(k_BTKH, *angles)
     if kv is None:
@@ -153,5 +157,13 @@ class Attention(nn.Module):
     )
     return y_BTD, kv
 
+  def _normed(self, name, x_BTNH):
+    norm = Norm("rms", self.eps, dim="H", name=name)
+    if self.heads.qk_norm == "head":
+      return norm(x_BTNH)
+    # The scale of all heads is one vector: rank 1, like any other norm's.
+    return norm(x_BTNH.reshape(*x_BTNH.shape[:2], -1)).reshape(x_BTNH.shape)
+
   def _options(self, H):
-    return dict(scale=1 / math.sqrt(H), softcap=self.heads.softcap, dtype=self.dtype)
+    scale = 1 / math.sqrt(self.heads.score_size or H)
+    return dict(scale=scale, softcap=self.heads.softcap, dtype=self.dtype)

@@ -1,10 +1,10 @@
 """Where a token stands: rotary angles (learned positions are an Embedding).
 
-Longer rows than a model was trained for, all of these after the training: `linear`
-stretches every angle (arXiv:2306.15595), `ntk` the slow ones more than the fast ones, by
-a larger base (bloc97 2023; in YaRN's section 3.1), `yarn` those that turn seldom, in a
-ramp over the dimensions, and sharpens the softmax (arXiv:2309.00071), `llama3` likewise
-in a ramp over the turns (arXiv:2407.21783; as published with Llama 3.1).
+Ways to reach rows longer than a model was trained with: `linear` stretches every angle
+(arXiv:2306.15595); `ntk` stretches slow ones more than fast ones, by a larger base
+(section 3.1 of YaRN); `yarn` stretches those that turn seldom, in a ramp over the
+dimensions, and sharpens the softmax (arXiv:2309.00071); `llama3` does so in a ramp over
+the turns (Llama 3.1, arXiv:2407.21783).
 """
 
 import math
@@ -46,8 +46,8 @@ class Rope:
     if self.scaling in ("yarn", "llama3"):
       if self.original_context < 1:
         raise ValueError(
-          f"scaling={self.scaling!r} needs original_context, the context that the model "
-          "was trained with"
+          f"scaling={self.scaling!r} needs original_context, the context that the "
+          "model was trained with"
         )
       if not 0 < self.low_turns < self.high_turns:
         raise ValueError(
