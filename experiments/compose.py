@@ -96,7 +96,7 @@ def mesh(cfg):
 def model(cfg, vocab: int):
   """The model of a config; ValueError when its rows do not fit the context."""
   built = lookup.model(**cfg.model, vocab=vocab)
-  if cfg.seq > built.config.context:
+  if 0 < built.config.context < cfg.seq:
     raise ValueError(
       f"seq={cfg.seq} is longer than the model's context={built.config.context}; "
       "make seq smaller or model.context larger"

@@ -2,7 +2,8 @@
 
 B batch, T query position, S key position, D width, N heads, K kv heads, G = N/K queries
 per kv head, H head size, F feed-forward, V vocabulary, L layers, E experts, C classes:
-the letters of the scaling book, so FLOP formulas read as published. `x_BTD` has the
+the letters of the scaling book, so FLOP formulas read as published; and I gates of a
+recurrent cell (whose F are its units), M state size of a head. `x_BTD` has the
 shape (B, T, D), is contracted as "BTD,DF->BTF" and is sharded by `spec("BTD")`.
 """
 

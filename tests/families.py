@@ -112,6 +112,11 @@ def encoder(meshes=(), **fields) -> Family:
   return Family("encoder", small | fields, BOTH_WAYS, meshes, decodes=False)
 
 
+def rnn(cell: str, *meshes, **fields) -> Family:
+  # Time cannot be split over devices: every token waits for the one before.
+  return Family("rnn", dict(cell=cell, width=32, layers=2) | fields, meshes=meshes)
+
+
 GPT2 = dict(positions="learned", norm="layer", activation="gelu_tanh", bias=True)
 
 FAMILIES = {
@@ -124,6 +129,8 @@ FAMILIES = {
   "capped": decoder(qk_norm="head", softcap=2.0, logit_softcap=3.0, activation="relu2"),
   "bert": encoder(("tensor",)),
   "bert-pre": encoder(post_norm=False, types=0),
+  "lstm": rnn("lstm", "fsdp", "tensor"),
+  "gru": rnn("gru", "fsdp", tied=False),
 }
 
 

@@ -1,0 +1,219 @@
+"""Recurrent cells run over time: a scan that does only what cannot be done before it.
+
+LSTM: Hochreiter and Schmidhuber 1997, the forget gate by Gers et al. 2000. GRU: Cho et
+al. 2014, arXiv:1406.1078v1, whose reset gate comes after the matmul, as in cuDNN.
+Gates stand in torch's order: input, forget, cell, output; reset, update, new. Of
+torch's two biases, which are added up, there is one; only the new gate of a GRU, where
+they are not, has a second (`recurrent_bias`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jax.sharding import PartitionSpec
+
+from lm import dims
+from lm.nn.linear import dot, linear, transposed
+
+UNROLL = 2  # time steps in one round of the loop; more compile longer and win nothing
+
+
+@struct.dataclass
+class State:
+  """What a recurrent model knows of the tokens so far: its cache, of constant size.
+
+  `layers` maps names to arrays with L and B in front, or to tuples of L arrays with B
+  in front when the model is not scanned.
+  """
+
+  layers: Any
+
+  @classmethod
+  def empty(cls, L: int, shapes: dict, *, scan: bool):
+    """Zeros; `shapes` are those of one layer, B in front."""
+    zeros = lambda shape: jnp.zeros(shape, jnp.float32)
+    many = lambda shape: (
+      zeros((L, *shape)) if scan else tuple(zeros(shape) for _ in range(L))
+    )
+    return cls({name: many(shape) for name, shape in shapes.items()})
+
+  def map_rows(self, fn):
+    """The state with `fn(array, axis)` applied, `axis` being that of the batch."""
+    some = next(iter(self.layers.values()))
+    axis = 0 if isinstance(some, tuple) else 1
+    return State(jax.tree.map(lambda x: fn(x, axis), self.layers))
+
+  def repeat(self, n: int):
+    """Every row n times, for n samples of one prompt."""
+    return self.map_rows(lambda x, axis: jnp.repeat(x, n, axis=axis))
+
+  def take(self, rows_B):
+    """The rows with these indices, for beams."""
+    return self.map_rows(lambda x, axis: jnp.take(x, rows_B, axis=axis))
+
+
+@dataclass(frozen=True)
+class Cell:
+  """One kind of cell: from what comes in, what comes back and a state, the next state.
+
+  `step(x_BIF, h_BIF, state) -> state`, x_BIF being the gates' part of the input and
+  h_BIF that of the state's "h".
+  """
+
+  gates: int  # I
+  state: tuple  # names of its parts
+  step: Callable
+  sums: bool  # x_BIF and h_BIF matter by their sum alone
+
+
+def _lstm(x_BIF, h_BIF, state):
+  i_BF, f_BF, g_BF, o_BF = jnp.unstack(x_BIF + h_BIF, axis=1)
+  keep_BF, write_BF = jax.nn.sigmoid(f_BF), jax.nn.sigmoid(i_BF)
+  c_BF = keep_BF * state["c"] + write_BF * jnp.tanh(g_BF)
+  return {"h": jax.nn.sigmoid(o_BF) * jnp.tanh(c_BF), "c": c_BF}
+
+
+def _gru(x_BIF, h_BIF, state):
+  r_BF = jax.nn.sigmoid(x_BIF[:, 0] + h_BIF[:, 0])
+  z_BF = jax.nn.sigmoid(x_BIF[:, 1] + h_BIF[:, 1])
+  n_BF = jnp.tanh(x_BIF[:, 2] + r_BF * h_BIF[:, 2])
+  return {"h": (1 - z_BF) * n_BF + z_BF * state["h"]}
+
+
+CELLS = {
+  "lstm": Cell(4, ("h", "c"), _lstm, sums=True),
+  "gru": Cell(3, ("h",), _gru, sums=False),
+}
+
+
+class Recurrence(nn.Module):
+  """One layer over time: the states "h" after every token, and the last state."""
+
+  cell: str
+  dtype: str
+
+  @nn.compact
+  def __call__(self, x_TBD, state=None, marks=None):
+    """Returns x_TBD and a state, {"h": BD, ...}, the way one comes in (None: zeros).
+
+    `marks` has "real" and "fresh", TB or None: at a token that is not real the state
+    stays what it is, and before a fresh one it is emptied. Time comes first, because
+    the loop takes its inputs so.
+    """
+    cell, (_, B, D) = CELLS[self.cell], x_TBD.shape
+    shape = (D, cell.gates, D)
+    x_TBIF = linear(self, "input", "TBD,DIF->TBIF", x_TBD, shape, dtype=self.dtype)
+    x_TBIF = dims.constrain(x_TBIF + self._bias("bias", shape[1:]), "TBIF")
+    w_DIF = dims.weight(self, "recurrent", "DIF", shape, _orthogonal)
+    b_IF = jnp.zeros(shape[1:], jnp.float32)
+    if not cell.sums:
+      b_F = dims.weight(self, "recurrent_bias", "F", (D,), nn.initializers.zeros)
+      b_IF = b_IF.at[-1].set(b_F)
+    # Whole in D on every device, once and not in every step of the loop.
+    where = PartitionSpec(None, None, dims.spec("DIF")[2])
+    w_DIF = dims.constrain_to(w_DIF, where)
+    if state is None:
+      state = {name: jnp.zeros((B, D), jnp.float32) for name in cell.state}
+    marks = {"real": None, "fresh": None} if marks is None else marks
+    h_TBD, state = over_time(self.cell, self.dtype, x_TBIF, (w_DIF, b_IF), state, marks)
+    return dims.constrain(h_TBD, "TBD"), state
+
+  def _bias(self, name, shape):
+    """b_IF, at first 1 for the forget gate of an LSTM (Jozefowicz et al. 2015)."""
+
+    def init(key, shape, dtype):
+      b_IF = jnp.zeros(shape, dtype)
+      return b_IF.at[1].set(1) if self.cell == "lstm" else b_IF
+
+    return dims.weight(self, name, "IF", shape, init)[None, None]
+
+
+def _orthogonal(key, shape, dtype):
+  """w_DIF with an orthogonal matrix for every gate (arXiv:1312.6120)."""
+  D, I, F = shape
+  draw = jax.nn.initializers.orthogonal()
+  w_IDF = jnp.stack([draw(k, (D, F), dtype) for k in jax.random.split(key, I)])
+  return jnp.swapaxes(w_IDF, 0, 1)
+
+
+def _where(mark_B, yes, no):
+  """Trees, row by row; `yes` when there are no marks."""
+  if mark_B is None:
+    return yes
+  return jax.tree.map(lambda a, b: jnp.where(mark_B[:, None], a, b), yes, no)
+
+
+def _empty(fresh_B, state):
+  """The state, or zeros in the rows that are fresh."""
+  if fresh_B is None:
+    return state
+  return _where(fresh_B, jax.tree.map(jnp.zeros_like, state), state)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def over_time(name, dtype, x_TBIF, weights, state, marks):
+  """(h_TBD, the last state) of the cell `name`; `weights` are w_DIF and b_IF.
+
+  Its gradient sums the weights' over all time steps in one matmul after the loop. JAX's
+  own would read and write an array of their size in every step.
+  """
+  return _forward(name, dtype, x_TBIF, weights, state, marks)[0]
+
+
+def _forward(name, dtype, x_TBIF, weights, state, marks):
+  cell, (w_DIF, b_IF) = CELLS[name], weights
+  w_DIF = w_DIF.astype(dtype)
+
+  def step(state, inputs):
+    x_BIF, marks = inputs
+    state = _empty(marks["fresh"], state)
+    h_BIF = dot("BD,DIF->BIF", state["h"], w_DIF, dtype) + b_IF[None]
+    new = _where(marks["real"], cell.step(x_BIF, h_BIF, state), state)
+    return new, (new, h_BIF)
+
+  last, (states, h_TBIF) = jax.lax.scan(step, state, (x_TBIF, marks), unroll=UNROLL)
+  saved = x_TBIF, weights, state, marks, states, h_TBIF
+  return (states["h"], last), saved
+
+
+def _backward(name, dtype, saved, gradients):
+  x_TBIF, (w_DIF, _), first, marks, states, h_TBIF = saved
+  cell, (dh_TBD, dlast) = CELLS[name], gradients
+  D, I, F = w_DIF.shape
+  # A copy: XLA:CPU takes twice as long to multiply with a matrix across its rows.
+  w_IFD = transposed(w_DIF.astype(dtype).reshape(D, I * F)).reshape(I, F, D)
+  before = jax.tree.map(
+    lambda first, after: jnp.concatenate([first[None], after[:-1]]), first, states
+  )
+
+  def step(dstate, inputs):
+    dh_BD, x_BIF, h_BIF, state, marks = inputs
+    state = _empty(marks["fresh"], state)
+    _, pull = jax.vjp(
+      lambda *args: _where(marks["real"], cell.step(*args), args[2]),
+      *(x_BIF, h_BIF, state),
+    )
+    dx_BIF, dr_BIF, dstate = pull(dstate | {"h": dstate["h"] + dh_BD})
+    back_BD = dot("BIF,IFD->BD", dr_BIF, w_IFD, dtype)
+    dstate = _empty(marks["fresh"], dstate | {"h": dstate["h"] + back_BD})
+    return dstate, (None if cell.sums else dx_BIF, dr_BIF)
+
+  inputs = (dh_TBD, x_TBIF, h_TBIF, before, marks)
+  dfirst, (dx_TBIF, dr_TBIF) = jax.lax.scan(
+    step, dlast, inputs, reverse=True, unroll=UNROLL
+  )
+  if marks["fresh"] is not None:
+    before = jax.vmap(_empty)(marks["fresh"], before)
+  weigh = lambda w_DIF: dot("TBD,DIF->TBIF", before["h"], w_DIF, dtype)
+  (dw_DIF,) = jax.vjp(weigh, w_DIF)[1](dr_TBIF)
+  dweights = dw_DIF.astype(jnp.float32), jnp.sum(dr_TBIF, axis=(0, 1))
+  return dr_TBIF if cell.sums else dx_TBIF, dweights, dfirst, None
+
+
+over_time.defvjp(_forward, _backward)
