@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import suffixes
 from families import CONTEXT, FAMILIES, MESHES, VOCAB, picture, tokens, which
 from quick import compiled, jit, shapes
 
@@ -268,7 +267,7 @@ def test_gradients_flow_where_the_mask_lets_them(name, packed):
   np.testing.assert_array_equal(flows_TS.astype(int), wanted_TS.astype(int))
 
 
-# Names
+# The vocabulary
 
 
 @which()
@@ -280,32 +279,3 @@ def test_padding_of_the_vocabulary_is_never_likely(name):
   assert padded_BTV.shape == (B, T, 128)
   assert np.all(jax.nn.softmax(padded_BTV)[..., VOCAB:] == 0)
   close(padded_BTV[..., :VOCAB], full(name, tokens_BT))
-
-
-@which()
-def test_names_tell_the_shapes(name):
-  family, tokens_BT, segments_BT = FAMILIES[name], tokens(B, T), np.ones((B, T), int)
-  model = family.model(layers=1, scan=False, dropout=0.25)
-  how = dict(family.more(B), segments_BT=segments_BT.astype(np.int32), train=True)
-
-  def packed(params, key):
-    return model.apply({"params": params}, tokens_BT, **how, rngs={"dropout": key})
-
-  with suffixes.checked("lm/") as names:
-    jax.eval_shape(packed, family.params(layers=1), jax.random.key(0))
-  assert len(names) > 30
-
-
-@which(decodes=True)
-def test_names_tell_the_shapes_when_decoding(name):
-  family, tokens_BT = FAMILIES[name], tokens(B, T)
-  model = family.model(layers=1, scan=False)
-
-  def decode(params):
-    go = partial(model.apply, {"params": params})
-    _, cache = go(tokens_BT, cache=model.init_cache(B, CONTEXT), **family.more(B))
-    return go(tokens_BT[:, :1], cache=cache)
-
-  with suffixes.checked("lm/") as names:
-    jax.eval_shape(decode, family.params(layers=1))
-  assert len(names) > 30

@@ -27,11 +27,15 @@ class Loader:
   with rows of weight 0, so sums over it do not depend on the batch size.
 
   `prepared` is one Prepared or a sequence of them, mixed with `weights` (rows of each,
-  in proportion; equal when None). Raises ValueError if their tokenizers or packs
-  differ, if a mixture shall end, or if the batch does not divide over the mesh.
+  in proportion; equal when None). `corrupt` is what is done to every row, see
+  lm.data.corrupt: to a row of the training anew whenever it is read, to any other one
+  always the same. Raises ValueError if their tokenizers or packs differ, if a mixture
+  shall end, or if the batch does not divide over the mesh.
   """
 
-  def __init__(self, prepared, split, *, batch, seq, seed, mesh, weights=None):
+  def __init__(
+    self, prepared, split, *, batch, seq, seed, mesh, weights=None, corrupt=None
+  ):
     prepared = prepared if isinstance(prepared, (list, tuple)) else [prepared]
     self.tokenizer = prepared[0].tokenizer
     if len({(p.tokenizer.digest, p.pack) for p in prepared}) > 1:
@@ -47,11 +51,19 @@ class Loader:
       raise ValueError(
         f"split {split!r} in order has one source; got {len(prepared)}, load each alone"
       )
+    check_divides(mesh, batch=batch, seq=seq)
     if not self._ordered:
       self._drawn = _draw(self._rows, seed, self._shares)
-    keys = [key.replace("_T", "_BT") for key in self._rows[0].pad_row()]
-    self._shardings = dims.batch_shardings(mesh, keys)
-    check_divides(mesh, batch=batch, seq=seq)
+    padding = self._rows[0].pad_row()
+    if corrupt is not None:
+      fixed = Fixed(self._rows[0], corrupt)
+      padding = fixed.pad_row()
+      if self._ordered:
+        self._rows = [fixed]
+      else:
+        self._drawn = Fresh(self._drawn, mixture.Joined(self._rows), corrupt, seed)
+    self._shapes = {_batched(key): (batch, *x.shape) for key, x in padding.items()}
+    self._shardings = dims.batch_shardings(mesh, self._shapes)
 
   @property
   def bytes_V(self):
@@ -75,19 +87,16 @@ class Loader:
   def __call__(self, step: int) -> dict:
     """The batch of `step`; every process reads only the rows that its devices hold."""
     read = functools.cache(functools.partial(self._row, step))  # not once per replica
-    shape = (self.batch, self.seq)
 
     def local(key, index):
       places, columns = range(self.batch)[index[0]], index[1]
-      return np.stack(
-        [read(place)[key.replace("_BT", "_T")][columns] for place in places]
-      )
+      return np.stack([read(place)[_of_row(key)][columns] for place in places])
 
     return {
       key: jax.make_array_from_callback(
         shape, self._shardings[key], functools.partial(local, key)
       )
-      for key in self._shardings
+      for key, shape in self._shapes.items()
     }
 
   def prefetch(self, start: int, stop: int | None = None, *, ahead: int = 2):
@@ -128,6 +137,47 @@ class Loader:
       raise IndexError(f"step {step} of a loader with {len(self)} steps")
     rows = self._rows[0]
     return rows[index] if index < len(rows) else rows.pad_row()
+
+
+class Fresh:
+  """Rows by index, corrupted anew at every index: for training."""
+
+  def __init__(self, drawn, rows, corrupt, seed: int):
+    self._drawn, self._rows, self._corrupt, self._seed = drawn, rows, corrupt, seed
+
+  def __getitem__(self, index: int) -> dict:
+    draw = np.random.default_rng([1, self._seed % 2**32, index])
+    return self._corrupt(self._drawn[index], draw, rows=self._rows)
+
+
+class Fixed:
+  """Rows in order, each corrupted the same way whenever it is read: held-out text."""
+
+  def __init__(self, rows, corrupt):
+    self._rows, self._corrupt = rows, corrupt
+
+  def __len__(self) -> int:
+    return len(self._rows) * self._corrupt.views
+
+  def __getitem__(self, index: int) -> dict:
+    row, view = divmod(int(index), self._corrupt.views)
+    draw = np.random.default_rng([0, row])
+    return self._corrupt(self._rows[row], draw, rows=self._rows, view=view)
+
+  def pad_row(self) -> dict:
+    draw = np.random.default_rng(0)
+    return self._corrupt(self._rows.pad_row(), draw, rows=self._rows, view=0)
+
+
+def _batched(key: str) -> str:
+  """The name in a batch of what a row calls `key`: "tokens_BT" for "tokens_T"."""
+  name, _, letters = key.rpartition("_")
+  return f"{name}_B{letters}"
+
+
+def _of_row(key: str) -> str:
+  name, _, letters = key.rpartition("_")
+  return f"{name}_{letters[1:]}"
 
 
 def check_divides(mesh, *, batch, seq):

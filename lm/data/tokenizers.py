@@ -51,6 +51,23 @@ class Tokenizer:
     text = value["content"] if isinstance(value, dict) else value
     return None if text is None else self._inner.token_to_id(text)
 
+  def id(self, text: str) -> int:
+    """The id of the token with this text; ValueError when there is none."""
+    found = self._inner.token_to_id(text)
+    if found is None:
+      raise ValueError(f"the tokenizer has no token {text!r}")
+    return found
+
+  def text_of_id(self, id: int) -> str:
+    """How the vocabulary writes an id ("##ing"); "" where it has none."""
+    return self._inner.id_to_token(id) or ""
+
+  def extended(self, names) -> "Tokenizer":
+    """This tokenizer with special tokens of these names, behind all others if new."""
+    inner = type(self._inner).from_str(self._inner.to_str())
+    inner.add_special_tokens([n for n in names if inner.token_to_id(n) is None])
+    return Tokenizer(inner, self._config)
+
   @functools.cached_property
   def byte_level(self) -> bool:
     decoder = self._spec["decoder"] or {"type": ""}
@@ -209,6 +226,12 @@ def load(path) -> Tokenizer:
       found = [t for t in known if inner.token_to_id(t) is not None]
       config[name] = found[0] if found else None
   return Tokenizer(inner, config)
+
+
+def is_at(path) -> bool:
+  """Whether `load` would find a tokenizer at a path."""
+  path = Path(path)
+  return (path / "tokenizer.json" if path.is_dir() else path).is_file()
 
 
 def make(name: str, texts) -> Tokenizer:

@@ -1,0 +1,39 @@
+"""The names in every family's file tell the shapes; see suffixes.py."""
+
+from functools import partial
+
+import jax
+import numpy as np
+import suffixes
+from families import CONTEXT, FAMILIES, tokens, which
+
+B, T = 2, 8
+
+
+@which()
+def test_names_tell_the_shapes(name):
+  family, tokens_BT, segments_BT = FAMILIES[name], tokens(B, T), np.ones((B, T), int)
+  model = family.model(layers=1, scan=False, dropout=0.25)
+  how = dict(family.more(B), segments_BT=segments_BT.astype(np.int32), train=True)
+
+  def packed(params, key):
+    return model.apply({"params": params}, tokens_BT, **how, rngs={"dropout": key})
+
+  with suffixes.checked("lm/") as names:
+    jax.eval_shape(packed, family.params(layers=1), jax.random.key(0))
+  assert len(names) > 30
+
+
+@which(decodes=True)
+def test_names_tell_the_shapes_when_decoding(name):
+  family, tokens_BT = FAMILIES[name], tokens(B, T)
+  model = family.model(layers=1, scan=False)
+
+  def decode(params):
+    go = partial(model.apply, {"params": params})
+    _, cache = go(tokens_BT, cache=model.init_cache(B, CONTEXT), **family.more(B))
+    return go(tokens_BT[:, :1], cache=cache)
+
+  with suffixes.checked("lm/") as names:
+    jax.eval_shape(decode, family.params(layers=1))
+  assert len(names) > 30
