@@ -80,7 +80,7 @@ def check(cfg, where):
   lookup.one_of("optimiser", cfg.optim.name, optim.OPTIMISERS)
   lookup.one_of("schedule", cfg.optim.schedule, optim.SCHEDULES)
   if cfg.init_from:
-    workdir.Workdir(cfg.init_from).config()
+    workdir.check_init(cfg.init_from)
 
 
 def data(cfg, *, log=say):

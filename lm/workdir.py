@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from lm import checkpoint, dims, lookup
+from lm import checkpoint, dims, interop, lookup
 from lm.data import tokenizers
 
 # A run may go on with other values of these: they decide how long and how it is watched
@@ -32,6 +32,7 @@ class Workdir:
     self.samples_file = self.path / "samples.txt"
     self.tokenizer = self.path / "tokenizer"
     self.checkpoints = self.path / "checkpoints"
+    self.theirs = self.path / "theirs"  # what a converted model's folder said besides
 
   def config(self) -> dict:
     """The run's resolved config; ValueError when this is no run's folder."""
@@ -113,34 +114,47 @@ def save(path, model, params, tokenizer):
   """Makes a run's folder of a model trained elsewhere, such as in a notebook.
 
   `load` gives it back, and the verbs that need no data (generate) take the folder. Each
-  call saves another step and drops the one before. Raises ValueError when the folder
-  belongs to another run, or when tokenizer and model differ in size.
+  call saves another step and drops the one before. A model without a tokenizer (None)
+  stays without. Raises ValueError when the folder belongs to another run, or when the
+  tokenizer has ids that the model lacks.
   """
-  if model.config.vocab != tokenizer.size:
+  vocab, size = model.config.vocab, tokenizer.size if tokenizer else 0
+  if size > vocab:
     raise ValueError(
-      f"the model has {model.config.vocab} tokens, the tokenizer {tokenizer.size}; "
-      "save the tokenizer that it was trained with"
+      f"the model has {vocab} tokens, the tokenizer {size}; save the tokenizer that it "
+      "was trained with"
     )
   folder = Workdir(path)
-  told = {"model": lookup.fields(model), "optim": {"ema": 0.0}}
-  folder.begin(told | {"tokenizer": tokenizer.digest})
-  tokenizer.save(folder.tokenizer)
+  fields = lookup.fields(model) | ({} if size == vocab else {"vocab": vocab})
+  told = {"model": fields, "optim": {"ema": 0.0}}
+  digest = tokenizer.digest if tokenizer else ""
+  folder.begin(told | {"tokenizer": digest})
+  if tokenizer:
+    tokenizer.save(folder.tokenizer)
   with checkpoint.Checkpoints(folder.checkpoints, keep=1) as checkpoints:
     step = max(checkpoints.steps(), default=0) + 1
-    about = {"config": told, "tokenizer": tokenizer.digest, "versions": versions()}
+    about = {"config": told, "tokenizer": digest, "versions": versions()}
     checkpoints.save(step, {"params": params}, about=about)
 
 
 def load(path, *, step=None, mesh=None):
-  """(model, params, tokenizer) of a run.
+  """(model, params, tokenizer) of a run, of a Hugging Face folder or of a GGUF file.
 
-  `step` is a saved one, by default the newest; `mesh` is where the parameters go, by
-  default the first device. Raises ValueError when there is nothing to load.
+  `step` is a saved one of a run, by default the newest; `mesh` is where the parameters
+  go, by default the first device. The tokenizer is None where there is none. Raises
+  ValueError when there is nothing to load.
   """
+  if interop.is_foreign(path):
+    if step is not None:
+      raise ValueError(f"{path} has no steps; leave out step={step}")
+    return interop.load(path, mesh=mesh)
   folder = Workdir(path)
-  config = folder.config()
-  tokenizer = tokenizers.load(folder.tokenizer)
-  model = lookup.model(**config["model"], vocab=tokenizer.size)
+  fields = folder.config()["model"]
+  tokenizer = None
+  if "vocab" not in fields or folder.tokenizer.is_dir():
+    tokenizer = tokenizers.load(folder.tokenizer)
+    fields = {"vocab": tokenizer.size} | fields
+  model = lookup.model(**fields)
   if mesh is None:
     mesh = dims.make_mesh(jax.devices()[:1])
   shapes, letters = dims.abstract(model, jnp.zeros((1, 8), jnp.int32))
@@ -149,14 +163,25 @@ def load(path, *, step=None, mesh=None):
 
 
 def load_params(path, abstract, *, step=None):
-  """The parameters of a run (their moving average, if it kept one) as `abstract` wants.
+  """The parameters at `path` as `abstract` wants: of a run, or a model of others.
 
-  `abstract` is a tree of jax.ShapeDtypeStruct with shardings, of any mesh.
+  Of a run that kept a moving average, that. `abstract` is a tree of
+  jax.ShapeDtypeStruct with shardings, of any mesh.
   """
+  if interop.is_foreign(path):
+    return interop.checkpoint(path).params_as(abstract)
   folder = Workdir(path)
   field = "ema" if folder.config()["optim"]["ema"] else "params"
   saved = checkpoint.Checkpoints(folder.checkpoints, owned=False)
   return saved.restore_params(abstract, step, field=field)[0]
+
+
+def check_init(path):
+  """Raises ValueError when there is nothing at `path` that could be loaded."""
+  if interop.is_foreign(path):
+    interop.checkpoint(path)
+  else:
+    Workdir(path).config()
 
 
 def write(path, text: str):

@@ -1,0 +1,84 @@
+"""Takes a model over from other projects, or hands one to them; nothing is lost.
+
+  ./launch.sh convert --from=SmolLM2-135M --to=runs/smollm     Hugging Face or GGUF in
+  ./launch.sh convert --from=runs/smollm --to=smollm-again     ours out
+
+In: a folder with config.json and safetensors, or a .gguf file, becomes a run's folder.
+Out: a run's folder becomes one that `transformers` reads; tensors that came in and did
+not change since are the same byte for byte.
+"""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+from lm import interop, lookup, workdir
+from lm.data import files
+from lm.interop import out
+
+_FROM = flags.DEFINE_string("from", None, "a folder of either kind, or a .gguf file")
+_TO = flags.DEFINE_string("to", None, "the folder to make; it must not exist yet")
+_DTYPE = flags.DEFINE_string(
+  "dtype",
+  "",
+  "out: of the tensors written, as they came or float32 when left out; in: of the "
+  "operands of matmuls, float32 when left out",
+)
+_FAMILY = flags.DEFINE_string(
+  "family", "", "a model_type such as llama, in place of the one that is found"
+)
+
+
+def main():
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  source, target = Path(_FROM.value), Path(_TO.value)
+  if target.exists():
+    raise ValueError(f"{target} exists; choose another --to, or move it away")
+  if _FAMILY.value:
+    interop.module(_FAMILY.value)
+  if _DTYPE.value:
+    lookup.one_of("dtype", _DTYPE.value, out.DTYPES)
+  target.parent.mkdir(parents=True, exist_ok=True)
+  beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+  try:
+    model = into(source, beside) if interop.is_foreign(source) else back(source, beside)
+    files.rename_folder(beside, target)
+  finally:  # whole or not at all
+    shutil.rmtree(beside, ignore_errors=True)
+  print(f"{target}: {interop.described(model)}")
+  if interop.is_foreign(source):
+    print(f"next: ./launch.sh generate --workdir={target} --prompt='Once upon a time'")
+
+
+def into(source: Path, target: Path):
+  """Makes a run's folder of a model of theirs; the model."""
+  run = {"dtype": _DTYPE.value} if _DTYPE.value else {}
+  found = interop.checkpoint(source, family=_FAMILY.value, **run)
+  tokenizer = interop.tokenizer_of(found.source)
+  workdir.save(target, found.model, found.params(), tokenizer)
+  out.keep(workdir.Workdir(target).theirs, found.source)
+  return found.model
+
+
+def back(source: Path, target: Path):
+  """Makes a folder of theirs of a run; the model."""
+  model, params, tokenizer = workdir.load(source)
+  kept = workdir.Workdir(source).theirs
+  out.write(
+    target,
+    model,
+    params,
+    tokenizer,
+    kept=kept if kept.is_dir() else None,
+    family=_FAMILY.value,
+    dtype=_DTYPE.value,
+  )
+  return model
+
+
+if __name__ == "__main__":
+  cli.run(main, required=("from", "to"))

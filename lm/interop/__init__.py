@@ -1,0 +1,169 @@
+"""Models of other projects: Hugging Face's folders and GGUF files, in and out.
+
+    model, params, tokenizer = interop.load("SmolLM2-135M-Instruct")
+
+A file here is a family: `config` (config.json -> our flat fields), `theirs` (the way
+back) and `table`, the rows that the engine walks. Nothing that a folder brings is run.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lm import dims, lookup
+from lm.data import tokenizers
+from lm.interop import engine
+from lm.interop.folder import Folder, is_folder
+from lm.interop.theirs import Theirs
+
+# Their `model_type` -> the file here.
+TYPES = {
+  "gpt2": "gpt2",
+  "llama": "llama",
+  "mistral": "llama",
+  "qwen2": "llama",
+  "qwen3": "llama",
+}
+MOST_LAYERS = 1 << 12  # a model of more is a mistake in its config
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+  """A model of theirs: where its tensors are, and how ours is made of them."""
+
+  source: Any
+  family: Any  # the module of lm.interop
+  model: Any
+  table: engine.Table
+  twice: str  # the name of a tied readout that the file says a second time, or ""
+
+  def params(self, mesh=None):
+    """The parameters, each on the devices of the mesh; by default on the first."""
+    where = mesh or dims.make_mesh(jax.devices()[:1])
+    shapes, letters = abstract(self.model)
+    wanted = dims.placed(shapes, dims.shardings(where, letters, shapes))
+    return self.params_as(wanted)
+
+  def params_as(self, wanted):
+    """The parameters as `wanted`, a tree of jax.ShapeDtypeStruct with shardings."""
+    self._check(wanted)
+    ignored = self.family.IGNORED + (f"|^{self.twice}$" if self.twice else "")
+    return engine.load(self.source, self.table, wanted, ignored=ignored.lstrip("|"))
+
+  def _check(self, wanted):
+    ours, asked = engine.shapes_of(abstract(self.model)[0]), engine.shapes_of(wanted)
+    for path in sorted(set(ours) | set(asked)):
+      got, want = ours.get(path, "absent"), asked.get(path, "absent")
+      if got != want:
+        raise ValueError(
+          f"{self.source.path} has another model: {path} is {got} in it, wanted {want}"
+          f"; it is made by {described(self.model)}"
+        )
+
+
+def is_foreign(path) -> bool:
+  """Whether there is a folder of Hugging Face's or a GGUF file at `path`."""
+  return is_folder(path)
+
+
+def open_source(path):
+  """The source of a folder or file of theirs; ValueError for anything else."""
+  if is_folder(path):
+    return Folder(path)
+  raise ValueError(
+    f"{path} is neither a Hugging Face folder (config.json with a model_type) nor a "
+    ".gguf file"
+  )
+
+
+def module(name: str):
+  """The file of lm.interop for a model_type; ValueError lists those that are known."""
+  lookup.one_of("model_type", name, TYPES)
+  return lookup.find("lm.interop", TYPES[name])
+
+
+def checkpoint(path, *, family: str = "", **run) -> Checkpoint:
+  """What is at `path`, checked as far as its headers tell; no weights are read.
+
+  `family` is a model_type in place of the one in config.json; `run` are fields of our
+  Run, such as dtype. Raises ValueError for what is damaged or not built here.
+  """
+  source = open_source(path)
+  told = Theirs(source.config | ({"model_type": family} if family else {}))
+  found = module(told["model_type"])
+  fields = found.config(told)
+  _check_fields(fields, len(source.tensors))
+  model = lookup.model(found.FAMILY, **(fields | run))
+  rows = named_as(found.table(told), found.PREFIX, source.tensors)
+  table = engine.Table(rows, engine.shapes_of(abstract(model)[0]))
+  twice = _twice(source, table, fields["tied"])
+  return Checkpoint(source, found, model, table, twice)
+
+
+def named_as(rows, prefix: str, names) -> list:
+  """The rows; without the prefix if the file, of a model without a head, has none."""
+  if any(name.startswith(prefix) for name in names):
+    return rows
+  return [each._replace(theirs=each.theirs.removeprefix(prefix)) for each in rows]
+
+
+def _check_fields(fields: dict, num_tensors: int):
+  for key, value in fields.items():
+    wrong = isinstance(value, int) and not 0 <= value < 2**31
+    if wrong or not isinstance(value, int | float | str | tuple):
+      raise ValueError(f"config.json gives {key}={value!r}, which makes no sense")
+  if fields["layers"] > min(num_tensors, MOST_LAYERS):
+    raise ValueError(
+      f"config.json says {fields['layers']} layers, the files have {num_tensors} "
+      "tensors in all; they do not belong together"
+    )
+
+
+HEAD = "lm_head.weight"
+
+
+def _twice(source, table, tied) -> str:
+  """HEAD, if the file has a readout besides the table that it is tied to."""
+  if not tied or HEAD in table.tensors or HEAD not in source.tensors:
+    return ""
+  name = embedding(table)
+  if name not in source.tensors or not np.array_equal(
+    source.read(name), source.read(HEAD)
+  ):
+    raise ValueError(
+      f"{HEAD} differs from {name}, but config.json says that they are tied; set "
+      "tie_word_embeddings to false"
+    )
+  return HEAD
+
+
+def embedding(table) -> str:
+  """Their name of the input table."""
+  return next(n for n in table.tensors if n.endswith(("wte.weight", "tokens.weight")))
+
+
+def abstract(model):
+  """Shapes of a model's parameters and their dimensions as letters."""
+  return dims.abstract(model, jnp.zeros((1, 8), jnp.int32))
+
+
+def tokenizer_of(source):
+  """The tokenizer of a source, None when it has none."""
+  return tokenizers.load(source.path) if tokenizers.is_at(source.path) else None
+
+
+def load(path, *, mesh=None, **run):
+  """(model, params, tokenizer) of a folder or file of theirs; see `checkpoint`."""
+  found = checkpoint(path, **run)
+  return found.model, found.params(mesh), tokenizer_of(found.source)
+
+
+def described(model) -> str:
+  """The fields of a model that say what it is, for one line."""
+  fields = lookup.fields(model)
+  names = ("family", "width", "layers", "heads", "kv_heads", "ff", "tied")
+  told = [f"{name}={fields[name]}" for name in names if name in fields]
+  return ", ".join([*told, f"vocab={model.config.vocab}"])

@@ -1,0 +1,190 @@
+"""A model of ours as a folder of Hugging Face's, which `transformers` reads."""
+
+import json
+from pathlib import Path
+
+from lm import interop, lookup
+from lm.data import files
+from lm.interop import engine, safetensors
+from lm.interop.folder import INDEX, WEIGHTS, is_folder, read_json
+from lm.interop.safetensors import Tensor
+from lm.interop.theirs import Theirs
+
+SHARD_BYTES = 5_000_000_000
+DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+LAYOUT = "layout.json"
+# Fields of ours that say how a model is computed, not what.
+HOW = ("dtype", "scan", "remat", "dropout", "backend")
+
+
+def keep(folder, source):
+  """Writes to `folder` what a source says and ours does not model.
+
+  With it `write` makes the same files again: config.json with all its keys, the dtype
+  of every tensor and in which file it was.
+  """
+  folder = Path(folder)
+  for name, data in source.notes().items():
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    files.write_atomically(folder / name, data)
+  text = json.dumps(source.layout(), indent=1)
+  files.write_atomically(folder / LAYOUT, text.encode())
+
+
+def write(folder, model, params, tokenizer, *, kept=None, family="", dtype=""):
+  """Fills `folder` with config.json, safetensors and the tokenizer's files.
+
+  `kept` is a folder that `keep` wrote: what it has is said again, as long as the model
+  is still that one. `family` is a model_type; left out, the first that can say all that
+  the model is. `dtype` is of the tensors written: as they came, or else float32.
+  Raises ValueError when no family can say it.
+  """
+  folder = Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  told, layout = None, None
+  if kept is not None and is_folder(kept) and not family:
+    told = Theirs(read_json(Path(kept) / "config.json"))
+    if _same(model, told):
+      layout = read_json(Path(kept) / LAYOUT)
+  if layout is None:
+    told, kept = _config(model, family), None
+    told |= _special_ids(tokenizer)
+  if dtype:
+    told |= {"dtype": dtype}
+    told.pop("torch_dtype", None)
+  by_path = engine.by_path(params)
+  table = _table(model, told, layout)
+  table.check_constants(by_path)
+  _tensors(folder, table, by_path, layout, dtype and DTYPES[dtype])
+  _notes(folder, told, tokenizer, kept, changed=bool(dtype) or kept is None)
+
+
+def _notes(folder: Path, told: dict, tokenizer, kept, *, changed: bool):
+  if kept is not None:
+    for path in sorted(Path(kept).rglob("*")):
+      name = path.relative_to(kept)
+      if path.is_file() and str(name) != LAYOUT:
+        (folder / name).parent.mkdir(exist_ok=True)
+        files.write_atomically(folder / name, path.read_bytes())
+  elif tokenizer is not None:
+    tokenizer.save(folder)
+  if changed:
+    text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+    files.write_atomically(folder / "config.json", text.encode())
+
+
+def _special_ids(tokenizer) -> dict:
+  names = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "pad"}
+  if tokenizer is None:
+    return dict.fromkeys(names)
+  return {key: getattr(tokenizer, name) for key, name in names.items()}
+
+
+def what(model) -> dict:
+  """The fields that say what a model is, with those that were left to a rule."""
+  fields = lookup.fields(model) | {"vocab": model.config.vocab}
+  fields = {name: value for name, value in fields.items() if name not in HOW}
+  if fields["family"] == "decoder":
+    c = model.config
+    N, K, H = c.attention.sizes(c.width)
+    fields |= {"heads": N, "kv_heads": K, "head_size": H, "ff": c.F}
+  return fields
+
+
+def _again(told: Theirs):
+  """The model that a config.json of theirs makes."""
+  found = interop.module(told["model_type"])
+  return lookup.model(found.FAMILY, **found.config(told))
+
+
+def _same(model, told: Theirs) -> bool:
+  return what(_again(told)) == what(model)
+
+
+def _config(model, family: str) -> Theirs:
+  """config.json for a model; ValueError when no family, or not this one, can say it."""
+  fields, why = what(model), {}
+  for name in [family] if family else sorted(set(interop.TYPES.values())):
+    found = interop.module(name)
+    if fields["family"] != found.FAMILY:
+      why[name] = f"is a {found.FAMILY}, not a {fields['family']}"
+      continue
+    try:
+      told = Theirs(found.theirs(fields))
+      got = what(_again(told))
+    except (KeyError, ValueError) as error:
+      why[name] = f"cannot say {error}"
+      continue
+    differs = [f"{k}={fields[k]!r}" for k in fields if got[k] != fields[k]]
+    if not differs and family in ("", told["model_type"]):
+      return told
+    why[name] = f"cannot say {', '.join(differs) or told['model_type']}"
+  reasons = "; ".join(f"{name} {reason}" for name, reason in why.items())
+  raise ValueError(f"no family of Hugging Face's is this model: {reasons}")
+
+
+def _table(model, told: Theirs, layout) -> engine.Table:
+  found = interop.module(told["model_type"])
+  rows = found.table(told)
+  if layout is not None:
+    names = [name for each in layout.values() for name in each["dtypes"]]
+    rows = interop.named_as(rows, found.PREFIX, names)
+  return engine.Table(rows, engine.shapes_of(interop.abstract(model)[0]))
+
+
+def _tensors(folder: Path, table, params: dict, layout, dtype: str):
+  """Writes all shards, each tensor made when its turn comes."""
+  plan = _planned(table, layout, dtype)
+  for file, (metadata, tensors) in plan.items():
+
+    def read(name, tensors=tensors):
+      source = name if name in table.tensors else interop.embedding(table)
+      array = table.back(source, params)
+      return engine.rounded(name, array, tensors[name].dtype)
+
+    safetensors.write(folder / file, tensors, read, metadata=metadata)
+  if list(plan) != [WEIGHTS]:
+    where = {name: file for file, (_, tensors) in plan.items() for name in tensors}
+    size = sum(t.num_bytes for _, tensors in plan.values() for t in tensors.values())
+    index = {
+      "metadata": {"total_size": size},
+      "weight_map": dict(sorted(where.items())),
+    }
+    text = json.dumps(index, indent=2) + "\n"
+    files.write_atomically(folder / INDEX, text.encode())
+
+
+def _planned(table, layout, dtype: str) -> dict:
+  """file -> (metadata, {name: Tensor}), as they came or in shards of SHARD_BYTES."""
+  if layout is not None:
+    return {
+      file: (
+        told["metadata"],
+        {
+          name: Tensor(dtype or before, _shape(table, name))
+          for name, before in told["dtypes"].items()
+          if _shape(table, name) is not None
+        },
+      )
+      for file, told in layout.items()
+    }
+  shards, room = [{}], SHARD_BYTES
+  for name, shape in table.tensors.items():
+    tensor = Tensor(dtype or "F32", shape)
+    if tensor.num_bytes > room and shards[-1]:
+      shards.append({})
+      room = SHARD_BYTES
+    shards[-1][name] = tensor
+    room -= tensor.num_bytes
+  about = {"format": "pt"}
+  if len(shards) == 1:
+    return {WEIGHTS: (about, shards[0])}
+  name = f"model-{{:05}}-of-{len(shards):05}.safetensors"
+  return {name.format(i): (about, shard) for i, shard in enumerate(shards, 1)}
+
+
+def _shape(table, name: str):
+  """The shape of a tensor to write; None for what is derived and not written."""
+  if name == interop.HEAD and name not in table.tensors:
+    name = interop.embedding(table)
+  return table.tensors.get(name)

@@ -1,0 +1,80 @@
+"""The verb: both ways as a process, mistakes in one line, nothing half made."""
+
+import pathlib
+import shutil
+
+import pytest
+import torch
+import transformers
+import verbs
+from theirs import bytes_of
+
+from lm.data import tokenizers
+
+SIZES = dict(
+  hidden_size=32,
+  intermediate_size=48,
+  num_hidden_layers=2,
+  num_attention_heads=4,
+  num_key_value_heads=2,
+  max_position_embeddings=64,
+)
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory) -> pathlib.Path:
+  """A folder of Hugging Face's, with a vocabulary larger than its tokenizer's."""
+  folder = tmp_path_factory.mktemp("theirs") / "model"
+  config = transformers.LlamaConfig(**SIZES, vocab_size=300)
+  torch.manual_seed(0)
+  transformers.LlamaForCausalLM(config).save_pretrained(folder)
+  tokenizers.byte_tokenizer().save(folder)
+  return folder
+
+
+def test_in_generate_and_out_again(theirs, tmp_path):
+  ours, again, half = (tmp_path / name for name in ("ours", "again", "half"))
+  done = verbs.run("convert", f"--from={theirs}", f"--to={ours}")
+  assert done.code == 0 and done.err == ""
+  assert done.out.startswith(f"{ours}: family=decoder, width=32, layers=2, heads=4")
+  assert f"generate --workdir={ours}" in done.out
+  ask = ("--prompt=To be", "--max_tokens=8", "--temperature=0")
+  texts = [
+    verbs.run("generate", f"--workdir={where}", *ask).out for where in (ours, theirs)
+  ]
+  assert texts[0] == texts[1] and texts[0].startswith("To be")
+
+  done = verbs.run("convert", f"--from={ours}", f"--to={again}")
+  assert done.code == 0 and done.err == ""
+  assert bytes_of(again) == bytes_of(theirs)
+  done = verbs.run("convert", f"--from={ours}", f"--to={half}", "--dtype=bfloat16")
+  assert done.code == 0
+  model = transformers.AutoModelForCausalLM.from_pretrained(half)
+  assert model.dtype == torch.bfloat16
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "half", "ours"]
+
+
+def test_mistakes_are_one_line_and_leave_nothing(theirs, tmp_path):
+  (tmp_path / "there").mkdir()
+  bad = tmp_path / "bad"
+  shutil.copytree(theirs, bad)
+  data = (bad / "model.safetensors").read_bytes()
+  (bad / "model.safetensors").write_bytes(data[:-4])
+  before = sorted(tmp_path.iterdir())
+  to = f"--to={tmp_path / 'new'}"
+  for flags, reason in (
+    ((f"--from={tmp_path / 'nowhere'}", to), "is not a run's folder"),
+    (
+      (f"--from={theirs}", f"--to={tmp_path / 'there'}"),
+      "there exists; choose another",
+    ),
+    ((f"--from={theirs}", to, "--family=bart"), "no model_type 'bart'; found: "),
+    ((f"--from={theirs}", to, "--dtype=int8"), "no dtype 'int8'; found: float32"),
+    ((f"--from={bad}", to), "it was cut off or changed: fetch it again"),
+    ((f"--from={theirs}",), "--to is missing"),
+  ):
+    done = verbs.run("convert", *flags)
+    assert done.code == 2 and done.out == "", done.err
+    assert done.err.startswith("error: ") and done.err.count("\n") == 1
+    assert reason in done.err
+  assert sorted(tmp_path.iterdir()) == before

@@ -1,0 +1,128 @@
+"""Hugging Face's folders: in, with their logits; out, byte for byte; hostile ones, not.
+
+Logits through the cache and of more flavours are in test_hf_parity.py, whose weights go
+through the same tables.
+"""
+
+import copy
+import json
+
+import jax
+import numpy as np
+import pytest
+import torch
+import transformers
+from families import VOCAB, tokens
+from quick import jit
+from theirs import FLAVOURS, bytes_of, logits, saved
+
+import lm
+from lm import dims, interop, lookup
+from lm.interop import engine, out
+from lm.interop.folder import INDEX, WEIGHTS
+from lm.interop.safetensors import File, Tensor, write
+
+B, T = 2, 12
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_in_and_out_again(flavour, tmp_path):
+  theirs, folder = saved(flavour)
+  model, params, tokenizer = lm.load(folder)
+  assert tokenizer is None
+  tokens_BT = tokens(B, T)
+  got_BTV, _ = jit(model.apply)({"params": params}, tokens_BT)
+  wanted_BTV = logits(theirs, tokens_BT)
+  assert np.std(wanted_BTV) > 0.5
+  np.testing.assert_allclose(got_BTV, wanted_BTV, atol=1e-4, rtol=1e-4)
+
+  # With what the folder said besides: the same files.
+  out.keep(tmp_path / "kept", interop.open_source(folder))
+  out.write(tmp_path / "same", model, params, None, kept=tmp_path / "kept")
+  assert bytes_of(tmp_path / "same") == bytes_of(folder)
+
+  # Without: a config.json of ours, which transformers understands as it does its own.
+  out.write(tmp_path / "ours", model, params, None)
+  before, after = (File(p / WEIGHTS) for p in (folder, tmp_path / "ours"))
+  for name in before.tensors:
+    assert after.read(name).tobytes() == before.read(name).tobytes(), name
+  again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
+  assert type(again) is type(theirs)
+  np.testing.assert_array_equal(logits(again, tokens_BT), wanted_BTV)
+
+
+def test_shards_and_dtypes_come_back(tmp_path):
+  """Half precision, in several files, with a tied readout said twice."""
+  theirs, _ = saved("gpt2")
+  folder = tmp_path / "in"
+  half = copy.deepcopy(theirs).to(torch.bfloat16)
+  half.save_pretrained(folder, max_shard_size="20KB")
+  index = json.loads((folder / INDEX).read_text())
+  assert len(set(index["weight_map"].values())) > 2
+  last = sorted(set(index["weight_map"].values()))[-1]
+  values = File(folder / last)
+  table = interop.checkpoint(folder).source.read("transformer.wte.weight")
+  told = values.tensors | {"lm_head.weight": Tensor("BF16", table.shape)}
+  read = lambda name: table if name == "lm_head.weight" else values.read(name)
+  write(folder / last, told, read, metadata=values.metadata)
+  index["weight_map"]["lm_head.weight"] = last
+  text = json.dumps(index, indent=2, sort_keys=True) + "\n"
+  (folder / INDEX).write_text(text)
+
+  model, params, _ = lm.load(folder)
+  assert params["embed"]["table"].dtype == np.float32
+  out.keep(tmp_path / "kept", interop.open_source(folder))
+  out.write(tmp_path / "same", model, params, None, kept=tmp_path / "kept")
+  got, wanted = bytes_of(tmp_path / "same"), bytes_of(folder)
+  for name in got:
+    if name.endswith(".safetensors"):
+      assert got[name] == wanted[name], name
+  assert set(got) == set(wanted)
+
+
+def test_a_model_without_a_head_has_no_prefix(tmp_path):
+  theirs, folder = saved("gpt2")
+  theirs.transformer.save_pretrained(tmp_path)
+  assert "wte.weight" in File(tmp_path / WEIGHTS).tensors
+  got, wanted = lm.load(tmp_path)[1], lm.load(folder)[1]
+  jax.tree.map(np.testing.assert_array_equal, got, wanted)
+
+
+def test_each_device_reads_its_own_part():
+  """Onto a mesh: what a shard needs is all that is read for it."""
+  _, folder = saved("llama, grouped")
+  mesh = dims.make_mesh(data=2, fsdp=2, tensor=2)
+  found = interop.checkpoint(folder)
+  whole, parts = found.params(), found.params(mesh)
+  jax.tree.map(np.testing.assert_array_equal, parts, whole)
+  assert parts["blocks"]["layer"]["ff"]["up"].sharding == dims.sharding(mesh, "LDF")
+
+
+def test_a_model_of_ours_that_no_family_can_say(tmp_path):
+  fields = dict(
+    width=16, heads=2, layers=1, context=8, activation="relu2", norm="layer"
+  )
+  model = lookup.model("decoder", vocab=VOCAB, **fields)
+  with pytest.raises(ValueError, match=r"no family .* llama cannot say"):
+    out.write(tmp_path, model, {}, None)
+
+
+def test_a_constant_that_was_trained_is_not_lost(tmp_path):
+  """Llama has biases in attention here, and with them ours has others, which are 0."""
+  _, folder = saved("llama, attention biases, wide heads")
+  model, params, _ = lm.load(folder)
+  params["norm"]["bias"] += 1
+  with pytest.raises(ValueError, match="norm/bias cannot be written"):
+    out.write(tmp_path / "new", model, params, None)
+
+
+def test_a_number_that_a_dtype_cannot_hold(tmp_path):
+  model, params, _ = lm.load(saved("qwen3")[1])
+  params["norm"]["scale"] += 1e5
+  with pytest.raises(ValueError, match=r"model\.norm\.weight has values up to 1e\+05"):
+    out.write(tmp_path, model, params, None, dtype="float16")
+
+
+def test_a_table_says_all_that_a_model_has():
+  with pytest.raises(AssertionError, match="no row for b"):
+    engine.Table([engine.row("a", "A", None)], {"a": (), "b": ()})

@@ -1,0 +1,87 @@
+"""Folders as transformers saves them: tiny models of noise, of every flavour read."""
+
+import functools
+import pathlib
+import tempfile
+
+import numpy as np
+import torch
+import transformers
+from families import VOCAB
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+torch.set_num_threads(1)  # its threads spin, and would fight with XLA's for the cores
+
+GPT2 = dict(n_embd=32, n_layer=2, n_head=4, n_positions=16)
+LLAMA = dict(
+  hidden_size=32,
+  intermediate_size=48,
+  num_hidden_layers=2,
+  num_attention_heads=4,
+  num_key_value_heads=2,
+  max_position_embeddings=16,
+)
+LLAMA_3 = dict(
+  rope_type="llama3",
+  rope_theta=500.0,
+  factor=4.0,
+  low_freq_factor=1.0,
+  high_freq_factor=2.0,
+  original_max_position_embeddings=8,
+)
+YARN = dict(rope_type="yarn", rope_theta=500.0, factor=4.0)
+# Name -> (class, its values); all that a config.json may say differently.
+FLAVOURS = {
+  "gpt2": ("GPT2", GPT2),
+  "gpt2, untied, its own ff": (
+    "GPT2",
+    GPT2 | dict(activation_function="gelu", tie_word_embeddings=False, n_inner=40),
+  ),
+  "llama, grouped": ("Llama", LLAMA | dict(rope_parameters=LLAMA_3)),
+  "llama, tied, biases": (
+    "Llama",
+    LLAMA | dict(tie_word_embeddings=True, attention_bias=True, mlp_bias=True),
+  ),
+  "llama, attention biases, wide heads": (
+    "Llama",
+    LLAMA | dict(attention_bias=True, head_dim=16, num_key_value_heads=1),
+  ),
+  "mistral, window": ("Mistral", LLAMA | dict(sliding_window=5)),
+  "qwen2": (
+    "Qwen2",
+    LLAMA | dict(rope_parameters=YARN | dict(original_max_position_embeddings=8)),
+  ),
+  "qwen3": ("Qwen3", LLAMA | dict(head_dim=16)),
+}
+
+
+@functools.cache
+def saved(flavour):
+  """(a transformers model of noise, the folder it is in)."""
+  kind, values = FLAVOURS[flavour]
+  ids = dict(vocab_size=VOCAB, bos_token_id=0, eos_token_id=0)
+  config = getattr(transformers, f"{kind}Config")(**values, **ids)
+  torch.manual_seed(0)
+  model = transformers.AutoModelForCausalLM.from_config(config).eval()
+  with torch.no_grad():
+    for weight in model.parameters():
+      weight += 0.2 * torch.randn_like(weight)
+  folder = pathlib.Path(_root().name) / flavour.replace(", ", "-").replace(" ", "-")
+  model.save_pretrained(folder)
+  return model, folder
+
+
+@functools.cache
+def _root():
+  return tempfile.TemporaryDirectory(prefix="lm-theirs-")
+
+
+def logits(model, tokens_BT) -> np.ndarray:
+  with torch.no_grad():
+    return model(torch.from_numpy(np.asarray(tokens_BT, np.int64))).logits.numpy()
+
+
+def bytes_of(folder) -> dict:
+  paths = sorted(p for p in folder.rglob("*") if p.is_file())
+  return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
