@@ -11,6 +11,9 @@ import jax.numpy as jnp
 
 from lm import dims
 
+# What a model reads beside its tokens, where a batch has it.
+READ = ("segments_BT", "types_BT", "source_BS", "source_segments_BS")
+
 
 def next_token(
   apply, params, batch, key, *, train=True, z_loss=0.0, logits_bytes=2**28
@@ -25,23 +28,75 @@ def next_token(
   tie counts) and, for a batch with bytes_BT, "bytes" and "byte_nats", the nats of those
   targets that stand for bytes. `key` is not used when train is False.
   """
+  x_BTD = _features(apply, params, batch, key, train)
+  extra = dict(z_loss=z_loss if train else 0.0)
+  return _scored(apply, params, x_BTD, batch, logits_bytes=logits_bytes, **extra)
+
+
+def masked_lm(apply, params, batch, key, *, train=True, logits_bytes=2**28):
+  """Cross-entropy of the hidden tokens, those with weights_BT (arXiv:1810.04805).
+
+  The rest is as in `next_token`: the targets stand where they are hidden.
+  """
+  x_BTD = _features(apply, params, batch, key, train)
+  return _scored(apply, params, x_BTD, batch, logits_bytes=logits_bytes)
+
+
+def seq2seq(
+  apply, params, batch, key, *, train=True, smoothing=0.0, logits_bytes=2**28
+):
+  """Cross-entropy of the tokens that follow from source_BS, summed with weights_BT.
+
+  Training, a share `smoothing` of every target is spread evenly over the vocabulary
+  (arXiv:1512.00567; 0.1 in arXiv:1706.03762). aux is as in `next_token`, "nll" being
+  the loss without smoothing.
+  """
+  if not 0 <= smoothing < 1:
+    raise ValueError(f"smoothing={smoothing:g}; wanted 0 or more, less than 1")
+  x_BTD = _features(apply, params, batch, key, train)
+  extra = dict(smoothing=smoothing if train else 0.0)
+  return _scored(apply, params, x_BTD, batch, logits_bytes=logits_bytes, **extra)
+
+
+def next_sentence(apply, params, batch, key, *, train=True, logits_bytes=2**28):
+  """BERT's two losses (arXiv:1810.04805): hidden tokens, and whether B follows A.
+
+  next_BC says the latter, 0 for yes. Each row's loss of it counts as much as all its
+  hidden tokens, so that the mean of the sum is the sum of the two means. aux is as in
+  `next_token`, of the hidden tokens, with "rows" and of these "rows_correct".
+  """
+  x_BTD = _features(apply, params, batch, key, train)
+  loss, weight, aux = _scored(apply, params, x_BTD, batch, logits_bytes=logits_bytes)
+  logits_BC = apply({"params": params}, x_BTD, method="next_sentence")
+  nll_B1, _ = cross_entropy(logits_BC[:, None], batch["next_BC"])
+  count_B = jnp.sum(batch["weights_BT"], axis=1)
+  right_B = jnp.argmax(logits_BC, axis=1) == batch["next_BC"][:, 0]
+  aux["rows"] = jnp.sum(count_B > 0)
+  aux["rows_correct"] = jnp.sum(right_B & (count_B > 0))
+  return loss + jnp.sum(nll_B1[:, 0] * count_B), weight, aux
+
+
+def _features(apply, params, batch, key, train):
+  """x_BTD of a batch; `key` is for dropout."""
+  more = {name: batch[name] for name in READ if name in batch}
   rngs = {"dropout": key} if train else {}
   x_BTD, _ = apply(
     {"params": params},
     batch["tokens_BT"],
-    segments_BT=batch.get("segments_BT"),
     train=train,
     rngs=rngs,
     method="features",
+    **more,
   )
+  return x_BTD
+
+
+def _scored(apply, params, x_BTD, batch, *, logits_bytes, **extra):
+  """(loss_sum, weight, aux) of the readout of x_BTD against the targets of a batch."""
   names = [k for k in ("targets_BT", "weights_BT", "bytes_BT") if k in batch]
   piece = {"x_BTD": x_BTD} | {name: batch[name] for name in names}
   readout = lambda x_BTD: apply({"params": params}, x_BTD, method="readout")
-
-  def sums(piece):
-    logits_BTV = readout(piece["x_BTD"])
-    return _sums(logits_BTV, piece, z_loss if train else 0.0)
-
+  sums = lambda piece: _sums(readout(piece["x_BTD"]), piece, **extra)
   shape = jax.eval_shape(readout, x_BTD).shape
   count = min(shape[1], math.ceil(_device_bytes(shape) / logits_bytes))
   if count > 1:
@@ -52,16 +107,21 @@ def next_token(
   return total.pop("loss"), total.pop("weight"), total
 
 
-def _sums(logits_BTV, piece, z_loss):
+def _sums(logits_BTV, piece, z_loss=0.0, smoothing=0.0):
   """All that is summed, of one piece of the batch."""
   targets_BT, weights_BT = piece["targets_BT"], piece["weights_BT"]
   nll_BT, log_z_BT = cross_entropy(logits_BTV, targets_BT)
   fixed_BTV = jax.lax.stop_gradient(logits_BTV)
   # Not argmax: on CPU that takes longer than the whole cross-entropy.
   correct_BT = _pick(fixed_BTV, targets_BT) >= jnp.max(fixed_BTV, axis=-1)
-  nll = jnp.sum(nll_BT * weights_BT)
+  nll = loss = jnp.sum(nll_BT * weights_BT)
+  if z_loss:
+    loss += z_loss * jnp.sum(log_z_BT**2 * weights_BT)
+  if smoothing:
+    even = jnp.sum((log_z_BT - _mean(logits_BTV)) * weights_BT)
+    loss = (1 - smoothing) * loss + smoothing * even
   total = {
-    "loss": nll + z_loss * jnp.sum(log_z_BT**2 * weights_BT) if z_loss else nll,
+    "loss": loss,
     "weight": jnp.sum(weights_BT),
     "nll": nll,
     "correct": jnp.sum(correct_BT * weights_BT),
@@ -71,6 +131,13 @@ def _sums(logits_BTV, piece, z_loss):
     total["bytes"] = jnp.sum(bytes_BT * weights_BT)
     total["byte_nats"] = jnp.sum(jnp.where(bytes_BT > 0, nll_BT * weights_BT, 0))
   return total
+
+
+def _mean(logits_BTV):
+  """The mean logit of the vocabulary, its padding left out."""
+  real_BTV = logits_BTV > jnp.finfo(jnp.float32).min / 2
+  total_BT = jnp.sum(jnp.where(real_BTV, logits_BTV, 0), axis=-1)
+  return total_BT / jnp.sum(real_BTV, axis=-1)
 
 
 @jax.custom_vjp

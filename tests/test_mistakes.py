@@ -50,7 +50,7 @@ IN_THE_CONFIG = {
   "model.dtype=int8": "no dtype 'int8'; found: float32",
   "model.layers=0": "layers=0; wanted 1 or more",
   "model.dropout=1.5": "dropout=1.5; wanted 0 or more, less than 1",
-  "objective=next": "no 'next' in lm.objectives; found: next_token",
+  "objective=next": "no 'next' in lm.objectives; found: masked_lm",
   "optim.name=adam": "no optimiser 'adam'; found: adamw",
   "optim.schedule=cos": "no schedule 'cos'; found: cosine",
   "optim.accumulate=3": "optim.accumulate=3 does not divide batch=8",

@@ -217,9 +217,51 @@ def test_names_tell_the_shapes():
     with checked("lm/") as names:
       jax.eval_shape(jax.grad(run), params)
     seen |= names
-  assert {name.split(":")[1] for name in seen} > {"next_token", "_sums", "_pick"}, seen
+  assert {name.split(":")[1] for name in seen} > {"_features", "_sums", "_pick"}, seen
+
+
+def test_smoothing_spreads_a_share_of_every_target():
+  params, batch = draw()
+  logits = np.tanh(params["embed"])[batch["tokens_BT"]] @ params["out"]
+  wide = jnp.pad(logits, ((0, 0), (0, 0), (0, 5)), constant_values=-3.4e38)
+
+  def padded(variables, x, *, method, **how):
+    return wide if method == "readout" else (x, None)
+
+  soft = optax.smooth_labels(jax.nn.one_hot(batch["targets_BT"], V), 0.1)
+  wanted = jnp.sum(optax.softmax_cross_entropy(logits, soft) * batch["weights_BT"])
+  how = dict(smoothing=0.1)
+  loss, _, aux = objectives.seq2seq(padded, params, batch, None, **how)
+  assert_close(loss, wanted)
+  plain, _, _ = objectives.seq2seq(padded, params, batch, None, train=False, **how)
+  assert plain == aux["nll"] and loss > plain + 0.5
+  with pytest.raises(ValueError, match=r"smoothing=1; wanted 0 or more, less than 1"):
+    objectives.seq2seq(padded, params, batch, None, smoothing=1)
+
+
+def test_next_sentence_adds_its_mean_to_that_of_the_hidden_tokens():
+  params, batch = draw()
+  batch["weights_BT"] = np.broadcast_to(np.arange(T) % 4 == 0, (B, T)).astype("f4")
+  batch["next_BC"] = np.arange(B)[:, None] % 2
+  logits_BC = np.random.default_rng(1).normal(size=(B, 2)).astype("f4")
+
+  def both(variables, x, *, method, **how):
+    return (
+      logits_BC
+      if method == "next_sentence"
+      else apply(variables, x, method=method, **how)
+    )
+
+  loss, weight, aux = objectives.next_sentence(both, params, batch, None, train=False)
+  hidden, same, _ = objectives.masked_lm(both, params, batch, None, train=False)
+  log_p = jax.nn.log_softmax(logits_BC)
+  wanted = -np.mean(np.take_along_axis(log_p, batch["next_BC"], 1))
+  assert weight == same
+  assert_close(loss / weight, hidden / same + wanted)
+  right = np.argmax(logits_BC, 1) == batch["next_BC"][:, 0]
+  assert (aux["rows"], aux["rows_correct"]) == (B, right.sum())
 
 
 def test_only_objectives_are_found_by_name():
-  with pytest.raises(ValueError, match=r"no 'x' in lm.objectives; found: next_token$"):
+  with pytest.raises(ValueError, match=r"found: masked_lm, next_sentence, next_token"):
     lookup.function(objectives, "x")
