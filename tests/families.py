@@ -118,15 +118,28 @@ def rnn(cell: str, *meshes, **fields) -> Family:
 
 
 GPT2 = dict(positions="learned", norm="layer", activation="gelu_tanh", bias=True)
+GEMMA = dict(width=32, layers=2, heads=4, kv_heads=2, head_size=8, ff=40)
+GEMMA |= dict(context=CONTEXT, window=3, theta=500.0, qk_norm="head")
 
 FAMILIES = {
   "gpt2": decoder(**GPT2),
   "llama": decoder(kv_heads=2, tied=False, theta=500.0),
-  "mqa": decoder(
-    kv_heads=1, head_size=16, bias=True, ff=40, activation="geglu", meshes=("fsdp",)
+  # As GPT-NeoX, with a single key; and as OLMo 2, with what Gemma 2 has.
+  "neox": decoder(
+    order="parallel",
+    rotary_share=0.5,
+    kv_heads=1,
+    head_size=16,
+    bias=True,
+    ff=40,
+    activation="geglu",
+    meshes=("fsdp",),
   ),
   "window": decoder(window=3, sees=WINDOW_3, kv_heads=2),
-  "capped": decoder(qk_norm="head", softcap=2.0, logit_softcap=3.0, activation="relu2"),
+  "olmo2": decoder(
+    order="after", qk_norm="width", softcap=2.0, logit_softcap=3.0, activation="relu2"
+  ),
+  "gemma": Family("gemma", GEMMA, WINDOW_3, meshes=("tensor",)),
   "bert": encoder(("tensor",)),
   "bert-pre": encoder(post_norm=False, types=0),
   "lstm": rnn("lstm", "fsdp", "tensor"),

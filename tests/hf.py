@@ -1,139 +1,94 @@
-"""Hugging Face's models as parameters of ours: tables of (ours, theirs, reshape).
-
-For tests and benchmarks. Where they have no such weight (a bias, a norm of queries)
-ours is zeros or, for a scale, ones: the numbers are then the same.
-"""
+"""Hugging Face's decoders as models and parameters of ours: for tests."""
 
 import jax
 import numpy as np
 import torch
+from hf_names import LLAMA, TABLES
 
 from lm import dims, lookup
-from lm.models.decoder import Model
-
-# Reshapes: their array and our shape to our array. Theirs are (out, in), but for GPT-2.
-
-
-def same(x, shape):
-  return x.reshape(shape)
-
-
-def turned(x, shape):
-  return x.T.reshape(shape)
-
-
-def third(n):
-  """One of the query, the key and the value, which GPT-2 keeps side by side."""
-  return lambda x, shape: np.split(x, 3, axis=-1)[n].reshape(shape)
-
-
-def rows(x, shape):
-  """A table, its vocabulary padded with zeros."""
-  return np.pad(x, ((0, shape[0] - x.shape[0]), (0, 0)))
-
-
-def columns(x, shape):
-  return rows(x, shape[::-1]).T
-
-
-def layers(prefix, *rows):
-  """Rows of one layer; {} in `prefix` is where their names have its number."""
-  return [
-    (f"blocks/layer/{ours}", name and prefix + name, reshape)
-    for ours, name, reshape in rows
-  ]
-
-
-GPT2 = (
-  ("embed/table", "transformer.wte.weight", rows),
-  ("places/table", "transformer.wpe.weight", same),
-  ("norm/scale", "transformer.ln_f.weight", same),
-  ("norm/bias", "transformer.ln_f.bias", same),
-  ("head/table", "lm_head.weight", columns),
-  *layers(
-    "transformer.h.{}.",
-    ("attention_norm/scale", "ln_1.weight", same),
-    ("attention_norm/bias", "ln_1.bias", same),
-    ("attention/q", "attn.c_attn.weight", third(0)),
-    ("attention/k", "attn.c_attn.weight", third(1)),
-    ("attention/v", "attn.c_attn.weight", third(2)),
-    ("attention/o", "attn.c_proj.weight", same),
-    ("attention/q_bias", "attn.c_attn.bias", third(0)),
-    ("attention/k_bias", "attn.c_attn.bias", third(1)),
-    ("attention/v_bias", "attn.c_attn.bias", third(2)),
-    ("attention/o_bias", "attn.c_proj.bias", same),
-    ("ff_norm/scale", "ln_2.weight", same),
-    ("ff_norm/bias", "ln_2.bias", same),
-    ("ff/up", "mlp.c_fc.weight", same),
-    ("ff/up_bias", "mlp.c_fc.bias", same),
-    ("ff/down", "mlp.c_proj.weight", same),
-    ("ff/down_bias", "mlp.c_proj.bias", same),
-  ),
-)
-
-# Also Mistral, Qwen 2 and Qwen 3.
-LLAMA = (
-  ("embed/table", "model.embed_tokens.weight", rows),
-  ("norm/scale", "model.norm.weight", same),
-  ("norm/bias", "", same),
-  ("head/table", "lm_head.weight", columns),
-  *layers(
-    "model.layers.{}.",
-    ("attention_norm/scale", "input_layernorm.weight", same),
-    ("attention_norm/bias", "", same),
-    ("attention/q", "self_attn.q_proj.weight", turned),
-    ("attention/k", "self_attn.k_proj.weight", turned),
-    ("attention/v", "self_attn.v_proj.weight", turned),
-    ("attention/o", "self_attn.o_proj.weight", turned),
-    ("attention/q_bias", "self_attn.q_proj.bias", same),
-    ("attention/k_bias", "self_attn.k_proj.bias", same),
-    ("attention/v_bias", "self_attn.v_proj.bias", same),
-    ("attention/o_bias", "self_attn.o_proj.bias", same),
-    ("attention/q_norm/scale", "self_attn.q_norm.weight", same),
-    ("attention/k_norm/scale", "self_attn.k_norm.weight", same),
-    ("ff_norm/scale", "post_attention_layernorm.weight", same),
-    ("ff_norm/bias", "", same),
-    ("ff/gate", "mlp.gate_proj.weight", turned),
-    ("ff/gate_bias", "mlp.gate_proj.bias", same),
-    ("ff/up", "mlp.up_proj.weight", turned),
-    ("ff/up_bias", "mlp.up_proj.bias", same),
-    ("ff/down", "mlp.down_proj.weight", turned),
-    ("ff/down_bias", "mlp.down_proj.bias", same),
-  ),
-)
 
 
 def config(theirs, **fields) -> dict:
   """The values of our Config for a transformers model, `fields` taking precedence."""
   c = theirs.config
-  if c.model_type == "gpt2":
-    known = dict(
-      width=c.n_embd,
-      layers=c.n_layer,
-      heads=c.n_head,
-      context=c.n_positions,
-      eps=c.layer_norm_epsilon,
-      positions="learned",
-      norm="layer",
-      activation={"gelu_new": "gelu_tanh", "gelu": "gelu"}[c.activation_function],
-      bias=True,
-    )
-  else:
-    known = dict(
-      width=c.hidden_size,
-      layers=c.num_hidden_layers,
-      heads=c.num_attention_heads,
-      kv_heads=c.num_key_value_heads,
-      head_size=getattr(c, "head_dim", 0) or 0,
-      ff=c.intermediate_size,
-      context=c.max_position_embeddings,
-      eps=c.rms_norm_eps,
-      **rope(c.rope_parameters),
-      window=getattr(c, "sliding_window", 0) or 0,
-      qk_norm="head" if c.model_type == "qwen3" else "none",
-      bias=any(name.endswith(".bias") for name in theirs.state_dict()),
-    )
-  return known | dict(vocab=c.vocab_size, tied=c.tie_word_embeddings) | fields
+  known = OURS.get(c.model_type, _llama)(c)
+  return known | dict(vocab=c.vocab_size) | fields
+
+
+def _gpt2(c):
+  return dict(
+    width=c.n_embd,
+    layers=c.n_layer,
+    heads=c.n_head,
+    context=c.n_positions,
+    eps=c.layer_norm_epsilon,
+    positions="learned",
+    norm="layer",
+    activation={"gelu_new": "gelu_tanh", "gelu": "gelu"}[c.activation_function],
+    bias=True,
+    tied=c.tie_word_embeddings,
+  )
+
+
+def _sizes(c):
+  return dict(
+    width=c.hidden_size,
+    layers=c.num_hidden_layers,
+    heads=c.num_attention_heads,
+    ff=c.intermediate_size,
+    context=c.max_position_embeddings,
+  )
+
+
+def _neox(c):
+  return _sizes(c) | dict(
+    eps=c.layer_norm_eps,
+    norm="layer",
+    activation="gelu",
+    bias=True,
+    tied=c.tie_word_embeddings,
+    order="parallel" if c.use_parallel_residual else "before",
+    **rope(c.rope_parameters),
+  )
+
+
+def _llama(c):
+  """Also Mistral, Qwen 2, Qwen 3 and OLMo 2."""
+  return _sizes(c) | dict(
+    kv_heads=c.num_key_value_heads,
+    head_size=getattr(c, "head_dim", 0) or 0,
+    eps=c.rms_norm_eps,
+    window=getattr(c, "sliding_window", 0) or 0,
+    tied=c.tie_word_embeddings,
+    bias=getattr(c, "attention_bias", False),
+    qkv_bias=c.model_type == "qwen2",
+    qk_norm={"qwen3": "head", "olmo2": "width"}.get(c.model_type, "none"),
+    order="after" if c.model_type == "olmo2" else "before",
+    **rope(c.rope_parameters),
+  )
+
+
+def _gemma(c):
+  third = c.model_type == "gemma3_text"
+  known = dict(
+    family="gemma",
+    kv_heads=c.num_key_value_heads,
+    head_size=c.head_dim,
+    eps=c.rms_norm_eps,
+    window=c.sliding_window,
+    score_size=c.query_pre_attn_scalar,
+    softcap=c.attn_logit_softcapping or 0.0,
+    logit_softcap=c.final_logit_softcapping or 0.0,
+    global_every=1 + c.layer_types.index("full_attention"),
+    qk_norm="head" if third else "none",
+  )
+  if third:
+    near, far = (c.rope_parameters[f"{k}_attention"] for k in ("sliding", "full"))
+    return _sizes(c) | known | rope(far) | dict(local_theta=near["rope_theta"])
+  return _sizes(c) | known | rope(c.rope_parameters)
+
+
+OURS = {"gpt2": _gpt2, "gpt_neox": _neox, "gemma2": _gemma, "gemma3_text": _gemma}
 
 
 def rope(theirs) -> dict:
@@ -155,12 +110,12 @@ def rope(theirs) -> dict:
   return usual | known | dict(scaling="none" if kind == "default" else kind)
 
 
-def copied(theirs, **fields) -> tuple[Model, dict]:
+def copied(theirs, **fields) -> tuple:
   """Our model and parameters with the weights of a transformers model."""
-  model = lookup.model("decoder", **config(theirs, **fields))
+  model = lookup.model(**({"family": "decoder"} | config(theirs, **fields)))
   shapes, _ = dims.abstract(model, np.zeros((1, 2), np.int32))
   state = {name: x.detach().numpy() for name, x in theirs.state_dict().items()}
-  table = GPT2 if theirs.config.model_type == "gpt2" else LLAMA
+  table = TABLES.get(theirs.config.model_type, LLAMA)
   known = {ours: (name, reshape) for ours, name, reshape in table}
   used = set()
 
@@ -179,7 +134,7 @@ def copied(theirs, **fields) -> tuple[Model, dict]:
     return np.stack([weight(name.format(l), reshape, path, shape) for l in range(L)])
 
   params = jax.tree_util.tree_map_with_path(one, shapes)
-  left = set(state) - used - ({"lm_head.weight"} if model.config.tied else set())
+  left = set(state) - used - ({"lm_head.weight"} if "head" not in params else set())
   if left:
     raise ValueError(f"weights without a row in the table: {', '.join(sorted(left))}")
   return model, params

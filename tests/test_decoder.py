@@ -10,11 +10,13 @@ from families import FAMILIES, tokens
 from quick import jit
 
 from lm import dims, lookup
+from lm.models import gemma
 from lm.models.decoder import PRESETS, Config, Feed
 from lm.nn import layers
 from lm.nn.layers import ACTIVATIONS, Norm
 
-GPT2, LLAMA_2, LLAMA_3 = 50_257, 32_000, 128_256
+GPT2, LLAMA_2, LLAMA_3, PYTHIA, SMOLLM = 50_257, 32_000, 128_256, 50_304, 49_152
+QWEN, OLMO, GEMMA_2, GEMMA_3 = 151_936, 100_352, 256_000, 262_144
 
 # The vocabulary, and the parameters as published (for the tiny ones, which are our own,
 # as added up by hand), without the padding of the vocabulary.
@@ -29,6 +31,26 @@ PUBLISHED = {
   "llama-1b": (LLAMA_3, 1_235_814_400),
   "llama-8b": (LLAMA_3, 8_030_261_248),
   "llama-70b": (LLAMA_3, 70_553_706_496),
+  "mistral-7b": (LLAMA_2, 7_241_732_096),
+  "qwen2-0.5b": (QWEN, 494_032_768),
+  "qwen2-7b": (152_064, 7_615_616_512),
+  "qwen3-0.6b": (QWEN, 596_049_920),
+  "qwen3-8b": (QWEN, 8_190_735_360),
+  "pythia-70m": (PYTHIA, 70_426_624),
+  "pythia-160m": (PYTHIA, 162_322_944),
+  "pythia-410m": (PYTHIA, 405_334_016),
+  "pythia-1.4b": (PYTHIA, 1_414_647_808),
+  "olmo2-1b": (OLMO, 1_484_916_736),
+  "olmo2-7b": (OLMO, 7_298_617_344),
+  "smollm2-135m": (SMOLLM, 134_515_008),
+  "smollm2-360m": (SMOLLM, 361_821_120),
+  "smollm2-1.7b": (SMOLLM, 1_711_376_384),
+  "gemma-tiny": (2_048, 2_019_264),
+  "gemma2-2b": (GEMMA_2, 2_614_341_888),
+  "gemma2-9b": (GEMMA_2, 9_241_705_984),
+  "gemma3-270m": (GEMMA_3, 268_098_176),
+  "gemma3-1b": (GEMMA_3, 999_885_952),
+  "gemma3-4b": (262_208, 3_880_263_168),
 }
 
 
@@ -36,11 +58,12 @@ def count(shapes) -> int:
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", [*PRESETS, *gemma.PRESETS])
 def test_presets_have_their_published_size(preset):
   vocab, published = PUBLISHED[preset]
-  model = lookup.model("decoder", preset=preset, vocab=vocab)
-  tables = 1 if model.config.tied else 2
+  family = "gemma" if preset in gemma.PRESETS else "decoder"
+  model = lookup.model(family, preset=preset, vocab=vocab)
+  tables = 1 if getattr(model.config, "tied", True) else 2
   padding = tables * (-vocab % 128) * model.config.width
   shapes, _ = dims.abstract(model, tokens(1, 2))
   assert count(shapes) - padding == published

@@ -20,6 +20,19 @@ LLAMA = dict(
   num_key_value_heads=2,
   max_position_embeddings=16,
 )
+NEOX = {k: v for k, v in LLAMA.items() if k != "num_key_value_heads"}
+NEOX |= dict(rope_parameters=dict(rope_type="default", partial_rotary_factor=0.5))
+SLOW = dict(rope_type="default", rope_theta=50.0)
+FAR = dict(rope_type="linear", rope_theta=500.0, factor=2.0)
+GEMMA = LLAMA | dict(
+  num_hidden_layers=5,
+  head_dim=8,
+  query_pre_attn_scalar=11,
+  sliding_window=3,
+  final_logit_softcapping=3.0,
+)
+GEMMA |= dict(layer_types=["sliding_attention", "full_attention"] * 2)
+GEMMA["layer_types"] += ["sliding_attention"]
 
 
 def rope(kind, **values):
@@ -70,6 +83,19 @@ FLAVOURS = {
   "mistral, window": ("Mistral", LLAMA | dict(sliding_window=5), {}),
   "qwen2, biases of q, k and v": ("Qwen2", LLAMA, {}),
   "qwen3, norms of q and k": ("Qwen3", LLAMA | dict(head_dim=16), {}),
+  "neox, parallel, half a head turned": ("GPTNeoX", NEOX, {}),
+  "neox, one after the other": (
+    "GPTNeoX",
+    NEOX | dict(use_parallel_residual=False),
+    {},
+  ),
+  "olmo2": ("Olmo2", LLAMA, {}),
+  "gemma2": ("Gemma2", GEMMA | dict(attn_logit_softcapping=2.0), {}),
+  "gemma3": (
+    "Gemma3Text",
+    GEMMA | dict(rope_parameters=dict(sliding_attention=SLOW, full_attention=FAR)),
+    {},
+  ),
 }
 pytestmark = pytest.mark.parametrize("flavour", FLAVOURS)
 

@@ -2,6 +2,9 @@
 
 GPT-2: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
 Llama: arXiv:2302.13971, 2307.09288 and 2407.21783. Grouped queries: arXiv:2305.13245.
+Mistral: arXiv:2310.06825. Qwen 2 and 3: arXiv:2407.10671 and 2505.09388. GPT-NeoX and
+Pythia: arXiv:2204.06745 and 2304.01373. OLMo 2: arXiv:2501.00656. SmolLM 2:
+arXiv:2502.02737.
 What differs: weights start from a normal with std 1/sqrt(fan in), those that write into
 the residual stream divided by sqrt(2 L), embeddings with 0.02; norms, softmax and the
 residual stream are float32 whatever `dtype` is.
@@ -14,7 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm import dims, lookup
-from lm.nn.attention import Attention, Cache, Heads
+from lm.nn.attention import Attention, Cache, Heads, begin
 from lm.nn.layers import (
   ACTIVATIONS,
   GATED,
@@ -27,7 +30,6 @@ from lm.nn.layers import (
   mask_padding,
   softcap,
 )
-from lm.nn.masks import Mask, packed_positions
 from lm.nn.positions import Rope, rotary
 from lm.nn.stack import Run, Stack
 
@@ -105,8 +107,16 @@ def _llama(width, layers, heads, kv_heads, ff, context, **more):
   return dict(sizes, context=context, tied=False) | more
 
 
+def _pythia(width, layers, heads):
+  different = dict(rotary_share=0.25, order="parallel", activation="gelu", tied=False)
+  return _gpt2(width, layers, heads, 2048) | different | dict(positions="rotary")
+
+
 # Llama 3.2 1B was stretched from 8k to 128k tokens.
 LLAMA_3_SCALING = dict(scaling="llama3", factor=32.0, original_context=8192)
+QWEN_2 = dict(qkv_bias=True, theta=1e6, eps=1e-6)
+QWEN_3 = dict(qk_norm="head", head_size=128, theta=1e6, eps=1e-6)
+OLMO_2 = dict(order="after", qk_norm="width", theta=5e5, eps=1e-6)
 
 PRESETS = {
   "gpt2-tiny": _gpt2(128, 4, 4, 256),
@@ -121,6 +131,20 @@ PRESETS = {
   ),
   "llama-8b": _llama(4096, 32, 32, 8, 14_336, 8192, theta=5e5),
   "llama-70b": _llama(8192, 80, 64, 8, 28_672, 8192, theta=5e5),
+  "mistral-7b": _llama(4096, 32, 32, 8, 14_336, 32_768, window=4096),
+  "qwen2-0.5b": _llama(896, 24, 14, 2, 4864, 131_072, tied=True, **QWEN_2),
+  "qwen2-7b": _llama(3584, 28, 28, 4, 18_944, 131_072, **QWEN_2),
+  "qwen3-0.6b": _llama(1024, 28, 16, 8, 3072, 40_960, tied=True, **QWEN_3),
+  "qwen3-8b": _llama(4096, 36, 32, 8, 12_288, 40_960, **QWEN_3),
+  "pythia-70m": _pythia(512, 6, 8),
+  "pythia-160m": _pythia(768, 12, 12),
+  "pythia-410m": _pythia(1024, 24, 16),
+  "pythia-1.4b": _pythia(2048, 24, 16),
+  "olmo2-1b": _llama(2048, 16, 16, 16, 8192, 4096, **OLMO_2),
+  "olmo2-7b": _llama(4096, 32, 32, 32, 11_008, 4096, **OLMO_2),
+  "smollm2-135m": _llama(576, 30, 9, 3, 1536, 8192, theta=1e5, tied=True),
+  "smollm2-360m": _llama(960, 32, 15, 5, 2560, 8192, theta=1e5, tied=True),
+  "smollm2-1.7b": _llama(2048, 24, 32, 32, 8192, 8192, theta=1.3e5, tied=True),
 }
 
 
@@ -189,31 +213,12 @@ class Model(nn.Module):
     past `config.context` is the caller's error and is not noticed here.
     """
     c = self.config
-    L = c.layers
-    if segments_BT is not None and cache is not None:
-      raise ValueError("segments_BT with a cache: decode one document a row instead")
-    # Left at None, positions are the indices; in segments they differ from those by a
-    # constant, which no mask sees and which lets kernels skip blocks.
-    mask = Mask(positions_BT, positions_BT, segments_BT, segments_BT).replace(
-      window=c.attention.window
-    )
-    at = positions_BT  # or of shape 1T, when all rows have the same
-    if segments_BT is not None and positions_BT is None:
-      at = packed_positions(segments_BT)
-    elif positions_BT is None:
-      at = jnp.arange(tokens_BT.shape[1])[None]
-      if cache is not None:
-        at = jnp.broadcast_to(cache.index + at, tokens_BT.shape)
-    kv, slot = None, None
-    if cache is not None:
-      cache, slot = cache.place(at)
-      mask = mask.replace(q_positions_BT=at, k_positions_BS=cache.positions_BS)
-      kv = {"keys": cache.keys, "values": cache.values}
+    mask, at, cache, kv, slot = begin(tokens_BT, positions_BT, segments_BT, cache)
     key = self.make_rng("dropout") if train and c.run.dropout else None
     first, keys_L = None, None
     if key is not None:
       first, rest = jax.random.split(key)
-      keys_L = jax.random.split(rest, L)
+      keys_L = jax.random.split(rest, c.layers)
 
     x_BTD = self.embed(tokens_BT)
     angles = None

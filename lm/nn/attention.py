@@ -13,7 +13,7 @@ from lm import dims, lookup
 from lm.nn import backends
 from lm.nn.layers import Norm
 from lm.nn.linear import linear
-from lm.nn.masks import Mask
+from lm.nn.masks import Mask, packed_positions
 from lm.nn.positions import POSITIONS, rotate
 
 QK_NORMS = ("none", "head", "width")  # width: over all heads together (OLMo 2)
@@ -99,6 +99,31 @@ class Cache:
     return self.replace(positions_BS=positions_BS, index=self.index + T), self.index
 
 
+def begin(tokens_BT, positions_BT, segments_BT, cache: Cache | None):
+  """What the layers of a decoder share: (mask, at, cache, kv, slot).
+
+  `at` are positions BT, or 1T when all rows have the same: 0, 1, 2... by default, from
+  0 in every segment; -1 is padding. The cache comes back with them in it; `kv` are its
+  keys and values, for every layer to write into from `slot` on.
+  """
+  if segments_BT is not None and cache is not None:
+    raise ValueError("segments_BT with a cache: decode one document a row instead")
+  # Left at None, positions are the indices; in segments they differ from those by a
+  # constant, which no mask sees and which lets kernels skip blocks.
+  mask, at = Mask(positions_BT, positions_BT, segments_BT, segments_BT), positions_BT
+  if segments_BT is not None and positions_BT is None:
+    at = packed_positions(segments_BT)
+  elif positions_BT is None:
+    at = jnp.arange(tokens_BT.shape[1])[None]
+  if cache is None:
+    return mask, at, None, None, None
+  if positions_BT is None:
+    at = jnp.broadcast_to(cache.index + at, tokens_BT.shape)
+  cache, slot = cache.place(at)
+  mask = mask.replace(q_positions_BT=at, k_positions_BS=cache.positions_BS)
+  return mask, at, cache, {"keys": cache.keys, "values": cache.values}, slot
+
+
 class Attention(nn.Module):
   """x_BTD attended to by itself (and, decoding, by the cached keys and values)."""
 
@@ -108,13 +133,15 @@ class Attention(nn.Module):
   dtype: str
   eps: float
   scale: float  # of the way back into the residual stream
+  norm: str = "rms"  # of queries and keys, where they have one
 
   @nn.compact
-  def __call__(self, x_BTD, mask: Mask, angles, kv=None, slot=None):
+  def __call__(self, x_BTD, mask: Mask, angles, kv=None, slot=None, local=True):
     """Returns x_BTD and one layer's cache, {"keys": BSKH, "values": BSKH} or None.
 
     `angles` are cos and sin of rotary positions, or None. This call writes its T keys
-    and values into `kv`, the layer's cache, from `slot` on.
+    and values into `kv`, the layer's cache, from `slot` on. The window of `heads` holds
+    where `local` does, which may differ by layer and be traced.
     """
     D = x_BTD.shape[-1]
     N, K, H = self.heads.sizes(D)
@@ -138,13 +165,21 @@ class Attention(nn.Module):
       v_BSKH = jax.lax.dynamic_update_slice(kv["values"], v_BTKH, at)
     k_BSKH, v_BSKH = dims.constrain(k_BSKH, "BSKH"), dims.constrain(v_BSKH, "BSKH")
     kv = kv and {"keys": k_BSKH, "values": v_BSKH}
+    options, near = self._options(H), mask.replace(window=self.heads.window)
+
+    def either(function):
+      """By a branch, so that every backend has a window that it knows beforehand."""
+      if local is True:
+        return function(near)
+      return jax.lax.cond(local, lambda: function(near), lambda: function(mask))
+
     if self.is_mutable_collection("intermediates"):
-      probs = backends.probabilities(q_BTNH, k_BSKH, mask, **self._options(H))
-      self.sow("intermediates", "probs_BNTS", probs)
-    y_BTNH = backends.attend(
-      self.heads.backend, q_BTNH, k_BSKH, v_BSKH, mask, **self._options(H)
+      look = lambda mask: backends.probabilities(q_BTNH, k_BSKH, mask, **options)
+      self.sow("intermediates", "probs_BNTS", either(look))
+    attend = lambda mask: backends.attend(
+      self.heads.backend, q_BTNH, k_BSKH, v_BSKH, mask, **options
     )
-    y_BTNH = dims.constrain(y_BTNH, "BTNH")
+    y_BTNH = dims.constrain(either(attend), "BTNH")
     y_BTD = linear(
       self,
       "o",
@@ -158,7 +193,7 @@ class Attention(nn.Module):
     return y_BTD, kv
 
   def _normed(self, name, x_BTNH):
-    norm = Norm("rms", self.eps, dim="H", name=name)
+    norm = Norm(self.norm, self.eps, dim="H", name=name)
     if self.heads.qk_norm == "head":
       return norm(x_BTNH)
     # The scale of all heads is one vector: rank 1, like any other norm's.

@@ -18,11 +18,15 @@ ACTIVATIONS = {
   "relu2": lambda x: jnp.square(jax.nn.relu(x)),
 }
 GATED = ("swiglu", "geglu")
-NORMS = ("layer", "rms")
+NORMS = ("layer", "rms", "rms_about_one")
 
 
 class Norm(nn.Module):
-  """RMSNorm (arXiv:1910.07467) or LayerNorm (arXiv:1607.06450), last dimension."""
+  """RMSNorm (arXiv:1910.07467) or LayerNorm (arXiv:1607.06450), last dimension.
+
+  `rms_about_one` keeps its scale as an offset from one (Gemma): bit for bit what such
+  a checkpoint holds, and decay pulls the scale to one.
+  """
 
   kind: str
   eps: float
@@ -36,10 +40,14 @@ class Norm(nn.Module):
     if self.kind == "layer":
       x = x - jnp.mean(x, axis=-1, keepdims=True)
     x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps)
-    scale = dims.weight(self, "scale", self.dim, size, nn.initializers.ones)
+    zeros, ones = nn.initializers.zeros, nn.initializers.ones
+    if self.kind == "rms_about_one":
+      scale = 1 + dims.weight(self, "offset", self.dim, size, zeros)
+    else:
+      scale = dims.weight(self, "scale", self.dim, size, ones)
     x = x * scale.reshape((1,) * (x.ndim - 1) + size)
     if self.bias:
-      shift = dims.weight(self, "bias", self.dim, size, nn.initializers.zeros)
+      shift = dims.weight(self, "bias", self.dim, size, zeros)
       x = x + shift.reshape((1,) * (x.ndim - 1) + size)
     return x
 
