@@ -1,6 +1,7 @@
 """From a config to objects: the only place that knows both."""
 
 import functools
+import inspect
 import operator
 import os
 from pathlib import Path
@@ -11,8 +12,8 @@ import jax.numpy as jnp
 
 from experiments import cli
 from lm import dims, lookup, objectives, optim, train, workdir
-from lm.data import prepare
-from lm.data.loader import check_divides
+from lm.data import corrupt, pack, prepare, tokenizers
+from lm.data.loader import Fixed, Loader, batched, check_divides
 
 LEAST = {
   "num_steps": 1,
@@ -76,7 +77,9 @@ def check(cfg, where):
     )
   check_divides(where, batch=cfg.batch, seq=cfg.seq)
   model(cfg, vocab=1)
-  lookup.function(objectives, cfg.objective)
+  objective(cfg)
+  corrupt.check(cfg.objective, corruption_name(cfg), cfg.data.pack)
+  shapes(cfg)
   lookup.one_of("optimiser", cfg.optim.name, optim.OPTIMISERS)
   lookup.one_of("schedule", cfg.optim.schedule, optim.SCHEDULES)
   if cfg.init_from:
@@ -84,9 +87,65 @@ def check(cfg, where):
 
 
 def data(cfg, *, log=say):
-  """The prepared data of a config; made on first use."""
+  """The prepared data of a config; made on first use.
+
+  Its tokenizer has the special tokens that the objective needs, behind all others.
+  """
   settings = cfg.data.to_dict()
-  return prepare.prepare(**settings, seq=cfg.seq, log=log)
+  prepared = prepare.prepare(**settings, seq=cfg.seq, log=log)
+  if name := corruption_name(cfg):
+    prepared.tokenizer = corrupt.extended(prepared.tokenizer, name)
+  return prepared
+
+
+def corruption_name(cfg) -> str:
+  """What `corrupt.name` says; "" for a config whose objective reads text as it is."""
+  return cfg.corrupt.name if "corrupt" in cfg else ""
+
+
+def corruption(cfg, tokenizer):
+  """What is done to every row before the model reads it; None for nothing."""
+  if not corruption_name(cfg):
+    return None
+  return corrupt.make(**cfg.corrupt, tokenizer=tokenizer, seq=cfg.seq)
+
+
+def loader(cfg, prepared, split, *, seed, mesh) -> Loader:
+  """The batches of a split, as the model of the config reads them."""
+  return Loader(
+    prepared,
+    split,
+    batch=cfg.batch,
+    seq=cfg.seq,
+    seed=seed,
+    mesh=mesh,
+    corrupt=corruption(cfg, prepared.tokenizer),
+  )
+
+
+def shapes(cfg) -> dict:
+  """The arrays of a batch, but for its segments, as shapes; needs no data."""
+  row = pack.empty_row(cfg.seq, pad=0)
+  if name := corruption_name(cfg):
+    tokenizer = corrupt.extended(tokenizers.byte_tokenizer(), name)
+    rows = pack.ConcatRows([0, 0], cfg.seq, 0)
+    row = Fixed(rows, corruption(cfg, tokenizer)).pad_row()
+  return {
+    batched(key): jax.ShapeDtypeStruct((cfg.batch, *x.shape), x.dtype)
+    for key, x in row.items()
+  }
+
+
+def objective(cfg):
+  """The objective of a config, with what `loss` says of it."""
+  found = lookup.function(objectives, cfg.objective)
+  if "loss" not in cfg:
+    return found
+  known = inspect.signature(found).parameters
+  for name in cfg.loss:
+    if name not in known or known[name].kind is not known[name].KEYWORD_ONLY:
+      raise ValueError(f"objective {cfg.objective!r} has no value loss.{name}")
+  return functools.partial(found, **cfg.loss)
 
 
 def mesh(cfg):
@@ -117,24 +176,23 @@ class Trainer(NamedTuple):
 def trainer(cfg, built, where) -> Trainer:
   """The objects of a config's training on the mesh `where`."""
   tokens_BT = jnp.zeros((1, cfg.seq), jnp.int32)
-  shapes, letters = dims.abstract(built, tokens_BT)
+  params, letters = dims.abstract(built, tokens_BT)
   options = cfg.optim.to_dict()
   accumulate, ema = options.pop("accumulate"), options.pop("ema")
   tx, schedule = optim.make(
-    **options, num_steps=cfg.num_steps, params=shapes, dims=letters
+    **options, num_steps=cfg.num_steps, params=params, dims=letters
   )
   init, abstract = train.state_maker(built, tx, where, tokens_BT, ema=ema > 0)
-  objective = lookup.function(objectives, cfg.objective)
   step = train.make_step(
     built.apply,
-    objective,
+    objective(cfg),
     tx,
     schedule=schedule,
     accumulate=accumulate,
     ema_decay=ema,
     abstract=abstract,
   )
-  return Trainer(init, abstract, letters, step, objective)
+  return Trainer(init, abstract, letters, step, objective(cfg))
 
 
 def start(cfg, parts: Trainer, checkpoints, prepared, key):

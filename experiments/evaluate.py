@@ -10,8 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import cli, compose
-from lm import dims, evaluate, lookup, objectives, workdir
-from lm.data.loader import Loader
+from lm import dims, evaluate, metrics, workdir
 
 _WORKDIR = cli.workdir_flag()
 _STEP = flags.DEFINE_integer("step", None, "the checkpoint; the newest when left out")
@@ -33,12 +32,11 @@ def main():
       f"the data of {folder.path} has changed since it was trained: its tokenizer is "
       "another one now; restore the data or train anew"
     )
-  objective = lookup.function(objectives, cfg.objective)
+  objective = compose.objective(cfg)
   step = evaluate.make_eval_step(model.apply, objective, tokenizer.bytes_V)
-  loader = Loader(
-    prepared, "heldout", batch=cfg.batch, seq=cfg.seq, seed=None, mesh=mesh
-  )
+  loader = compose.loader(cfg, prepared, "heldout", seed=None, mesh=mesh)
   found = evaluate.evaluate(step, params, cli.progress(loader.prefetch(0), len(loader)))
+  found["unigram_nats_per_token"] = metrics.entropy(prepared.counts("train"))
   print(json.dumps(found, indent=1))
 
 

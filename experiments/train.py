@@ -14,7 +14,6 @@ from experiments import cli, compose
 from experiments.watch import Watch
 from lm import train
 from lm.checkpoint import Checkpoints
-from lm.data.loader import Loader
 from lm.interrupt import Interrupt
 from lm.log import Log
 from lm.rng import stream
@@ -65,9 +64,7 @@ def run(cfg, folder, mesh, prepared, checkpoints, *, stop) -> int:
   parts = compose.trainer(cfg, model, mesh)
   root = jax.random.key(cfg.seed)
   state, start = compose.start(cfg, parts, checkpoints, prepared, stream(root, "init"))
-  loader = Loader(
-    prepared, "train", batch=cfg.batch, seq=cfg.seq, seed=cfg.seed, mesh=mesh
-  )
+  loader = compose.loader(cfg, prepared, "train", seed=cfg.seed, mesh=mesh)
   if primary:
     folder.begin(cfg.to_dict())
     prepared.tokenizer.save(folder.tokenizer)

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from experiments import compose
 from lm import curves, dims, evaluate, flops
-from lm.data.loader import Loader
 from lm.generate import text
 from lm.train import Hook
 from lm.workdir import manifest, versions, write
@@ -17,9 +17,7 @@ class Watch:
     self.cfg, self.folder, self.log, self.model = cfg, folder, log, model
     self.prepared, self.checkpoints, self.mesh = prepared, checkpoints, mesh
     self.primary = jax.process_index() == 0
-    self.heldout = Loader(
-      prepared, "heldout", batch=cfg.batch, seq=cfg.seq, seed=None, mesh=mesh
-    )
+    self.heldout = compose.loader(cfg, prepared, "heldout", seed=None, mesh=mesh)
     self.eval_step = evaluate.make_eval_step(
       model.apply, parts.objective, self.heldout.bytes_V
     )
@@ -100,10 +98,7 @@ class Watch:
 
 def model_flops(cfg, model, parts) -> float:
   """FLOPs that one update takes by the book, whatever is recomputed."""
-  rows = jax.ShapeDtypeStruct((cfg.batch, cfg.seq), jnp.int32)
-  weights = jax.ShapeDtypeStruct((cfg.batch, cfg.seq), jnp.float32)
-  batch = {"tokens_BT": rows, "targets_BT": rows, "weights_BT": weights}
   loss = lambda params, batch: parts.objective(
     model.apply, params, batch, None, train=False
   )
-  return flops.model_flops(loss, parts.abstract.params, batch)
+  return flops.model_flops(loss, parts.abstract.params, compose.shapes(cfg))

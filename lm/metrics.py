@@ -37,6 +37,13 @@ def perplexity(nats_per_token: float) -> float:
   return math.exp(nats_per_token) if nats_per_token < 700 else math.inf
 
 
+def entropy(counts) -> float:
+  """Nats per token of guessing by frequency alone: what context has to beat."""
+  counts = np.asarray(counts, np.float64)
+  shares = counts[counts > 0] / counts.sum()
+  return float(-np.sum(shares * np.log(shares)))
+
+
 def bits_per_byte(nats, num_bytes) -> float:
   """Bits needed per byte of text: comparable between tokenizers."""
   return mean(nats, num_bytes, "bits per byte") / math.log(2)
@@ -45,13 +52,17 @@ def bits_per_byte(nats, num_bytes) -> float:
 def language(sums: dict) -> dict:
   """What is reported of a language model, from the sums of its objective.
 
-  Needs "loss" and "weight". "correct" adds the accuracy; "byte_nats" and "bytes" (the
-  nats of targets that stand for bytes, and those bytes) add the bits per byte.
+  Needs "loss" (or "nll", the part of it that is the cross-entropy) and "weight".
+  "correct" adds the accuracy, "rows_correct" and "rows" that of next sentences,
+  "byte_nats" and "bytes" (the nats of targets that stand for bytes, and those bytes)
+  the bits per byte.
   """
-  nats = mean(sums["loss"], sums["weight"], "nats per token")
+  nats = mean(sums.get("nll", sums["loss"]), sums["weight"], "nats per token")
   report = {"nats_per_token": nats, "perplexity": perplexity(nats)}
   if "correct" in sums:
     report["accuracy"] = mean(sums["correct"], sums["weight"], "accuracy")
+  if "rows" in sums:
+    report["next_sentence_accuracy"] = mean(sums["rows_correct"], sums["rows"])
   if sums.get("bytes"):
     report["bits_per_byte"] = bits_per_byte(sums["byte_nats"], sums["bytes"])
   return report

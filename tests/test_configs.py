@@ -1,7 +1,6 @@
 """Every config in configs/ describes a run: whole it fits together, small it trains."""
 
 import jax
-import jax.numpy as jnp
 import pytest
 import shrink
 import verbs
@@ -22,9 +21,7 @@ def test_it_builds(name):
   mesh = dims.make_mesh(jax.devices()[:1])
   parts = compose.trainer(cfg, model, mesh)
   compose.check(cfg, mesh)
-  ids = jax.ShapeDtypeStruct((cfg.batch, cfg.seq), jnp.int32)
-  weights = jax.ShapeDtypeStruct(ids.shape, jnp.float32)
-  batch = {"tokens_BT": ids, "targets_BT": ids, "weights_BT": weights}
+  batch = compose.shapes(cfg)
   state, metrics = jax.eval_shape(parts.step, parts.abstract, batch, jax.random.key(0))
   shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
   assert shapes(state) == shapes(parts.abstract)

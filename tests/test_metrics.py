@@ -41,3 +41,8 @@ def test_nothing_counted_is_said():
     metrics.language({"loss": 0.0, "weight": 0.0})
   with pytest.raises(ValueError, match="em is over nothing"):
     metrics.means({"em": (0, 0)})
+
+
+def test_entropy_is_that_of_the_shares():
+  assert metrics.entropy([5, 0, 5, 5, 5]) == pytest.approx(math.log(4))
+  assert metrics.entropy([7]) == 0

@@ -62,7 +62,7 @@ class Loader:
         self._rows = [fixed]
       else:
         self._drawn = Fresh(self._drawn, mixture.Joined(self._rows), corrupt, seed)
-    self._shapes = {_batched(key): (batch, *x.shape) for key, x in padding.items()}
+    self._shapes = {batched(key): (batch, *x.shape) for key, x in padding.items()}
     self._shardings = dims.batch_shardings(mesh, self._shapes)
 
   @property
@@ -169,7 +169,7 @@ class Fixed:
     return self._corrupt(self._rows.pad_row(), draw, rows=self._rows, view=0)
 
 
-def _batched(key: str) -> str:
+def batched(key: str) -> str:
   """The name in a batch of what a row calls `key`: "tokens_BT" for "tokens_T"."""
   name, _, letters = key.rpartition("_")
   return f"{name}_B{letters}"

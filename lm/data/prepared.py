@@ -48,21 +48,30 @@ class Prepared:
     self.tokens(split)
     return np.load(self.folder / split / "offsets.npy", mmap_mode="r")
 
+  def counts(self, split: str) -> np.ndarray:
+    """How often each id stands in a split."""
+    tokens, counts = self.tokens(split), np.zeros(self.tokenizer.size, np.int64)
+    for start in range(0, len(tokens), 1 << 20):
+      part = np.bincount(tokens[start : start + (1 << 20)], minlength=counts.size)
+      counts += part
+    return counts
+
   def rows(self, split: str, seq: int | None = None):
     """The rows of a split by index, each a dict of arrays of length `seq`.
 
-    Raises ValueError when the split does not fill a row of "concat", or is empty.
+    Raises ValueError when the split does not fill a row of the stream, or is empty.
     """
     seq, tokens, tok = seq or self.seq, self.tokens(split), self.tokenizer
     pad = tok.eos if tok.pad is None else tok.pad
     # Held-out text may be short: its last row is padded as any last row is.
-    wanted = seq + 1 if (self.pack, split) == ("concat", "train") else 2
+    whole = self.pack in ("concat", "stream")
+    wanted = seq + 1 if whole and split == "train" else 2
     if len(tokens) < wanted:
       raise ValueError(
         f"split {split!r} of {self.folder.name} has {len(tokens)} tokens; wanted at "
         f"least {wanted} for rows of {seq}: give more text or a smaller seq"
       )
-    if self.pack == "concat":
+    if whole:
       return packing.ConcatRows(tokens, seq, pad)
     bos = tok.eos if tok.bos is None else tok.bos
     plan = self._plan(split, seq)

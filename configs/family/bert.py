@@ -1,0 +1,50 @@
+"""BERT kind, 2M parameters, on Shakespeare's works: hidden tokens, read both ways.
+
+Devlin et al. 2018, arXiv:1810.04805. The held-out figures are those of pseudo-
+perplexity (arXiv:1910.14659), hiding every seventh token: every token of four whole
+plays is hidden once, and named from what is on both sides of it.
+
+Run: ./launch.sh train --config=configs/family/bert.py
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg=None):
+  cfg = ConfigDict(
+    dict(seed=0, num_steps=2_000, batch=8, seq=256, objective="masked_lm")
+  )
+  cfg.init_from = ""
+  cfg.corrupt = dict(name="masked", rate=0.15, whole_words=False)
+  cfg.model = dict(
+    family="encoder",
+    preset="bert_tiny",
+    dtype="bfloat16",
+    scan=False,
+    remat="none",
+    context=256,
+    width=192,
+    layers=4,
+    heads=2,
+    types=0,
+    post_norm=False,
+    dropout=0.0,
+  )
+  cfg.data = dict(
+    source="shakespeare", tokenizer="bpe-2048", pack="concat", cache=".cache/data"
+  )
+  cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash")
+  cfg.optim = dict(
+    name="muon",
+    lr=2e-2,
+    schedule="cosine",
+    warmup=100,
+    decay=0.1,
+    clip=1.0,
+    accumulate=1,
+    ema=0.0,
+  )
+  cfg.mesh = dict(data=-1, fsdp=1, tensor=1, context=1, expert=1, stage=1)
+  cfg.checkpoint = dict(every=500, keep=3)
+  cfg.eval = dict(every=500, batches=50, sample_tokens=0)
+  return cfg
