@@ -22,12 +22,15 @@ def find(package: str, name: str):
 
 
 def function(module, name: str):
-  """The public function `name` that `module` itself defines; ValueError lists them."""
+  """The public function `name` that `module`, or a file of it, defines.
+
+  ValueError lists them.
+  """
   found = {
     key: value
     for key, value in vars(module).items()
     if inspect.isfunction(value)
-    and value.__module__ == module.__name__
+    and f"{value.__module__}.".startswith(f"{module.__name__}.")
     and not key.startswith("_")
   }
   if name not in found:

@@ -10,6 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from lm import dims
+from lm.nn.recurrent import State
+from lm.objectives.words import cbow as cbow
+from lm.objectives.words import glove as glove
+from lm.objectives.words import skip_gram as skip_gram
 
 # What a model reads beside its tokens, where a batch has it.
 READ = ("segments_BT", "types_BT", "source_BS", "source_segments_BS")
@@ -26,11 +30,14 @@ def next_token(
 
   aux: "nll" (the loss without z_loss), "correct" (the target has the highest logit; a
   tie counts) and, for a batch with bytes_BT, "bytes" and "byte_nats", the nats of those
-  targets that stand for bytes. `key` is not used when train is False.
+  targets that stand for bytes. `key` is not used when train is False. A batch with the
+  "carry" of the last one (see `State.carried`) goes on from there, and aux has its own;
+  no gradient goes back into it.
   """
-  x_BTD = _features(apply, params, batch, key, train)
-  extra = dict(z_loss=z_loss if train else 0.0)
-  return _scored(apply, params, x_BTD, batch, logits_bytes=logits_bytes, **extra)
+  x_BTD, state = _read(apply, params, batch, key, train)
+  extra = dict(z_loss=z_loss if train else 0.0, logits_bytes=logits_bytes)
+  loss, weight, aux = _scored(apply, params, x_BTD, batch, **extra)
+  return loss, weight, aux if state is None else aux | {"carry": state.carried()}
 
 
 def masked_lm(apply, params, batch, key, *, train=True, logits_bytes=2**28):
@@ -78,9 +85,16 @@ def next_sentence(apply, params, batch, key, *, train=True, logits_bytes=2**28):
 
 def _features(apply, params, batch, key, train):
   """x_BTD of a batch; `key` is for dropout."""
+  return _read(apply, params, batch, key, train)[0]
+
+
+def _read(apply, params, batch, key, train):
+  """x_BTD and, of a batch that goes on where another ended, the state after it."""
   more = {name: batch[name] for name in READ if name in batch}
+  if "carry" in batch:
+    more["cache"] = State.resumed(batch["carry"])
   rngs = {"dropout": key} if train else {}
-  x_BTD, _ = apply(
+  return apply(
     {"params": params},
     batch["tokens_BT"],
     train=train,
@@ -88,7 +102,6 @@ def _features(apply, params, batch, key, train):
     method="features",
     **more,
   )
-  return x_BTD
 
 
 def _scored(apply, params, x_BTD, batch, *, logits_bytes, **extra):

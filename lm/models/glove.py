@@ -1,0 +1,81 @@
+"""GloVe: vectors whose products are the logarithms of how often words meet.
+
+Pennington et al. 2014, https://aclanthology.org/D14-1162. Every word has a vector and a
+bias as a centre, and others as a neighbour; its vector is the sum of the two. Trained
+by the objective `glove` on the cells of lm.data.cooccurrence. What differs: an update
+is that of the mean of a batch.
+"""
+
+from dataclasses import dataclass, field
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from lm.nn.layers import Embedding, dropout, mask_padding
+from lm.nn.stack import Run
+
+
+@dataclass(frozen=True)
+class Config:
+  vocab: int  # words; tables are padded to a multiple of 128
+  context: int = 0  # 0: rows may have any length
+  width: int = 50  # D
+  run: Run = field(default_factory=Run)  # there is no depth to scan or to recompute
+
+  def __post_init__(self):
+    for name, least in (("vocab", 1), ("context", 0), ("width", 1)):
+      if getattr(self, name) < least:
+        raise ValueError(f"{name}={getattr(self, name)}; wanted {least} or more")
+
+
+PRESETS = {
+  "glove-50": dict(width=50),
+  "glove-300": dict(width=300),
+}
+
+
+class Model(nn.Module):
+  config: Config
+
+  def setup(self):
+    c = self.config
+    self.embed = Embedding(c.vocab, c.width, std=0.3 / c.width)
+    self.around = Embedding(c.vocab, c.width, std=0.3 / c.width)
+    self.bias = Embedding(c.vocab, 1, std=0.0)
+    self.around_bias = Embedding(c.vocab, 1, std=0.0)
+
+  def __call__(self, tokens_BT, **how):
+    """logits_BTV in float32: log counts of the words near each word; and None."""
+    x_BTD, _ = self.features(tokens_BT, **how)
+    if self.is_initializing():
+      self.log_counts(tokens_BT, tokens_BT)
+    return self.readout(x_BTD)[..., : self.config.vocab], None
+
+  def features(
+    self, tokens_BT, *, positions_BT=None, segments_BT=None, cache=None, train=False
+  ):
+    """x_BTD, the vectors of the words, and None: each word is seen alone."""
+    del positions_BT, segments_BT
+    if cache is not None:
+      raise ValueError("word vectors have no cache: no word sees another")
+    rate = self.config.run.dropout
+    key = self.make_rng("dropout") if train and rate else None
+    return dropout(key, self.embed(tokens_BT), rate), None
+
+  def log_counts(self, tokens_BT, near_BT, *, train=False):
+    """log_BT, the logarithm of how often the words of each place meet."""
+    x_BTD, _ = self.features(tokens_BT, train=train)
+    score_BT = jnp.sum(x_BTD * self.around(near_BT), axis=-1)
+    return score_BT + (self.bias(tokens_BT) + self.around_bias(near_BT))[..., 0]
+
+  def readout(self, x_BTD):
+    """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
+    logits_BTV = self.around.readout(x_BTD, self.config.run.dtype)
+    return mask_padding(
+      logits_BTV + self.around_bias.table_VD[:, 0][None, None], self.config.vocab
+    )
+
+
+def vectors(params):
+  """vectors_VD, what a word's vector is (section 4.2), from the parameters."""
+  return jnp.asarray(params["embed"]["table"]) + jnp.asarray(params["around"]["table"])

@@ -1,0 +1,163 @@
+"""Which words meet in the windows around them, drawn on the device from rows of text.
+
+Mikolov et al. 2013 (arXiv:1301.3781, arXiv:1310.4546): frequent words are thinned out
+before windows are laid, each window has a width of its own, and words are told apart
+from noise words. A row of the text is closed up over its gaps and cut into blocks of
+BLOCK centres; each block has one set of neighbours and one of noise, so that all its
+scores are one matmul (the idea of arXiv:1604.04661) and no pair is ever listed.
+"""
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+BLOCK = (
+  32  # centres with common neighbours; more waste scores, fewer make small matmuls
+)
+NOISE = 32  # noise words of a block; each weighs negatives / NOISE
+SMOOTH = 0.75  # power of the counts that noise words follow; arXiv:1310.4546
+SLACK = 1.25  # room in a row over what is kept of it on average
+
+
+class Words:
+  """What the counts of words decide: how many are kept, and how noise is drawn.
+
+  A word that makes up a share f of all is kept with probability sqrt(s / f) + s / f, s
+  being `sample`: the rule of the authors' program, which keeps a little more than the
+  paper's. 0 keeps all. What has no count is no word, and is never kept or drawn. Arrays
+  are NumPy's, constants of what is traced.
+  """
+
+  def __init__(self, counts_V, sample: float):
+    if counts_V is None:
+      raise ValueError("how often words occur is not known; give counts_V")
+    counts_V = np.asarray(counts_V, np.float64)
+    if sample < 0 or not counts_V.sum() > 0:
+      raise ValueError(f"sample={sample:g}; wanted 0 or more, and counts above 0")
+    share_V = counts_V / counts_V.sum()
+    ratio_V = sample / np.where(counts_V > 0, share_V, 1)
+    keep_V = (
+      np.minimum(1, np.sqrt(ratio_V) + ratio_V) if sample else np.ones_like(share_V)
+    )
+    self.keep_V = np.where(counts_V > 0, keep_V, 0).astype(np.float32)
+    self.kept = float(share_V @ self.keep_V)  # of all words
+    noise_V = counts_V**SMOOTH
+    self.noise_V = (noise_V / noise_V.sum()).astype(np.float32)
+    # In 32 bits, as 24 would lose the rarest words of a large vocabulary.
+    ends_V = np.cumsum(noise_V / noise_V.sum()) * 2**32
+    self._ends_V = np.minimum(ends_V, 2**32 - 1).astype(np.uint32)
+
+  def noise(self, key, shape):
+    """Ids of words, drawn by their counts to the power of SMOOTH."""
+    bits = jax.random.bits(key, shape, jnp.uint32)
+    found = jnp.searchsorted(jnp.asarray(self._ends_V), bits, side="right")
+    return jnp.minimum(found, np.flatnonzero(self.noise_V)[-1]).astype(jnp.int32)
+
+
+@dataclass(frozen=True)
+class Windows:
+  """Blocks of a text: B of them, T centres in each, S words that may be near these."""
+
+  centres_BT: jax.Array
+  near_BS: jax.Array
+  weights_BT: jax.Array  # of the centres; 0 where there is none
+  pairs_BTS: jax.Array  # how much each pair counts; 0 where it is no pair
+
+
+def noise_nats(read, x_BTD, words: Words, key):
+  """noise_BT: what a noise word costs each x on average, of NOISE words drawn by `key`.
+
+  Without a key it is the average over the vocabulary. `read` calls the model.
+  """
+  if key is not None:
+    noise_BS = words.noise(key, (x_BTD.shape[0], NOISE))
+    scores_BTS = read(x_BTD, read(noise_BS, method="contexts"), method="scores")
+    return jnp.mean(jax.nn.softplus(scores_BTS), axis=-1)
+
+  def one(x_TD):
+    logits_TV = read(x_TD[None], method="readout")[0, :, : words.noise_V.size]
+    return jax.nn.softplus(logits_TV) @ jnp.asarray(words.noise_V)
+
+  return jax.lax.map(one, x_BTD)
+
+
+def drawn(key, batch, words: Words, window: int) -> Windows:
+  """The windows of one pass over a batch: thinned, each of 1 to `window` words a side.
+
+  Words that do not fit, where a row keeps far more than the average one, are left out.
+  """
+  key_keep, key_reach = jax.random.split(key)
+  ids_BT, weights_BT = batch["tokens_BT"], batch["weights_BT"]
+  chance_BT = jnp.asarray(words.keep_V)[ids_BT]
+  keep_BT = jax.random.uniform(key_keep, ids_BT.shape) < chance_BT
+  segments_BT = batch.get("segments_BT", jnp.ones_like(ids_BT))
+  segments_BT = jnp.where(keep_BT & (weights_BT > 0), segments_BT, 0)
+  T = ids_BT.shape[1]
+  size = min(T, math.ceil(T * words.kept * SLACK) + BLOCK // 2)
+  rows_BS = closed_up([ids_BT, segments_BT], segments_BT > 0, size)
+  centres_BT, near_BS = blocks(rows_BS[0], window)
+  here_BT, there_BS = blocks(rows_BS[1], window)
+  reach_BT = jax.random.randint(key_reach, centres_BT.shape, 1, window + 1)
+  apart_TS = distance(centres_BT.shape[1], near_BS.shape[1], window)
+  met_BTS = (apart_TS > 0)[None] & (apart_TS[None] <= reach_BT[..., None])
+  pairs_BTS = (met_BTS & same(here_BT, there_BS)).astype(jnp.float32)
+  return Windows(centres_BT, near_BS, (here_BT > 0).astype(jnp.float32), pairs_BTS)
+
+
+def expected(batch, words: Words, window: int) -> Windows:
+  """What `drawn` gives on average, but for the gaps that it closes: no chance in it.
+
+  A pair at a distance d counts as much as both its words are kept, times the share of
+  windows that are so wide, (window + 1 - d) / window.
+  """
+  ids_BT, weights_BT = batch["tokens_BT"], batch["weights_BT"]
+  keep_BT = jnp.asarray(words.keep_V)[ids_BT] * (weights_BT > 0)
+  segments_BT = batch.get("segments_BT", jnp.ones_like(ids_BT))
+  segments_BT = jnp.where(keep_BT > 0, segments_BT, 0)
+  centres_BT, near_BS = blocks(ids_BT, window)
+  here_BT, there_BS = blocks(segments_BT, window)
+  chance_BT, other_BS = blocks(keep_BT, window)
+  apart_TS = distance(centres_BT.shape[1], near_BS.shape[1], window)
+  wide_TS = jnp.where(apart_TS > 0, jnp.maximum(0, window + 1 - apart_TS) / window, 0)
+  pairs_BTS = same(here_BT, there_BS) * wide_TS[None] * other_BS[:, None]
+  return Windows(centres_BT, near_BS, chance_BT, pairs_BTS * chance_BT[..., None])
+
+
+def closed_up(arrays, keep_BT, size: int) -> list:
+  """Each array_BT with the kept places side by side from the left, cut to `size`.
+
+  What is left of a row holds zeros.
+  """
+  place_BT = jnp.where(keep_BT, jnp.cumsum(keep_BT, axis=1) - 1, size)
+  row_B1 = jnp.arange(keep_BT.shape[0])[:, None]
+  empty_BS = jnp.zeros((keep_BT.shape[0], size), jnp.int32)
+  return [
+    empty_BS.at[row_B1, place_BT].set(x_BT, mode="drop", unique_indices=True)
+    for x_BT in arrays
+  ]
+
+
+def blocks(x_BT, window: int):
+  """x_BT in blocks of BLOCK places, and the same with `window` more on either side.
+
+  Blocks are rows of their own; what lies outside of a row is 0.
+  """
+  B, T = x_BT.shape
+  count = -(-T // BLOCK)
+  padded = jnp.pad(x_BT, ((0, 0), (window, count * BLOCK - T + window)))
+  at = np.arange(count)[:, None] * BLOCK + np.arange(BLOCK + 2 * window)[None]
+  around = padded[:, at].reshape(B * count, -1)
+  return around[:, window : window + BLOCK], around
+
+
+def distance(T: int, S: int, window: int):
+  """apart_TS, how many words a centre and a neighbour of a block lie apart."""
+  return np.abs(np.arange(S)[None] - window - np.arange(T)[:, None])
+
+
+def same(here_BT, there_BS):
+  """Whether both are words, of one document."""
+  return (here_BT[..., None] == there_BS[:, None]) & (here_BT[..., None] > 0)
