@@ -14,6 +14,7 @@ from experiments import cli
 from lm import dims, lookup, objectives, optim, train, workdir
 from lm.data import corrupt, pack, prepare, tokenizers
 from lm.data.loader import Fixed, Loader, batched, check_divides
+from lm.nn.recurrent import State
 
 LEAST = {
   "num_steps": 1,
@@ -76,7 +77,7 @@ def check(cfg, where):
       f"optim.accumulate={cfg.optim.accumulate} does not divide batch={cfg.batch}"
     )
   check_divides(where, batch=cfg.batch, seq=cfg.seq)
-  model(cfg, vocab=1)
+  carried(cfg, model(cfg, vocab=1))
   objective(cfg)
   corrupt.check(cfg.objective, corruption_name(cfg), cfg.data.pack)
   shapes(cfg)
@@ -163,6 +164,24 @@ def model(cfg, vocab: int):
   return built
 
 
+def carried(cfg, built) -> int:
+  """The rows whose state training carries on: those of a batch, or with no stream none.
+
+  Raises ValueError for a model or an objective that cannot.
+  """
+  if cfg.data.pack != "stream":
+    return 0
+  make = getattr(built, "init_cache", lambda batch, size: None)
+  recurrent = isinstance(jax.eval_shape(lambda: make(1, 1)), State)
+  if cfg.objective != "next_token" or not recurrent:
+    raise ValueError(
+      f"data.pack='stream' carries a recurrent state (rnn, mamba2; next_token) from "
+      f"batch to batch; {cfg.model.family!r} with {cfg.objective!r} has none: use "
+      "'concat'"
+    )
+  return cfg.batch
+
+
 class Trainer(NamedTuple):
   """What `train.fit` needs of a config and a model."""
 
@@ -182,7 +201,9 @@ def trainer(cfg, built, where) -> Trainer:
   tx, schedule = optim.make(
     **options, num_steps=cfg.num_steps, params=params, dims=letters
   )
-  init, abstract = train.state_maker(built, tx, where, tokens_BT, ema=ema > 0)
+  init, abstract = train.state_maker(
+    built, tx, where, tokens_BT, ema=ema > 0, carried=carried(cfg, built)
+  )
   step = train.make_step(
     built.apply,
     objective(cfg),

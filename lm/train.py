@@ -28,6 +28,7 @@ class TrainState:
   params: Any
   opt: Any  # the optimiser's state
   ema: Any  # a moving average of params, or () when there is none
+  carry: Any = ()  # a recurrent model's state after the last batch, by `State.carried`
 
 
 class Diverged(FloatingPointError):
@@ -35,17 +36,28 @@ class Diverged(FloatingPointError):
 
 
 FINITE = ("train/loss", "train/grad_norm", "train/param_norm")
+# The sums of objectives whose means are shown, by the names of these.
+MEANS = {
+  "nats_per_token": "nll",
+  "nats_per_pair": "pair_nats",
+  "error_per_pair": "pair_error",
+  "accuracy": "correct",
+}
 
 
-def state_maker(model, tx, mesh, tokens_BT, *, ema=False):
+def state_maker(model, tx, mesh, tokens_BT, *, ema=False, carried=0):
   """How to make a TrainState: (init(key) -> state, abstract state with shardings).
 
-  The state is born sharded: no device ever holds all of it.
+  The state is born sharded: no device ever holds all of it. `carried` is the number of
+  rows of a batch that go on where the last one's ended (truncated back-propagation
+  through time), 0 when none does.
   """
 
   def init(key):
     params = dims.unbox(model.init(key, tokens_BT)["params"])
-    return TrainState(jnp.int32(0), params, tx.init(params), params if ema else ())
+    carry = model.init_cache(carried, 0).carried() if carried else ()
+    ema_params = params if ema else ()
+    return TrainState(jnp.int32(0), params, tx.init(params), ema_params, carry)
 
   params, letters = dims.abstract(model, tokens_BT)
   shapes = jax.eval_shape(init, jax.random.key(0))
@@ -66,9 +78,12 @@ def make_step(
 
   def loss(params, batch, key):
     total, weight, aux = objective(apply, params, batch, key)
-    return total, (weight, aux | {"loss": total})
+    carry = aux.pop("carry", ())
+    return total, ((weight, aux | {"loss": total}), carry)
 
-  gradient = jax.grad(loss, has_aux=True)
+  def gradient(params, batch, key):
+    grads, (scalars, carry) = jax.grad(loss, has_aux=True)(params, batch, key)
+    return (grads, scalars), carry
 
   def sums(params, batch, key):
     if accumulate == 1:
@@ -77,18 +92,20 @@ def make_step(
 
     def add(total, piece):
       index, part = piece
-      one = gradient(params, part, jax.random.fold_in(key, index))
-      return jax.tree.map(jnp.add, total, one), None
+      one, carry = gradient(params, part, jax.random.fold_in(key, index))
+      return jax.tree.map(jnp.add, total, one), carry
 
     first = jax.tree.map(lambda x: x[0], micro)
-    shapes = jax.eval_shape(gradient, params, first, key)
+    shapes, _ = jax.eval_shape(gradient, params, first, key)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return jax.lax.scan(add, zeros, (jnp.arange(accumulate), micro))[0]
+    total, carries = jax.lax.scan(add, zeros, (jnp.arange(accumulate), micro))
+    return total, jax.tree.map(_interleaved, carries)
 
   def step(state, batch, root):
-    grads, (weight, aux) = sums(
-      state.params, batch, stream(root, "dropout", state.step)
-    )
+    key = stream(root, "dropout", state.step)
+    if state.carry:
+      batch = batch | {"carry": state.carry}
+    (grads, (weight, aux)), carry = sums(state.params, batch, key)
     grads = jax.tree.map(lambda g: g / weight, grads)
     updates, opt = tx.update(grads, state.opt, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -102,10 +119,10 @@ def make_step(
       "train/param_norm": optax.tree.norm(params),
       "train/lr": jnp.asarray(schedule(state.step), jnp.float32),
     }
-    for name, key in (("nats_per_token", "nll"), ("accuracy", "correct")):
+    for name, key in MEANS.items():
       if key in aux:
         metrics[f"train/{name}"] = aux[key] / weight
-    return TrainState(state.step + 1, params, opt, ema), metrics
+    return TrainState(state.step + 1, params, opt, ema, carry), metrics
 
   where = None
   if abstract is not None:
@@ -118,6 +135,11 @@ def _interleave(parts: int, x):
   if x.shape[0] % parts:
     raise ValueError(f"accumulate={parts} does not divide batch={x.shape[0]}")
   return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
+
+
+def _interleaved(x):
+  """What `_interleave` was given, from its result."""
+  return jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:])
 
 
 @dataclass(frozen=True)

@@ -93,9 +93,9 @@ def test_the_gradient_is_that_of_the_loop_written_out(name):
         lambda a, b: jnp.where(marks[name][t][:, None], a, b), yes, no
       )
       state = pick("fresh", jax.tree.map(jnp.zeros_like, state), state)
-      h_BIF = jnp.einsum("BD,DIF->BIF", state["h"], w_DIF) + b_IF[None]
+      h_BIF = jnp.einsum("BD,DIF->BIF", state["h_BD"], w_DIF) + b_IF[None]
       state = pick("real", cell.step(x_TBIF[t], h_BIF, state), state)
-      outputs.append(state["h"])
+      outputs.append(state["h_BD"])
     return jnp.stack(outputs), state
 
   def ours(x_TBIF, weights, state):

@@ -16,15 +16,16 @@ import jax
 import numpy as np
 
 from lm import dims
-from lm.data import mixture
+from lm.data import mixture, pack
 
 
 class Loader:
   """`loader(step)` is the batch of that step: global jax.Arrays by name.
 
-  "train" is shuffled by `seed` and never ends. Any other split, or `seed=None`, is in
-  order, each row once, and ends after `len(loader)` steps; its last batch is filled up
-  with rows of weight 0, so sums over it do not depend on the batch size.
+  "train" is shuffled by `seed`, or of pack "stream" begins where `seed` says, and never
+  ends. Any other split, or `seed=None`, is in order, each row once, and ends after
+  `len(loader)` steps; its last batch is filled up with rows of weight 0, so sums over
+  it do not depend on the batch size.
 
   `prepared` is one Prepared or a sequence of them, mixed with `weights` (rows of each,
   in proportion; equal when None). `corrupt` is what is done to every row, see
@@ -53,7 +54,10 @@ class Loader:
       )
     check_divides(mesh, batch=batch, seq=seq)
     if not self._ordered:
-      self._drawn = _draw(self._rows, seed, self._shares)
+      if prepared[0].pack == "stream":
+        self._drawn = _stream(self._rows, batch, seed)
+      else:
+        self._drawn = _draw(self._rows, seed, self._shares)
     padding = self._rows[0].pad_row()
     if corrupt is not None:
       fixed = Fixed(self._rows[0], corrupt)
@@ -192,6 +196,15 @@ def check_divides(mesh, *, batch, seq):
         f"{name}={size} does not divide over mesh {'*'.join(axes)}={parts}; wanted a "
         f"multiple of {parts}"
       )
+
+
+def _stream(rows, batch: int, seed: int):
+  """All rows for ever, by index, in an order in which batches go on (`pack.Stream`)."""
+  if len(rows) > 1:
+    raise ValueError(
+      f"pack 'stream' takes one source, got {len(rows)}; use 'concat' for a mixture"
+    )
+  return pack.Stream(rows[0], batch, seed)
 
 
 def _draw(rows, seed: int, shares):

@@ -1,15 +1,18 @@
 """Documents to rows of `seq` positions: plans (which tokens, which row) and their rows.
 
 A split is one stream of ids with eos after every document. "concat" cuts the stream
-where a row is full: its plan is arithmetic. "first_fit" keeps documents apart: each is
-cut into pieces of at most `seq`, and pieces share a row under different segments.
+where a row is full: its plan is arithmetic. "stream" are the same rows, but training
+takes them in an order in which a batch goes on where the last one ended. "first_fit"
+keeps documents apart: each is cut into pieces of at most `seq`, and pieces share a row
+under different segments.
 """
 
 import dataclasses
+import zlib
 
 import numpy as np
 
-PACKS = ("concat", "first_fit")
+PACKS = ("concat", "stream", "first_fit")
 
 
 def first_fit(lengths_P, seq: int) -> np.ndarray:
@@ -102,6 +105,11 @@ class ConcatRows:
   def __len__(self) -> int:
     return max(0, -(-(len(self._tokens) - 1) // self._seq))
 
+  @property
+  def full(self) -> int:
+    """The number of rows without padding: all of them, or all but the last."""
+    return max(0, (len(self._tokens) - 1) // self._seq)
+
   def __getitem__(self, row: int) -> dict:
     start = int(row) * self._seq
     ids = self._tokens[start : start + self._seq + 1]
@@ -114,6 +122,30 @@ class ConcatRows:
 
   def pad_row(self) -> dict:
     return empty_row(self._seq, self._pad)
+
+
+class Stream:
+  """ConcatRows for ever, by the index step * batch + place: for a state carried along.
+
+  The row of a place at one step goes on where its row at the step before ended, as the
+  rows lie in the stream; after the last comes the first (and the only one that is not
+  full is left out). Places start evenly apart, the first where `seed` says. Raises
+  ValueError for fewer rows than places.
+  """
+
+  def __init__(self, rows: ConcatRows, batch: int, seed: int):
+    self._rows, self._batch = rows, batch
+    self._shift = zlib.crc32(f"start of the stream, seed {seed}".encode())
+    if rows.full < batch:
+      raise ValueError(
+        f"pack 'stream' needs a row of text for each of batch={batch}, and there are "
+        f"{rows.full}; give more text, a smaller seq or a smaller batch"
+      )
+
+  def __getitem__(self, index: int) -> dict:
+    step, place = divmod(int(index), self._batch)
+    apart = self._rows.full // self._batch
+    return self._rows[(self._shift + place * apart + step) % self._rows.full]
 
 
 class PackedRows:

@@ -28,8 +28,8 @@ UNROLL = 2  # time steps in one round of the loop; more compile longer and win n
 class State:
   """What a recurrent model knows of the tokens so far: its cache, of constant size.
 
-  `layers` maps names to arrays with L and B in front, or to tuples of L arrays with B
-  in front when the model is not scanned.
+  `layers` maps what a layer calls its arrays ("h_BD") to them: stacked with L in front,
+  or, when the model is not scanned, a tuple of L.
   """
 
   layers: Any
@@ -57,13 +57,25 @@ class State:
     """The rows with these indices, for beams."""
     return self.map_rows(lambda x, axis: jnp.take(x, rows_B, axis=axis))
 
+  def carried(self) -> dict:
+    """{"h_BLD": ...}: named and shaped as a batch is, for the next to go on from."""
+    put = lambda x: jnp.stack(x, 1) if isinstance(x, tuple) else jnp.moveaxis(x, 0, 1)
+    return {name.replace("_B", "_BL"): put(x) for name, x in self.layers.items()}
+
+  @classmethod
+  def resumed(cls, carry: dict):
+    """The state that `carried` told of; stacked, as every model takes it."""
+    return cls(
+      {name.replace("_BL", "_B"): jnp.moveaxis(x, 1, 0) for name, x in carry.items()}
+    )
+
 
 @dataclass(frozen=True)
 class Cell:
   """One kind of cell: from what comes in, what comes back and a state, the next state.
 
   `step(x_BIF, h_BIF, state) -> state`, x_BIF being the gates' part of the input and
-  h_BIF that of the state's "h".
+  h_BIF that of the state's h_BD.
   """
 
   gates: int  # I
@@ -75,32 +87,32 @@ class Cell:
 def _lstm(x_BIF, h_BIF, state):
   i_BF, f_BF, g_BF, o_BF = jnp.unstack(x_BIF + h_BIF, axis=1)
   keep_BF, write_BF = jax.nn.sigmoid(f_BF), jax.nn.sigmoid(i_BF)
-  c_BF = keep_BF * state["c"] + write_BF * jnp.tanh(g_BF)
-  return {"h": jax.nn.sigmoid(o_BF) * jnp.tanh(c_BF), "c": c_BF}
+  c_BF = keep_BF * state["c_BF"] + write_BF * jnp.tanh(g_BF)
+  return {"h_BD": jax.nn.sigmoid(o_BF) * jnp.tanh(c_BF), "c_BF": c_BF}
 
 
 def _gru(x_BIF, h_BIF, state):
   r_BF = jax.nn.sigmoid(x_BIF[:, 0] + h_BIF[:, 0])
   z_BF = jax.nn.sigmoid(x_BIF[:, 1] + h_BIF[:, 1])
   n_BF = jnp.tanh(x_BIF[:, 2] + r_BF * h_BIF[:, 2])
-  return {"h": (1 - z_BF) * n_BF + z_BF * state["h"]}
+  return {"h_BD": (1 - z_BF) * n_BF + z_BF * state["h_BD"]}
 
 
 CELLS = {
-  "lstm": Cell(4, ("h", "c"), _lstm, sums=True),
-  "gru": Cell(3, ("h",), _gru, sums=False),
+  "lstm": Cell(4, ("h_BD", "c_BF"), _lstm, sums=True),
+  "gru": Cell(3, ("h_BD",), _gru, sums=False),
 }
 
 
 class Recurrence(nn.Module):
-  """One layer over time: the states "h" after every token, and the last state."""
+  """One layer over time: h after every token, and the last state."""
 
   cell: str
   dtype: str
 
   @nn.compact
   def __call__(self, x_TBD, state=None, marks=None):
-    """Returns x_TBD and a state, {"h": BD, ...}, the way one comes in (None: zeros).
+    """Returns x_TBD and a state, {"h_BD": ...}, the way one comes in (None: zeros).
 
     `marks` has "real" and "fresh", TB or None: at a token that is not real the state
     stays what it is, and before a fresh one it is emptied. Time comes first, because
@@ -173,13 +185,13 @@ def _forward(name, dtype, x_TBIF, weights, state, marks):
   def step(state, inputs):
     x_BIF, marks = inputs
     state = _empty(marks["fresh"], state)
-    h_BIF = dot("BD,DIF->BIF", state["h"], w_DIF, dtype) + b_IF[None]
+    h_BIF = dot("BD,DIF->BIF", state["h_BD"], w_DIF, dtype) + b_IF[None]
     new = _where(marks["real"], cell.step(x_BIF, h_BIF, state), state)
     return new, (new, h_BIF)
 
   last, (states, h_TBIF) = jax.lax.scan(step, state, (x_TBIF, marks), unroll=UNROLL)
   saved = x_TBIF, weights, state, marks, states, h_TBIF
-  return (states["h"], last), saved
+  return (states["h_BD"], last), saved
 
 
 def _backward(name, dtype, saved, gradients):
@@ -199,9 +211,9 @@ def _backward(name, dtype, saved, gradients):
       lambda *args: _where(marks["real"], cell.step(*args), args[2]),
       *(x_BIF, h_BIF, state),
     )
-    dx_BIF, dr_BIF, dstate = pull(dstate | {"h": dstate["h"] + dh_BD})
+    dx_BIF, dr_BIF, dstate = pull(dstate | {"h_BD": dstate["h_BD"] + dh_BD})
     back_BD = dot("BIF,IFD->BD", dr_BIF, w_IFD, dtype)
-    dstate = _empty(marks["fresh"], dstate | {"h": dstate["h"] + back_BD})
+    dstate = _empty(marks["fresh"], dstate | {"h_BD": dstate["h_BD"] + back_BD})
     return dstate, (None if cell.sums else dx_BIF, dr_BIF)
 
   inputs = (dh_TBD, x_TBIF, h_TBIF, before, marks)
@@ -210,7 +222,7 @@ def _backward(name, dtype, saved, gradients):
   )
   if marks["fresh"] is not None:
     before = jax.vmap(_empty)(marks["fresh"], before)
-  weigh = lambda w_DIF: dot("TBD,DIF->TBIF", before["h"], w_DIF, dtype)
+  weigh = lambda w_DIF: dot("TBD,DIF->TBIF", before["h_BD"], w_DIF, dtype)
   (dw_DIF,) = jax.vjp(weigh, w_DIF)[1](dr_TBIF)
   dweights = dw_DIF.astype(jnp.float32), jnp.sum(dr_TBIF, axis=(0, 1))
   return dr_TBIF if cell.sums else dx_TBIF, dweights, dfirst, None

@@ -83,6 +83,27 @@ def test_concat_rows_are_the_stream(documents, seq):
   assert all(row["weights_T"].dtype == np.float32 for row in rows)
 
 
+@given(documents=DOCUMENTS, seq=st.integers(1, 4), seed=st.integers(0, 9))
+def test_a_place_of_a_batch_reads_the_stream_row_by_row(documents, seq, seed):
+  stream, _ = stream_of(documents)
+  rows = pack.ConcatRows(stream, seq, PAD)
+  batch = max(1, rows.full // 3)
+  if rows.full < batch:
+    with pytest.raises(ValueError, match=f"batch={batch}, and there are 0"):
+      pack.Stream(rows, batch, seed)
+    return
+  ordered, wanted = pack.Stream(rows, batch, seed), stream[: rows.full * seq]
+  for place in range(batch):
+    mine = [ordered[step * batch + place] for step in range(rows.full)]
+    assert all(row["weights_T"].all() for row in mine)
+    ids = np.concatenate([row["tokens_T"] for row in mine])
+    # All of the stream in its order, from somewhere on.
+    turns = [np.roll(wanted, -seq * r) for r in range(rows.full)]
+    assert any(np.array_equal(ids, turn) for turn in turns)
+  first = [ordered[place]["tokens_T"].tobytes() for place in range(batch)]
+  assert seq * len(stream) < 40 or batch == 1 or len(set(first)) > 1
+
+
 def test_packing_wastes_little():
   rng = np.random.default_rng(0)
   lengths = rng.integers(1, 129, 2000)
