@@ -117,9 +117,18 @@ def rnn(cell: str, *meshes, **fields) -> Family:
   return Family("rnn", dict(cell=cell, width=32, layers=2) | fields, meshes=meshes)
 
 
+def encdec(meshes=(), **fields) -> Family:
+  # Scores are not divided by anything in T5: small heads keep them small here too.
+  small = dict(width=32, layers=2, source_layers=1, heads=4, head_size=4, ff=40)
+  return Family("encdec", small | fields, CAUSAL, meshes, source=7)
+
+
 GPT2 = dict(positions="learned", norm="layer", activation="gelu_tanh", bias=True)
 GEMMA = dict(width=32, layers=2, heads=4, kv_heads=2, head_size=8, ff=40)
 GEMMA |= dict(context=CONTEXT, window=3, theta=500.0, qk_norm="head")
+
+TRANSFORMER = dict(positions="sinusoids", norm="layer", post_norm=True, bias=True)
+TRANSFORMER |= dict(divided=True, unit_table=False)
 
 FAMILIES = {
   "gpt2": decoder(**GPT2),
@@ -139,11 +148,19 @@ FAMILIES = {
   "olmo2": decoder(
     order="after", qk_norm="width", softcap=2.0, logit_softcap=3.0, activation="relu2"
   ),
+  "moe": decoder(experts=4, ff=20, kv_heads=2, meshes=("tensor",)),
   "gemma": Family("gemma", GEMMA, WINDOW_3, meshes=("tensor",)),
+  "t5": encdec(("tensor",), buckets=8, reach=10),
+  "transformer-2017": encdec(**TRANSFORMER, layers=1),
   "bert": encoder(("tensor",)),
   "bert-pre": encoder(post_norm=False, types=0),
   "lstm": rnn("lstm", "fsdp", "tensor"),
   "gru": rnn("gru", "fsdp", tied=False),
+  "mamba2": Family(
+    "mamba2",
+    dict(width=32, layers=2, heads=4, groups=2, state=6, chunk=4),
+    meshes=("fsdp", "tensor"),
+  ),
 }
 
 

@@ -23,8 +23,8 @@ def quick_compiles():
   jax.config.update("jax_disable_most_optimizations", False)
 
 
-def batches(count, seed=0):
-  """Batches with weights that differ from row to row."""
+def batches(count, name, seed=0):
+  """Batches for a family, with weights that differ from row to row."""
   draw = np.random.default_rng(seed)
   for index in range(count):
     ids_BT = tokens(B, T + 1, seed=index)
@@ -33,7 +33,7 @@ def batches(count, seed=0):
       "tokens_BT": ids_BT[:, :-1],
       "targets_BT": ids_BT[:, 1:],
       "weights_BT": weights_BT,
-    }
+    } | FAMILIES[name].more(B)
 
 
 def trainer(name, mesh, *, accumulate=1, ema=0.0, optimiser="adamw", **fields):
@@ -74,7 +74,7 @@ def run(name, steps=3, sizes=None, **how):
   state = init(stream(ROOT, "init"))
   losses = []
   with jax.set_mesh(mesh):
-    for batch in batches(steps):
+    for batch in batches(steps, name):
       batch = jax.device_put(batch, dims.batch_shardings(mesh, batch))
       state, metrics = step(state, batch, ROOT)
       losses.append(float(metrics["train/loss"]))
@@ -130,7 +130,7 @@ def test_every_leaf_of_the_state_stays_where_it_was_born(optimiser):
   init, abstract, step = trainer(name, mesh, ema=0.9, optimiser=optimiser)
   state = init(stream(ROOT, "init"))
   with jax.set_mesh(mesh):
-    batch = next(batches(1))
+    batch = next(batches(1, name))
     new, _ = step(state, jax.device_put(batch, dims.batch_shardings(mesh, batch)), ROOT)
   for leaf, wanted in zip(jax.tree.leaves(new), jax.tree.leaves(abstract), strict=True):
     assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
@@ -155,7 +155,7 @@ def test_metrics_are_those_of_the_optimiser():
   init, _, step = trainer(name, mesh)
   before = init(stream(ROOT, "init"))
   old = jax.device_get(before.params)
-  [batch] = batches(1)
+  [batch] = batches(1, name)
   after, metrics = step(before, batch, ROOT)
   moved = jax.tree.map(lambda a, b: a - b, jax.device_get(after.params), old)
   norm = np.sqrt(sum(np.sum(x**2) for x in jax.tree.leaves(moved)))

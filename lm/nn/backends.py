@@ -19,12 +19,19 @@ from lm.nn.masks import MASKED, Mask
 LANES = 128  # of a TPU: splash works on blocks of this many positions, or a multiple
 
 
-def attend(backend, q_BTNH, k_BSKH, v_BSKH, mask: Mask, *, scale, softcap, dtype):
+def attend(
+  backend, q_BTNH, k_BSKH, v_BSKH, mask: Mask, *, scale, softcap, dtype, bias=None
+):
   """y_BTNH in float32. "auto" is this platform's fast backend when it can do this call.
 
-  Raises ValueError when `backend` cannot do this call.
+  `bias` (BNTS or 1NTS) is added to the scores; only "xla" does that. Raises ValueError
+  when `backend` cannot do this call.
   """
   options = dict(scale=scale, softcap=softcap, dtype=dtype)
+  if bias is not None:
+    if backend not in ("auto", "xla"):
+      raise ValueError(f"attention backend {backend!r} does not do biases; 'xla' does")
+    return xla(q_BTNH, k_BSKH, v_BSKH, mask, **options, bias=bias)
   if backend == "auto":
     backend = FASTEST.get(platform(), "xla")
     if BACKENDS[backend][1](q_BTNH, k_BSKH, mask, **options):
@@ -44,26 +51,29 @@ def platform() -> str:
   return device.platform if device else jax.default_backend()
 
 
-def xla(q_BTNH, k_BSKH, v_BSKH, mask: Mask, *, scale, softcap, dtype):
+def xla(q_BTNH, k_BSKH, v_BSKH, mask: Mask, *, scale, softcap, dtype, bias=None):
   """Attention as the papers write it (arXiv:1706.03762), with the scores in memory."""
   B, T, N, H = q_BTNH.shape
-  p_BKGTS = _probabilities(q_BTNH, k_BSKH, mask, scale, softcap, dtype)
+  options = dict(scale=scale, softcap=softcap, dtype=dtype, bias=bias)
+  p_BKGTS = _probabilities(q_BTNH, k_BSKH, mask, **options)
   y_BTKGH = dot("BKGTS,BSKH->BTKGH", p_BKGTS, v_BSKH, dtype)
   return y_BTKGH.reshape(B, T, N, H)
 
 
-def probabilities(q_BTNH, k_BSKH, mask: Mask, *, scale, softcap, dtype):
+def probabilities(q_BTNH, k_BSKH, mask: Mask, **options):
   """p_BNTS, how much each query attends to each key: for pictures."""
-  p_BKGTS = _probabilities(q_BTNH, k_BSKH, mask, scale, softcap, dtype)
+  p_BKGTS = _probabilities(q_BTNH, k_BSKH, mask, **options)
   B, K, G, T, S = p_BKGTS.shape
   return p_BKGTS.reshape(B, K * G, T, S)
 
 
-def _probabilities(q_BTNH, k_BSKH, mask, scale, softcap, dtype):
+def _probabilities(q_BTNH, k_BSKH, mask, *, scale, softcap, dtype, bias=None):
   B, T, N, H = q_BTNH.shape
   S, K = k_BSKH.shape[1:3]
   q_BTKGH = (q_BTNH * scale).reshape(B, T, K, N // K, H)
   s_BKGTS = cap_logits(dot("BTKGH,BSKH->BKGTS", q_BTKGH, k_BSKH, dtype), softcap)
+  if bias is not None:
+    s_BKGTS += bias.reshape(-1, K, N // K, T, S)
   seen = mask.dense(T, S)
   s_BKGTS = jnp.where(seen[:, None, None], s_BKGTS, MASKED)
   return jax.nn.softmax(s_BKGTS, axis=-1)
