@@ -19,6 +19,7 @@ from experiments import cli
 from lm import interop, lookup, workdir
 from lm.data import files
 from lm.interop import out
+from lm.interop.folder import Folder
 
 _FROM = flags.DEFINE_string("from", None, "a folder of either kind, or a .gguf file")
 _TO = flags.DEFINE_string("to", None, "the folder to make; it must not exist yet")
@@ -60,7 +61,8 @@ def into(source: Path, target: Path):
   found = interop.checkpoint(source, family=_FAMILY.value, **run)
   tokenizer = interop.tokenizer_of(found.source)
   workdir.save(target, found.model, found.params(), tokenizer)
-  out.keep(workdir.Workdir(target).theirs, found.source)
+  if isinstance(found.source, Folder):
+    out.keep(workdir.Workdir(target).theirs, found.source)
   return found.model
 
 

@@ -1,4 +1,4 @@
-"""Goes on from a prompt, as text that streams.
+"""Goes on from a prompt, as text that streams; a chat model answers it.
 
 ./launch.sh generate --workdir=runs/shakespeare --prompt="To be, or"
 ./launch.sh generate --workdir=runs/shakespeare --prompt="To be" --n=3 --top_p=0.9
@@ -13,12 +13,20 @@ from absl import flags
 
 from experiments import cli
 from lm import workdir
-from lm.generate import text
+from lm.generate import chat, text
 
 MOST = 200  # tokens, unless asked for
 
-_WORKDIR = cli.workdir_flag()
+_WORKDIR = cli.workdir_flag(
+  "a run's folder, a folder of Hugging Face's, or a .gguf file"
+)
 _PROMPT = flags.DEFINE_string("prompt", "", "where to start; empty: a new document")
+_CHAT = flags.DEFINE_boolean(
+  "chat",
+  None,
+  "whether --prompt is a user's message, to be answered; left out: if the model has a "
+  "chat template",
+)
 _MAX_TOKENS = flags.DEFINE_integer(
   "max_tokens", None, f"tokens at most; left out: what the context holds, up to {MOST}"
 )
@@ -37,7 +45,9 @@ def main():
       "--temperature, --top_k, --top_p and --seed, or leave out --beam"
     )
   model, params, tokenizer = workdir.load(_WORKDIR.value)
-  [ids] = text.encode(tokenizer, _PROMPT.value)
+  if tokenizer is None:
+    raise ValueError(f"{_WORKDIR.value} has no tokenizer; text needs one")
+  shown, ids = prompt(tokenizer)
   room = model.config.context - len(ids) if model.config.context else MOST
   max_tokens = _MAX_TOKENS.value
   if max_tokens is None:
@@ -60,9 +70,19 @@ def main():
     )
   sys.stdout.reconfigure(errors="replace")  # a terminal may not know every character
   with contextlib.suppress(KeyboardInterrupt):
-    count = show(pieces, _PROMPT.value, _N.value)
+    count = show(pieces, shown, _N.value)
     rate = count / (time.perf_counter() - start_s)
     print(f"{count} tokens, {rate:.1f} a second with compiling", file=sys.stderr)
+
+
+def prompt(tokenizer) -> tuple[str, list]:
+  """What is shown in front of the model's text, and the ids that it goes on from."""
+  said, chatting = _PROMPT.value, _CHAT.value
+  if chatting is None:
+    chatting = bool(said) and tokenizer.chat_template is not None
+  if chatting:
+    return "", chat.encode(tokenizer, [{"role": "user", "content": said}])
+  return said, text.encode(tokenizer, said)[0]
 
 
 def show(pieces, prompt: str, n: int) -> int:

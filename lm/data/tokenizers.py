@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lm.data import bpe
+from lm.data import bpe, foreign, kinds
 from lm.data.bpe import END, PAD, byte_of_char
 from lm.data.files import write_atomically
 
@@ -136,6 +136,50 @@ class Tokenizer:
       raise
     return [one.ids for one in coded]
 
+  def prompt(self, text: str) -> np.ndarray:
+    """The ids of `text` as a model is to go on from it, or to read it.
+
+    That is with what the tokenizer itself puts around a text: Llama's bos, BERT's [CLS]
+    and [SEP], T5's eos; ours put nothing.
+    """
+    return np.array(self._inner.encode(text, add_special_tokens=True).ids, np.int32)
+
+  def marked(self, text: str) -> np.ndarray:
+    """The ids of `text` where special tokens are meant, as a chat template makes it."""
+    ids = self._marking.encode(text, add_special_tokens=False).ids
+    return np.array(ids, np.int32)
+
+  @functools.cached_property
+  def _marking(self):
+    inner = type(self._inner).from_str(json.dumps(self._spec))
+    inner.encode_special_tokens = False
+    return inner
+
+  @property
+  def special(self) -> list[str]:
+    """The texts that `marked` takes for special tokens."""
+    return [t["content"] for t in self._spec["added_tokens"] if t["special"]]
+
+  @property
+  def stops(self) -> frozenset[int]:
+    """The ids that end a text."""
+    more = self._config.get("stop_token_ids", ())
+    return frozenset(more) | (frozenset() if self.eos is None else {self.eos})
+
+  @property
+  def chat_template(self) -> str | None:
+    """The Jinja template that makes one text of a conversation, if there is one."""
+    told = self._config.get("chat_template")
+    if isinstance(told, list):  # several, by name
+      told = {each["name"]: each["template"] for each in told}.get("default")
+    return told
+
+  @property
+  def special_tokens(self) -> dict[str, str]:
+    """The texts of those with a name, such as bos_token: a template may use them."""
+    found = {name: self._config.get(name) for name in KNOWN}
+    return {name: kinds.text(t) for name, t in found.items() if t is not None}
+
   def decode(self, ids) -> str:
     """The text of `ids`, special ones left out; half a character becomes U+FFFD."""
     if not self.byte_level:
@@ -203,35 +247,20 @@ def byte_tokenizer() -> Tokenizer:
 
 
 def load(path) -> Tokenizer:
-  """The tokenizer of a folder with a tokenizer.json, or of that file.
+  """The tokenizer of a folder with a tokenizer.json, or of a file; see lm.data.foreign.
 
   Special tokens are those of tokenizer_config.json beside it, else found by name.
   Raises ValueError when there is no such file or it cannot be read.
   """
-  from tokenizers import Tokenizer as Inner
-
-  path = Path(path)
-  path = path / "tokenizer.json" if path.is_dir() else path
-  if not path.is_file():
+  file = foreign.found(path)
+  if file is None:
     raise ValueError(f"no tokenizer at {path}; give a tokenizer.json or its folder")
-  text = path.read_bytes().decode()
-  try:
-    inner = Inner.from_str(text)
-  except Exception as error:  # the library raises nothing more exact
-    raise ValueError(f"{path} is not a tokenizer.json: {error}") from error
-  beside = path.with_name("tokenizer_config.json")
-  config = json.loads(beside.read_text("utf-8")) if beside.is_file() else {}
+  inner, config = foreign.read(file)
   for name, known in KNOWN.items():
     if name not in config:
       found = [t for t in known if inner.token_to_id(t) is not None]
       config[name] = found[0] if found else None
   return Tokenizer(inner, config)
-
-
-def is_at(path) -> bool:
-  """Whether `load` would find a tokenizer at a path."""
-  path = Path(path)
-  return (path / "tokenizer.json" if path.is_dir() else path).is_file()
 
 
 def make(name: str, texts) -> Tokenizer:

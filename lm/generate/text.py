@@ -146,7 +146,7 @@ def stream(
   if chunk < 1:
     raise ValueError(f"chunk must be 1 or more tokens, got {chunk}")
   prompts = encode(tokenizer, prompts)
-  stops = _stops(tokenizer)
+  stops = tokenizer.stops
   params = decode.prepare(model, params)
   state = decode.start(
     model,
@@ -213,14 +213,14 @@ def search(
     max_tokens=max_tokens,
     beams=beams,
     length_penalty=length_penalty,
-    stops=_stops(tokenizer),
+    stops=tokenizer.stops,
   )
   pieces = []
   for index in range(len(prompts) * n):
     b, w = divmod(index, n)
     ids = found.ids_BWT[b, w, : found.lengths_BW[b, w]]
     reason = "stop" if found.stopped_BW[b, w] else "length"
-    text = tokenizer.decode([id for id in ids if id not in _stops(tokenizer)])
+    text = tokenizer.decode([id for id in ids if id not in tokenizer.stops])
     score = float(found.scores_BW[b, w])
     pieces.append(Piece(index, text, ids, np.zeros(len(ids)), reason, score))
   return pieces
@@ -238,7 +238,7 @@ def encode(tokenizer, prompts) -> list[np.ndarray]:
 
 
 def _encode_one(tokenizer, prompt):
-  ids = tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+  ids = tokenizer.prompt(prompt) if isinstance(prompt, str) else prompt
   if not len(ids):
     start = tokenizer.eos if tokenizer.bos is None else tokenizer.bos
     if start is None:
@@ -253,8 +253,3 @@ def _encode_one(tokenizer, prompt):
       f"ids must be from 0 to {tokenizer.size - 1}, got {ids.min()} to {ids.max()}"
     )
   return ids
-
-
-def _stops(tokenizer) -> frozenset:
-  """The ids that end a text."""
-  return frozenset(() if tokenizer.eos is None else (tokenizer.eos,))

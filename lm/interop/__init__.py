@@ -7,6 +7,7 @@ back) and `table`, the rows that the engine walks. Nothing that a folder brings 
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm import dims, lookup
-from lm.data import tokenizers
+from lm.data import foreign, tokenizers
 from lm.interop import engine
 from lm.interop.folder import Folder, is_folder
+from lm.interop.gguf import Gguf
 from lm.interop.theirs import Theirs
 
 # Their `model_type` -> the file here.
@@ -66,13 +68,15 @@ class Checkpoint:
 
 def is_foreign(path) -> bool:
   """Whether there is a folder of Hugging Face's or a GGUF file at `path`."""
-  return is_folder(path)
+  return is_folder(path) or Path(path).suffix == ".gguf"
 
 
 def open_source(path):
   """The source of a folder or file of theirs; ValueError for anything else."""
   if is_folder(path):
     return Folder(path)
+  if Path(path).suffix == ".gguf" and Path(path).is_file():
+    return Gguf(path)
   raise ValueError(
     f"{path} is neither a Hugging Face folder (config.json with a model_type) nor a "
     ".gguf file"
@@ -152,7 +156,7 @@ def abstract(model):
 
 def tokenizer_of(source):
   """The tokenizer of a source, None when it has none."""
-  return tokenizers.load(source.path) if tokenizers.is_at(source.path) else None
+  return tokenizers.load(source.path) if foreign.found(source.path) else None
 
 
 def load(path, *, mesh=None, **run):

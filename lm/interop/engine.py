@@ -9,6 +9,7 @@ holds one parameter's share of one device.
 import itertools
 import math
 import re
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -142,14 +143,16 @@ def load(source, table: Table, abstract, *, ignored: str = ""):
   """
   check(table.tensors, source.tensors, ignored)
 
-  def one(path, leaf):
-    path = dims.path_name(path)
-    shard = lambda index: table.into(path, source.read, index)
-    array = jax.make_array_from_callback(leaf.shape, leaf.sharding, shard)
+  leaves = by_path(abstract)
+  made = {}
+  # The largest first: what one tensor needs besides itself is then no more than what
+  # the model will have grown by.
+  for path in sorted(leaves, key=lambda path: -math.prod(leaves[path].shape)):
+    shape, where = leaves[path].shape, leaves[path].sharding
+    shard = partial(table.into, path, source.read)
+    made[path] = jax.make_array_from_callback(shape, where, shard)
     source.forget()
-    return array
-
-  return jax.tree_util.tree_map_with_path(one, abstract)
+  return jax.tree.unflatten(jax.tree.structure(abstract), [made[p] for p in leaves])
 
 
 def check(wanted: dict, found: dict[str, Tensor], ignored: str = ""):
