@@ -149,7 +149,8 @@ def state_dims(state, params, dims):
   """The dimensions of every leaf of `state`, a tree that holds copies of `params`.
 
   Optimisers keep moments shaped like the parameters, at paths that end in theirs; those
-  leaves are sharded alike. Any other leaf (counts, factored moments) gets "".
+  leaves are sharded alike. Of any other leaf a name tells them (h_BLD, what a recurrent
+  model carries on); without one (counts, factored moments) it gets "".
   """
   known = {}
   for (path, leaf), name in zip(
@@ -163,7 +164,7 @@ def state_dims(state, params, dims):
       shape, name = known.get("/".join(parts[start:]), (None, ""))
       if shape == leaf.shape:
         return name
-    return ""
+    return suffix(parts[-1]) if len(suffix(parts[-1])) == leaf.ndim else ""
 
   return jax.tree_util.tree_map_with_path(find, state)
 

@@ -265,11 +265,12 @@ def _stacked(name) -> int:
 def _groups(name) -> list:
   """The positions of the dimensions that are not stacked, those of heads together.
 
-  Two groups for the matrix "LDNH", one for the biases "LNH" and "D".
+  Two groups for the matrices "LDNH" and "LDIF", one for the biases "LNH" and "LIF".
   """
   groups = []
   for i in range(_stacked(name), len(name)):
-    if groups and {name[i], name[i - 1]} <= set("NKGH"):
+    pair = {name[i], name[i - 1]}
+    if groups and any(pair <= set(one) for one in ("NKGH", "IF", "GM")):
       groups[-1].append(i)
     else:
       groups.append([i])
@@ -277,8 +278,8 @@ def _groups(name) -> list:
 
 
 def _is_inside(name) -> bool:
-  """Whether Muon suits a weight: a matrix, and no table of tokens or classes."""
-  return len(_groups(name)) == 2 and not set(name) & set("VTSC")
+  """Whether Muon suits a weight: a matrix, no table of tokens, classes or taps."""
+  return len(_groups(name)) == 2 and not set(name) & set("VTSCW")
 
 
 def _matrix_shape(name, shape, least=128):
