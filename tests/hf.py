@@ -53,7 +53,7 @@ def _neox(c):
 
 
 def _llama(c):
-  """Also Mistral, Qwen 2, Qwen 3 and OLMo 2."""
+  """Also Mistral, Mixtral, Qwen 2, Qwen 3 and OLMo 2."""
   return _sizes(c) | dict(
     kv_heads=c.num_key_value_heads,
     head_size=getattr(c, "head_dim", 0) or 0,
@@ -64,6 +64,8 @@ def _llama(c):
     qkv_bias=c.model_type == "qwen2",
     qk_norm={"qwen3": "head", "olmo2": "width"}.get(c.model_type, "none"),
     order="after" if c.model_type == "olmo2" else "before",
+    experts=getattr(c, "num_local_experts", 0),
+    top_k=getattr(c, "num_experts_per_tok", 2),
     **rope(c.rope_parameters),
   )
 

@@ -25,6 +25,11 @@ def third_by_head(n):
   return split
 
 
+def of_experts(n, parts):
+  """Part n of the matrices of all experts, each (out, in)."""
+  return lambda x, shape: np.swapaxes(np.split(x, parts, axis=1)[n], 1, 2)
+
+
 def layers(prefix, *rows):
   """Rows of one layer; {} in `prefix` is where their names have its number."""
   return [
@@ -135,6 +140,13 @@ OLMO2 = instead(
   attention_norm="post_attention_layernorm",
   ff_norm="post_feedforward_layernorm",
 )
+MIXTRAL = [row for row in LLAMA if "/ff/" not in row[0]] + layers(
+  "model.layers.{}.mlp.",
+  ("ff/router", "gate.weight", turned),
+  ("ff/gate", "experts.gate_up_proj", of_experts(0, 2)),
+  ("ff/up", "experts.gate_up_proj", of_experts(1, 2)),
+  ("ff/down", "experts.down_proj", of_experts(0, 1)),
+)
 GEMMA = [
   (ours.replace("/scale", "/offset"), theirs, reshape)
   for ours, theirs, reshape in instead(
@@ -150,6 +162,7 @@ TABLES = {
   "gpt2": GPT2,
   "gpt_neox": NEOX,
   "olmo2": OLMO2,
+  "mixtral": MIXTRAL,
   "gemma2": GEMMA,
   "gemma3_text": GEMMA,
 }

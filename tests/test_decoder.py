@@ -31,6 +31,8 @@ PUBLISHED = {
   "llama-1b": (LLAMA_3, 1_235_814_400),
   "llama-8b": (LLAMA_3, 8_030_261_248),
   "llama-70b": (LLAMA_3, 70_553_706_496),
+  "mixtral-tiny": (2_048, 5_709_504),
+  "mixtral-8x7b": (LLAMA_2, 46_702_792_704),
   "mistral-7b": (LLAMA_2, 7_241_732_096),
   "qwen2-0.5b": (QWEN, 494_032_768),
   "qwen2-7b": (152_064, 7_615_616_512),

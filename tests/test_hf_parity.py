@@ -90,6 +90,7 @@ FLAVOURS = {
     {},
   ),
   "olmo2": ("Olmo2", LLAMA, {}),
+  "mixtral": ("Mixtral", LLAMA | dict(num_local_experts=5, num_experts_per_tok=3), {}),
   "gemma2": ("Gemma2", GEMMA | dict(attn_logit_softcapping=2.0), {}),
   "gemma3": (
     "Gemma3Text",

@@ -15,7 +15,7 @@ B, T, D, V = 8, 16, 32, 64
 LETTERS = {"embed": "VD", "out": "DV"}
 
 
-def apply(variables, x, *, method, segments_BT=None, train=None, rngs=None):
+def apply(variables, x, *, method, segments_BT=None, train=None, rngs=None, mutable=()):
   """Looks tokens up, drops some when training, and reads out: the whole contract."""
   params = variables["params"]
   if method == "readout":
@@ -28,7 +28,8 @@ def apply(variables, x, *, method, segments_BT=None, train=None, rngs=None):
     x_BTD *= jax.random.bernoulli(rngs["dropout"], 0.5, x_BTD.shape)
   else:
     assert rngs == {}
-  return jnp.tanh(x_BTD), None
+  out = jnp.tanh(x_BTD), None
+  return (out, {}) if mutable else out
 
 
 def draw(length=T, seed=0):

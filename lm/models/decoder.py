@@ -4,7 +4,7 @@ GPT-2: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners
 Llama: arXiv:2302.13971, 2307.09288 and 2407.21783. Grouped queries: arXiv:2305.13245.
 Mistral: arXiv:2310.06825. Qwen 2 and 3: arXiv:2407.10671 and 2505.09388. GPT-NeoX and
 Pythia: arXiv:2204.06745 and 2304.01373. OLMo 2: arXiv:2501.00656. SmolLM 2:
-arXiv:2502.02737.
+arXiv:2502.02737. Mixtral: arXiv:2401.04088.
 What differs: weights start from a normal with std 1/sqrt(fan in), those that write into
 the residual stream divided by sqrt(2 L), embeddings with 0.02; norms, softmax and the
 residual stream are float32 whatever `dtype` is.
@@ -19,8 +19,6 @@ from flax import linen as nn
 from lm import dims, lookup
 from lm.nn.attention import Attention, Cache, Heads, begin
 from lm.nn.layers import (
-  ACTIVATIONS,
-  GATED,
   NORMS,
   Embedding,
   FeedForward,
@@ -30,21 +28,11 @@ from lm.nn.layers import (
   mask_padding,
   softcap,
 )
+from lm.nn.moe import Experts, Feed, traffic
 from lm.nn.positions import Rope, rotary
 from lm.nn.stack import Run, Stack
 
 ORDERS = ("before", "after", "parallel")
-
-
-@dataclass(frozen=True)
-class Feed:
-  """What comes after attention."""
-
-  ff: int = 0  # F; 0 means 4 D, or 8/3 D rounded up to 64 when gated
-  activation: str = "swiglu"  # see lm.nn.layers.ACTIVATIONS
-
-  def __post_init__(self):
-    lookup.one_of("activation", self.activation, ACTIVATIONS)
 
 
 @dataclass(frozen=True)
@@ -79,14 +67,15 @@ class Config:
     H = self.attention.sizes(self.width)[2]
     if self.attention.positions == "rotary":
       self.rope.size(H)
+    if self.feed.experts and self.bias:
+      raise ValueError("bias with experts, which have none here; leave out one of them")
     for name in ("vocab", "context", "width", "layers"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name}={getattr(self, name)}; wanted 1 or more")
 
   @property
   def F(self) -> int:
-    gated = -(-self.width * 8 // 3 // 64) * 64
-    return self.feed.ff or (gated if self.feed.activation in GATED else 4 * self.width)
+    return self.feed.size(self.width)
 
 
 def _gpt2(width, layers, heads, context=1024):
@@ -116,6 +105,7 @@ def _pythia(width, layers, heads):
 LLAMA_3_SCALING = dict(scaling="llama3", factor=32.0, original_context=8192)
 QWEN_2 = dict(qkv_bias=True, theta=1e6, eps=1e-6)
 QWEN_3 = dict(qk_norm="head", head_size=128, theta=1e6, eps=1e-6)
+MIXTRAL = dict(experts=8, top_k=2, theta=1e6, balance=0.02)
 OLMO_2 = dict(order="after", qk_norm="width", theta=5e5, eps=1e-6)
 
 PRESETS = {
@@ -131,6 +121,10 @@ PRESETS = {
   ),
   "llama-8b": _llama(4096, 32, 32, 8, 14_336, 8192, theta=5e5),
   "llama-70b": _llama(8192, 80, 64, 8, 28_672, 8192, theta=5e5),
+  "mixtral-tiny": _llama(
+    192, 4, 2, 0, 256, 256, tied=True, experts=8, top_k=2, capacity=1.5
+  ),
+  "mixtral-8x7b": _llama(4096, 32, 32, 8, 14_336, 32_768, **MIXTRAL),
   "mistral-7b": _llama(4096, 32, 32, 8, 14_336, 32_768, window=4096),
   "qwen2-0.5b": _llama(896, 24, 14, 2, 4864, 131_072, tied=True, **QWEN_2),
   "qwen2-7b": _llama(3584, 28, 28, 4, 18_944, 131_072, **QWEN_2),
@@ -158,7 +152,7 @@ class Block(nn.Module):
   config: Config
 
   @nn.compact
-  def __call__(self, x_BTD, inputs, mask, angles, slot):
+  def __call__(self, x_BTD, inputs, mask, angles, slot, tokens):
     c, kv, key = self.config, inputs["kv"], inputs["key"]
     order, eps = c.residual.order, c.residual.eps
     keys = (None, None) if key is None else jax.random.split(key)
@@ -166,7 +160,6 @@ class Block(nn.Module):
     attention = Attention(
       c.attention, c.bias, c.bias, c.run.dtype, eps, out, name="attention"
     )
-    ff = FeedForward(c.F, c.feed.activation, c.bias, c.run.dtype, out, name="ff")
 
     def normed(name, x_BTD, *, where):
       if (order == "after") != (where == "after"):
@@ -182,8 +175,13 @@ class Block(nn.Module):
     y_BTD, kv = attention(y_BTD, mask, angles, kv, slot)
     x_BTD = add(x_BTD, "attention", y_BTD, keys[0])
     y_BTD = first_BTD if order == "parallel" else x_BTD
-    y_BTD = ff(normed("ff", y_BTD, where="before"))
-    return add(x_BTD, "ff", y_BTD, keys[1]), kv
+    y_BTD, means = normed("ff", y_BTD, where="before"), {}
+    if c.feed.experts:
+      y_BTD, means = Experts(c.feed, c.run.dtype, out, name="ff")(y_BTD, tokens)
+    else:
+      activation = c.feed.activation
+      y_BTD = FeedForward(c.F, activation, c.bias, c.run.dtype, out, name="ff")(y_BTD)
+    return add(x_BTD, "ff", y_BTD, keys[1]), {"kv": kv, "means": means}
 
 
 class Model(nn.Module):
@@ -228,10 +226,28 @@ class Model(nn.Module):
       angles = rotary(at, c.attention.sizes(c.width)[2], c.rope)
     x_BTD = dropout(first, x_BTD, c.run.dropout)
     inputs = {"kv": kv, "key": keys_L}
-    x_BTD, kv = self.blocks(x_BTD, inputs, mask, angles, slot)
+    tokens = traffic(positions_BT, segments_BT, train=train)
+    x_BTD, out = self.blocks(x_BTD, inputs, mask, angles, slot, tokens)
     if cache is not None:
-      cache = cache.replace(**kv)
+      cache = cache.replace(**out["kv"])
+    self._tell(out["means"])
     return self.norm(x_BTD), cache
+
+  def _tell(self, means):
+    """Means over tokens and layers, for whoever asks for the collection they are in.
+
+    That is the objective, when training: "losses" are added to its own, "shares" are
+    reported.
+    """
+    weights = {
+      "balance": self.config.feed.balance,
+      "router_z": self.config.feed.router_z,
+    }
+    for name, of_layers in means.items():
+      mean = jnp.mean(jnp.asarray(of_layers))
+      if name in weights:
+        self.sow("losses", name, weights[name] * mean)
+      self.sow("shares", name, mean)
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""

@@ -32,11 +32,18 @@ def next_token(
   tie counts) and, for a batch with bytes_BT, "bytes" and "byte_nats", the nats of those
   targets that stand for bytes. `key` is not used when train is False. A batch with the
   "carry" of the last one (see `State.carried`) goes on from there, and aux has its own;
-  no gradient goes back into it.
+  no gradient goes back into it. Training, what a model sows into "losses" (means over
+  its tokens) is added to the loss, and its "shares" to aux, both times the weight.
   """
-  x_BTD, state = _read(apply, params, batch, key, train)
+  asked = {"mutable": ["losses", "shares"]} if train else {}
+  out = _read(apply, params, batch, key, train, **asked)
+  (x_BTD, state), told = out if train else (out, {})
   extra = dict(z_loss=z_loss if train else 0.0, logits_bytes=logits_bytes)
   loss, weight, aux = _scored(apply, params, x_BTD, batch, **extra)
+  # A router's losses are no sums over tokens but products of means, so that one batch
+  # is not exactly its micro-batches: these balance each for itself.
+  loss += weight * sum(jax.tree.leaves(told.get("losses", {})))
+  aux |= {name: weight * mean for name, (mean,) in told.get("shares", {}).items()}
   return loss, weight, aux if state is None else aux | {"carry": state.carried()}
 
 
@@ -88,9 +95,9 @@ def _features(apply, params, batch, key, train):
   return _read(apply, params, batch, key, train)[0]
 
 
-def _read(apply, params, batch, key, train):
+def _read(apply, params, batch, key, train, **more):
   """x_BTD and, of a batch that goes on where another ended, the state after it."""
-  more = {name: batch[name] for name in READ if name in batch}
+  more |= {name: batch[name] for name in READ if name in batch}
   if "carry" in batch:
     more["cache"] = State.resumed(batch["carry"])
   rngs = {"dropout": key} if train else {}
