@@ -18,7 +18,7 @@ from flax import struct
 from jax import lax
 
 from lm.generate.decode import forward, prefill
-from lm.generate.prompts import bucket, check_room, pad_prompts
+from lm.generate.prompts import bucket, check_room, pad_prompts, pad_sources
 
 
 @struct.dataclass
@@ -147,19 +147,29 @@ def _search(
 
 
 def generate(
-  model, params, prompts, *, max_tokens, beams, length_penalty=1.0, stops=()
+  model,
+  params,
+  prompts,
+  *,
+  max_tokens,
+  beams,
+  length_penalty=1.0,
+  stops=(),
+  sources=None,
 ) -> Output:
   """The `beams` best continuations of every prompt of ids.
 
-  `length_penalty` above 0 favours long ones, below 0 short ones. Raises ValueError for
-  settings that make no sense and for what the context of the model cannot hold.
+  `length_penalty` above 0 favours long ones, below 0 short ones; `sources` are as in
+  `decode.start`. Raises ValueError for settings that make no sense and for what the
+  context of the model cannot hold.
   """
   if beams < 1:
     raise ValueError(f"beams must be 1 or more, got {beams}")
   check_room(model, prompts, [max_tokens] * len(prompts), 1)
   tokens_BT, prompts_B = pad_prompts(prompts)
   T = bucket(max_tokens)
-  cache, _ = prefill(model, params, tokens_BT, prompts_B, size=tokens_BT.shape[1] + T)
+  source, size = pad_sources(model, sources, len(tokens_BT)), tokens_BT.shape[1] + T
+  cache, _ = prefill(model, params, tokens_BT, prompts_B, source, size=size)
   search = _search(
     model,
     params,

@@ -21,7 +21,13 @@ from flax import struct
 from jax import lax
 
 from lm import rng
-from lm.generate.prompts import bucket, check_room, pad_prompts, stop_row
+from lm.generate.prompts import (
+  bucket,
+  check_room,
+  pad_prompts,
+  pad_sources,
+  stop_row,
+)
 from lm.generate.sample import Sampling, check, choose
 from lm.nn.stack import split
 
@@ -67,10 +73,11 @@ def prepare(model, params):
 
 
 @functools.partial(jax.jit, static_argnames=("model", "size"))
-def prefill(model, params, tokens_BT, prompts_B, *, size):
+def prefill(model, params, tokens_BT, prompts_B, source, *, size):
   """The cache (of `size` slots) of all tokens but each row's last, and seen_BV of all.
 
-  The last one is left to the loop, so that choosing a token is compiled once.
+  The last one is left to the loop, so that choosing a token is compiled once. `source`
+  are the arrays that some models read besides, see `pad_sources`.
   """
   B, T = tokens_BT.shape
   index_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
@@ -80,6 +87,7 @@ def prefill(model, params, tokens_BT, prompts_B, *, size):
     positions_BT=jnp.where(index_BT < prompts_B[:, None] - 1, index_BT, -1),
     cache=model.init_cache(B, size),
     method="features",
+    **source,
   )
   readout = functools.partial(model.apply, method="readout")
   V = jax.eval_shape(readout, {"params": params}, x_BTD).shape[-1]
@@ -181,6 +189,7 @@ def start(
   seed=0,
   stops=(),
   logprobs=False,
+  sources=None,
 ) -> State:
   """The state before the first token of `n` continuations of every prompt (ids).
 
@@ -188,8 +197,9 @@ def start(
   `max_tokens` is one number, or one for each prompt. Sample i of a prompt draws with a
   key made of the seed and i alone: what else is in the batch changes nothing, and the
   same prompt twice gives the same text twice (ask for n=2 instead).
-  Raises ValueError for settings that make no sense and for what the context of the
-  model cannot hold.
+  A model with an encoder reads a source for each prompt, and the prompts begin what it
+  writes. Raises ValueError for settings that make no sense and for what the context of
+  the model cannot hold.
   """
   sampling = sampling or Sampling(temperature=0.0)
   check(sampling)
@@ -197,9 +207,8 @@ def start(
   check_room(model, prompts, limits, n)
   tokens_PT, lengths_P = pad_prompts(prompts)
   T = bucket(int(limits.max()))
-  cache, seen_PV = prefill(
-    model, params, tokens_PT, lengths_P, size=tokens_PT.shape[1] + T
-  )
+  source, size = pad_sources(model, sources, len(tokens_PT)), tokens_PT.shape[1] + T
+  cache, seen_PV = prefill(model, params, tokens_PT, lengths_P, source, size=size)
   # Of P prompts, padded, into B rows, padded.
   rows = len(prompts) * n
   index_B = np.arange(bucket(rows, 1))

@@ -26,8 +26,37 @@ def pad_prompts(prompts):
   return tokens_BT, np.array(lengths + [1] * (B - len(lengths)), np.int32)
 
 
+def pad_sources(model, sources, rows: int) -> dict:
+  """The arrays of the sources that a model reads, {} for one that reads none.
+
+  Padded to buckets, like the prompts beside them: to `rows` rows, those that fill the
+  batch up with one token. Raises ValueError when the model reads sources and there are
+  none, or the other way round, and for a source that is empty or too long.
+  """
+  has_source = getattr(model, "has_source", False)
+  if has_source != (sources is not None):
+    wanted = "a source for each prompt" if has_source else "prompts alone"
+    raise ValueError(f"the model reads {wanted}, sources were given: {not has_source}")
+  if sources is None:
+    return {}
+  source_BS, lengths_B = pad_prompts(sources)
+  context = model.config.context
+  if context and max(map(len, sources)) > context:
+    raise ValueError(
+      f"a source of {max(map(len, sources))} tokens does not fit the model's context "
+      f"of {context}; shorten it"
+    )
+  if len(source_BS) != rows:
+    raise ValueError(f"{len(sources)} sources for another number of prompts")
+  real_BS = np.arange(source_BS.shape[1])[None] < lengths_B[:, None]
+  return {"source_BS": source_BS, "source_segments_BS": real_BS.astype(np.int32)}
+
+
 def check_room(model, prompts, limits, n):
   """Raises ValueError when nothing is asked for, or more than the context can hold."""
+  if not hasattr(model, "init_cache"):
+    family = type(model).__module__.rpartition(".")[2]
+    raise ValueError(f"family {family!r} writes no text: it has no cache to go on from")
   if n < 1:
     raise ValueError(f"n must be 1 or more samples of each prompt, got {n}")
   if len(limits) and min(limits) < 1:

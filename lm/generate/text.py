@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lm.data.corrupt import start_id
 from lm.generate import beam, decode
 from lm.generate.sample import Sampling
 
@@ -145,7 +146,7 @@ def stream(
     raise ValueError(f"stop must be strings that are not empty, got {stop!r}")
   if chunk < 1:
     raise ValueError(f"chunk must be 1 or more tokens, got {chunk}")
-  prompts = encode(tokenizer, prompts)
+  prompts, sources = _sources(model, tokenizer, encode(tokenizer, prompts))
   stops = tokenizer.stops
   params = decode.prepare(model, params)
   state = decode.start(
@@ -158,6 +159,7 @@ def stream(
     seed=seed,
     stops=stops,
     logprobs=logprobs,
+    sources=sources,
   )
   rows = [
     _Row(i, Writer(tokenizer, stop, prompts[i // n]), stops)
@@ -205,7 +207,7 @@ def search(
   """The `n` best continuations of each prompt by beam search; see lm.generate.beam."""
   if not 1 <= n <= beams:
     raise ValueError(f"n must be from 1 to the number of beams, {beams}, got {n}")
-  prompts = encode(tokenizer, prompts)
+  prompts, sources = _sources(model, tokenizer, encode(tokenizer, prompts))
   found = beam.generate(
     model,
     decode.prepare(model, params),
@@ -214,6 +216,7 @@ def search(
     beams=beams,
     length_penalty=length_penalty,
     stops=tokenizer.stops,
+    sources=sources,
   )
   pieces = []
   for index in range(len(prompts) * n):
@@ -235,6 +238,19 @@ def encode(tokenizer, prompts) -> list[np.ndarray]:
   if not len(prompts):
     raise ValueError("no prompt was given; give a string or a list of strings")
   return [_encode_one(tokenizer, prompt) for prompt in prompts]
+
+
+def _sources(model, tokenizer, prompts):
+  """What a model goes on from, and what it reads besides (None for most).
+
+  One with an encoder reads the prompts, ended by eos as in training, and writes from
+  the token that begins all its targets.
+  """
+  if not getattr(model, "has_source", False):
+    return prompts, None
+  end = tokenizer.eos
+  sources = [p if p[-1] == end else np.append(p, end) for p in prompts]
+  return [[start_id(tokenizer)]] * len(prompts), sources
 
 
 def _encode_one(tokenizer, prompt):
