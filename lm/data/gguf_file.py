@@ -1,4 +1,4 @@
-"""What a GGUF file says (github.com/ggml-org/ggml, docs/gguf.md), checked, not believed.
+"""What a GGUF file says (github.com/ggml-org/ggml, docs/gguf.md): checked throughout.
 
     file = GgufFile("model.gguf")
     file.fields["general.architecture"], file.tensors["output_norm.weight"].shape
