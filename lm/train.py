@@ -42,6 +42,8 @@ MEANS = {
   "nats_per_pair": "pair_nats",
   "error_per_pair": "pair_error",
   "accuracy": "correct",
+  "balance": "balance",
+  "dropped_share": "dropped",
 }
 
 

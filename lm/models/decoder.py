@@ -122,7 +122,7 @@ PRESETS = {
   "llama-8b": _llama(4096, 32, 32, 8, 14_336, 8192, theta=5e5),
   "llama-70b": _llama(8192, 80, 64, 8, 28_672, 8192, theta=5e5),
   "mixtral-tiny": _llama(
-    192, 4, 2, 0, 256, 256, tied=True, experts=8, top_k=2, capacity=1.5
+    192, 4, 2, 0, 256, 256, tied=True, experts=8, top_k=2, capacity=1.25
   ),
   "mixtral-8x7b": _llama(4096, 32, 32, 8, 14_336, 32_768, **MIXTRAL),
   "mistral-7b": _llama(4096, 32, 32, 8, 14_336, 32_768, window=4096),
