@@ -1,0 +1,52 @@
+"""T5 kind, 2M parameters, on Shakespeare's works: spans of text put back in place.
+
+Raffel et al. 2019, arXiv:1910.10683: 15 % of every row, in spans of 3 tokens. Held out,
+the text of the spans of four whole plays counts, not the sentinels around it. Unlike
+T5's, scores are divided by the root of the head size, and the table is small: with this
+optimiser all weights move at the same speed, wherever they start.
+
+Run: ./launch.sh train --config=configs/family/t5.py
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg=None):
+  cfg = ConfigDict(dict(seed=0, num_steps=2_000, batch=8, seq=256, objective="seq2seq"))
+  cfg.init_from = ""
+  cfg.corrupt = dict(name="spans", rate=0.15, length=3.0)
+  cfg.loss = dict(smoothing=0.0)
+  cfg.model = dict(
+    family="encdec",
+    preset="t5_tiny",
+    dtype="bfloat16",
+    scan=False,
+    remat="none",
+    width=160,
+    source_layers=3,
+    layers=3,
+    heads=2,
+    head_size=80,
+    ff=448,
+    unit_table=False,
+    divided=True,
+    dropout=0.0,
+  )
+  cfg.data = dict(
+    source="shakespeare", tokenizer="bpe-2048", pack="concat", cache=".cache/data"
+  )
+  cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash")
+  cfg.optim = dict(
+    name="muon",
+    lr=2e-2,
+    schedule="cosine",
+    warmup=100,
+    decay=0.1,
+    clip=1.0,
+    accumulate=1,
+    ema=0.0,
+  )
+  cfg.mesh = dict(data=-1, fsdp=1, tensor=1, context=1, expert=1, stage=1)
+  cfg.checkpoint = dict(every=500, keep=3)
+  cfg.eval = dict(every=500, batches=50, sample_tokens=0)
+  return cfg
