@@ -157,6 +157,9 @@ FAMILIES = {
   "bert-pre": encoder(post_norm=False, types=0),
   "lstm": rnn("lstm", "fsdp", "tensor"),
   "gru": rnn("gru", "fsdp", tied=False),
+  "seq2seq": Family(
+    "seq2seq", dict(width=32, layers=2), meshes=("fsdp",), packs=False, source=7
+  ),
   "mamba2": Family(
     "mamba2",
     dict(width=32, layers=2, heads=4, groups=2, state=6, chunk=4),

@@ -12,12 +12,14 @@ B, T = 2, 8
 
 @which()
 def test_names_tell_the_shapes(name):
-  family, tokens_BT, segments_BT = FAMILIES[name], tokens(B, T), np.ones((B, T), int)
-  model = family.model(layers=1, scan=False, dropout=0.25)
-  how = dict(family.more(B), segments_BT=segments_BT.astype(np.int32), train=True)
+  family, tokens_BT = FAMILIES[name], tokens(B, T)
+  model, how = family.model(layers=1, scan=False, dropout=0.25), family.more(B)
+  if family.packs:
+    how["segments_BT"] = np.ones((B, T), np.int32)
 
   def packed(params, key):
-    return model.apply({"params": params}, tokens_BT, **how, rngs={"dropout": key})
+    rngs = {"dropout": key}
+    return model.apply({"params": params}, tokens_BT, **how, train=True, rngs=rngs)
 
   with suffixes.checked("lm/") as names:
     jax.eval_shape(packed, family.params(layers=1), jax.random.key(0))
