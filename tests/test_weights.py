@@ -19,9 +19,9 @@ TEXT = (
   "No one would have believed in the last years of the nineteenth century that this "
   "world was being watched keenly and closely by intelligences greater than man's and "
   "yet as mortal as his own; that as men busied themselves about their various "
-  "concerns they were scrutinised and studied, perhaps almost as narrowly as a man with a "
-  "microscope might scrutinise the transient creatures that swarm and multiply in a "
-  "drop of water."
+  "concerns they were scrutinised and studied, perhaps almost as narrowly as a man "
+  "with a microscope might scrutinise the transient creatures that swarm and multiply "
+  "in a drop of water."
 )
 
 

@@ -14,14 +14,17 @@ transformers.logging.disable_progress_bar()
 torch.set_num_threads(1)  # its threads spin, and would fight with XLA's for the cores
 
 GPT2 = dict(n_embd=32, n_layer=2, n_head=4, n_positions=16)
-LLAMA = dict(
+SIZES = dict(
   hidden_size=32,
   intermediate_size=48,
   num_hidden_layers=2,
   num_attention_heads=4,
-  num_key_value_heads=2,
   max_position_embeddings=16,
 )
+LLAMA = SIZES | dict(num_key_value_heads=2)
+GEMMA = LLAMA | dict(num_hidden_layers=3, head_dim=10)
+T5 = dict(d_model=32, d_ff=48, d_kv=6, num_layers=2, num_heads=4)
+T5 |= dict(relative_attention_num_buckets=8, relative_attention_max_distance=9)
 LLAMA_3 = dict(
   rope_type="llama3",
   rope_theta=500.0,
@@ -30,6 +33,8 @@ LLAMA_3 = dict(
   high_freq_factor=2.0,
   original_max_position_embeddings=8,
 )
+LOCAL = ["sliding_attention", "sliding_attention", "full_attention"]
+LINEAR = dict(rope_type="linear", rope_theta=500.0, factor=2.0)
 YARN = dict(rope_type="yarn", rope_theta=500.0, factor=4.0)
 # Name -> (class, its values); all that a config.json may say differently.
 FLAVOURS = {
@@ -53,6 +58,43 @@ FLAVOURS = {
     LLAMA | dict(rope_parameters=YARN | dict(original_max_position_embeddings=8)),
   ),
   "qwen3": ("Qwen3", LLAMA | dict(head_dim=16)),
+  "olmo2": ("Olmo2", LLAMA | dict(rope_parameters=LINEAR)),
+  "mixtral": ("Mixtral", LLAMA | dict(num_local_experts=3, sliding_window=7)),
+  "gemma2": ("Gemma2", GEMMA | dict(query_pre_attn_scalar=11, sliding_window=4)),
+  "gemma3": ("Gemma3Text", GEMMA | dict(sliding_window=3, layer_types=LOCAL)),
+  "neox": ("GPTNeoX", SIZES | dict(use_parallel_residual=True)),
+  "neox, one after the other": (
+    "GPTNeoX",
+    SIZES | dict(use_parallel_residual=False, hidden_act="gelu_new"),
+  ),
+  "bert": ("Bert", SIZES | dict(type_vocab_size=3)),
+  "bert, as trained": ("Bert", SIZES),
+  "distilbert": (
+    "DistilBert",
+    dict(dim=32, hidden_dim=48, n_layers=2, n_heads=4, max_position_embeddings=16),
+  ),
+  "t5": ("T5", T5),
+  "t5, gated": ("T5", T5 | dict(feed_forward_proj="gated-gelu", num_decoder_layers=1)),
+  "mamba2": (
+    "Mamba2",
+    dict(
+      hidden_size=32,
+      num_hidden_layers=2,
+      num_heads=4,
+      head_dim=16,
+      n_groups=2,
+      state_size=5,
+      tie_word_embeddings=False,
+    ),
+  ),
+}
+# What is not AutoModelForCausalLM.
+HEADS = {
+  "bert": "BertForMaskedLM",
+  "bert, as trained": "BertForPreTraining",
+  "distilbert": "DistilBertForMaskedLM",
+  "t5": "T5ForConditionalGeneration",
+  "t5, gated": "T5ForConditionalGeneration",
 }
 
 
@@ -60,10 +102,13 @@ FLAVOURS = {
 def saved(flavour):
   """(a transformers model of noise, the folder it is in)."""
   kind, values = FLAVOURS[flavour]
-  ids = dict(vocab_size=VOCAB, bos_token_id=0, eos_token_id=0)
+  ids = dict(vocab_size=VOCAB, bos_token_id=0, eos_token_id=0, pad_token_id=0)
   config = getattr(transformers, f"{kind}Config")(**values, **ids)
   torch.manual_seed(0)
-  model = transformers.AutoModelForCausalLM.from_config(config).eval()
+  if flavour in HEADS:
+    model = getattr(transformers, HEADS[flavour])(config).eval()
+  else:
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
   with torch.no_grad():
     for weight in model.parameters():
       weight += 0.2 * torch.randn_like(weight)
@@ -78,8 +123,13 @@ def _root():
 
 
 def logits(model, tokens_BT) -> np.ndarray:
+  """logits_BTV; an encoder-decoder reads the tokens backwards, too."""
+  tokens_BT = torch.from_numpy(np.asarray(tokens_BT, np.int64))
   with torch.no_grad():
-    return model(torch.from_numpy(np.asarray(tokens_BT, np.int64))).logits.numpy()
+    if model.config.is_encoder_decoder:
+      source_BS = tokens_BT.flip(1)
+      return model(input_ids=source_BS, decoder_input_ids=tokens_BT).logits.numpy()
+    return model(tokens_BT)[0].numpy()
 
 
 def bytes_of(folder) -> dict:

@@ -23,11 +23,20 @@ from lm.interop.theirs import Theirs
 
 # Their `model_type` -> the file here.
 TYPES = {
+  "bert": "bert",
+  "distilbert": "distilbert",
+  "gemma2": "gemma",
+  "gemma3_text": "gemma",
   "gpt2": "gpt2",
+  "gpt_neox": "neox",
   "llama": "llama",
+  "mamba2": "mamba2",
   "mistral": "llama",
+  "mixtral": "mixtral",
+  "olmo2": "olmo2",
   "qwen2": "llama",
   "qwen3": "llama",
+  "t5": "t5",
 }
 MOST_LAYERS = 1 << 12  # a model of more is a mistake in its config
 
@@ -96,14 +105,15 @@ def checkpoint(path, *, family: str = "", **run) -> Checkpoint:
   Run, such as dtype. Raises ValueError for what is damaged or not built here.
   """
   source = open_source(path)
-  told = Theirs(source.config | ({"model_type": family} if family else {}))
+  told = source.config | ({"model_type": family} if family else {})
+  told = Theirs(told, source.tensors)
   found = module(told["model_type"])
   fields = found.config(told)
   _check_fields(fields, len(source.tensors))
   model = lookup.model(found.FAMILY, **(fields | run))
   rows = named_as(found.table(told), found.PREFIX, source.tensors)
   table = engine.Table(rows, engine.shapes_of(abstract(model)[0]))
-  twice = _twice(source, table, fields["tied"])
+  twice = _twice(source, table, fields.get("tied", True))
   return Checkpoint(source, found, model, table, twice)
 
 
@@ -133,7 +143,7 @@ def _twice(source, table, tied) -> str:
   """HEAD, if the file has a readout besides the table that it is tied to."""
   if not tied or HEAD in table.tensors or HEAD not in source.tensors:
     return ""
-  name = embedding(table)
+  name = table.name_of("embed/table")
   if name not in source.tensors or not np.array_equal(
     source.read(name), source.read(HEAD)
   ):
@@ -142,11 +152,6 @@ def _twice(source, table, tied) -> str:
       "tie_word_embeddings to false"
     )
   return HEAD
-
-
-def embedding(table) -> str:
-  """Their name of the input table."""
-  return next(n for n in table.tensors if n.endswith(("wte.weight", "tokens.weight")))
 
 
 def abstract(model):

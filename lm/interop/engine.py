@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from lm import dims
-from lm.interop.reshape import Reshape
+from lm.interop.reshape import Reshape, same
 from lm.interop.safetensors import DTYPES, Tensor
 
 # Dtypes whose values float32 holds exactly.
@@ -41,6 +41,19 @@ def layers(ours: str, theirs: str, *rows) -> list[Row]:
       " ".join(ours + path for path in paths.split()), name and theirs + name, reshape
     )
     for paths, name, reshape in rows
+  ]
+
+
+def linear(ours: str, theirs: str, reshape: Reshape, bias: Reshape = same) -> list:
+  """The rows of a matrix and its bias, for `layers`."""
+  return [(ours, f"{theirs}.weight", reshape), (f"{ours}_bias", f"{theirs}.bias", bias)]
+
+
+def norm(ours: str, theirs: str) -> list:
+  """The rows of a norm with a bias, for `layers`."""
+  return [
+    (f"{ours}/scale", f"{theirs}.weight", same),
+    (f"{ours}/bias", f"{theirs}.bias", same),
   ]
 
 
@@ -99,6 +112,10 @@ class Table:
         )
     return shard
 
+  def name_of(self, path: str) -> str:
+    """Their name of what our parameter is made of."""
+    return self._of[path][0].theirs
+
   def back(self, name: str, params: dict) -> np.ndarray:
     """A tensor of theirs in float32, from our parameters by path."""
     each, numbers = self._source[name]
@@ -108,7 +125,7 @@ class Table:
   def check_constants(self, params: dict):
     """Raises ValueError when a parameter holds what theirs has no tensor for."""
     for path, (each, _) in self._of.items():
-      if not each.theirs:
+      if not each.theirs and each.reshape.shape is None:
         [value] = each.reshape.into(None, [()])
         if np.any(np.asarray(params[path]) != value):
           raise ValueError(

@@ -18,7 +18,7 @@ DEFAULTS = dict(
 
 def config(theirs: Theirs) -> dict:
   """The flat fields of our model."""
-  theirs = Theirs(DEFAULTS | theirs)
+  theirs = theirs.over(DEFAULTS)
   theirs.needs(
     scale_attn_weights=True,
     scale_attn_by_inverse_layer_idx=False,

@@ -14,12 +14,38 @@ DEFAULTS = dict(
   attention_bias=False,
   mlp_bias=False,
 )
+# Rows of a layer that OLMo 2, Gemma and Mixtral have too.
+ATTENTION = (
+  ("attention/q", "self_attn.q_proj.weight", turned()),
+  ("attention/k", "self_attn.k_proj.weight", turned()),
+  ("attention/v", "self_attn.v_proj.weight", turned()),
+  ("attention/o", "self_attn.o_proj.weight", turned(2)),
+)
+FEED = (
+  ("ff/gate", "mlp.gate_proj.weight", turned()),
+  ("ff/up", "mlp.up_proj.weight", turned()),
+  ("ff/down", "mlp.down_proj.weight", turned()),
+)
 NAMES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 
 
 def config(theirs: Theirs) -> dict:
   """The flat fields of our model."""
-  kind, theirs = theirs["model_type"], Theirs(DEFAULTS | theirs)
+  kind, theirs = theirs["model_type"], theirs.over(DEFAULTS)
+  return sizes(theirs) | dict(
+    activation=activation(theirs["hidden_act"], gated=True),
+    eps=theirs["rms_norm_eps"],
+    tied=theirs["tie_word_embeddings"],
+    window=_window(kind, theirs),
+    bias=any(_biases(theirs).values()) and not _only_qkv(theirs),
+    qkv_bias=_only_qkv(theirs),
+    qk_norm="head" if kind == "qwen3" else "none",
+    **rope(theirs),
+  )
+
+
+def sizes(theirs: Theirs) -> dict:
+  """The fields that say how large a model is."""
   heads = theirs.size("num_attention_heads")
   return dict(
     vocab=theirs.size("vocab_size"),
@@ -30,14 +56,20 @@ def config(theirs: Theirs) -> dict:
     kv_heads=theirs.size("num_key_value_heads", heads),
     head_size=theirs.size("head_dim", theirs.size("hidden_size") // heads or 1),
     ff=theirs.size("intermediate_size"),
-    activation=activation(theirs["hidden_act"], gated=True),
-    eps=theirs["rms_norm_eps"],
-    tied=theirs["tie_word_embeddings"],
-    window=_window(kind, theirs),
-    bias=any(_biases(theirs).values()) and not _only_qkv(theirs),
-    qkv_bias=_only_qkv(theirs),
-    qk_norm="head" if kind == "qwen3" else "none",
-    **rope(theirs),
+  )
+
+
+def sizes_of(fields: dict) -> dict:
+  """The same in a config.json."""
+  return dict(
+    vocab_size=fields["vocab"],
+    max_position_embeddings=fields["context"],
+    hidden_size=fields["width"],
+    num_hidden_layers=fields["layers"],
+    num_attention_heads=fields["heads"],
+    num_key_value_heads=fields["kv_heads"],
+    head_dim=fields["head_size"],
+    intermediate_size=fields["ff"],
   )
 
 
@@ -83,14 +115,7 @@ def theirs(fields: dict) -> dict:
   return dict(
     model_type=kind,
     architectures=[f"{NAMES[kind]}ForCausalLM"],
-    vocab_size=fields["vocab"],
-    max_position_embeddings=fields["context"],
-    hidden_size=fields["width"],
-    num_hidden_layers=fields["layers"],
-    num_attention_heads=fields["heads"],
-    num_key_value_heads=fields["kv_heads"],
-    head_dim=fields["head_size"],
-    intermediate_size=fields["ff"],
+    **sizes_of(fields),
     hidden_act={"swiglu": "silu", "geglu": "gelu_pytorch_tanh"}[fields["activation"]],
     rms_norm_eps=fields["eps"],
     tie_word_embeddings=fields["tied"],
@@ -102,7 +127,7 @@ def theirs(fields: dict) -> dict:
 
 
 def table(theirs: Theirs) -> list:
-  theirs = Theirs(DEFAULTS | theirs)
+  theirs = theirs.over(DEFAULTS)
   V, zero = theirs["vocab_size"], constant(0)
   biases = _biases(theirs)
 
@@ -119,10 +144,7 @@ def table(theirs: Theirs) -> list:
       "model.layers.{}.",
       ("attention_norm/scale", "input_layernorm.weight", same),
       ("attention_norm/bias", "", zero),
-      ("attention/q", "self_attn.q_proj.weight", turned()),
-      ("attention/k", "self_attn.k_proj.weight", turned()),
-      ("attention/v", "self_attn.v_proj.weight", turned()),
-      ("attention/o", "self_attn.o_proj.weight", turned(2)),
+      *ATTENTION,
       bias("qkv", "attention/q_bias", "self_attn.q_proj.bias", flat),
       bias("qkv", "attention/k_bias", "self_attn.k_proj.bias", flat),
       bias("qkv", "attention/v_bias", "self_attn.v_proj.bias", flat),
@@ -131,9 +153,7 @@ def table(theirs: Theirs) -> list:
       ("attention/k_norm/scale", "self_attn.k_norm.weight", same),
       ("ff_norm/scale", "post_attention_layernorm.weight", same),
       ("ff_norm/bias", "", zero),
-      ("ff/gate", "mlp.gate_proj.weight", turned()),
-      ("ff/up", "mlp.up_proj.weight", turned()),
-      ("ff/down", "mlp.down_proj.weight", turned()),
+      *FEED,
       bias("mlp", "ff/gate_bias", "mlp.gate_proj.bias", same),
       bias("mlp", "ff/up_bias", "mlp.up_proj.bias", same),
       bias("mlp", "ff/down_bias", "mlp.down_proj.bias", same),

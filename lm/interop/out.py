@@ -13,8 +13,9 @@ from lm.interop.theirs import Theirs
 SHARD_BYTES = 5_000_000_000
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 LAYOUT = "layout.json"
-# Fields of ours that say how a model is computed, not what.
-HOW = ("dtype", "scan", "remat", "dropout", "backend")
+# Fields of ours that say how a model is computed or trained, not what it is.
+HOW = ("dtype", "scan", "remat", "dropout", "backend", "chunk")
+HOW += ("balance", "router_z", "capacity")
 
 
 def keep(folder, source):
@@ -43,9 +44,10 @@ def write(folder, model, params, tokenizer, *, kept=None, family="", dtype=""):
   folder.mkdir(parents=True, exist_ok=True)
   told, layout = None, None
   if kept is not None and is_folder(kept) and not family:
-    told = Theirs(read_json(Path(kept) / "config.json"))
-    if _same(model, told):
-      layout = read_json(Path(kept) / LAYOUT)
+    layout = read_json(Path(kept) / LAYOUT)
+    names = [name for each in layout.values() for name in each["dtypes"]]
+    told = Theirs(read_json(Path(kept) / "config.json"), names)
+    layout = layout if what(_again(told)) == what(model) else None
   if layout is None:
     told, kept = _config(model, family), None
     told |= _special_ids(tokenizer)
@@ -84,11 +86,13 @@ def what(model) -> dict:
   """The fields that say what a model is, with those that were left to a rule."""
   fields = lookup.fields(model) | {"vocab": model.config.vocab}
   fields = {name: value for name, value in fields.items() if name not in HOW}
-  if fields["family"] == "decoder":
-    c = model.config
+  c = model.config
+  if "kv_heads" in fields:
     N, K, H = c.attention.sizes(c.width)
-    fields |= {"heads": N, "kv_heads": K, "head_size": H, "ff": c.F}
-  return fields
+    fields |= {"heads": N, "kv_heads": K, "head_size": H}
+  elif "head_size" in fields:
+    fields |= {"head_size": c.H, "source_layers": c.source_L}
+  return fields | ({"ff": c.F} if hasattr(c, "F") else {})
 
 
 def _again(told: Theirs):
@@ -97,15 +101,14 @@ def _again(told: Theirs):
   return lookup.model(found.FAMILY, **found.config(told))
 
 
-def _same(model, told: Theirs) -> bool:
-  return what(_again(told)) == what(model)
-
-
 def _config(model, family: str) -> Theirs:
   """config.json for a model; ValueError when no family, or not this one, can say it."""
   fields, why = what(model), {}
-  for name in [family] if family else sorted(set(interop.TYPES.values())):
-    found = interop.module(name)
+  files_here = (
+    [interop.TYPES[family]] if family else sorted(set(interop.TYPES.values()))
+  )
+  for name in files_here:
+    found = lookup.find("lm.interop", name)
     if fields["family"] != found.FAMILY:
       why[name] = f"is a {found.FAMILY}, not a {fields['family']}"
       continue
@@ -127,8 +130,7 @@ def _table(model, told: Theirs, layout) -> engine.Table:
   found = interop.module(told["model_type"])
   rows = found.table(told)
   if layout is not None:
-    names = [name for each in layout.values() for name in each["dtypes"]]
-    rows = interop.named_as(rows, found.PREFIX, names)
+    rows = interop.named_as(rows, found.PREFIX, told.names)
   return engine.Table(rows, engine.shapes_of(interop.abstract(model)[0]))
 
 
@@ -138,7 +140,7 @@ def _tensors(folder: Path, table, params: dict, layout, dtype: str):
   for file, (metadata, tensors) in plan.items():
 
     def read(name, tensors=tensors):
-      source = name if name in table.tensors else interop.embedding(table)
+      source = name if name in table.tensors else table.name_of("embed/table")
       array = table.back(source, params)
       return engine.rounded(name, array, tensors[name].dtype)
 
@@ -186,5 +188,5 @@ def _planned(table, layout, dtype: str) -> dict:
 def _shape(table, name: str):
   """The shape of a tensor to write; None for what is derived and not written."""
   if name == interop.HEAD and name not in table.tensors:
-    name = interop.embedding(table)
+    name = table.name_of("embed/table")
   return table.tensors.get(name)

@@ -106,6 +106,39 @@ def beside(axis: int, *parts: Reshape) -> Reshape:
   return Reshape(shape, into, back)
 
 
+def by_head(x: int) -> Reshape:
+  """So many of ours lie side by side in every head of one of theirs, (out, in)."""
+
+  def shape(shapes):
+    *inputs, N, H = shapes[0]
+    return (N * x * H, *inputs)
+
+  def into(array, shapes):
+    *inputs, N, H = shapes[0]
+    heads = array.reshape(N, x, H, *inputs)
+    return [np.moveaxis(heads[:, i], (0, 1), (-2, -1)) for i in range(x)]
+
+  def back(arrays):
+    heads = np.stack([np.moveaxis(a, (-2, -1), (0, 1)) for a in arrays], axis=1)
+    return heads.reshape(-1, *heads.shape[3:])
+
+  return Reshape(shape, into, back)
+
+
+# A convolution along the row, of every channel alone: theirs is (channel, 1, W).
+taps = _single(
+  lambda shape: (math.prod(shape[1:]), 1, shape[0]),
+  lambda x, shape: x[:, 0].T.reshape(shape),
+  lambda x: x.reshape(x.shape[0], -1).T[:, None],
+)
+
+
 def constant(value: float) -> Reshape:
   """Theirs has no such tensor: ours is this everywhere, or could not go back."""
   return Reshape(None, lambda x, shapes: [np.float32(value)] * len(shapes), None)
+
+
+def unused(value: float) -> Reshape:
+  """Theirs has no such part (a readout, say): ours begins as this, and stays behind."""
+  keep = constant(value)
+  return keep._replace(shape=lambda shapes: None)

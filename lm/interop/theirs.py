@@ -33,7 +33,24 @@ SCALINGS = {
 
 
 class Theirs(dict):
-  """A config.json; asking for a key that it lacks is the user's error."""
+  """A config.json; asking for a key that it lacks is the user's error.
+
+  `names` are those of the tensors that come with it, None where they are to be written.
+  """
+
+  def __init__(self, told, names=None):
+    super().__init__(told)
+    self.names = getattr(told, "names", None) if names is None else frozenset(names)
+
+  def over(self, defaults: dict) -> "Theirs":
+    """With these values for the keys that it lacks."""
+    return Theirs(defaults | self, self.names)
+
+  def has(self, name: str, absent: bool) -> bool:
+    """Whether a tensor with such an end of its name comes with it, if that is known."""
+    if self.names is None:
+      return absent
+    return any(each.endswith(name) for each in self.names)
 
   def __missing__(self, key):
     raise ValueError(
