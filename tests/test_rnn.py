@@ -24,18 +24,16 @@ def noise(*shape, seed=0):
 # Of torch's (gates * hidden, in) matrices and their two biases
 
 
-def matrix(weight):
-  w_ND = weight.detach().numpy()
+def matrix(w_ND):
   D = w_ND.shape[1]
   return w_ND.T.reshape(D, -1, D)
 
 
 def layer(theirs, l: int, cell: str):
   """The parameters of our layer l, from those of torch."""
-  get = lambda name: getattr(theirs, f"{name}_l{l}")
+  get = lambda name: getattr(theirs, f"{name}_l{l}").detach().numpy()
   first_IF, second_IF = (
-    get(name).detach().numpy().reshape(CELLS[cell].gates, -1)
-    for name in ("bias_ih", "bias_hh")
+    get(name).reshape(CELLS[cell].gates, -1) for name in ("bias_ih", "bias_hh")
   )
   params = {"input": matrix(get("weight_ih")), "recurrent": matrix(get("weight_hh"))}
   if cell == "lstm":

