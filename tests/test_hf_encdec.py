@@ -1,12 +1,11 @@
 """The encoder-decoder's numbers equal those of transformers' T5, on tiny models."""
 
-import hf_encdec
+import hf
 import numpy as np
 import pytest
 import torch
 import transformers
 from families import VOCAB, tokens
-from hf_tables import noisy
 from quick import jit
 from transformers.models.t5.modeling_t5 import T5Attention
 
@@ -39,7 +38,7 @@ def theirs_of(flavour):
   theirs = transformers.T5ForConditionalGeneration(config)
   if not config.scale_decoder_outputs:  # untied, as it is when its weights are loaded
     theirs.lm_head.weight = torch.nn.Parameter(torch.zeros(VOCAB, SMALL["d_model"]))
-  return noisy(theirs)
+  return hf.noisy(theirs)
 
 
 def close(got, wanted, limit=1e-4):
@@ -50,7 +49,7 @@ def close(got, wanted, limit=1e-4):
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_logits_are_theirs_at_once_and_one_by_one(flavour):
   theirs = theirs_of(flavour)
-  model, params = hf_encdec.ours(theirs)
+  model, params = hf.copied(theirs)
   tokens_BT, source_BS = tokens(B, T), tokens(B, S, seed=1)
   segments_BS = (np.arange(S)[None] < np.array([[S], [5]])).astype(np.int32)
   with torch.no_grad():

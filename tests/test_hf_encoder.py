@@ -1,12 +1,11 @@
 """The encoder's numbers equal those of transformers' BERT, on tiny random models."""
 
-import hf_encoder
+import hf
 import numpy as np
 import pytest
 import torch
 import transformers
 from families import VOCAB, tokens
-from hf_tables import noisy
 from quick import jit
 
 B, T = 2, 12
@@ -43,8 +42,8 @@ def whole(model):
 @pytest.mark.parametrize("act", ["gelu", "relu"])
 def test_everything_is_theirs_with_types_and_padding(act):
   config = transformers.BertConfig(**SMALL, hidden_act=act)
-  theirs = noisy(transformers.BertForPreTraining(config))
-  model, params = hf_encoder.ours(theirs)
+  theirs = hf.noisy(transformers.BertForPreTraining(config))
+  model, params = hf.copied(theirs)
   tokens_BT, real_BT = tokens(B, T), np.arange(T)[None] < np.array([[T], [7]])
   types_BT = np.broadcast_to(np.arange(T) >= 5, (B, T)).astype(np.int32)
   with torch.no_grad():
@@ -65,8 +64,8 @@ def test_everything_is_theirs_with_types_and_padding(act):
 
 
 def test_masked_language_model_without_a_pooler():
-  theirs = noisy(transformers.BertForMaskedLM(transformers.BertConfig(**SMALL)))
-  model, params = hf_encoder.ours(theirs)
+  theirs = hf.noisy(transformers.BertForMaskedLM(transformers.BertConfig(**SMALL)))
+  model, params = hf.copied(theirs)
   assert "pooler" not in params
   with torch.no_grad():
     wanted = theirs(torch.from_numpy(tokens(B, T).astype(np.int64))).logits.numpy()

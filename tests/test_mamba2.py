@@ -1,5 +1,6 @@
 """Mamba-2 equals transformers', its chunks the recurrence written out."""
 
+import hf
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,37 +57,6 @@ def test_chunks_of_any_size_are_the_recurrence(cut):
       np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4)
 
 
-# Of transformers' weights
-
-
-def layer(theirs, width, sizes):
-  """The parameters of one of our blocks from theirs."""
-  get = lambda name: theirs.get_parameter(name).detach().numpy()
-  inner, each = sizes.expand * width, sizes.groups * sizes.state
-  heads = (sizes.heads, inner // sizes.heads)
-  groups = (sizes.groups, sizes.state)
-  channels = {"x": heads, "b": groups, "c": groups}
-  cuts = np.cumsum([inner, inner, each, each])
-  into = np.split(get("mixer.in_proj.weight").T, cuts, axis=1)
-  taps = np.split(get("mixer.conv1d.weight")[:, 0].T, cuts[1:-1] - inner, axis=1)
-  biases = np.split(get("mixer.conv1d.bias"), cuts[1:-1] - inner)
-  mixer = {"gate": into[0].reshape(width, *heads), "dt": into[4]}
-  for i, (name, shape) in enumerate(channels.items()):
-    mixer[name] = into[1 + i].reshape(width, *shape)
-    mixer[f"conv_{name}"] = {
-      "taps": taps[i].reshape(-1, *shape),
-      "bias": biases[i].reshape(shape),
-    }
-  mixer |= {
-    "dt_bias": get("mixer.dt_bias"),
-    "log_rate": get("mixer.A_log"),
-    "skip": get("mixer.D"),
-    "norm_scale": get("mixer.norm.weight").reshape(heads),
-    "out": get("mixer.out_proj.weight").T.reshape(*heads, width),
-  }
-  return {"mixer": mixer, "norm": {"scale": get("norm.weight")}}
-
-
 def test_logits_are_those_of_transformers():
   """Of its form without kernels; two chunks and a part, two groups of heads."""
   family = FAMILIES["mamba2"]
@@ -106,17 +76,8 @@ def test_logits_are_those_of_transformers():
       chunk_size=s.chunk,
     )
   ).eval()
-  with torch.no_grad():
-    for weight in theirs.parameters():
-      weight += 0.2 * torch.randn_like(weight)
-  layers = [layer(block, c.width, s) for block in theirs.backbone.layers]
-  padded = lambda w_VD: np.pad(w_VD.detach().numpy(), ((0, 128 - VOCAB), (0, 0)))
-  params = {
-    "embed": {"table": padded(theirs.backbone.embeddings.weight)},
-    "blocks": {"layer": jax.tree.map(lambda *leaves: np.stack(leaves), *layers)},
-    "norm": {"scale": theirs.backbone.norm_f.weight.detach().numpy()},
-    "head": {"table": padded(theirs.lm_head.weight).T},
-  }
+  again, params = hf.copied(hf.noisy(theirs))
+  assert again == model
   tokens_BT = tokens(B, T)
   got_BTV, _ = jit(model.apply)({"params": params}, tokens_BT)
   with torch.no_grad():

