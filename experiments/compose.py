@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments import cli
-from lm import dims, lookup, objectives, optim, train, workdir
-from lm.data import corrupt, pack, prepare, tokenizers
+from lm import dims, lookup, objectives, optim, train, vectors, workdir
+from lm.data import corrupt, pack, prepare, tokenizers, vocabulary
 from lm.data.loader import Fixed, Loader, batched, check_divides
 from lm.nn.recurrent import State
 
@@ -85,6 +86,8 @@ def check(cfg, where):
   lookup.one_of("schedule", cfg.optim.schedule, optim.SCHEDULES)
   if cfg.init_from:
     workdir.check_init(cfg.init_from)
+  if "init_embedding" in cfg and cfg.init_embedding:
+    vectors.check(cfg.init_embedding)
 
 
 def data(cfg, *, log=say):
@@ -137,16 +140,26 @@ def shapes(cfg) -> dict:
   }
 
 
-def objective(cfg):
-  """The objective of a config, with what `loss` says of it."""
+def objective(cfg, prepared=None):
+  """The objective of a config, with what `loss` says of it.
+
+  One of word vectors is told how often each word occurs in `prepared`; without data,
+  all are told to be equally frequent.
+  """
   found = lookup.function(objectives, cfg.objective)
-  if "loss" not in cfg:
-    return found
   known = inspect.signature(found).parameters
-  for name in cfg.loss:
+  told = cfg.loss.to_dict() if "loss" in cfg else {}
+  for name in told:
     if name not in known or known[name].kind is not known[name].KEYWORD_ONLY:
       raise ValueError(f"objective {cfg.objective!r} has no value loss.{name}")
-  return functools.partial(found, **cfg.loss)
+  if "counts_V" in known:
+    told["counts_V"] = word_counts(prepared) if prepared else np.ones(1)
+  return functools.partial(found, **told) if told else found
+
+
+def word_counts(prepared) -> np.ndarray:
+  """counts_V of the training text, 0 for tokens that are no words."""
+  return vocabulary.of_words(prepared.counts("train"), prepared.tokenizer)
 
 
 def mesh(cfg):
@@ -192,8 +205,12 @@ class Trainer(NamedTuple):
   objective: Any
 
 
-def trainer(cfg, built, where) -> Trainer:
-  """The objects of a config's training on the mesh `where`."""
+def trainer(cfg, built, where, prepared=None) -> Trainer:
+  """The objects of a config's training on the mesh `where`.
+
+  Without prepared data they serve for shapes, see `objective`.
+  """
+  loss = objective(cfg, prepared)
   tokens_BT = jnp.zeros((1, cfg.seq), jnp.int32)
   params, letters = dims.abstract(built, tokens_BT)
   options = cfg.optim.to_dict()
@@ -206,20 +223,21 @@ def trainer(cfg, built, where) -> Trainer:
   )
   step = train.make_step(
     built.apply,
-    objective(cfg),
+    loss,
     tx,
     schedule=schedule,
     accumulate=accumulate,
     ema_decay=ema,
     abstract=abstract,
   )
-  return Trainer(init, abstract, letters, step, objective(cfg))
+  return Trainer(init, abstract, letters, step, loss)
 
 
 def start(cfg, parts: Trainer, checkpoints, prepared, key):
   """(state, updates made): the newest checkpoint, or a new state.
 
-  `init_from` names a run whose parameters a new state starts from. ValueError when the
+  `init_from` names a run whose parameters a new state starts from, `init_embedding` a
+  file of word vectors that then take the place of some embeddings. ValueError when the
   data are not those of the checkpoint any more.
   """
   if checkpoints.steps():
@@ -238,4 +256,31 @@ def start(cfg, parts: Trainer, checkpoints, prepared, key):
     # A copy: the step is given both, and may write into each.
     ema = jax.tree.map(jnp.copy, params) if cfg.optim.ema else ()
     state = state.replace(params=params, ema=ema)
+  if "init_embedding" in cfg and cfg.init_embedding:
+    state = embedded(cfg.init_embedding, state, prepared.tokenizer)
   return state, 0
+
+
+def embedded(path, state, tokenizer):
+  """The state with the vectors of a file (see lm.vectors) in its table of embeddings.
+
+  A token gets the vector of the word that it is, with or without a space in front; all
+  others keep theirs. ValueError when the width is another one, or no token is found.
+  """
+  read, table_VD = vectors.read(path), state.params["embed"]["table"]
+  if read.table_VD.shape[1] != table_VD.shape[1]:
+    raise ValueError(
+      f"{path} has vectors of {read.table_VD.shape[1]} numbers, and the model's width "
+      f"is {table_VD.shape[1]}; make model.width {read.table_VD.shape[1]}"
+    )
+  texts = vectors.texts_of(tokenizer)
+  found = [i for i, text in enumerate(texts) if text in read]
+  say(f"{path}: {len(found)} of {len(texts)} tokens begin with a vector from there")
+  if not found:
+    raise ValueError(f"{path} has a vector for no token; wanted one of the same words")
+  new = read.table_VD[[read.row(texts[i]) for i in found]]
+  fill = lambda table_VD: table_VD.at[np.array(found)].set(new)
+  embed = {"table": jax.jit(fill, out_shardings=table_VD.sharding)(table_VD)}
+  params = state.params | {"embed": state.params["embed"] | embed}
+  ema = jax.tree.map(jnp.copy, params) if state.ema else ()
+  return state.replace(params=params, ema=ema)

@@ -61,7 +61,7 @@ def run(cfg, folder, mesh, prepared, checkpoints, *, stop) -> int:
   """
   primary = jax.process_index() == 0
   model = compose.model(cfg, prepared.tokenizer.size)
-  parts = compose.trainer(cfg, model, mesh)
+  parts = compose.trainer(cfg, model, mesh, prepared)
   root = jax.random.key(cfg.seed)
   state, start = compose.start(cfg, parts, checkpoints, prepared, stream(root, "init"))
   loader = compose.loader(cfg, prepared, "train", seed=cfg.seed, mesh=mesh)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments import compose
-from lm import curves, dims, evaluate, flops
+from lm import curves, dims, evaluate, flops, metrics
 from lm.generate import text
 from lm.train import Hook
 from lm.workdir import manifest, versions, write
@@ -21,7 +21,7 @@ class Watch:
     self.eval_step = evaluate.make_eval_step(
       model.apply, parts.objective, self.heldout.bytes_V
     )
-    self.score = (-1, None)  # the step of the newest evaluation, and its nats per token
+    self.score = (-1, None)  # the step of the newest evaluation, and what it gave
     self.about = {
       "config": cfg.to_dict(),
       "data": prepared.digest,
@@ -62,12 +62,11 @@ class Watch:
     steps = evaluate.spread(len(self.heldout), self.cfg.eval.batches)
     params = state.ema if self.cfg.optim.ema else state.params
     found = evaluate.evaluate(self.eval_step, params, map(self.heldout, steps))
-    self.score = n, found["eval/nats_per_token"]
+    self.score = n, next(iter(found.values()))
     self.log.write(n, found)
-    bits, nats = found["eval/bits_per_byte"], found["eval/nats_per_token"]
-    self.log.say(
-      f"step {n}: held out {bits:.3f} bits per byte, {nats:.3f} nats per token"
-    )
+    known = [unit for unit in metrics.UNITS if f"eval/{unit}" in found]
+    told = [f"{found[f'eval/{unit}']:.3f} {unit.replace('_', ' ')}" for unit in known]
+    self.log.say(f"step {n}: held out {', '.join(told)}")
 
   def sample(self, n, state):
     if not self.cfg.eval.sample_tokens or jax.process_count() > 1:
@@ -98,7 +97,6 @@ class Watch:
 
 def model_flops(cfg, model, parts) -> float:
   """FLOPs that one update takes by the book, whatever is recomputed."""
-  loss = lambda params, batch: parts.objective(
-    model.apply, params, batch, None, train=False
-  )
+  key = jax.random.key(0)
+  loss = lambda params, batch: parts.objective(model.apply, params, batch, key)
   return flops.model_flops(loss, parts.abstract.params, compose.shapes(cfg))

@@ -10,6 +10,8 @@ from lm import log
 # A panel is one unit; the metrics in it, most important last, on top.
 PANELS = {
   "nats per token": ("train/nats_per_token", "eval/nats_per_token"),
+  "nats per pair": ("train/nats_per_pair", "eval/nats_per_pair"),
+  "error per pair": ("train/error_per_pair", "eval/error_per_pair"),
   "bits per byte": ("train/bits_per_byte", "eval/bits_per_byte"),
   "learning rate": ("train/lr",),
   "tokens per second": ("train/tokens_per_s",),

@@ -11,12 +11,13 @@ def make_eval_step(apply, objective, bytes_V):
   """The jitted `step(params, batch) -> sums`, a dict of float32 scalars.
 
   `bytes_V` is the length in bytes of every token, so that losses of different
-  tokenizers can be compared (bits per byte).
+  tokenizers can be compared (bits per byte); None where tokens have none.
   """
 
   def step(params, batch):
-    bytes_BT = jnp.take(jnp.asarray(bytes_V), batch["targets_BT"], axis=0)
-    batch = batch | {"bytes_BT": bytes_BT}
+    if bytes_V is not None:
+      bytes_BT = jnp.take(jnp.asarray(bytes_V), batch["targets_BT"], axis=0)
+      batch = batch | {"bytes_BT": bytes_BT}
     total, weight, aux = objective(apply, params, batch, None, train=False)
     return aux | {"loss": total, "weight": weight}
 
@@ -33,7 +34,7 @@ def evaluate(step, params, batches) -> dict:
   for batch in batches:
     for key, value in jax.device_get(step(params, batch)).items():
       sums[key] = sums.get(key, 0.0) + np.float64(value)
-  return {f"eval/{key}": value for key, value in metrics.language(sums).items()}
+  return {f"eval/{key}": value for key, value in metrics.report(sums).items()}
 
 
 def spread(total: int, count: int) -> list[int]:

@@ -49,6 +49,21 @@ def bits_per_byte(nats, num_bytes) -> float:
   return mean(nats, num_bytes, "bits per byte") / math.log(2)
 
 
+# What is said of an evaluation, where it is known.
+UNITS = ("bits_per_byte", "nats_per_token", "nats_per_pair", "error_per_pair")
+
+
+def report(sums: dict) -> dict:
+  """What is reported of the sums of an objective; first the score: less is better.
+
+  "pair_nats" and "pair_error" are those of word vectors, which predict no text.
+  """
+  for name, unit in (("pair_nats", "nats_per_pair"), ("pair_error", "error_per_pair")):
+    if name in sums:
+      return {unit: mean(sums[name], sums["weight"], unit.replace("_", " "))}
+  return language(sums)
+
+
 def language(sums: dict) -> dict:
   """What is reported of a language model, from the sums of its objective.
 

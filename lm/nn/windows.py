@@ -14,9 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-BLOCK = (
-  32  # centres with common neighbours; more waste scores, fewer make small matmuls
-)
+BLOCK = 32  # centres with common neighbours: more waste scores, fewer waste matmuls
 NOISE = 32  # noise words of a block; each weighs negatives / NOISE
 SMOOTH = 0.75  # power of the counts that noise words follow; arXiv:1310.4546
 SLACK = 1.25  # room in a row over what is kept of it on average
@@ -39,9 +37,7 @@ class Words:
       raise ValueError(f"sample={sample:g}; wanted 0 or more, and counts above 0")
     share_V = counts_V / counts_V.sum()
     ratio_V = sample / np.where(counts_V > 0, share_V, 1)
-    keep_V = (
-      np.minimum(1, np.sqrt(ratio_V) + ratio_V) if sample else np.ones_like(share_V)
-    )
+    keep_V = np.minimum(1, np.sqrt(ratio_V) + ratio_V) if sample else 1
     self.keep_V = np.where(counts_V > 0, keep_V, 0).astype(np.float32)
     self.kept = float(share_V @ self.keep_V)  # of all words
     noise_V = counts_V**SMOOTH
@@ -59,29 +55,15 @@ class Words:
 
 @dataclass(frozen=True)
 class Windows:
-  """Blocks of a text: B of them, T centres in each, S words that may be near these."""
+  """Blocks of a text: B of them, T centres in each, S words that may be near these.
+
+  W are the places of a window, its centre in the middle: window + 1 + window.
+  """
 
   centres_BT: jax.Array
   near_BS: jax.Array
   weights_BT: jax.Array  # of the centres; 0 where there is none
-  pairs_BTS: jax.Array  # how much each pair counts; 0 where it is no pair
-
-
-def noise_nats(read, x_BTD, words: Words, key):
-  """noise_BT: what a noise word costs each x on average, of NOISE words drawn by `key`.
-
-  Without a key it is the average over the vocabulary. `read` calls the model.
-  """
-  if key is not None:
-    noise_BS = words.noise(key, (x_BTD.shape[0], NOISE))
-    scores_BTS = read(x_BTD, read(noise_BS, method="contexts"), method="scores")
-    return jnp.mean(jax.nn.softplus(scores_BTS), axis=-1)
-
-  def one(x_TD):
-    logits_TV = read(x_TD[None], method="readout")[0, :, : words.noise_V.size]
-    return jax.nn.softplus(logits_TV) @ jnp.asarray(words.noise_V)
-
-  return jax.lax.map(one, x_BTD)
+  pairs_BTW: jax.Array  # how much each pair counts; 0 where it is no pair
 
 
 def drawn(key, batch, words: Words, window: int) -> Windows:
@@ -90,21 +72,20 @@ def drawn(key, batch, words: Words, window: int) -> Windows:
   Words that do not fit, where a row keeps far more than the average one, are left out.
   """
   key_keep, key_reach = jax.random.split(key)
-  ids_BT, weights_BT = batch["tokens_BT"], batch["weights_BT"]
+  ids_BT = batch["tokens_BT"]
   chance_BT = jnp.asarray(words.keep_V)[ids_BT]
   keep_BT = jax.random.uniform(key_keep, ids_BT.shape) < chance_BT
-  segments_BT = batch.get("segments_BT", jnp.ones_like(ids_BT))
-  segments_BT = jnp.where(keep_BT & (weights_BT > 0), segments_BT, 0)
+  segments_BT = _segments(batch, keep_BT)
   T = ids_BT.shape[1]
   size = min(T, math.ceil(T * words.kept * SLACK) + BLOCK // 2)
   rows_BS = closed_up([ids_BT, segments_BT], segments_BT > 0, size)
   centres_BT, near_BS = blocks(rows_BS[0], window)
   here_BT, there_BS = blocks(rows_BS[1], window)
   reach_BT = jax.random.randint(key_reach, centres_BT.shape, 1, window + 1)
-  apart_TS = distance(centres_BT.shape[1], near_BS.shape[1], window)
-  met_BTS = (apart_TS > 0)[None] & (apart_TS[None] <= reach_BT[..., None])
-  pairs_BTS = (met_BTS & same(here_BT, there_BS)).astype(jnp.float32)
-  return Windows(centres_BT, near_BS, (here_BT > 0).astype(jnp.float32), pairs_BTS)
+  met_BTW = _apart(window)[None, None] <= reach_BT[..., None]
+  met_BTW &= _same(here_BT, there_BS, window)
+  real_BT, pairs_BTW = (x.astype(jnp.float32) for x in (here_BT > 0, met_BTW))
+  return Windows(centres_BT, near_BS, real_BT, pairs_BTW)
 
 
 def expected(batch, words: Words, window: int) -> Windows:
@@ -113,17 +94,63 @@ def expected(batch, words: Words, window: int) -> Windows:
   A pair at a distance d counts as much as both its words are kept, times the share of
   windows that are so wide, (window + 1 - d) / window.
   """
-  ids_BT, weights_BT = batch["tokens_BT"], batch["weights_BT"]
-  keep_BT = jnp.asarray(words.keep_V)[ids_BT] * (weights_BT > 0)
-  segments_BT = batch.get("segments_BT", jnp.ones_like(ids_BT))
-  segments_BT = jnp.where(keep_BT > 0, segments_BT, 0)
+  ids_BT = batch["tokens_BT"]
+  keep_BT = jnp.asarray(words.keep_V)[ids_BT]
+  segments_BT = _segments(batch, keep_BT > 0)
   centres_BT, near_BS = blocks(ids_BT, window)
   here_BT, there_BS = blocks(segments_BT, window)
-  chance_BT, other_BS = blocks(keep_BT, window)
-  apart_TS = distance(centres_BT.shape[1], near_BS.shape[1], window)
-  wide_TS = jnp.where(apart_TS > 0, jnp.maximum(0, window + 1 - apart_TS) / window, 0)
-  pairs_BTS = same(here_BT, there_BS) * wide_TS[None] * other_BS[:, None]
-  return Windows(centres_BT, near_BS, chance_BT, pairs_BTS * chance_BT[..., None])
+  chance_BT, other_BS = blocks(keep_BT * (segments_BT > 0), window)
+  wide_W = np.maximum(0, window + 1 - _apart(window)) / window
+  pairs_BTW = _same(here_BT, there_BS, window) * chance_BT[..., None]
+  pairs_BTW *= other_BS[:, _places(window)] * wide_W.astype(np.float32)[None, None]
+  return Windows(centres_BT, near_BS, chance_BT, pairs_BTW)
+
+
+def noise_nats(read, x_BTD, words: Words):
+  """noise_BT: what a noise word costs each x, the average over the vocabulary.
+
+  `read` calls the model.
+  """
+
+  def one(x_TD):
+    logits_TV = read(x_TD[None], method="readout")[0, :, : words.noise_V.size]
+    return softplus(logits_TV) @ jnp.asarray(words.noise_V)
+
+  return jax.lax.map(one, x_BTD)
+
+
+def spread(x_BTW, window: int):
+  """x_BTS with the places of every window where they lie in the block, else 0."""
+  B, T, W = x_BTW.shape
+  # Rows one longer than the block: when they are cut again, each moves on by one.
+  S = T + 2 * window
+  wide = jnp.pad(x_BTW, ((0, 0), (0, 0), (0, S + 1 - W)))
+  return wide.reshape(B, T * (S + 1))[:, : T * S].reshape(B, T, S)
+
+
+@jax.custom_vjp
+def softplus(x):
+  """log(1 + exp(x)), the nats of being wrong by x.
+
+  The gradient is kept from the forward pass: XLA:CPU takes twice as long for JAX's own.
+  """
+  return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+def _softplus_forward(x):
+  small = jnp.exp(-jnp.abs(x))
+  slope = jnp.where(x > 0, 1, small) / (1 + small)
+  return jnp.maximum(x, 0) + jnp.log1p(small), slope
+
+
+softplus.defvjp(_softplus_forward, lambda slope, g: (g * slope,))
+
+
+def _segments(batch, keep_BT):
+  """segments_BT, 0 for what is not kept; of rows without segments, 1 for the rest."""
+  keep_BT &= batch["weights_BT"] > 0
+  segments_BT = batch.get("segments_BT", jnp.ones_like(batch["tokens_BT"]))
+  return jnp.where(keep_BT, segments_BT, 0)
 
 
 def closed_up(arrays, keep_BT, size: int) -> list:
@@ -153,11 +180,18 @@ def blocks(x_BT, window: int):
   return around[:, window : window + BLOCK], around
 
 
-def distance(T: int, S: int, window: int):
-  """apart_TS, how many words a centre and a neighbour of a block lie apart."""
-  return np.abs(np.arange(S)[None] - window - np.arange(T)[:, None])
+def _places(window: int):
+  """places_TW, where in a block's neighbours the window of each centre lies."""
+  return np.arange(BLOCK)[:, None] + np.arange(2 * window + 1)[None]
 
 
-def same(here_BT, there_BS):
-  """Whether both are words, of one document."""
-  return (here_BT[..., None] == there_BS[:, None]) & (here_BT[..., None] > 0)
+def _apart(window: int):
+  """apart_W, how far from its centre each place of a window lies; far for itself."""
+  apart_W = np.abs(np.arange(2 * window + 1) - window)
+  return np.where(apart_W > 0, apart_W, window + 1)
+
+
+def _same(here_BT, there_BS, window: int):
+  """same_BTW: both are words, of one document."""
+  there_BTW = there_BS[:, _places(window)]
+  return (here_BT[..., None] == there_BTW) & (there_BTW > 0)

@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lm.nn import windows
 from lm.nn.linear import dot
@@ -32,11 +33,17 @@ def skip_gram(
   keys, seen = _windows(batch, key, words, window, train)
   read = partial(apply, {"params": params})
   x_BTD, _ = read(seen.centres_BT, method="features", train=train, rngs=keys)
-  near_BSD = read(seen.near_BS, method="contexts")
-  nll_BTS = jax.nn.softplus(-read(x_BTD, near_BSD, method="scores"))
-  noise_BT = negatives * windows.noise_nats(read, x_BTD, words, keys.get("noise"))
-  nats = jnp.sum(seen.pairs_BTS * (nll_BTS + noise_BT[..., None]))
-  return nats, _above_zero(jnp.sum(seen.pairs_BTS)), {"pair_nats": nats}
+  count_BT = jnp.sum(seen.pairs_BTW, axis=-1)
+  nats = _nats(
+    read,
+    x_BTD,
+    words,
+    keys.get("noise"),
+    ids_BS=seen.near_BS,
+    weights_BTS=windows.spread(seen.pairs_BTW, window),
+    noise_BT=negatives * count_BT,
+  )
+  return nats, _above_zero(jnp.sum(count_BT)), {"pair_nats": nats}
 
 
 def cbow(
@@ -59,12 +66,19 @@ def cbow(
   keys, seen = _windows(batch, key, words, window, train)
   read = partial(apply, {"params": params})
   near_BSD, _ = read(seen.near_BS, method="features", train=train, rngs=keys)
-  share_BTS = seen.pairs_BTS / _above_zero(jnp.sum(seen.pairs_BTS, -1, keepdims=True))
+  share_BTW = seen.pairs_BTW / _above_zero(jnp.sum(seen.pairs_BTW, -1, keepdims=True))
+  share_BTS = windows.spread(share_BTW, window)
   x_BTD = dot("BTS,BSD->BTD", share_BTS, near_BSD, "float32")
-  score_BT = jnp.sum(x_BTD * read(seen.centres_BT, method="contexts"), axis=-1)
-  noise_BT = negatives * windows.noise_nats(read, x_BTD, words, keys.get("noise"))
-  weights_BT = seen.weights_BT * (jnp.sum(seen.pairs_BTS, -1) > 0)
-  nats = jnp.sum(weights_BT * (jax.nn.softplus(-score_BT) + noise_BT))
+  weights_BT = seen.weights_BT * (jnp.sum(seen.pairs_BTW, -1) > 0)
+  nats = _nats(
+    read,
+    x_BTD,
+    words,
+    keys.get("noise"),
+    ids_BS=seen.centres_BT,
+    weights_BTS=weights_BT[..., None] * jnp.eye(weights_BT.shape[1])[None],
+    noise_BT=negatives * weights_BT,
+  )
   return nats, _above_zero(jnp.sum(weights_BT)), {"pair_nats": nats}
 
 
@@ -93,6 +107,26 @@ def _windows(batch, key, words, window, train):
     return {}, windows.expected(batch, words, window)
   dropout, noise, draw = jax.random.split(key, 3)
   return {"dropout": dropout, "noise": noise}, windows.drawn(draw, batch, words, window)
+
+
+def _nats(read, x_BTD, words, key, *, ids_BS, weights_BTS, noise_BT):
+  """The sum of what it costs to tell words from noise.
+
+  weights_BTS says how much each word of a block, ids_BS, counts with each x, noise_BT
+  how many noise words each x is told from. `key` draws those of a block; without one,
+  all words are noise. `read` calls the model.
+  """
+  score = lambda ids_BS: read(x_BTD, read(ids_BS, method="contexts"), method="scores")
+  if key is None:
+    near = jnp.sum(weights_BTS * windows.softplus(-score(ids_BS)))
+    return near + jnp.sum(noise_BT * windows.noise_nats(read, x_BTD, words))
+  B, S = ids_BS.shape
+  noise_BS = words.noise(key, (B, windows.NOISE))
+  scores = score(jnp.concatenate([ids_BS, noise_BS], axis=1))  # one matmul, not two
+  share = jnp.repeat(noise_BT[..., None] / windows.NOISE, windows.NOISE, axis=-1)
+  weights = jnp.concatenate([weights_BTS, share], axis=-1)
+  sign = np.where(np.arange(scores.shape[-1]) < S, -1, 1).astype(np.float32)
+  return jnp.sum(weights * windows.softplus(scores * sign[None, None]))
 
 
 def _above_zero(weight):

@@ -242,7 +242,7 @@ def test_a_mixture_shares_one_tokenizer(make, corpus, tmp_path):
 @pytest.mark.parametrize(
   ("change", "told"),
   [
-    ({"pack": "best"}, "found: concat, first_fit"),
+    ({"pack": "best"}, "found: concat, stream, first_fit"),
     ({"seq": 0}, "wanted 1 or more"),
     ({"seq": 10**6}, "give more text or a smaller seq"),
     ({"tokenizer": "gpt9"}, "bpe-N"),
