@@ -78,30 +78,7 @@ def make_step(
   metrics.jsonl.
   """
 
-  def loss(params, batch, key):
-    total, weight, aux = objective(apply, params, batch, key)
-    carry = aux.pop("carry", ())
-    return total, ((weight, aux | {"loss": total}), carry)
-
-  def gradient(params, batch, key):
-    grads, (scalars, carry) = jax.grad(loss, has_aux=True)(params, batch, key)
-    return (grads, scalars), carry
-
-  def sums(params, batch, key):
-    if accumulate == 1:
-      return gradient(params, batch, key)
-    micro = jax.tree.map(partial(_interleave, accumulate), batch)
-
-    def add(total, piece):
-      index, part = piece
-      one, carry = gradient(params, part, jax.random.fold_in(key, index))
-      return jax.tree.map(jnp.add, total, one), carry
-
-    first = jax.tree.map(lambda x: x[0], micro)
-    shapes, _ = jax.eval_shape(gradient, params, first, key)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    total, carries = jax.lax.scan(add, zeros, (jnp.arange(accumulate), micro))
-    return total, jax.tree.map(_interleaved, carries)
+  sums = _sums(apply, objective, accumulate)
 
   def step(state, batch, root):
     key = stream(root, "dropout", state.step)
@@ -130,6 +107,37 @@ def make_step(
   if abstract is not None:
     where = jax.tree.map(lambda x: x.sharding, abstract), None
   return jax.jit(step, donate_argnums=0, out_shardings=where)
+
+
+def _sums(apply, objective, accumulate):
+  """(params, batch, key) -> ((gradient, (weight, aux)), carry), over micro-batches."""
+
+  def loss(params, batch, key):
+    total, weight, aux = objective(apply, params, batch, key)
+    carry = aux.pop("carry", ())
+    return total, ((weight, aux | {"loss": total}), carry)
+
+  def gradient(params, batch, key):
+    grads, (scalars, carry) = jax.grad(loss, has_aux=True)(params, batch, key)
+    return (grads, scalars), carry
+
+  def sums(params, batch, key):
+    if accumulate == 1:
+      return gradient(params, batch, key)
+    micro = jax.tree.map(partial(_interleave, accumulate), batch)
+
+    def add(total, piece):
+      index, part = piece
+      one, carry = gradient(params, part, jax.random.fold_in(key, index))
+      return jax.tree.map(jnp.add, total, one), carry
+
+    first = jax.tree.map(lambda x: x[0], micro)
+    shapes, _ = jax.eval_shape(gradient, params, first, key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    total, carries = jax.lax.scan(add, zeros, (jnp.arange(accumulate), micro))
+    return total, jax.tree.map(_interleaved, carries)
+
+  return sums
 
 
 def _interleave(parts: int, x):

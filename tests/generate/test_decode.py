@@ -45,7 +45,15 @@ def rows(out):
 
 
 @pytest.mark.parametrize(
-  "name, scan", [("fake", True), ("gpt2", True), ("gpt2", False), ("window", False)]
+  "name, scan",
+  [
+    ("fake", True),
+    ("gpt2", True),
+    ("gpt2", False),
+    ("window", False),
+    ("lstm", False),
+    ("mamba2", True),
+  ],
 )
 def test_greedy_is_the_argmax_of_the_whole_model(name, scan):
   model, params, size = MODEL, PARAMS, V
