@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm.nn.layers import Embedding, dropout, mask_padding
+from lm import dims
+from lm.nn.layers import VOCAB_MULTIPLE, Embedding, dropout, mask_padding
 from lm.nn.stack import Run
 
 
@@ -41,8 +42,10 @@ class Model(nn.Module):
     c = self.config
     self.embed = Embedding(c.vocab, c.width, std=0.3 / c.width)
     self.around = Embedding(c.vocab, c.width, std=0.3 / c.width)
-    self.bias = Embedding(c.vocab, 1, std=0.0)
-    self.around_bias = Embedding(c.vocab, 1, std=0.0)
+    rows = -(-c.vocab // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+    zeros = nn.initializers.zeros
+    self.bias_V = dims.weight(self, "bias", "V", (rows,), zeros)
+    self.around_bias_V = dims.weight(self, "around_bias", "V", (rows,), zeros)
 
   def __call__(self, tokens_BT, **how):
     """logits_BTV in float32: log counts of the words near each word; and None."""
@@ -66,14 +69,13 @@ class Model(nn.Module):
     """log_BT, the logarithm of how often the words of each place meet."""
     x_BTD, _ = self.features(tokens_BT, train=train)
     score_BT = jnp.sum(x_BTD * self.around(near_BT), axis=-1)
-    return score_BT + (self.bias(tokens_BT) + self.around_bias(near_BT))[..., 0]
+    bias_BT = jnp.take(self.bias_V, tokens_BT, axis=0)
+    return score_BT + bias_BT + jnp.take(self.around_bias_V, near_BT, axis=0)
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
     logits_BTV = self.around.readout(x_BTD, self.config.run.dtype)
-    return mask_padding(
-      logits_BTV + self.around_bias.table_VD[:, 0][None, None], self.config.vocab
-    )
+    return mask_padding(logits_BTV + self.around_bias_V[None, None], self.config.vocab)
 
 
 def vectors(params):

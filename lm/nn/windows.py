@@ -72,20 +72,12 @@ def drawn(key, batch, words: Words, window: int) -> Windows:
   Words that do not fit, where a row keeps far more than the average one, are left out.
   """
   key_keep, key_reach = jax.random.split(key)
-  ids_BT = batch["tokens_BT"]
-  chance_BT = jnp.asarray(words.keep_V)[ids_BT]
-  keep_BT = jax.random.uniform(key_keep, ids_BT.shape) < chance_BT
-  segments_BT = _segments(batch, keep_BT)
-  T = ids_BT.shape[1]
-  size = min(T, math.ceil(T * words.kept * SLACK) + BLOCK // 2)
-  rows_BS = closed_up([ids_BT, segments_BT], segments_BT > 0, size)
-  centres_BT, near_BS = blocks(rows_BS[0], window)
-  here_BT, there_BS = blocks(rows_BS[1], window)
-  reach_BT = jax.random.randint(key_reach, centres_BT.shape, 1, window + 1)
-  met_BTW = _apart(window)[None, None] <= reach_BT[..., None]
-  met_BTW &= _same(here_BT, there_BS, window)
-  real_BT, pairs_BTW = (x.astype(jnp.float32) for x in (here_BT > 0, met_BTW))
-  return Windows(centres_BT, near_BS, real_BT, pairs_BTW)
+  rows = thinned(key_keep, batch, words)
+  (centres, near), (here, there) = (blocks(x_BT, window) for x_BT in rows)
+  reach = jax.random.randint(key_reach, (*centres.shape, 1), 1, window + 1)
+  met = same(here, there, window) & (_apart(window)[None, None] <= reach)
+  real, pairs = (x.astype(jnp.float32) for x in (here > 0, met))
+  return Windows(centres, near, real, pairs)
 
 
 def expected(batch, words: Words, window: int) -> Windows:
@@ -94,16 +86,14 @@ def expected(batch, words: Words, window: int) -> Windows:
   A pair at a distance d counts as much as both its words are kept, times the share of
   windows that are so wide, (window + 1 - d) / window.
   """
-  ids_BT = batch["tokens_BT"]
-  keep_BT = jnp.asarray(words.keep_V)[ids_BT]
+  keep_BT = jnp.asarray(words.keep_V)[batch["tokens_BT"]]
   segments_BT = _segments(batch, keep_BT > 0)
-  centres_BT, near_BS = blocks(ids_BT, window)
-  here_BT, there_BS = blocks(segments_BT, window)
-  chance_BT, other_BS = blocks(keep_BT * (segments_BT > 0), window)
+  rows = batch["tokens_BT"], segments_BT, keep_BT * (segments_BT > 0)
+  found = (blocks(x_BT, window) for x_BT in rows)
+  (centres, near), (here, there), (chance, other) = found
   wide_W = np.maximum(0, window + 1 - _apart(window)) / window
-  pairs_BTW = _same(here_BT, there_BS, window) * chance_BT[..., None]
-  pairs_BTW *= other_BS[:, _places(window)] * wide_W.astype(np.float32)[None, None]
-  return Windows(centres_BT, near_BS, chance_BT, pairs_BTW)
+  pairs = same(here, there, window) * chance[..., None] * other[:, _places(window)]
+  return Windows(centres, near, chance, pairs * wide_W.astype(np.float32)[None, None])
 
 
 def noise_nats(read, x_BTD, words: Words):
@@ -153,6 +143,16 @@ def _segments(batch, keep_BT):
   return jnp.where(keep_BT, segments_BT, 0)
 
 
+def thinned(key, batch, words: Words) -> list:
+  """[ids, segments] of the words that are kept of each row, side by side; else 0."""
+  ids_BT = batch["tokens_BT"]
+  chance_BT = jnp.asarray(words.keep_V)[ids_BT]
+  segments_BT = _segments(batch, jax.random.uniform(key, ids_BT.shape) < chance_BT)
+  T = ids_BT.shape[1]
+  size = min(T, math.ceil(T * words.kept * SLACK) + BLOCK // 2)
+  return closed_up([ids_BT, segments_BT], segments_BT > 0, size)
+
+
 def closed_up(arrays, keep_BT, size: int) -> list:
   """Each array_BT with the kept places side by side from the left, cut to `size`.
 
@@ -191,7 +191,7 @@ def _apart(window: int):
   return np.where(apart_W > 0, apart_W, window + 1)
 
 
-def _same(here_BT, there_BS, window: int):
+def same(here_BT, there_BS, window: int):
   """same_BTW: both are words, of one document."""
   there_BTW = there_BS[:, _places(window)]
   return (here_BT[..., None] == there_BTW) & (there_BTW > 0)

@@ -121,8 +121,8 @@ def _nats(read, x_BTD, words, key, *, ids_BS, weights_BTS, noise_BT):
     near = jnp.sum(weights_BTS * windows.softplus(-score(ids_BS)))
     return near + jnp.sum(noise_BT * windows.noise_nats(read, x_BTD, words))
   B, S = ids_BS.shape
-  noise_BS = words.noise(key, (B, windows.NOISE))
-  scores = score(jnp.concatenate([ids_BS, noise_BS], axis=1))  # one matmul, not two
+  drawn_BK = words.noise(key, (B, windows.NOISE))
+  scores = score(jnp.concatenate([ids_BS, drawn_BK], axis=1))  # one matmul, not two
   share = jnp.repeat(noise_BT[..., None] / windows.NOISE, windows.NOISE, axis=-1)
   weights = jnp.concatenate([weights_BTS, share], axis=-1)
   sign = np.where(np.arange(scores.shape[-1]) < S, -1, 1).astype(np.float32)

@@ -1,0 +1,47 @@
+"""GloVe: vectors from how often words meet, on Shakespeare's works.
+
+Pennington et al. 2014, https://aclanthology.org/D14-1162. A row holds pairs of words
+and not text; pairs meet within 10 words, and one pair in 50 is held out.
+
+Run: ./launch.sh train --config=configs/family/glove.py
+MEASURED
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg=None):
+  cfg = ConfigDict(dict(seed=0, num_steps=1_000, batch=64, seq=1024, objective="glove"))
+  cfg.init_from = ""
+  cfg.init_embedding = ""
+  cfg.loss = dict(most=100.0, power=0.75)
+  cfg.model = dict(
+    family="glove",
+    preset="glove_50",
+    dtype="float32",
+    scan=False,
+    remat="none",
+    width=50,
+    dropout=0.0,
+  )
+  cfg.data = dict(
+    source="shakespeare",
+    tokenizer="words-8000",
+    pack="cooccurrence-10",
+    cache=".cache/data",
+  )
+  cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash", stopwords="")
+  cfg.optim = dict(
+    name="adamw",
+    lr=1e-2,
+    schedule="wsd",
+    warmup=20,
+    decay=0.0,
+    clip=0.0,
+    accumulate=1,
+    ema=0.0,
+  )
+  cfg.mesh = dict(data=-1, fsdp=1, tensor=1, context=1, expert=1, stage=1)
+  cfg.checkpoint = dict(every=0, keep=1)
+  cfg.eval = dict(every=200, batches=4, sample_tokens=0)
+  return cfg
