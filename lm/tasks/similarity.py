@@ -20,7 +20,7 @@ def evaluate(model, params, tokenizer, *, cache) -> dict:
   The package with the data is fetched into `cache` where it is not installed.
   """
   found = packages.texts("gensim", cache=cache)
-  texts = {name: data.decode() for name, data in found.items()}
+  texts = {name: found[name].decode() for name in (*FILES.values(), ANALOGIES)}
   return scores(vectors.of_model(model, params, tokenizer), texts)
 
 
