@@ -155,7 +155,7 @@ FAMILIES = {
   "transformer-2017": encdec(**TRANSFORMER, layers=1),
   "bert": encoder(("tensor",)),
   "bert-pre": encoder(post_norm=False, types=0),
-  "lstm": rnn("lstm", "fsdp", "tensor"),
+  "lstm": rnn("lstm", "tensor"),
   "gru": rnn("gru", "fsdp", tied=False),
   "seq2seq": Family(
     "seq2seq", dict(width=32, layers=2), meshes=("fsdp",), packs=False, source=7
@@ -163,7 +163,7 @@ FAMILIES = {
   "mamba2": Family(
     "mamba2",
     dict(width=32, layers=2, heads=4, groups=2, state=6, chunk=4),
-    meshes=("fsdp", "tensor"),
+    meshes=("tensor",),
   ),
 }
 
