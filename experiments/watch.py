@@ -42,6 +42,7 @@ class Watch:
       "train/tokens_per_s": tokens / seconds,
       "train/mfu": self.model_flops / seconds / self.peak,
       "train/seen_tokens": n * tokens,
+      "train/flops": n * self.model_flops,
       "train/epoch": loader.epoch(n),
     }
     self.log.write(n, metrics | spent)

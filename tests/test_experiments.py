@@ -43,7 +43,7 @@ def test_help_reads_well(verb):
 def test_a_flag_it_needs_is_named(verb):
   done = verbs.run(verb)
   assert done.code == 2 and done.out == ""
-  assert re.fullmatch(r"error: --(config|workdir|from) is missing: .+\n", done.err)
+  assert re.fullmatch(r"error: --(config|workdirs?|from) is missing: .+\n", done.err)
 
 
 def test_train(trained):
@@ -81,6 +81,18 @@ def test_evaluate(trained):
   assert done.code == 0, done.err
   found = json.loads(done.out)
   assert 0 < found["eval/bits_per_byte"] < 10
+
+
+def test_report(trained, tmp_path):
+  folder, _ = trained
+  done = verbs.run("report", f"--workdirs={folder},{folder}", f"--out={tmp_path}/a")
+  assert done.code == 0, done.err
+  score = verbs.metrics(folder)[-1]["eval/bits_per_byte"]
+  assert done.out.count(f"{score:.3f} bits per byte") == 2
+  assert (tmp_path / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+  assert (tmp_path / "a.md").read_text() in done.out
+  gone = verbs.run("report", f"--workdirs={tmp_path}/no")
+  assert gone.code == 2 and "is not a run's folder" in gone.err
 
 
 def test_prepare(text, tmp_path):

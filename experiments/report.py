@@ -1,0 +1,30 @@
+"""Compares runs in a table and a picture: bits per byte by FLOPs, time, parameters.
+
+./launch.sh report --workdirs=runs/lstm,runs/llama,runs/mamba2 --out=runs/families
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+from lm.study import axis
+
+_WORKDIRS = flags.DEFINE_list(
+  "workdirs", None, "the runs' folders, with commas between"
+)
+_OUT = flags.DEFINE_string("out", "runs/report", "writes OUT.md and OUT.png")
+
+
+def main():
+  results = [axis.read(path) for path in _WORKDIRS.value]
+  out = Path(_OUT.value)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  picture, table = out.with_suffix(".png"), out.with_suffix(".md")
+  axis.draw(results, picture)
+  table.write_text(axis.table(results) + "\n", encoding="utf-8")
+  print(f"{table.read_text('utf-8')}\nresults: {table} {picture}")
+
+
+if __name__ == "__main__":
+  cli.run(main, required=("workdirs",))
