@@ -16,7 +16,7 @@ from quick import jit
 from theirs import FLAVOURS, bytes_of, logits, saved
 
 import lm
-from lm import dims, interop, lookup
+from lm import dims, interop, lookup, workdir
 from lm.interop import engine, out
 from lm.interop.folder import INDEX, WEIGHTS
 from lm.interop.safetensors import File, Tensor, write
@@ -25,7 +25,7 @@ B, T = 2, 12
 
 
 # Of all others, test_hf_parity.py and its like compare more than that.
-ONLY_HERE = ("gpt2, untied, its own ff", "distilbert")
+ONLY_HERE = ("gpt2, untied, its own ff", "distilbert", "t5, tied without scaling")
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
@@ -37,7 +37,8 @@ def test_in_and_out_again(flavour, tmp_path):
   wanted_BTV = logits(theirs, tokens_BT)
   assert np.std(wanted_BTV) > 0.5
   if flavour in ONLY_HERE:
-    got_BTV, _ = jit(model.apply)({"params": params}, tokens_BT)
+    more = {"source_BS": tokens_BT[:, ::-1]} if hasattr(model, "has_source") else {}
+    got_BTV, _ = jit(model.apply)({"params": params}, tokens_BT, **more)
     np.testing.assert_allclose(got_BTV, wanted_BTV, atol=1e-4, rtol=1e-4)
 
   # With what the folder said besides: the same files.
@@ -129,3 +130,32 @@ def test_a_number_that_a_dtype_cannot_hold(tmp_path):
 def test_a_table_says_all_that_a_model_has():
   with pytest.raises(AssertionError, match="no row for b"):
     engine.Table([engine.row("a", "A", None)], {"a": (), "b": ()})
+
+
+def test_a_run_starts_from_a_folder(tmp_path):
+  """`init_from`: the parameters as the run's own model wants them, or one line."""
+  _, folder = saved("qwen2")
+  workdir.check_init(folder)
+  fields = dict(width=32, layers=2, heads=4, kv_heads=2, ff=48, qkv_bias=True)
+  model = lookup.model("decoder", vocab=VOCAB, tied=False, **fields)
+  shapes, letters = interop.abstract(model)
+  mesh = dims.make_mesh(data=2, fsdp=2, tensor=2)
+  wanted = dims.placed(shapes, dims.shardings(mesh, letters, shapes))
+  got = workdir.load_params(folder, wanted)
+  jax.tree.map(np.testing.assert_array_equal, got, lm.load(folder)[1])
+  with pytest.raises(ValueError, match=r"blocks/layer/attention/k is .* in it, wanted"):
+    model = lookup.model("decoder", vocab=VOCAB, tied=False, **fields | dict(width=64))
+    workdir.load_params(folder, interop.abstract(model)[0])
+  with pytest.raises(ValueError, match="has no steps; leave out step=3"):
+    lm.load(folder, step=3)
+
+
+def test_tied_tensors_that_came_apart_are_told(tmp_path):
+  _, folder = saved("t5, tied without scaling")
+  model, params, _ = lm.load(folder)
+  params["head"]["table"] += 1
+  out.keep(tmp_path / "kept", interop.open_source(folder))
+  with pytest.raises(
+    ValueError, match=r"shared\.weight was one tensor, tied, and is tw"
+  ):
+    out.write(tmp_path / "new", model, params, None, kept=tmp_path / "kept")

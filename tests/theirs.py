@@ -75,6 +75,10 @@ FLAVOURS = {
   ),
   "t5": ("T5", T5),
   "t5, gated": ("T5", T5 | dict(feed_forward_proj="gated-gelu", num_decoder_layers=1)),
+  "t5, tied without scaling": (
+    "T5",
+    T5 | dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False),
+  ),
   "mamba2": (
     "Mamba2",
     dict(
@@ -95,6 +99,7 @@ HEADS = {
   "distilbert": "DistilBertForMaskedLM",
   "t5": "T5ForConditionalGeneration",
   "t5, gated": "T5ForConditionalGeneration",
+  "t5, tied without scaling": "T5ForConditionalGeneration",
 }
 
 

@@ -6,6 +6,7 @@ A file here is a family: `config` (config.json -> our flat fields), `theirs` (th
 back) and `table`, the rows that the engine walks. Nothing that a folder brings is run.
 """
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,7 @@ def _twice(source, table, tied) -> str:
   return HEAD
 
 
+@functools.cache
 def abstract(model):
   """Shapes of a model's parameters and their dimensions as letters."""
   return dims.abstract(model, jnp.zeros((1, 8), jnp.int32))

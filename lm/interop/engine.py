@@ -78,12 +78,13 @@ class Table:
         self._of[path] = each, part
       if each.theirs:
         for numbers in itertools.product(*map(range, self.stack(each))):
-          self._source[each.theirs.format(*numbers)] = each, numbers
+          name = each.theirs.format(*numbers)
+          self._source.setdefault(name, []).append((each, numbers))
     missing = sorted(set(shapes) - set(self._of))
     assert not missing, f"no row for {', '.join(missing)}"
     self.tensors = {
       name: tuple(each.reshape.shape(self._inner(each)))
-      for name, (each, _) in self._source.items()
+      for name, [(each, _), *_] in self._source.items()
     }
 
   def stack(self, each: Row) -> tuple[int, ...]:
@@ -99,17 +100,28 @@ class Table:
     each, part = self._of[path]
     count = each.theirs.count("{}")
     ranges = [range(n)[at] for n, at in zip(self._shapes[path], index, strict=True)]
-    shard = np.empty([len(r) for r in ranges], np.float32)
-    for place in itertools.product(*(range(len(r)) for r in ranges[:count])):
-      name = each.theirs.format(*(r[i] for r, i in zip(ranges, place, strict=False)))
+    sizes = [len(r) for r in ranges]
+
+    def piece(numbers):
+      name = each.theirs.format(*numbers)
       theirs = read(name) if name else None
       ours = each.reshape.into(theirs, self._inner(each))[part]
-      shard[place] = ours[index[count:]] if np.ndim(ours) else ours
-      if not np.isfinite(shard[place]).all():
+      if np.ndim(ours) == 0:
+        return np.full(sizes[count:], ours)
+      # Not copied where it is float32 already and whole.
+      ours = np.asarray(ours[index[count:]], np.float32)
+      if not np.isfinite(ours).all():
         raise ValueError(
           f"{name} has values that are not finite; its file is damaged or its training "
           "had diverged: fetch it again"
         )
+      return ours
+
+    if not count:
+      return piece(())
+    shard = np.empty(sizes, np.float32)
+    for place in itertools.product(*map(range, sizes[:count])):
+      shard[place] = piece([r[i] for r, i in zip(ranges, place, strict=False)])
     return shard
 
   def name_of(self, path: str) -> str:
@@ -118,9 +130,15 @@ class Table:
 
   def back(self, name: str, params: dict) -> np.ndarray:
     """A tensor of theirs in float32, from our parameters by path."""
-    each, numbers = self._source[name]
-    ours = [_layer(params[path], numbers) for path in each.ours]
-    return each.reshape.back(ours)
+    found = []
+    for each, numbers in self._source[name]:
+      ours = [_layer(params[path], numbers) for path in each.ours]
+      found.append(each.reshape.back(ours))
+    if not all(np.array_equal(found[0], other) for other in found[1:]):
+      raise ValueError(
+        f"{name} was one tensor, tied, and is two now; write them apart, with --family"
+      )
+    return found[0]
 
   def check_constants(self, params: dict):
     """Raises ValueError when a parameter holds what theirs has no tensor for."""
@@ -160,15 +178,19 @@ def load(source, table: Table, abstract, *, ignored: str = ""):
   """
   check(table.tensors, source.tensors, ignored)
 
+  def read(name):
+    source.forget()  # the one before
+    return source.read(name)
+
   leaves = by_path(abstract)
   made = {}
   # The largest first: what one tensor needs besides itself is then no more than what
   # the model will have grown by.
   for path in sorted(leaves, key=lambda path: -math.prod(leaves[path].shape)):
     shape, where = leaves[path].shape, leaves[path].sharding
-    shard = partial(table.into, path, source.read)
+    shard = partial(table.into, path, read)
     made[path] = jax.make_array_from_callback(shape, where, shard)
-    source.forget()
+  source.forget()
   return jax.tree.unflatten(jax.tree.structure(abstract), [made[p] for p in leaves])
 
 

@@ -87,6 +87,8 @@ def _feed(n: int, gated: bool) -> list:
 def table(theirs: Theirs) -> list:
   V = theirs["vocab_size"]
   gated = theirs.get("feed_forward_proj", "relu").startswith("gated")
+  # Tied, but without the scale that T5 ties with: a readout of its own in ours.
+  head = "lm_head.weight" if theirs.has("lm_head.weight", True) else "shared.weight"
   own = [
     ("attention_norm/scale", "layer.0.layer_norm.weight", same),
     *_attention("attention", "layer.0.SelfAttention"),
@@ -98,7 +100,7 @@ def table(theirs: Theirs) -> list:
   encoder, decoder = "encoder.block.{}.", "decoder.block.{}."
   return [
     row("embed/table", "shared.weight", rows(V)),
-    row("head/table", "lm_head.weight", columns(V)),
+    row("head/table", head, columns(V)),
     row("source_distances/table", f"encoder.{BIAS}", same),
     row("distances/table", f"decoder.{BIAS}", same),
     row("source_norm/scale", "encoder.final_layer_norm.weight", same),
