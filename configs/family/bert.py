@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 def get_config(arg=None):
   cfg = ConfigDict(
-    dict(seed=0, num_steps=2_000, batch=8, seq=256, objective="masked_lm")
+    dict(seed=0, num_steps=2_000, batch=16, seq=128, objective="masked_lm")
   )
   cfg.init_from = ""
   cfg.init_embedding = ""
@@ -23,7 +23,7 @@ def get_config(arg=None):
     dtype="bfloat16",
     scan=False,
     remat="none",
-    context=256,
+    context=128,
     width=192,
     layers=4,
     heads=2,
