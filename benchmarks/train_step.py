@@ -13,7 +13,7 @@ import time
 
 from benchmarks import sides
 
-SHAPES = {  # of ../shared/anchors/cpu_speed.md
+SHAPES = {  # a small one and GPT-2 124M
   "small": dict(batch=16, T=256, layers=6, width=384, heads=6, vocab=65),
   "gpt2-124m": dict(batch=2, T=512, layers=12, width=768, heads=12, vocab=50_304),
 }

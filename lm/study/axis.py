@@ -100,6 +100,7 @@ def draw(results, png_path):
   from matplotlib import colormaps
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
+  from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
   shown = [r for r in ordered(results) if r.unit == "bits per byte"]
   if not shown:
@@ -111,6 +112,9 @@ def draw(results, png_path):
     for i, result in enumerate(shown):
       _mark(axis, result, field, colormaps["tab10"](i % 10))
     axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel(label)
     axis.grid(color="#dddddd", lw=0.5, which="both")
     axis.spines[["top", "right"]].set_visible(False)
