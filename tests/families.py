@@ -38,6 +38,14 @@ BOTH_WAYS = """
   111111
   111111
 """
+ITSELF = """
+  100000
+  010000
+  001000
+  000100
+  000010
+  000001
+"""
 WINDOW_3 = """
   100000
   110000
@@ -75,6 +83,11 @@ class Family:
       return {}
     source_S = tokens(1, VOCAB)[0, -self.source :]
     return {"source_BS": np.tile(source_S, (B, 1))}
+
+  @property
+  def shallow(self) -> dict:
+    """The fields of its shallowest model: one layer, where there are any."""
+    return {"layers": 1} if "layers" in self.fields else {}
 
   def model(self, **fields):
     return lookup.model(self.name, vocab=VOCAB, **(self.fields | fields))
@@ -165,6 +178,8 @@ FAMILIES = {
     dict(width=32, layers=2, heads=4, groups=2, state=6, chunk=4),
     meshes=("tensor",),
   ),
+  "word2vec": Family("word2vec", dict(width=32), ITSELF, ("tensor",), decodes=False),
+  "glove": Family("glove", dict(width=32), ITSELF, ("tensor",), decodes=False),
 }
 
 

@@ -252,7 +252,7 @@ def test_gradients_flow_where_the_mask_lets_them(name, packed):
   family, tokens_1T = FAMILIES[name], tokens(1, 6)
   if packed and not family.packs:
     pytest.skip(f"{name} takes one document a row")
-  model, params = family.model(layers=1), family.params(layers=1)
+  model, params = family.model(**family.shallow), family.params(**family.shallow)
   segments_1T = np.array([[1, 1, 2, 2, 2, 0]], np.int32)
   how = family.more(1) | (dict(segments_BT=segments_1T) if packed else {})
 
