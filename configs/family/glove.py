@@ -4,14 +4,13 @@ Pennington et al. 2014, https://aclanthology.org/D14-1162. A row holds pairs of 
 and not text; pairs meet within 10 words, and one pair in 50 is held out.
 
 Run: ./launch.sh train --config=configs/family/glove.py
-MEASURED
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config(arg=None):
-  cfg = ConfigDict(dict(seed=0, num_steps=1_000, batch=64, seq=1024, objective="glove"))
+  cfg = ConfigDict(dict(seed=0, num_steps=500, batch=64, seq=1024, objective="glove"))
   cfg.init_from = ""
   cfg.init_embedding = ""
   cfg.loss = dict(most=100.0, power=0.75)

@@ -4,7 +4,6 @@ Mikolov et al. 2013, arXiv:1310.4546; objective="cbow" is arXiv:1301.3781.
 data.clean.stopwords="english" leaves the commonest words out.
 
 Run: ./launch.sh train --config=configs/family/word2vec.py
-MEASURED
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +11,7 @@ from ml_collections import ConfigDict
 
 def get_config(arg=None):
   cfg = ConfigDict(
-    dict(seed=0, num_steps=800, batch=16, seq=1024, objective="skip_gram")
+    dict(seed=0, num_steps=500, batch=16, seq=1024, objective="skip_gram")
   )
   cfg.init_from = ""
   cfg.init_embedding = ""
