@@ -31,7 +31,8 @@ def get_config(arg=None):
   cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash", stopwords="")
   cfg.optim = dict(
     name="adamw",
-    lr=1e-2,
+    lr=2e-2,
+    betas=(0.9, 0.999),  # a rare word is met once in hundreds of steps
     schedule="wsd",
     warmup=20,
     decay=0.0,
