@@ -13,6 +13,7 @@ def get_config(arg=None):
     dict(seed=0, num_steps=2_000, batch=8, seq=256, objective="next_token")
   )
   cfg.init_from = ""
+  cfg.init_embedding = ""
   cfg.model = dict(
     family="decoder",
     preset="gpt2_tiny",

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 def get_config(arg=None):
   cfg = ConfigDict(dict(seed=0, num_steps=2_000, batch=8, seq=256, objective="seq2seq"))
   cfg.init_from = ""
+  cfg.init_embedding = ""
   cfg.corrupt = dict(name="spans", rate=0.15, length=3.0)
   cfg.loss = dict(smoothing=0.0)
   cfg.model = dict(
