@@ -14,6 +14,7 @@ from experiments import cli, compose
 from experiments.watch import Watch
 from lm import train
 from lm.checkpoint import Checkpoints
+from lm.generate.prompts import generates
 from lm.interrupt import Interrupt
 from lm.log import Log
 from lm.rng import stream
@@ -30,9 +31,10 @@ def main():
   folder.check(cfg.to_dict())
   mesh = compose.mesh(cfg)
   compose.check(cfg, mesh)
+  told = partial(folder.next_commands, generates=generates(compose.model(cfg, vocab=1)))
   if finished(cfg, folder):
     compose.say(f"{folder.path} is finished; --config.num_steps=N goes on to N steps")
-    return compose.say(folder.next_commands())
+    return compose.say(told())
   prepared = compose.data(cfg)
   with (
     Interrupt() as interrupt,
@@ -44,7 +46,7 @@ def main():
       f"stopped after step {reached}, saved; the same command goes on from there"
     )
   else:
-    compose.say(folder.next_commands())
+    compose.say(told())
 
 
 def finished(cfg, folder) -> bool:

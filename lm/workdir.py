@@ -74,15 +74,16 @@ class Workdir:
     write(self.config_file, json.dumps(config, indent=1) + "\n")
     write(self.path / "versions.json", json.dumps(versions(), indent=1) + "\n")
 
-  def next_commands(self) -> str:
+  def next_commands(self, *, generates: bool) -> str:
     """The last lines of a run: where things are, and what to do with them."""
     rows = [f"results: {self.path}"]
     found = [p for p in (self.curves_file, self.samples_file) if p.exists()]
     rows += [f"  {p}" for p in found]
-    rows += [
-      f"next: ./launch.sh generate --workdir={self.path} --prompt='To be, or'",
-      f"      ./launch.sh evaluate --workdir={self.path}",
-    ]
+    verbs = [f"evaluate --workdir={self.path}"]
+    if generates:
+      verbs.insert(0, f"generate --workdir={self.path} --prompt='To be, or'")
+    leads = ("next:", "     ")
+    rows += [f"{a} ./launch.sh {b}" for a, b in zip(leads, verbs, strict=False)]
     return "\n".join(rows)
 
 

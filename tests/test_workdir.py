@@ -113,11 +113,14 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_the_last_lines_name_what_is_there_and_what_comes_next(tmp_path):
   folder = Workdir(tmp_path)
   folder.samples_file.write_text("To be")
-  told = folder.next_commands()
+  told = folder.next_commands(generates=True)
   assert str(folder.samples_file) in told
   assert str(folder.curves_file) not in told
   for verb in ("generate", "evaluate"):
     assert f"./launch.sh {verb} --workdir={tmp_path}" in told
+  told = folder.next_commands(generates=False)
+  assert f"next: ./launch.sh evaluate --workdir={tmp_path}" in told
+  assert "generate" not in told
 
 
 def test_the_manifest_has_a_line_for_every_array():

@@ -52,9 +52,14 @@ def pad_sources(model, sources, rows: int) -> dict:
   return {"source_BS": source_BS, "source_segments_BS": real_BS.astype(np.int32)}
 
 
+def generates(model) -> bool:
+  """Whether a model goes on from a text; encoders and word vectors do not."""
+  return hasattr(model, "init_cache")
+
+
 def check_room(model, prompts, limits, n):
   """Raises ValueError when nothing is asked for, or more than the context can hold."""
-  if not hasattr(model, "init_cache"):
+  if not generates(model):
     family = type(model).__module__.rpartition(".")[2]
     raise ValueError(f"family {family!r} writes no text: it has no cache to go on from")
   if n < 1:
