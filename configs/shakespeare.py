@@ -1,8 +1,8 @@
 """Llama-kind, 2.6M parameters, on Shakespeare's works.
 
 Run: ./launch.sh train --config=configs/shakespeare.py
-Measured 2026-11-22 on 2 virtual cores (AMX) of a shared host, twice: 5.3 and 5.8 minutes
-of training, 1.94 bits per byte on four whole plays held out.
+Measured 2026-11-22 on 2 virtual cores (AMX) of a shared host, twice: 5.3 and 5.8
+minutes of training, 1.94 bits per byte on four whole plays held out.
 """
 
 from ml_collections import ConfigDict
