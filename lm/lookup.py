@@ -89,7 +89,9 @@ def _fill(cls, fields: dict):
   values = {}
   for f in dataclasses.fields(cls):
     if dataclasses.is_dataclass(f.type):
-      values[f.name] = _fill(f.type, fields)
+      group = f.default_factory()  # whose defaults need not be those of its class
+      told = {name: fields[name] for name in _names(f.type) if name in fields}
+      values[f.name] = dataclasses.replace(group, **told)
     elif f.name in fields:
       values[f.name] = fields[f.name]
   return cls(**values)

@@ -168,6 +168,7 @@ FAMILIES = {
   "transformer-2017": encdec(**TRANSFORMER, layers=1),
   "bert": encoder(("tensor",)),
   "bert-pre": encoder(post_norm=False, types=0),
+  "bert-rotary": encoder(positions="rotary", theta=500.0, qk_norm="head", kv_heads=2),
   "lstm": rnn("lstm", "tensor"),
   "gru": rnn("gru", "fsdp", tied=False),
   "seq2seq": Family(

@@ -1,10 +1,11 @@
 """Encoders that read both ways: the BERT kind.
 
 BERT: Devlin et al. 2018, arXiv:1810.04805; its small sizes: arXiv:1908.08962. Norms in
-front of the blocks instead (`post_norm=False`): arXiv:2002.04745. What differs: weights
-start from a normal with std 1/sqrt(fan in), embeddings from 0.02; norms, softmax and
-the residual stream are float32 whatever `dtype` is; dropout is one rate, and none falls
-on attention's probabilities.
+front of the blocks instead (`post_norm=False`): arXiv:2002.04745; rotary positions in
+place of learned ones, as ModernBERT: arXiv:2412.13663. What differs: weights start from
+a normal with std 1/sqrt(fan in), embeddings from 0.02; norms, softmax and the residual
+stream are float32 whatever `dtype` is; dropout is one rate, and none falls on
+attention's probabilities.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +27,16 @@ from lm.nn.layers import (
 )
 from lm.nn.linear import linear
 from lm.nn.masks import Mask, packed_positions
+from lm.nn.positions import Rope, rotary
 from lm.nn.stack import Run, Stack
+
+
+@dataclass(frozen=True)
+class Residual:
+  """How attention and the feed-forward join the residual stream."""
+
+  eps: float = 1e-12  # of the norms
+  post_norm: bool = True  # norms behind every residual sum, as BERT; or in front
 
 
 @dataclass(frozen=True)
@@ -35,17 +45,19 @@ class Config:
   context: int = 512  # the longest row: a limit, and the size of learned positions
   width: int = 768  # D
   layers: int = 12  # L
-  heads: int = 12  # N
   ff: int = 0  # F; 0 means 4 D
   activation: str = "gelu"  # see lm.nn.layers.ACTIVATIONS
-  eps: float = 1e-12  # of the norms
   types: int = 2  # kinds of segments, each with a vector of its own; 0 means none
-  post_norm: bool = True  # norms behind every residual sum, as BERT; or in front
   pooler: bool = False  # with the pooler, and the head that predicts the next sentence
+  attention: Heads = field(default_factory=lambda: Heads(positions="learned"))
+  rope: Rope = field(default_factory=Rope)
+  residual: Residual = field(default_factory=Residual)
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
-    self.attention.sizes(self.width)
+    H = self.attention.sizes(self.width)[2]
+    if self.attention.positions == "rotary":
+      self.rope.size(H)
     lookup.one_of("activation", self.activation, ACTIVATIONS)
     for name in ("vocab", "context", "width", "layers"):
       if getattr(self, name) < 1:
@@ -56,10 +68,6 @@ class Config:
   @property
   def F(self) -> int:
     return self.ff or 4 * self.width
-
-  @property
-  def attention(self) -> Heads:
-    return Heads(self.heads, positions="learned")
 
 
 def _bert(width, layers):
@@ -81,29 +89,30 @@ class Block(nn.Module):
   config: Config
 
   @nn.compact
-  def __call__(self, x_BTD, key, mask):
+  def __call__(self, x_BTD, key, mask, angles):
     c = self.config
+    post_norm, eps = c.residual.post_norm, c.residual.eps
     keys = (None, None) if key is None else jax.random.split(key)
-    out = 1.0 if c.post_norm else (2 * c.layers) ** -0.5
-    attention_norm = Norm("layer", c.eps, bias=True, name="attention_norm")
-    ff_norm = Norm("layer", c.eps, bias=True, name="ff_norm")
+    out = 1.0 if post_norm else (2 * c.layers) ** -0.5
+    attention_norm = Norm("layer", eps, bias=True, name="attention_norm")
+    ff_norm = Norm("layer", eps, bias=True, name="ff_norm")
     attention = Attention(
       heads=c.attention,
       bias=True,
       out_bias=True,
       dtype=c.run.dtype,
-      eps=c.eps,
+      eps=eps,
       scale=out,
       name="attention",
     )
     ff = FeedForward(c.F, c.activation, True, c.run.dtype, out, name="ff")
 
-    y_BTD, _ = attention(x_BTD if c.post_norm else attention_norm(x_BTD), mask, None)
+    y_BTD, _ = attention(x_BTD if post_norm else attention_norm(x_BTD), mask, angles)
     x_BTD = dims.constrain(x_BTD + dropout(keys[0], y_BTD, c.run.dropout), "BTD")
-    x_BTD = attention_norm(x_BTD) if c.post_norm else x_BTD
-    y_BTD = ff(x_BTD if c.post_norm else ff_norm(x_BTD))
+    x_BTD = attention_norm(x_BTD) if post_norm else x_BTD
+    y_BTD = ff(x_BTD if post_norm else ff_norm(x_BTD))
     x_BTD = dims.constrain(x_BTD + dropout(keys[1], y_BTD, c.run.dropout), "BTD")
-    return ff_norm(x_BTD) if c.post_norm else x_BTD, None
+    return ff_norm(x_BTD) if post_norm else x_BTD, None
 
 
 class Head(nn.Module):
@@ -119,7 +128,7 @@ class Head(nn.Module):
       self, "dense", "BTD,DF->BTF", x_BTD, (D, D), dtype=c.run.dtype, bias=True
     )
     h_BTD = dims.constrain(ACTIVATIONS[c.activation](h_BTF), "BTD")
-    return Norm("layer", c.eps, bias=True, name="norm")(h_BTD)
+    return Norm("layer", c.residual.eps, bias=True, name="norm")(h_BTD)
 
 
 class Dense(nn.Module):
@@ -140,10 +149,12 @@ class Model(nn.Module):
   def setup(self):
     c = self.config
     self.embed = Embedding(c.vocab, c.width)
-    self.places = Embedding(c.context, c.width, dim="T")
+    if c.attention.positions == "learned":
+      self.places = Embedding(c.context, c.width, dim="T")
     if c.types:
       self.kinds = Embedding(c.types, c.width, dim="C")
-    self.norm = Norm("layer", c.eps, bias=True)  # of the embeddings, or the last one
+    # Of the embeddings, or the last one.
+    self.norm = Norm("layer", c.residual.eps, bias=True)
     self.blocks = Stack(Block, c, c.layers, c.run.scan, c.run.remat)
     self.head = Head(c)
     rows = -(-c.vocab // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
@@ -193,13 +204,17 @@ class Model(nn.Module):
       first, rest = jax.random.split(self.make_rng("dropout"))
       keys_L = jax.random.split(rest, c.layers)
 
-    x_BTD = self.embed(tokens_BT) + self.places(jnp.maximum(at, 0))
+    x_BTD, angles = self.embed(tokens_BT), None
+    if c.attention.positions == "learned":
+      x_BTD += self.places(jnp.maximum(at, 0))
+    else:
+      angles = rotary(at, c.attention.sizes(c.width)[2], c.rope)
     if c.types:
       x_BTD += self.kinds(jnp.zeros_like(tokens_BT) if types_BT is None else types_BT)
-    x_BTD = self.norm(x_BTD) if c.post_norm else x_BTD
+    x_BTD = self.norm(x_BTD) if c.residual.post_norm else x_BTD
     x_BTD = dropout(first, x_BTD, c.run.dropout)
-    x_BTD, _ = self.blocks(x_BTD, keys_L, mask)
-    return x_BTD if c.post_norm else self.norm(x_BTD), None
+    x_BTD, _ = self.blocks(x_BTD, keys_L, mask, angles)
+    return x_BTD if c.residual.post_norm else self.norm(x_BTD), None
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
