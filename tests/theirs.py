@@ -25,6 +25,10 @@ LLAMA = SIZES | dict(num_key_value_heads=2)
 GEMMA = LLAMA | dict(num_hidden_layers=3, head_dim=10)
 T5 = dict(d_model=32, d_ff=48, d_kv=6, num_layers=2, num_heads=4)
 T5 |= dict(relative_attention_num_buckets=8, relative_attention_max_distance=9)
+DISTILBERT = dict(dim=32, hidden_dim=48, n_layers=2, n_heads=4)
+DISTILBERT |= dict(max_position_embeddings=16)
+# Its rows begin at place 2, behind that of padding.
+ROBERTA = SIZES | dict(max_position_embeddings=18, pad_token_id=1, type_vocab_size=1)
 LLAMA_3 = dict(
   rope_type="llama3",
   rope_theta=500.0,
@@ -69,10 +73,19 @@ FLAVOURS = {
   ),
   "bert": ("Bert", SIZES | dict(type_vocab_size=3)),
   "bert, as trained": ("Bert", SIZES),
-  "distilbert": (
-    "DistilBert",
-    dict(dim=32, hidden_dim=48, n_layers=2, n_heads=4, max_position_embeddings=16),
-  ),
+  "bert, bare": ("Bert", SIZES),
+  "bert, bare without a pooler": ("Bert", SIZES),
+  "bert, next": ("Bert", SIZES),
+  "bert, classes": ("Bert", SIZES | dict(num_labels=3)),
+  "bert, labels": ("Bert", SIZES | dict(num_labels=5)),
+  "bert, span": ("Bert", SIZES),
+  "distilbert": ("DistilBert", DISTILBERT),
+  "distilbert, bare": ("DistilBert", DISTILBERT),
+  "distilbert, classes": ("DistilBert", DISTILBERT | dict(num_labels=3)),
+  "roberta": ("Roberta", ROBERTA),
+  "roberta, classes": ("Roberta", ROBERTA),
+  "xlm-r, bare": ("XLMRoberta", ROBERTA),
+  "xlm-r, labels": ("XLMRoberta", ROBERTA | dict(num_labels=3)),
   "t5": ("T5", T5),
   "t5, gated": ("T5", T5 | dict(feed_forward_proj="gated-gelu", num_decoder_layers=1)),
   "t5, tied without scaling": (
@@ -96,11 +109,26 @@ FLAVOURS = {
 HEADS = {
   "bert": "BertForMaskedLM",
   "bert, as trained": "BertForPreTraining",
+  "bert, bare": "BertModel",
+  "bert, bare without a pooler": "BertModel",
+  "bert, next": "BertForNextSentencePrediction",
+  "bert, classes": "BertForSequenceClassification",
+  "bert, labels": "BertForTokenClassification",
+  "bert, span": "BertForQuestionAnswering",
   "distilbert": "DistilBertForMaskedLM",
+  "distilbert, bare": "DistilBertModel",
+  "distilbert, classes": "DistilBertForSequenceClassification",
+  "roberta": "RobertaForMaskedLM",
+  "roberta, classes": "RobertaForSequenceClassification",
+  "xlm-r, bare": "XLMRobertaModel",
+  "xlm-r, labels": "XLMRobertaForTokenClassification",
   "t5": "T5ForConditionalGeneration",
   "t5, gated": "T5ForConditionalGeneration",
   "t5, tied without scaling": "T5ForConditionalGeneration",
 }
+
+
+MORE = {"bert, bare without a pooler": dict(add_pooling_layer=False)}
 
 
 @functools.cache
@@ -108,10 +136,11 @@ def saved(flavour):
   """(a transformers model of noise, the folder it is in)."""
   kind, values = FLAVOURS[flavour]
   ids = dict(vocab_size=VOCAB, bos_token_id=0, eos_token_id=0, pad_token_id=0)
-  config = getattr(transformers, f"{kind}Config")(**values, **ids)
+  config = getattr(transformers, f"{kind}Config")(**(ids | values))
   torch.manual_seed(0)
   if flavour in HEADS:
-    model = getattr(transformers, HEADS[flavour])(config).eval()
+    kind = getattr(transformers, HEADS[flavour])
+    model = kind(config, **MORE.get(flavour, {})).eval()
   else:
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
   with torch.no_grad():
@@ -128,13 +157,16 @@ def _root():
 
 
 def logits(model, tokens_BT) -> np.ndarray:
-  """logits_BTV; an encoder-decoder reads the tokens backwards, too."""
+  """All that the model's head says; an encoder-decoder reads backwards, too."""
   tokens_BT = torch.from_numpy(np.asarray(tokens_BT, np.int64))
   with torch.no_grad():
     if model.config.is_encoder_decoder:
       source_BS = tokens_BT.flip(1)
       return model(input_ids=source_BS, decoder_input_ids=tokens_BT).logits.numpy()
-    return model(tokens_BT)[0].numpy()
+    said = model(tokens_BT)
+  if "start_logits" in said:
+    return np.stack([said.start_logits, said.end_logits], axis=-1)
+  return said[0].numpy()
 
 
 def bytes_of(folder) -> dict:

@@ -25,6 +25,7 @@ from lm.interop.theirs import Theirs
 # Their `model_type` -> the file here.
 TYPES = {
   "bert": "bert",
+  "camembert": "roberta",
   "distilbert": "distilbert",
   "gemma2": "gemma",
   "gemma3_text": "gemma",
@@ -37,7 +38,9 @@ TYPES = {
   "olmo2": "olmo2",
   "qwen2": "llama",
   "qwen3": "llama",
+  "roberta": "roberta",
   "t5": "t5",
+  "xlm-roberta": "roberta",
 }
 MOST_LAYERS = 1 << 12  # a model of more is a mistake in its config
 
@@ -113,17 +116,10 @@ def checkpoint(path, *, family: str = "", **more) -> Checkpoint:
   fields = found.config(told)
   _check_fields(fields, len(source.tensors))
   model = lookup.model(found.FAMILY, **(fields | more))
-  rows = named_as(found.table(told), found.PREFIX, source.tensors)
+  rows = engine.named_as(found.table(told), found.PREFIX, source.tensors)
   table = engine.Table(rows, engine.shapes_of(abstract(model)[0]))
   twice = _twice(source, table, fields.get("tied", True))
   return Checkpoint(source, found, model, table, twice)
-
-
-def named_as(rows, prefix: str, names) -> list:
-  """The rows; without the prefix if the file, of a model without a head, has none."""
-  if any(name.startswith(prefix) for name in names):
-    return rows
-  return [each._replace(theirs=each.theirs.removeprefix(prefix)) for each in rows]
 
 
 def _check_fields(fields: dict, num_tensors: int):

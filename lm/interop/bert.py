@@ -1,6 +1,7 @@
-"""BERT of Hugging Face, with the heads it was trained with or without them."""
+"""BERT of Hugging Face, with the heads it was trained with, another one, or none."""
 
-from lm.interop.engine import layers, linear, norm
+from lm.interop import heads
+from lm.interop.engine import layers, linear, named_as, norm
 from lm.interop.reshape import flat, rows, same, turned, unused
 from lm.interop.theirs import ACTIVATIONS, Theirs, activation
 
@@ -8,15 +9,27 @@ FAMILY, PREFIX = "encoder", "bert."
 # The same tensors under other names, and the numbers 0, 1, 2...
 IGNORED = r"^cls\.predictions\.decoder\.|position_ids$"
 DEFAULTS = dict(hidden_act="gelu", layer_norm_eps=1e-12, type_vocab_size=2)
-POOLER, READOUT = "pooler.dense.weight", "cls.predictions.bias"
-FOLLOWS = "cls.seq_relationship.weight"
+FOLLOWS = "cls.seq_relationship"
+MARKS = {
+  "tokens": "cls.predictions.bias",
+  "next": f"{FOLLOWS}.weight",
+  "classes": "classifier.weight",
+  "labels": "classifier.weight",
+  "span": f"{heads.ANSWER}.weight",
+}
+POOLED = ("Model", "ForPreTraining", "ForNextSentencePrediction")
+POOLED += ("ForSequenceClassification",)
 
 
 def config(theirs: Theirs) -> dict:
   """The flat fields of our model."""
+  return sizes(theirs) | heads.fields(theirs, MARKS, POOLED)
+
+
+def sizes(theirs: Theirs) -> dict:
+  """Those that have nothing to do with a head."""
   theirs = theirs.over(DEFAULTS)
   theirs.needs(is_decoder=False, position_embedding_type="absolute")
-  trained = "BertForPreTraining" in theirs.get("architectures", ())
   return dict(
     vocab=theirs.size("vocab_size"),
     context=theirs.size("max_position_embeddings"),
@@ -27,16 +40,14 @@ def config(theirs: Theirs) -> dict:
     activation=activation(theirs["hidden_act"], gated=False),
     eps=theirs["layer_norm_eps"],
     types=theirs.size("type_vocab_size"),
-    pooler=theirs.has(POOLER, trained),
   )
 
 
 def theirs(fields: dict) -> dict:
   """config.json for a model of ours."""
-  kind = "BertForPreTraining" if fields["pooler"] else "BertForMaskedLM"
   return dict(
     model_type="bert",
-    architectures=[kind],
+    **heads.told(fields, "Bert", POOLED),
     vocab_size=fields["vocab"],
     max_position_embeddings=fields["context"],
     hidden_size=fields["width"],
@@ -50,17 +61,29 @@ def theirs(fields: dict) -> dict:
 
 
 def table(theirs: Theirs) -> list:
-  V = theirs["vocab_size"]
-  head = [
-    *linear("head/dense", "cls.predictions.transform.dense", turned()),
-    *norm("head/norm", "cls.predictions.transform.LayerNorm"),
-    ("bias", READOUT, rows(V)),
+  V, head = theirs["vocab_size"], config(theirs)["head"]
+  follows = linear("follows/w", FOLLOWS, turned())
+  found = [
+    *body(PREFIX, V),
+    *layers(
+      "",
+      "",
+      *linear("head/dense", "cls.predictions.transform.dense", turned()),
+      *norm("head/norm", "cls.predictions.transform.LayerNorm"),
+      ("bias", MARKS["tokens"], rows(V)),
+      *present(follows, theirs.has(f"{FOLLOWS}.weight", True)),
+      *heads.classifier(heads.ANSWER if head == "span" else "classifier"),
+    ),
   ]
-  follows = linear("follows/w", "cls.seq_relationship", turned())
+  return found if head != "none" else named_as(found, PREFIX, theirs.names or ())
+
+
+def body(prefix: str, V: int) -> list:
+  """The rows of what is under every head."""
   return [
     *layers(
       "",
-      "bert.embeddings.",
+      f"{prefix}embeddings.",
       ("embed/table", "word_embeddings.weight", rows(V)),
       ("places/table", "position_embeddings.weight", same),
       ("kinds/table", "token_type_embeddings.weight", same),
@@ -68,7 +91,7 @@ def table(theirs: Theirs) -> list:
     ),
     *layers(
       "blocks/layer/",
-      "bert.encoder.layer.{}.",
+      f"{prefix}encoder.layer.{{}}.",
       *linear("attention/q", "attention.self.query", turned(), flat),
       *linear("attention/k", "attention.self.key", turned(), flat),
       *linear("attention/v", "attention.self.value", turned(), flat),
@@ -78,9 +101,7 @@ def table(theirs: Theirs) -> list:
       *linear("ff/down", "output.dense", turned()),
       *norm("ff_norm", "output.LayerNorm"),
     ),
-    *layers("", "bert.", *linear("pooler/w", "pooler.dense", turned())),
-    *layers("", "", *present(head, theirs.has(READOUT, True))),
-    *layers("", "", *present(follows, theirs.has(FOLLOWS, True))),
+    *layers("", prefix, *linear("pooler/w", heads.POOLER, turned())),
   ]
 
 
@@ -88,5 +109,4 @@ def present(rows, there: bool) -> list:
   """The rows; without names of theirs where the file has no such part."""
   if there:
     return rows
-  begins = lambda ours: unused(float(ours.endswith("scale")))
-  return [(ours, "", begins(ours)) for ours, _, _ in rows]
+  return [(ours, "", unused(0.0)) for ours, _, _ in rows]

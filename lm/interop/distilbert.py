@@ -1,18 +1,25 @@
 """DistilBERT of Hugging Face: a BERT without kinds of segments and without a pooler."""
 
-from lm.interop.bert import present
-from lm.interop.engine import layers, linear, norm
+from lm.interop import heads
+from lm.interop.engine import layers, linear, named_as, norm
 from lm.interop.reshape import flat, rows, same, turned
 from lm.interop.theirs import ACTIVATIONS, Theirs, activation
 
 FAMILY, PREFIX = "encoder", "distilbert."
 IGNORED = r"^vocab_projector\.weight$|position_ids$"
 DEFAULTS = dict(activation="gelu", sinusoidal_pos_embds=False)
+MARKS = {
+  "tokens": "vocab_projector.bias",
+  "classes": "pre_classifier.weight",
+  "labels": "classifier.weight",
+  "span": f"{heads.ANSWER}.weight",
+}
 
 
 def config(theirs: Theirs) -> dict:
   """The flat fields of our model."""
   theirs = theirs.over(DEFAULTS)
+  said = heads.fields(theirs, MARKS) | dict(pooler=False)
   return dict(
     vocab=theirs.size("vocab_size"),
     context=theirs.size("max_position_embeddings"),
@@ -23,7 +30,8 @@ def config(theirs: Theirs) -> dict:
     activation=activation(theirs["activation"], gated=False),
     eps=1e-12,
     types=0,
-    pooler=False,
+    hidden="relu" if said["head"] == "classes" else "",
+    **said,
   )
 
 
@@ -31,7 +39,7 @@ def theirs(fields: dict) -> dict:
   """config.json for a model of ours."""
   return dict(
     model_type="distilbert",
-    architectures=["DistilBertForMaskedLM"],
+    **heads.told(fields, "DistilBert"),
     vocab_size=fields["vocab"],
     max_position_embeddings=fields["context"],
     dim=fields["width"],
@@ -43,13 +51,8 @@ def theirs(fields: dict) -> dict:
 
 
 def table(theirs: Theirs) -> list:
-  V = theirs["vocab_size"]
-  head = [
-    *linear("head/dense", "vocab_transform", turned()),
-    *norm("head/norm", "vocab_layer_norm"),
-    ("bias", "vocab_projector.bias", rows(V)),
-  ]
-  return [
+  V, head = theirs["vocab_size"], config(theirs)["head"]
+  found = [
     *layers(
       "",
       "distilbert.embeddings.",
@@ -69,5 +72,14 @@ def table(theirs: Theirs) -> list:
       *linear("ff/down", "ffn.lin2", turned()),
       *norm("ff_norm", "output_layer_norm"),
     ),
-    *layers("", "", *present(head, theirs.has("vocab_projector.bias", True))),
+    *layers(
+      "",
+      "",
+      *linear("head/dense", "vocab_transform", turned()),
+      *norm("head/norm", "vocab_layer_norm"),
+      ("bias", MARKS["tokens"], rows(V)),
+      *linear("hidden/w", "pre_classifier", turned()),
+      *heads.classifier(heads.ANSWER if head == "span" else "classifier"),
+    ),
   ]
+  return found if head != "none" else named_as(found, PREFIX, theirs.names or ())

@@ -57,6 +57,13 @@ def norm(ours: str, theirs: str) -> list:
   ]
 
 
+def named_as(rows: list[Row], prefix: str, names) -> list[Row]:
+  """The rows; without the prefix if the file, of a model without a head, has none."""
+  if any(name.startswith(prefix) for name in names):
+    return rows
+  return [each._replace(theirs=each.theirs.removeprefix(prefix)) for each in rows]
+
+
 class Table:
   """The rows of a family bound to the shapes of one model's parameters.
 

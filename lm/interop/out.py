@@ -50,7 +50,7 @@ def write(folder, model, params, tokenizer, *, kept=None, family="", dtype=""):
     layout = layout if what(_again(told)) == what(model) else None
   if layout is None:
     told, kept = _config(model, family), None
-    told |= _special_ids(tokenizer)
+    told = told.over(_special_ids(tokenizer))
   if dtype:
     told |= {"dtype": dtype}
     told.pop("torch_dtype", None)
@@ -130,7 +130,7 @@ def _table(model, told: Theirs, layout) -> engine.Table:
   found = interop.module(told["model_type"])
   rows = found.table(told)
   if layout is not None:
-    rows = interop.named_as(rows, found.PREFIX, told.names)
+    rows = engine.named_as(rows, found.PREFIX, told.names)
   return engine.Table(rows, engine.shapes_of(interop.abstract(model)[0]))
 
 

@@ -1,11 +1,12 @@
-"""Encoders that read both ways: the BERT kind.
+"""Encoders that read both ways: the BERT kind, with one of several heads or none.
 
 BERT: Devlin et al. 2018, arXiv:1810.04805; its small sizes: arXiv:1908.08962. Norms in
 front of the blocks instead (`post_norm=False`): arXiv:2002.04745; rotary positions in
-place of learned ones, as ModernBERT: arXiv:2412.13663. What differs: weights start from
-a normal with std 1/sqrt(fan in), embeddings from 0.02; norms, softmax and the residual
-stream are float32 whatever `dtype` is; dropout is one rate, and none falls on
-attention's probabilities.
+place of learned ones, as ModernBERT: arXiv:2412.13663. A classifier with a layer of its
+own: RoBERTa, arXiv:1907.11692; DistilBERT, arXiv:1910.01108. What differs: weights
+start from a normal with std 1/sqrt(fan in), embeddings from 0.02; norms, softmax and
+the residual stream are float32 whatever `dtype` is; dropout is one rate, and none falls
+on attention's probabilities, nor in a head.
 """
 
 from dataclasses import dataclass, field
@@ -25,10 +26,23 @@ from lm.nn.layers import (
   dropout,
   mask_padding,
 )
-from lm.nn.linear import linear
 from lm.nn.masks import Mask, packed_positions
+from lm.nn.outputs import HIDDEN, Dense, Hidden, Says
 from lm.nn.positions import Rope, rotary
 from lm.nn.stack import Run, Stack
+
+
+@dataclass(frozen=True)
+class Inputs:
+  """What is added to the embeddings of the tokens."""
+
+  types: int = 2  # kinds of segments, each with a vector of its own; 0 means none
+  first_place: int = 0  # the row of learned positions for the first token (RoBERTa: 2)
+
+  def __post_init__(self):
+    for name in ("types", "first_place"):
+      if getattr(self, name) < 0:
+        raise ValueError(f"{name}={getattr(self, name)}; wanted 0 (none) or more")
 
 
 @dataclass(frozen=True)
@@ -47,8 +61,8 @@ class Config:
   layers: int = 12  # L
   ff: int = 0  # F; 0 means 4 D
   activation: str = "gelu"  # see lm.nn.layers.ACTIVATIONS
-  types: int = 2  # kinds of segments, each with a vector of its own; 0 means none
-  pooler: bool = False  # with the pooler, and the head that predicts the next sentence
+  inputs: Inputs = field(default_factory=Inputs)
+  says: Says = field(default_factory=Says)
   attention: Heads = field(default_factory=lambda: Heads(positions="learned"))
   rope: Rope = field(default_factory=Rope)
   residual: Residual = field(default_factory=Residual)
@@ -58,12 +72,12 @@ class Config:
     H = self.attention.sizes(self.width)[2]
     if self.attention.positions == "rotary":
       self.rope.size(H)
+      if self.inputs.first_place:
+        raise ValueError("first_place is for positions='learned'; leave it out")
     lookup.one_of("activation", self.activation, ACTIVATIONS)
     for name in ("vocab", "context", "width", "layers"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name}={getattr(self, name)}; wanted 1 or more")
-    if self.types < 0:
-      raise ValueError(f"types={self.types}; wanted 0 (none) or more")
 
   @property
   def F(self) -> int:
@@ -115,60 +129,49 @@ class Block(nn.Module):
     return ff_norm(x_BTD) if post_norm else x_BTD, None
 
 
-class Head(nn.Module):
-  """x_BTD as the masked-token readout wants it: a layer, the activation, a norm."""
-
-  config: Config
-
-  @nn.compact
-  def __call__(self, x_BTD):
-    c, D = self.config, x_BTD.shape[-1]
-    # The same width under another letter: an einsum cannot say D twice.
-    h_BTF = linear(
-      self, "dense", "BTD,DF->BTF", x_BTD, (D, D), dtype=c.run.dtype, bias=True
-    )
-    h_BTD = dims.constrain(ACTIVATIONS[c.activation](h_BTF), "BTD")
-    return Norm("layer", c.residual.eps, bias=True, name="norm")(h_BTD)
-
-
-class Dense(nn.Module):
-  """y_BC, one layer on x_BD."""
-
-  size: int
-  dtype: str
-
-  @nn.compact
-  def __call__(self, x_BD):
-    shape = (x_BD.shape[1], self.size)
-    return linear(self, "w", "BD,DC->BC", x_BD, shape, dtype=self.dtype, bias=True)
-
-
 class Model(nn.Module):
   config: Config
 
   def setup(self):
-    c = self.config
+    c, says = self.config, self.config.says
     self.embed = Embedding(c.vocab, c.width)
     if c.attention.positions == "learned":
-      self.places = Embedding(c.context, c.width, dim="T")
-    if c.types:
-      self.kinds = Embedding(c.types, c.width, dim="C")
+      self.places = Embedding(c.inputs.first_place + c.context, c.width, dim="T")
+    if c.inputs.types:
+      self.kinds = Embedding(c.inputs.types, c.width, dim="C")
     # Of the embeddings, or the last one.
     self.norm = Norm("layer", c.residual.eps, bias=True)
     self.blocks = Stack(Block, c, c.layers, c.run.scan, c.run.remat)
-    self.head = Head(c)
-    rows = -(-c.vocab // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
-    self.bias_V = dims.weight(self, "bias", "V", (rows,), nn.initializers.zeros)
-    if c.pooler:
+    if says.head == "tokens":
+      self.head = Hidden(c.activation, c.residual.eps, c.run.dtype)
+      rows = -(-c.vocab // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+      self.bias_V = dims.weight(self, "bias", "V", (rows,), nn.initializers.zeros)
+    if says.pooler:
       self.pooler = Dense(c.width, c.run.dtype)
+    if says.follows:
       self.follows = Dense(2, c.run.dtype)
+    if says.hidden:
+      self.hidden = Dense(c.width, c.run.dtype)
+    if says.classifies or says.head == "span":
+      self.classifier = Dense(says.classes, c.run.dtype)
 
   def __call__(self, tokens_BT, **how):
-    """logits_BTV in float32 of the token that belongs in each place; and None."""
+    """What the head says, in float32, and None.
+
+    logits_BTV of the token that belongs in each place, and so on: see lm/nn/outputs.py,
+    and the methods below. Without a head, x_BTD as `features` has it.
+    """
     x_BTD, _ = self.features(tokens_BT, **how)
-    if self.is_initializing() and self.config.pooler:
+    says = self.config.says
+    if self.is_initializing() and says.pooler:
+      self.pool(x_BTD)
+    if self.is_initializing() and says.follows:
       self.next_sentence(x_BTD)
-    return self.readout(x_BTD)[..., : self.config.vocab], None
+    if says.head == "tokens":
+      return self.readout(x_BTD)[..., : self.config.vocab], None
+    methods = {"next": self.next_sentence, "classes": self.classify}
+    methods |= {"labels": self.label, "span": self.label, "none": lambda x_BTD: x_BTD}
+    return methods[says.head](x_BTD), None
 
   def features(
     self,
@@ -188,7 +191,7 @@ class Model(nn.Module):
     c = self.config
     if cache is not None:
       raise ValueError("an encoder has no cache: every token sees those after it")
-    if types_BT is not None and not c.types:
+    if types_BT is not None and not c.inputs.types:
       raise ValueError(
         "types_BT for a model without types; set types=2 or leave it out"
       )
@@ -206,10 +209,10 @@ class Model(nn.Module):
 
     x_BTD, angles = self.embed(tokens_BT), None
     if c.attention.positions == "learned":
-      x_BTD += self.places(jnp.maximum(at, 0))
+      x_BTD += self.places(c.inputs.first_place + jnp.maximum(at, 0))
     else:
       angles = rotary(at, c.attention.sizes(c.width)[2], c.rope)
-    if c.types:
+    if c.inputs.types:
       x_BTD += self.kinds(jnp.zeros_like(tokens_BT) if types_BT is None else types_BT)
     x_BTD = self.norm(x_BTD) if c.residual.post_norm else x_BTD
     x_BTD = dropout(first, x_BTD, c.run.dropout)
@@ -219,13 +222,39 @@ class Model(nn.Module):
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
     c = self.config
+    self._wants(c.says.head == "tokens", "head='tokens'")
     logits_BTV = self.embed.readout(self.head(x_BTD), c.run.dtype)
     return mask_padding(logits_BTV + self.bias_V[None, None], c.vocab)
 
   def pool(self, x_BTD):
-    """pooled_BD, what the first token knows of its row; wants `pooler=True`."""
-    return jnp.tanh(self.pooler(x_BTD[:, 0]))
+    """pooled_BD, what the first token knows of its row."""
+    self._wants(self.config.says.pooler, "pooler=True")
+    return jnp.tanh(self.pooler(x_BTD[:, :1])[:, 0])
 
   def next_sentence(self, x_BTD):
     """logits_BC: the second part of the row follows the first (0), or does not (1)."""
-    return self.follows(self.pool(x_BTD))
+    wanted = "pooler=True and head='tokens' or 'next'"
+    self._wants(self.config.says.follows, wanted)
+    return self.follows(self.pool(x_BTD)[:, None])[:, 0]
+
+  def classify(self, x_BTD):
+    """logits_BC of the row's class, from its first token."""
+    says = self.config.says
+    self._wants(says.head == "classes", "head='classes'")
+    if says.hidden:
+      h_B1D = HIDDEN[says.hidden](self.hidden(x_BTD[:, :1]))
+    else:
+      h_B1D = self.pool(x_BTD)[:, None]
+    return self.classifier(h_B1D)[:, 0]
+
+  def label(self, x_BTD):
+    """logits_BTC of every token's class; or C are an answer's start and its end."""
+    self._wants(self.config.says.head in ("labels", "span"), "head='labels' or 'span'")
+    return self.classifier(x_BTD)
+
+  def _wants(self, has: bool, what: str):
+    if not has:
+      says = self.config.says
+      raise ValueError(
+        f"this encoder has head={says.head!r}, pooler={says.pooler}; wanted {what}"
+      )
