@@ -22,6 +22,13 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+# Most of the time of a test with tiny shapes is the compiler's, and an equality between
+# two ways to compute does not depend on how well LLVM optimises either. The gradient of
+# a two-layer decoder: 3.9 s of CPU time become 0.5 s (1.9 s with jax 0.12).
+FLAGS = ["--xla_backend_optimization_level=0"]
+if jax.__version_info__ < (0, 11):  # later ones have no such flag
+  FLAGS += ["--xla_cpu_use_fusion_emitters=false"]
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

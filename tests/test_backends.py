@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from families import FAMILIES, tokens
-from quick import jit
 
 from lm import dims
 from lm.nn import backends
@@ -45,7 +44,7 @@ def run(backend, mask, args, *, softcap=0.0, dtype="float32"):
     assert y_BTNH.dtype == jnp.float32
     return jnp.sum(y_BTNH * g_BTNH), y_BTNH
 
-  (_, y_BTNH), grads = jit(jax.value_and_grad(weighted, (0, 1, 2), has_aux=True))(
+  (_, y_BTNH), grads = jax.jit(jax.value_and_grad(weighted, (0, 1, 2), has_aux=True))(
     *args, mask
   )
   return y_BTNH, grads
@@ -258,7 +257,7 @@ def test_a_model_gives_the_same_whichever_it_uses(backend):
   def logits(backend):
     model = family.model(backend=backend, window=20)
     run = lambda p: model.apply({"params": p}, tokens_BT, segments_BT=segments_BT)[0]
-    return jit(run)(family.params())
+    return jax.jit(run)(family.params())
 
   np.testing.assert_allclose(logits(backend), logits("xla"), rtol=1e-4, atol=1e-4)
 

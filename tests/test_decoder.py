@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from families import FAMILIES, tokens
-from quick import jit
 
 from lm import dims, lookup
 from lm.models import gemma
@@ -158,7 +157,7 @@ def test_one_can_look_at_attention(scan):
   """probs_BNTS of every layer: rows that add up to 1, and zeros in the future."""
   family, tokens_BT = FAMILIES["llama"], tokens(2, 6)
   model = family.model(scan=scan)
-  _, seen = jit(
+  _, seen = jax.jit(
     lambda params: model.apply({"params": params}, tokens_BT, mutable=["intermediates"])
   )(family.params())
   probs_LBNTS = seen["intermediates"]["blocks"]["layer"]["attention"]["probs_BNTS"][0]
@@ -233,6 +232,6 @@ def test_the_residual_stream_starts_with_a_spread_that_depth_does_not_change():
       params = dims.unbox(model.init(key, tokens(1, 2))["params"])
       return params["blocks"]["layer"]["ff"]["down"]
 
-    return float(jit(down)(jax.random.key(0)).std()) * math.sqrt(2 * count)
+    return float(jax.jit(down)(jax.random.key(0)).std()) * math.sqrt(2 * count)
 
   np.testing.assert_allclose(spread(1), spread(6), rtol=0.03)

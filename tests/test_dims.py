@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import compiled, shapes
 from flax import linen as nn
 from jax.sharding import PartitionSpec as P
-from quick import compiled, shapes
 
 from lm import dims
 

@@ -24,7 +24,7 @@ def alone(text, tmp_path_factory):
   folder = tmp_path_factory.mktemp("alone") / "run"
   values = VALUES | dict(eval__sample_tokens=0)
   flags = verbs.flags(folder, text, **values)
-  done = verbs.run("train", *flags, devices=2, env=verbs.QUICK)
+  done = verbs.run("train", *flags, devices=2)
   assert done.code == 0, done.err
   return folder
 

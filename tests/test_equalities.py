@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import compiled, shapes
 from families import CONTEXT, FAMILIES, MESHES, VOCAB, picture, tokens, which
-from quick import compiled, jit, shapes
 
 from lm import dims
 from lm.nn.stack import split
@@ -26,7 +26,7 @@ def close(actual, wanted, tolerance=2e-5):
 
 def apply(model, **fixed):
   """model.apply under jit: (params, tokens_BT, **arrays) -> (logits_BTV, cache)."""
-  return jit(
+  return jax.jit(
     lambda params, *args, **how: model.apply({"params": params}, *args, **how, **fixed)
   )
 
@@ -113,7 +113,7 @@ def plain():
 
 def train(name, params, **fields):
   model = FAMILIES[name].model(dropout=0.25, **fields)
-  step = jit(jax.value_and_grad(partial(loss, model)))
+  step = jax.jit(jax.value_and_grad(partial(loss, model)))
   return step(params, batch(name, B, T), jax.random.key(3))
 
 
@@ -175,7 +175,7 @@ ROWS, LONG = 24, 10  # numbers that no other dimension of these models has
 def one_device():
   """name -> loss and gradients without a mesh, for the batch of the test below."""
   return cache(
-    lambda name: jit(jax.value_and_grad(partial(loss, FAMILIES[name].model())))(
+    lambda name: jax.jit(jax.value_and_grad(partial(loss, FAMILIES[name].model())))(
       FAMILIES[name].params(), batch(name, ROWS, LONG)
     )
   )
@@ -261,7 +261,7 @@ def test_gradients_flow_where_the_mask_lets_them(name, packed):
     x_1TD, _ = model.apply({"params": changed}, tokens_1T, method="features", **how)
     return x_1TD[0] @ np.random.default_rng(0).standard_normal(x_1TD.shape[-1])
 
-  jacobian_TVD = jit(jax.jacrev(features))(params["embed"]["table"])
+  jacobian_TVD = jax.jit(jax.jacrev(features))(params["embed"]["table"])
   flows_TS = np.abs(jacobian_TVD).max(axis=-1)[:, tokens_1T[0]] > 0
   wanted_TS = picture(family.sees)
   if packed:

@@ -6,7 +6,6 @@ import pathlib
 import jax
 import numpy as np
 import pytest
-from quick import jit
 from test_rnn import matrix
 
 from lm import lookup
@@ -67,8 +66,10 @@ def test_words_sound_as_its_own_code_says(theirs):
   bias_V = theirs["fc_b"]
   encoder, encoder_params = side(theirs, "enc", len(LETTERS), theirs["enc_emb"])
   decoder, decoder_params = side(theirs, "dec", len(SOUNDS), theirs["fc_w"])
-  read = jit(lambda *args, **how: encoder.apply(encoder_params, *args, **how)[1])
-  write = jit(lambda token, cache: decoder.apply(decoder_params, token, cache=cache))
+  read = jax.jit(lambda *args, **how: encoder.apply(encoder_params, *args, **how)[1])
+  write = jax.jit(
+    lambda token, cache: decoder.apply(decoder_params, token, cache=cache)
+  )
   width = max(map(len, KNOWN)) + 1
   for word, sounds in KNOWN.items():
     ids = [LETTERS.index(letter) for letter in (*word, "</s>")]

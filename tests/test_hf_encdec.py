@@ -1,12 +1,12 @@
 """The encoder-decoder's numbers equal those of transformers' T5, on tiny models."""
 
 import hf
+import jax
 import numpy as np
 import pytest
 import torch
 import transformers
 from families import VOCAB, tokens
-from quick import jit
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from lm.nn.places import buckets
@@ -59,7 +59,9 @@ def test_logits_are_theirs_at_once_and_one_by_one(flavour):
       decoder_input_ids=torch.from_numpy(tokens_BT.astype(np.int64)),
     ).logits.numpy()
   source = dict(source_BS=source_BS, source_segments_BS=segments_BS)
-  run = jit(lambda params, *args, **how: model.apply({"params": params}, *args, **how))
+  run = jax.jit(
+    lambda params, *args, **how: model.apply({"params": params}, *args, **how)
+  )
   close(run(params, tokens_BT, **source)[0], wanted_BTV)
   got_BTV, cache = run(params, tokens_BT[:, :8], cache=model.init_cache(B, T), **source)
   close(got_BTV, wanted_BTV[:, :8])

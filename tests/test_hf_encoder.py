@@ -1,12 +1,12 @@
 """The encoder's numbers equal those of transformers' BERT, on tiny random models."""
 
 import hf
+import jax
 import numpy as np
 import pytest
 import torch
 import transformers
 from families import VOCAB, tokens
-from quick import jit
 
 B, T = 2, 12
 SMALL = dict(
@@ -36,7 +36,7 @@ def whole(model):
     logits_BTV, _ = model.apply(variables, tokens_BT, **how)
     return logits_BTV, x_BTD, pooled_BD, follows_BC
 
-  return jit(run)
+  return jax.jit(run)
 
 
 @pytest.mark.parametrize("act", ["gelu", "relu"])
@@ -69,4 +69,4 @@ def test_masked_language_model_without_a_pooler():
   assert "pooler" not in params
   with torch.no_grad():
     wanted = theirs(torch.from_numpy(tokens(B, T).astype(np.int64))).logits.numpy()
-  close(jit(model.apply)({"params": params}, tokens(B, T))[0], wanted)
+  close(jax.jit(model.apply)({"params": params}, tokens(B, T))[0], wanted)

@@ -1,12 +1,12 @@
 """Logits equal Hugging Face's, on tiny random models of every flavour both have."""
 
 import hf
+import jax
 import numpy as np
 import pytest
 import torch
 import transformers
 from families import VOCAB, tokens
-from quick import jit
 
 B, T = 2, 12
 torch.set_num_threads(1)  # its threads spin, and would fight with XLA's for the cores
@@ -125,7 +125,7 @@ def theirs():
 def test_logits_are_theirs(flavour, theirs):
   model, params = hf.copied(theirs(flavour), **FLAVOURS[flavour][2])
   tokens_BT = tokens(B, T)
-  got_BTV, _ = jit(model.apply)({"params": params}, tokens_BT)
+  got_BTV, _ = jax.jit(model.apply)({"params": params}, tokens_BT)
   wanted_BTV = hf.logits(theirs(flavour), tokens_BT)
   assert got_BTV.shape == wanted_BTV.shape == (B, T, VOCAB)
   assert np.std(wanted_BTV) > 0.5  # or else equal says little
@@ -136,7 +136,9 @@ def test_cached_decoding_gives_their_logits(flavour, theirs):
   model, params = hf.copied(theirs(flavour), **FLAVOURS[flavour][2])
   tokens_BT = tokens(B, T)
   wanted_BTV = hf.logits(theirs(flavour), tokens_BT)
-  apply = jit(lambda p, tokens_BT, c: model.apply({"params": p}, tokens_BT, cache=c))
+  apply = jax.jit(
+    lambda p, tokens_BT, c: model.apply({"params": p}, tokens_BT, cache=c)
+  )
   got_BTV, cache = apply(params, tokens_BT[:, :7], model.init_cache(B, T))
   np.testing.assert_allclose(got_BTV, wanted_BTV[:, :7], atol=1e-4, rtol=1e-4)
   for t in range(7, T):

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from quick import jit
 
 from lm.nn.linear import dot, fan_in, linear
 
@@ -28,7 +27,7 @@ def test_dot_is_the_einsum_and_so_are_its_gradients(equation):
   args = drawn(equation)
   ours = lambda x, y: jnp.sum(jnp.sin(dot(equation, x, y, "float32")))
   plain = lambda x, y: jnp.sum(jnp.sin(jnp.einsum(equation, x, y)))
-  got, wanted = (jit(jax.value_and_grad(f, (0, 1)))(*args) for f in (ours, plain))
+  got, wanted = (jax.jit(jax.value_and_grad(f, (0, 1)))(*args) for f in (ours, plain))
   jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-5), got, wanted)
 
 
@@ -80,7 +79,7 @@ class Lines(nn.Module):
 def test_a_bias_has_the_letters_that_the_weight_adds(equation, x_shape, shape, bias):
   x = np.random.default_rng(0).standard_normal(x_shape, np.float32)
   model = Lines(equation, shape)
-  params = nn.meta.unbox(jit(model.init)(jax.random.key(0), x)["params"])
+  params = nn.meta.unbox(jax.jit(model.init)(jax.random.key(0), x)["params"])
   assert params["w"].shape == shape and params["w_bias"].shape == bias
   assert not params["w_bias"].any()
   params["w_bias"] = np.arange(np.prod(bias), dtype=np.float32).reshape(bias)
@@ -114,5 +113,5 @@ def test_a_weight_gradient_that_transposes_first_is_the_same_number(equation):
   copies = str(jax.make_jaxpr(gradient)(y)).count("layout_constraint")
   assert copies == (jax.default_backend() == "cpu")
   wanted = jnp.einsum(f"{xs},{out}->{ys}", x, g, preferred_element_type=jnp.float32)
-  got = jit(gradient)(y).astype(np.float32)
+  got = jax.jit(gradient)(y).astype(np.float32)
   np.testing.assert_allclose(got, wanted, rtol=2**-7)  # got is rounded to y's dtype

@@ -8,7 +8,6 @@ import pytest
 import torch
 import transformers
 from families import FAMILIES, VOCAB, tokens
-from quick import jit
 
 from lm import dims, lookup
 from lm.nn import ssd
@@ -48,7 +47,7 @@ def test_chunks_of_any_size_are_the_recurrence(cut):
   runs_BT = np.cumsum(new_BT, axis=1).astype(np.int32)
   wanted = recurrence(*arrays, runs_BT)
   for chunk in (1, 3, 4, 64):
-    got = jit(
+    got = jax.jit(
       lambda *arrays, chunk=chunk: ssd.chunked(
         *arrays, runs_BT=runs_BT if cut else None, chunk=chunk, dtype="float32"
       )
@@ -79,7 +78,7 @@ def test_logits_are_those_of_transformers():
   again, params = hf.copied(hf.noisy(theirs))
   assert again == model
   tokens_BT = tokens(B, T)
-  got_BTV, _ = jit(model.apply)({"params": params}, tokens_BT)
+  got_BTV, _ = jax.jit(model.apply)({"params": params}, tokens_BT)
   with torch.no_grad():
     wanted_BTV = theirs(torch.from_numpy(tokens_BT.astype(np.int64))).logits.numpy()
   assert np.std(wanted_BTV) > 0.5

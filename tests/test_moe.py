@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from families import FAMILIES, tokens
-from quick import jit
 
 from lm import dims, lookup
 from lm.nn import backends
@@ -34,7 +33,9 @@ def x_BTD():
 
 
 def run(params, feed=FEED, drops=True, real_BT=None):
-  apply = jit(lambda p, x: layer(feed).apply({"params": p}, x, Traffic(real_BT, drops)))
+  apply = jax.jit(
+    lambda p, x: layer(feed).apply({"params": p}, x, Traffic(real_BT, drops))
+  )
   return apply(params, x_BTD())
 
 
@@ -91,7 +92,7 @@ def test_places_for_all_give_what_dropless_gives(params, monkeypatch):
     weights_D = np.arange(1, D + 1) / D
     return jnp.sum(jnp.sin(y_BTD) @ weights_D) + means["balance"] + means["router_z"]
 
-  step = lambda feed: jit(jax.value_and_grad(lambda p: loss(p, feed)))(params)
+  step = lambda feed: jax.jit(jax.value_and_grad(lambda p: loss(p, feed)))(params)
   roomy = Feed(ff=F, experts=E, top_k=J, capacity=E / J)
   every, places = step(FEED), step(roomy)
   monkeypatch.setattr(backends, "platform", lambda: "tpu")
@@ -146,7 +147,7 @@ def test_experts_on_a_mesh_equal_one_device(capacity, platform, monkeypatch):
     return total, (weight, aux)
 
   step = jax.value_and_grad(loss, has_aux=True)
-  wanted = jit(step)(params, batch)
+  wanted = jax.jit(step)(params, batch)
   assert (wanted[0][1][1]["dropped"] > 0) == (capacity > 0)
   mesh = dims.make_mesh(fsdp=2, expert=4)
   abstract, letters = dims.abstract(model, ids_BT)
@@ -158,7 +159,7 @@ def test_experts_on_a_mesh_equal_one_device(capacity, platform, monkeypatch):
   with jax.set_mesh(mesh):
     placed = jax.device_put(params, where)
     rows = jax.device_put(batch, dims.batch_shardings(mesh, batch))
-    got = jit(step, out_shardings=(None, where))(placed, rows)
+    got = jax.jit(step, out_shardings=(None, where))(placed, rows)
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5, rtol=2e-5), got, wanted
   )
@@ -173,7 +174,7 @@ def test_losses_are_added_when_training_and_only_then():
 
   def totals(train):
     run = lambda p: next_token(model.apply, p, batch, KEY, train=train)
-    return jit(run)(params)
+    return jax.jit(run)(params)
 
   loss, weight, told = totals(True)
   wanted = 0.5 * told["balance"] + 0.25 * told["router_z"]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from families import FAMILIES, tokens
-from quick import jit
 
 from lm import dims, lookup
 from lm.nn.recurrent import CELLS, over_time
@@ -61,7 +60,7 @@ def test_states_are_those_of_torch(name):
   tokens_BT, parts = tokens(B, T), CELLS[name].state
   first = {part: noise(2, B, D, seed=i) for i, part in enumerate(parts)}
   cache = model.init_cache(B, 0).replace(layers=first)
-  x_BTD, cache = jit(
+  x_BTD, cache = jax.jit(
     lambda params, cache: model.apply(
       {"params": params}, tokens_BT, cache=cache, method="features"
     )
@@ -112,7 +111,7 @@ def test_the_gradient_is_that_of_the_loop_written_out(name):
         for x, y in zip(*map(jax.tree.leaves, (function(*args), weigh)), strict=True)
       )
 
-    return jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(*args)
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(*args)
 
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import torch
 from families import FAMILIES, VOCAB, tokens
-from quick import jit
 from test_rnn import layer
 
 from lm.generate import decode
@@ -37,7 +36,7 @@ def test_logits_are_those_of_torch():
   params["embed"] = {"table": table_VD}
   tokens_BT, source_BS = tokens(B, T), tokens(B, S, seed=1)
   real_BS = np.arange(S)[None] < LENGTHS[:, None]
-  got_BTV, _ = jit(model.apply)(
+  got_BTV, _ = jax.jit(model.apply)(
     {"params": params},
     tokens_BT,
     source_BS=source_BS,
@@ -60,7 +59,7 @@ def test_greedy_writing_is_the_argmax_of_the_whole_model():
   model, params = family.model(), family.params()
   sources, prompts = [[5, 3, 8, 1], [9], [2, 2, 4]], [[7], [7, 1, 3], [7]]
   out = decode.generate(model, params, prompts, sources=sources, max_tokens=5)
-  whole = jit(model.apply)
+  whole = jax.jit(model.apply)
   for row, (source, ids) in enumerate(zip(sources, prompts, strict=True)):
     ids = list(ids)
     for token in out.ids_BT[row, :5]:

@@ -7,7 +7,6 @@ import pytest
 import shrink
 import verbs
 from families import FAMILIES, tokens
-from quick import jit
 
 from experiments import compose
 from lm import dims, objectives, optim, train
@@ -36,7 +35,7 @@ def pieces():
 @pytest.mark.parametrize("name", NAMES)
 def test_pieces_of_rows_add_up_to_the_rows(name):
   model, params = FAMILIES[name].model(), FAMILIES[name].params()
-  run = jit(
+  run = jax.jit(
     lambda batch: objectives.next_token(model.apply, params, batch, None, train=False)
   )
   wanted, weight, _ = run(long_batch())
@@ -46,13 +45,6 @@ def test_pieces_of_rows_add_up_to_the_rows(name):
     carry, total, weights = aux["carry"], total + loss, weights + weight_of
   np.testing.assert_allclose((total, weights), (wanted, weight), rtol=1e-5)
   assert {x.shape[0] for x in carry.values()} == {B}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiles():
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
 
 
 def steps(name, sizes=None, **how):

@@ -15,14 +15,6 @@ B, T = 16, 8
 ROOT = jax.random.key(7)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compiles():
-  """Equalities need no fast code, see quick.py; here jax.jit is called elsewhere."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 def batches(count, name, seed=0):
   """Batches for a family, with weights that differ from row to row."""
   draw = np.random.default_rng(seed)

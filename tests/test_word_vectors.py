@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from quick import jit
 from suffixes import checked
 
 from lm import dims, lookup, objectives
@@ -86,9 +85,9 @@ def test_loss_and_gradient_are_those_of_the_book(name):
     lookup.function(objectives, name), model.apply, counts_V=counts_V, **HOW
   )
   loss = lambda params: run(params, batch, None, train=False)
-  (got, weight), grads = jit(jax.value_and_grad(lambda p: loss(p)[:2], has_aux=True))(
-    params
-  )
+  (got, weight), grads = jax.jit(
+    jax.value_and_grad(lambda p: loss(p)[:2], has_aux=True)
+  )(params)
   tables = [torch.tensor(params[k]["table"], dtype=torch.float64) for k in params]
   tables = [table.requires_grad_() for table in tables]
   wanted, wanted_weight = by_the_book(name, batch, counts_V, tables, **HOW)
@@ -108,14 +107,14 @@ def test_what_is_drawn_is_on_average_what_is_expected():
   how = dict(counts_V=counts_V, sample=0, window=3, negatives=4)
   run = partial(objectives.skip_gram, model.apply, params, batch, **how)
   keys = jax.random.split(jax.random.key(0), 100)
-  losses, weights = jit(jax.vmap(lambda key: run(key)[:2]))(keys)
-  wanted, weight = jit(lambda: run(None, train=False)[:2])()
+  losses, weights = jax.jit(jax.vmap(lambda key: run(key)[:2]))(keys)
+  wanted, weight = jax.jit(lambda: run(None, train=False)[:2])()
   for found, mean in ((losses, wanted), (weights, weight)):
     assert abs(np.mean(found) - mean) < 4 * np.std(found) / np.sqrt(len(keys))
 
 
 def draws(words, window):
-  return jit(lambda key, batch: vars(windows.drawn(key, batch, words, window)))
+  return jax.jit(lambda key, batch: vars(windows.drawn(key, batch, words, window)))
 
 
 def test_windows_close_over_the_words_that_are_left_out():
@@ -145,7 +144,7 @@ def test_frequent_words_are_thinned_and_noise_follows_the_counts():
   words = windows.Words(counts_V, 1e-3)
   ratio = np.sqrt(1e-3 / 0.9) + 1e-3 / 0.9
   np.testing.assert_allclose(words.keep_V, [0, ratio, 0.1106, 1, 0], atol=1e-4)
-  ids = jit(lambda key: words.noise(key, (50_000,)))(jax.random.key(0))
+  ids = jax.jit(lambda key: words.noise(key, (50_000,)))(jax.random.key(0))
   drawn = np.bincount(ids, minlength=5) / len(ids)
   np.testing.assert_allclose(drawn, words.noise_V, atol=1e-2)
   assert drawn[0] == drawn[4] == 0
@@ -172,13 +171,13 @@ def test_sharded_equals_one_device_and_names_tell_the_shapes(name):
   with checked("lm/") as names:
     jax.eval_shape(loss, params, batch)
   assert len(names) > 5
-  wanted = jit(jax.value_and_grad(loss))(params, batch)
+  wanted = jax.jit(jax.value_and_grad(loss))(params, batch)
   mesh = dims.make_mesh(data=2, fsdp=2, tensor=2)
   shapes, letters = dims.abstract(model, batch["tokens_BT"])
   with jax.set_mesh(mesh):
     placed = jax.device_put(params, dims.shardings(mesh, letters, shapes))
     rows = jax.device_put(batch, dims.batch_shardings(mesh, batch))
-    got = jit(jax.value_and_grad(loss))(placed, rows)
+    got = jax.jit(jax.value_and_grad(loss))(placed, rows)
   jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), got, wanted)
 
 
@@ -194,7 +193,7 @@ def test_glove_is_weighted_least_squares():
   batch = {"tokens_BT": ids[0], "targets_BT": ids[1], "weights_BT": counts_BT}
   model = lookup.model("glove", vocab=V, width=D)
   run = lambda p: objectives.glove(model.apply, p, batch, None, train=False)[:2]
-  (got, weight), grads = jit(jax.value_and_grad(run, has_aux=True))(params)
+  (got, weight), grads = jax.jit(jax.value_and_grad(run, has_aux=True))(params)
   assert float(weight) == B * (T - 9)
   p = jax.tree.map(lambda x: torch.tensor(x, requires_grad=True), params)
   one, other, x = (torch.tensor(a)[:, 9:] for a in (*ids.astype(int), counts_BT))

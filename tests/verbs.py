@@ -24,8 +24,6 @@ import time
 from lm import log
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Compiled fast, not to be fast: what several processes compile is not kept by jax.
-QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 LIMIT_S = 400  # of waiting for anything
 
 
@@ -116,7 +114,7 @@ def pair(verb, *flags, devices, spies=(None, None)) -> list[Run]:
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
-  known = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", **QUICK}
+  known = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
   return [
     start(
       verb,

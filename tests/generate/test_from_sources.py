@@ -1,10 +1,10 @@
 """Models with an encoder: prompts are read, and what is written starts anew."""
 
 import fakes
+import jax
 import numpy as np
 import pytest
 from families import FAMILIES
-from quick import jit
 
 from lm.generate import beam, decode, prompts, text
 from lm.generate.sample import Sampling
@@ -24,7 +24,9 @@ def rows(out):
 def by_hand(count):
   """Greedy: the whole decoder, over and over."""
   source = prompts.pad_sources(MODEL, SOURCES, 3)
-  run = jit(lambda tokens_BT: MODEL.apply({"params": PARAMS}, tokens_BT, **source)[0])
+  run = jax.jit(
+    lambda tokens_BT: MODEL.apply({"params": PARAMS}, tokens_BT, **source)[0]
+  )
   tokens_BT = np.zeros((3, count + 1), np.int32)
   for t in range(count):
     tokens_BT[:, t + 1] = np.argmax(run(tokens_BT)[:, t], axis=1)
