@@ -13,13 +13,10 @@ from tqdm import tqdm
 MISTAKE = 2  # exit code of everything the user can mend
 
 
-def config_flag():
+def config_flag(what="the experiment, such as configs/shakespeare.py"):
   """Defines --config, a locked ConfigDict; returns the holder to read it from."""
   return config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "the experiment, such as configs/shakespeare.py; --config.optim.lr=1e-3 changes a "
-    "value of it",
+    "config", None, f"{what}; --config.optim.lr=1e-3 changes a value of it"
   )
 
 

@@ -1,5 +1,10 @@
-"""The verb: both ways as a process, mistakes in one line, nothing half made."""
+"""The verb: both ways as a process, mistakes in one line, nothing half made.
 
+And what other verbs do with a folder of theirs.
+"""
+
+import json
+import math
 import pathlib
 import shutil
 
@@ -7,9 +12,9 @@ import pytest
 import torch
 import transformers
 import verbs
-from theirs import bytes_of
+from theirs import bytes_of, saved
 
-from lm.data import tokenizers
+from lm.data import prepare, tokenizers
 
 SIZES = dict(
   hidden_size=32,
@@ -78,3 +83,56 @@ def test_mistakes_are_one_line_and_leave_nothing(theirs, tmp_path):
     assert done.err.startswith("error: ") and done.err.count("\n") == 1
     assert reason in done.err
   assert sorted(tmp_path.iterdir()) == before
+
+
+def refused(verb, *flags) -> str:
+  """The one line of a mistake."""
+  done = verbs.run(verb, *flags)
+  assert done.code == 2 and done.err.startswith("error: "), done.err
+  assert done.err.count("\n") == 1, done.err
+  return done.err
+
+
+def test_it_is_scored_on_the_text_of_any_config(theirs, tmp_path):
+  """By its own tokenizer, in rows that its context holds."""
+  text, path = verbs.corpus(tmp_path), f"--workdir={theirs}"
+  assert "add --config=configs/shakespeare.py" in refused("evaluate", path)
+  flags = verbs.flags(theirs, text, seq=128, data__tokenizer="bpe-300")
+  done = verbs.run("evaluate", *flags)
+  assert done.code == 0 and "preparing text:" in done.err
+  found = json.loads(done.out)
+
+  byte = tokenizers.byte_tokenizer()
+  cache, clean = tmp_path / "cache", dict(unicode="NFC", boilerplate=True)
+  how = dict(source=f"text:{text}", clean=clean | dict(dedup="minhash"), seq=64)
+  prepared = prepare.prepare(**how, tokenizer=str(theirs), pack="concat", cache=cache)
+  assert prepared.tokenizer.digest == byte.digest
+  assert len(list((cache / "prepared").glob("*/manifest.json"))) == 1
+  model = transformers.AutoModelForCausalLM.from_pretrained(theirs)
+  ids = torch.from_numpy(prepared.tokens("heldout")[:].astype(int))
+  nats = 0.0
+  for start in range(0, len(ids) - 1, 64):
+    row = ids[start : start + 65]
+    with torch.no_grad():
+      logits_TV = model(row[None, :-1]).logits[0]
+    nats += torch.nn.functional.cross_entropy(
+      logits_TV, row[1:], reduction="sum"
+    ).item()
+  nats /= len(ids) - 1
+  assert math.isclose(found["eval/nats_per_token"], nats, rel_tol=1e-5)
+  assert math.isclose(found["eval/perplexity"], math.exp(nats), rel_tol=1e-4)
+  assert 0 < found["eval/bits_per_byte"] < 10
+
+
+def test_what_an_encoder_is_not_for(theirs, tmp_path):
+  folder, text = tmp_path / "bert", verbs.corpus(tmp_path)
+  shutil.copytree(saved("bert, classes")[1], folder)
+  asked = ("generate", f"--workdir={folder}", "--prompt=a")
+  scored = ("evaluate", *verbs.flags(folder, text))
+  trained = ("train", *verbs.flags(tmp_path / "run", text, init_from=folder))
+  for ask in (asked, scored):
+    assert "has no tokenizer; text needs one" in refused(*ask)
+  assert "has another model: " in refused(*trained)
+  tokenizers.byte_tokenizer().save(folder)
+  assert "family 'encoder' writes no text" in refused(*asked)
+  assert "sees the tokens that it should name" in refused(*scored)
