@@ -1,6 +1,8 @@
 """Real models, small ones: what is taken over says what it should. See weights.py."""
 
+import base64
 import itertools
+import json
 
 import gguf
 import numpy as np
@@ -139,6 +141,40 @@ def test_smollm_cuts_text_as_its_merges_say(smollm):
     wanted = [id for word in words for id in merged(word)]
     assert tokenizer.encode(text).tolist() == wanted, repr(text)
     assert tokenizer.decode(wanted) == text
+
+
+def test_gpt2_cuts_text_as_published(tmp_path):
+  """A thousand pieces, as tiktoken cuts them by the ranks that tell the merges."""
+  tiktoken = pytest.importorskip("tiktoken", reason="pip install tiktoken")
+  text = (weights.folder("openai-whisper") / "gpt2.tiktoken").read_bytes()
+  lines = (line.split() for line in text.splitlines())
+  ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
+  char = {byte: char for char, byte in bpe.byte_of_char().items()}
+  shown = lambda token: "".join(char[byte] for byte in token)
+
+  def halves(token: bytes):
+    parts = [bytes([byte]) for byte in token]
+    while len(parts) > 2:
+      pairs = [a + b for a, b in itertools.pairwise(parts)]
+      i = min(range(len(pairs)), key=lambda i: ranks.get(pairs[i], len(ranks)))
+      parts[i : i + 2] = [pairs[i]]
+    return parts
+
+  merges = [" ".join(map(shown, halves(token))) for token in ranks if token[1:]]
+  vocab = {shown(token): rank for token, rank in ranks.items()}
+  vocab["<|endoftext|>"] = len(vocab)
+  (tmp_path / "vocab.json").write_text(json.dumps(vocab))
+  (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+  ours = tokenizers.load(tmp_path)
+  assert ours.size == 50257 and len(merges) == 50000
+  assert ours.encode("Hello world").tolist() == [15496, 995]
+  theirs = tiktoken.Encoding(
+    "gpt2", pat_str=kinds.GPT2, mergeable_ranks=ranks, special_tokens={}
+  )
+  for text in cases():
+    ids = ours.encode(text).tolist()
+    assert ids == theirs.encode_ordinary(text), repr(text)
+    assert ours.decode(ids) == text
 
 
 def test_minilm_finds_what_is_alike():

