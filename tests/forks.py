@@ -1,5 +1,6 @@
 """The process that tests/verbs.py forks its runs from, and spies inside of them."""
 
+import gc
 import json
 import os
 import pathlib
@@ -18,6 +19,8 @@ def serve():
 
   from experiments import compose, watch  # noqa: F401
 
+  gc.freeze()  # nor to look through any of it for garbage
+  gc.set_threshold(20_000, 20, 50)
   alive = {}  # pid -> a pipe that its end closes
   for line in iter(sys.stdin.readline, ""):
     request = json.loads(line)
