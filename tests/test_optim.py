@@ -220,9 +220,9 @@ def test_sharded_steps_equal_one_device(name):
   with jax.set_mesh(mesh):
     sharded = place(grads)
     got, _ = run(tx, place(params), lambda _: sharded, 3)
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), got, expected
-  )
+  # Sums in another order may round one of Muon's bfloat16 operands the other way.
+  near = dict(rtol=1e-4, atol=1e-4 if name == "muon" else 1e-6)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **near), got, expected)
 
 
 # -- mistakes
