@@ -18,6 +18,7 @@ from absl import flags
 from experiments import cli
 from lm import interop, lookup, workdir
 from lm.data import files
+from lm.generate.prompts import generates
 from lm.interop import out
 from lm.interop.folder import Folder
 
@@ -52,7 +53,14 @@ def main():
     shutil.rmtree(beside, ignore_errors=True)
   print(f"{target}: {interop.described(model)}")
   if interop.is_foreign(source):
-    print(f"next: ./launch.sh generate --workdir={target} --prompt='Once upon a time'")
+    print(f"next: {next_step(model, target)}")
+
+
+def next_step(model, target: Path) -> str:
+  """What to do with a model that was taken over."""
+  if generates(model):
+    return f"./launch.sh generate --workdir={target} --prompt='Once upon a time'"
+  return f"in Python, model, params, tokenizer = lm.load('{target}')"
 
 
 def into(source: Path, target: Path):

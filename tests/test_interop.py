@@ -92,6 +92,30 @@ def test_a_model_without_a_head_has_no_prefix(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, got, wanted)
 
 
+def test_bert_as_first_published(tmp_path):
+  """Its norms have other names, and its config names one of two heads."""
+  _, folder = saved("bert, as trained")
+  told = json.loads((folder / "config.json").read_text())
+  told["architectures"] = ["BertForMaskedLM"]
+  (tmp_path / "in").mkdir()
+  (tmp_path / "in" / "config.json").write_text(json.dumps(told))
+  new = File(folder / WEIGHTS)
+  other = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+  names = {}
+  for name in new.tensors:
+    end = next((end for end in other if name.endswith(end)), "")
+    names[name.removesuffix(end) + other.get(end, "")] = name
+  tensors = {name: new.tensors[was] for name, was in names.items()}
+  read = lambda name: new.read(names[name])
+  write(tmp_path / "in" / WEIGHTS, tensors, read, metadata=new.metadata)
+
+  model, params, _ = lm.load(tmp_path / "in")
+  jax.tree.map(np.testing.assert_array_equal, params, lm.load(folder)[1])
+  out.keep(tmp_path / "kept", interop.open_source(tmp_path / "in"))
+  out.write(tmp_path / "same", model, params, None, kept=tmp_path / "kept")
+  assert bytes_of(tmp_path / "same") == bytes_of(tmp_path / "in")
+
+
 def test_each_device_reads_its_own_part():
   """Onto a mesh: what a shard needs is all that is read for it."""
   _, folder = saved("llama, grouped")

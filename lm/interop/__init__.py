@@ -70,12 +70,14 @@ class Checkpoint:
 
   def _check(self, wanted):
     ours, asked = engine.shapes_of(abstract(self.model)[0]), engine.shapes_of(wanted)
+    text = f" and data.tokenizer={self.source.path}"  # which decides the vocabulary
+    text = text if foreign.found(self.source.path) else ""
     for path in sorted(set(ours) | set(asked)):
       got, want = ours.get(path, "absent"), asked.get(path, "absent")
       if got != want:
         raise ValueError(
           f"{self.source.path} has another model: {path} is {got} in it, wanted {want}"
-          f"; it is made by {described(self.model)}"
+          f"; it is made by {described(self.model)}{text}"
         )
 
 
@@ -172,6 +174,6 @@ def load(path, *, mesh=None, **more):
 def described(model) -> str:
   """The fields of a model that say what it is, for one line."""
   fields = lookup.fields(model)
-  names = ("family", "width", "layers", "heads", "kv_heads", "ff", "tied")
+  names = ("family", "width", "layers", "heads", "kv_heads", "ff", "tied", "head")
   told = [f"{name}={fields[name]}" for name in names if name in fields]
   return ", ".join([*told, f"vocab={model.config.vocab}"])

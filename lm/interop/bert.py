@@ -75,7 +75,8 @@ def table(theirs: Theirs) -> list:
       *heads.classifier(heads.ANSWER if head == "span" else "classifier"),
     ),
   ]
-  return found if head != "none" else named_as(found, PREFIX, theirs.names or ())
+  found = found if head != "none" else named_as(found, PREFIX, theirs.names or ())
+  return older(found) if theirs.has("LayerNorm.gamma", False) else found
 
 
 def body(prefix: str, V: int) -> list:
@@ -103,6 +104,17 @@ def body(prefix: str, V: int) -> list:
     ),
     *layers("", prefix, *linear("pooler/w", heads.POOLER, turned())),
   ]
+
+
+def older(rows: list) -> list:
+  """The rows; norms under the names that the first published files have for them."""
+  names = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+  found = []
+  for each in rows:
+    end = next((end for end in names if each.theirs.endswith(end)), "")
+    name = each.theirs.removesuffix(end) + names.get(end, "")
+    found.append(each._replace(theirs=name))
+  return found
 
 
 def present(rows, there: bool) -> list:
