@@ -50,7 +50,13 @@ def bits_per_byte(nats, num_bytes) -> float:
 
 
 # What is said of an evaluation, where it is known.
-UNITS = ("bits_per_byte", "nats_per_token", "nats_per_pair", "error_per_pair")
+UNITS = (
+  "bits_per_byte",
+  "detector_nats_per_token",
+  "nats_per_token",
+  "nats_per_pair",
+  "error_per_pair",
+)
 
 
 def report(sums: dict) -> dict:
@@ -61,7 +67,21 @@ def report(sums: dict) -> dict:
   for name, unit in (("pair_nats", "nats_per_pair"), ("pair_error", "error_per_pair")):
     if name in sums:
       return {unit: mean(sums[name], sums["weight"], unit.replace("_", " "))}
-  return language(sums)
+  return (detection(sums) if "detected" in sums else {}) | language(sums)
+
+
+def detection(sums: dict) -> dict:
+  """What is reported of a model that finds replaced tokens (ELECTRA's).
+
+  Its nats depend on how good the replacements are; the rest that is told, by
+  `language`, is of the generator that makes them.
+  """
+  nats = mean(sums["detector_nats"], sums["detected"], "detector nats per token")
+  report = {"detector_nats_per_token": nats}
+  for name, key in (("replaced", "replaced_found"), ("original", "original_kept")):
+    if sums[name]:
+      report[f"{name}_accuracy"] = mean(sums[key], sums[name])
+  return report
 
 
 def language(sums: dict) -> dict:

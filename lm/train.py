@@ -45,6 +45,12 @@ MEANS = {
   "balance": "balance",
   "dropped_share": "dropped",
 }
+# Those that are over something else than the weight.
+SHARES = {
+  "detector_nats_per_token": ("detector_nats", "detected"),
+  "replaced_accuracy": ("replaced_found", "replaced"),
+  "original_accuracy": ("original_kept", "original"),
+}
 
 
 def state_maker(model, tx, mesh, tokens_BT, *, ema=False, carried=0):
@@ -101,6 +107,9 @@ def make_step(
     for name, key in MEANS.items():
       if key in aux:
         metrics[f"train/{name}"] = aux[key] / weight
+    for name, (key, count) in SHARES.items():
+      if key in aux:
+        metrics[f"train/{name}"] = aux[key] / jnp.maximum(aux[count], 1)
     return TrainState(state.step + 1, params, opt, ema, carry), metrics
 
   where = None

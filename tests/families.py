@@ -140,6 +140,9 @@ GPT2 = dict(positions="learned", norm="layer", activation="gelu_tanh", bias=True
 GEMMA = dict(width=32, layers=2, heads=4, kv_heads=2, head_size=8, ff=40)
 GEMMA |= dict(context=CONTEXT, window=3, theta=500.0, qk_norm="head")
 
+# The generator's half is what speaks, and of a width unlike the tables'.
+ELECTRA = dict(width=32, layers=2, heads=4, table=20, generator=0.5, context=CONTEXT)
+
 TRANSFORMER = dict(positions="sinusoids", norm="layer", post_norm=True, bias=True)
 TRANSFORMER |= dict(divided=True, unit_table=False)
 
@@ -169,6 +172,7 @@ FAMILIES = {
   "bert": encoder(("tensor",)),
   "bert-pre": encoder(post_norm=False, types=0),
   "bert-rotary": encoder(positions="rotary", theta=500.0, qk_norm="head", kv_heads=2),
+  "electra": Family("electra", ELECTRA, BOTH_WAYS, ("tensor",), decodes=False),
   "lstm": rnn("lstm", "tensor"),
   "gru": rnn("gru", "fsdp", tied=False),
   "seq2seq": Family(

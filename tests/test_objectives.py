@@ -202,10 +202,10 @@ def test_sharded_equals_one_device(sizes, limit):
 
 
 def test_the_limit_is_for_one_device():
-  assert objectives._device_bytes((8, 16, 64)) == 4 * 8 * 16 * 64
+  assert objectives.tokens._device_bytes((8, 16, 64)) == 4 * 8 * 16 * 64
   for sizes in dict(fsdp=8), dict(data=2, tensor=2, context=2):
     with jax.set_mesh(dims.make_mesh(**sizes)):
-      assert objectives._device_bytes((8, 16, 64)) == 4 * 16 * 64
+      assert objectives.tokens._device_bytes((8, 16, 64)) == 4 * 16 * 64
 
 
 def test_names_tell_the_shapes():
@@ -264,6 +264,6 @@ def test_next_sentence_adds_its_mean_to_that_of_the_hidden_tokens():
 
 
 def test_only_objectives_are_found_by_name():
-  known = "cbow, glove, masked_lm, next_sentence, next_token, seq2seq, skip_gram"
-  with pytest.raises(ValueError, match=f"found: {known}"):
+  known = "cbow, glove, masked_lm, next_sentence, next_token, replaced_token, seq2seq"
+  with pytest.raises(ValueError, match=f"found: {known}, skip_gram"):
     lookup.function(objectives, "x")

@@ -27,7 +27,7 @@ class Masked:
   pseudo-perplexity, arXiv:1910.14659, which hides one token at a time).
   """
 
-  objectives = ("masked_lm",)
+  objectives = ("masked_lm", "replaced_token")
   specials = (MASK,)
   packs = True
 
