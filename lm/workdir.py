@@ -15,6 +15,8 @@ import jax.numpy as jnp
 
 from lm import checkpoint, dims, interop, lookup
 from lm.data import tokenizers
+from lm.interop.engine import by_path
+from lm.nn.outputs import PARTS
 
 # A run may go on with other values of these: they decide how long and how it is watched
 # and where it is computed, not what is being trained on what.
@@ -138,13 +140,22 @@ def save(path, model, params, tokenizer):
     checkpoints.save(step, {"params": params}, about=about)
 
 
-def load(path, *, step=None, mesh=None):
+def load(path, *, step=None, mesh=None, **fields):
   """(model, params, tokenizer) of a run, of a Hugging Face folder or of a GGUF file.
 
   `step` is a saved one of a run, by default the newest; `mesh` is where the parameters
-  go, by default the first device. The tokenizer is None where there is none. Raises
-  ValueError when there is nothing to load.
+  go, by default the first device. The tokenizer is None where there is none. `fields`
+  are values of the model in place of its own: dtype="bfloat16", or another head for an
+  encoder, head="classes", classes=3. Raises ValueError when there is nothing to load.
   """
+  mesh = mesh or dims.make_mesh(jax.devices()[:1])
+  model, params, tokenizer = _load(path, step, mesh)
+  if fields:
+    model, params = refitted(model, params, mesh, fields)
+  return model, params, tokenizer
+
+
+def _load(path, step, mesh):
   if interop.is_foreign(path):
     if step is not None:
       raise ValueError(f"{path} has no steps; leave out step={step}")
@@ -156,11 +167,44 @@ def load(path, *, step=None, mesh=None):
     tokenizer = tokenizers.load(folder.tokenizer)
     fields = {"vocab": tokenizer.size} | fields
   model = lookup.model(**fields)
-  if mesh is None:
-    mesh = dims.make_mesh(jax.devices()[:1])
   shapes, letters = dims.abstract(model, jnp.zeros((1, 8), jnp.int32))
   wanted = dims.placed(shapes, dims.shardings(mesh, letters, shapes))
   return model, load_params(path, wanted, step=step), tokenizer
+
+
+def refitted(model, params, mesh, fields: dict):
+  """(model, params) with other values of the model, in `fields`.
+
+  Parameters of the new head that the old one lacks, or has in another shape, are drawn.
+  ValueError where anything but a head would have to be.
+  """
+  vocab, example = model.config.vocab, jnp.zeros((1, 8), jnp.int32)
+  model = lookup.model(**(lookup.fields(model) | fields), vocab=vocab)
+  shapes, letters = dims.abstract(model, example)
+  where = by_path(dims.shardings(mesh, letters, shapes))
+  old, new = by_path(params), by_path(shapes)
+  fits = {path for path in set(old) & set(new) if old[path].shape == new[path].shape}
+  body = [p for p in sorted((set(old) | set(new)) - fits) if not _of_head(p)]
+  if body:
+    told = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+    raise ValueError(
+      f"with {told} the model would have another {body[0]}; what was learnt fits its "
+      "own sizes only, and no more than the head can be exchanged"
+    )
+  drawn = sorted(set(new) - fits)
+
+  def draw(key):
+    made = by_path(dims.unbox(model.init(key, example)["params"]))
+    return {path: made[path] for path in drawn}
+
+  out = {path: where[path] for path in drawn}
+  made = jax.jit(draw, out_shardings=out)(jax.random.key(0)) if drawn else {}
+  leaves = [made[path] if path in made else old[path] for path in new]
+  return model, jax.tree.unflatten(jax.tree.structure(shapes), leaves)
+
+
+def _of_head(path: str) -> bool:
+  return path.split("/")[0] in PARTS
 
 
 def load_params(path, abstract, *, step=None):

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+import transformers
 from families import VOCAB, tokens
 from theirs import FLAVOURS, HEADS, bytes_of, logits, saved
 
@@ -114,6 +115,27 @@ def test_bert_as_first_published(tmp_path):
   out.keep(tmp_path / "kept", interop.open_source(tmp_path / "in"))
   out.write(tmp_path / "same", model, params, None, kept=tmp_path / "kept")
   assert bytes_of(tmp_path / "same") == bytes_of(tmp_path / "in")
+
+
+def test_another_head_on_the_same_body(tmp_path):
+  """Drawn anew, and what transformers then makes of it."""
+  _, folder = saved("bert, as trained")
+  tokens_BT, params = tokens(B, T), lm.load(folder)[1]
+  model, changed, _ = lm.load(folder, head="classes", classes=3)
+  assert set(params) - set(changed) == {"head", "bias", "follows"}
+  for part in set(params) & set(changed):
+    jax.tree.map(np.testing.assert_array_equal, changed[part], params[part])
+  out.write(tmp_path, model, changed, None)
+  kind = transformers.BertForSequenceClassification
+  theirs = kind.from_pretrained(tmp_path).eval()
+  got_BC, _ = jax.jit(model.apply)({"params": changed}, tokens_BT)
+  assert got_BC.shape == (B, 3)
+  np.testing.assert_allclose(got_BC, logits(theirs, tokens_BT), atol=1e-4, rtol=1e-4)
+  assert lm.load(folder, dtype="bfloat16")[0].config.run.dtype == "bfloat16"
+  with pytest.raises(ValueError, match=r"another blocks/layer/attention/k_norm/scale"):
+    lm.load(folder, qk_norm="head")
+  with pytest.raises(ValueError, match="has no field 'clases'; did you mean 'classes'"):
+    lm.load(folder, clases=3)
 
 
 def test_each_device_reads_its_own_part():

@@ -14,6 +14,8 @@ from lm.nn.linear import linear
 # second part of a row follows the first; a class of the row, or of every token; where
 # in the row an answer starts and where it ends.
 HEADS = ("none", "tokens", "next", "classes", "labels", "span")
+# The parameters of a model that are of its head; all others are of its body.
+PARTS = ("head", "bias", "pooler", "follows", "hidden", "classifier")
 HIDDEN = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
 
