@@ -13,6 +13,7 @@ import numpy as np
 from lm.data import words
 
 MASK, CLS, SEP = "[MASK]", "[CLS]", "[SEP]"
+ROBERTA_MASK = "<mask>"
 SENTINELS = tuple(f"<extra_id_{i}>" for i in range(100))  # T5's names and number
 LANES = 8  # lengths are rounded up to a multiple, so that a mesh can divide them
 
@@ -32,7 +33,7 @@ class Masked:
   packs = True
 
   def __init__(self, tokenizer, seq: int, *, rate: float, whole_words: bool):
-    self._mask, self._size = tokenizer.id(MASK), tokenizer.size
+    self._mask, self._size = mask_id(tokenizer), tokenizer.size
     self._rate, self.views = share("rate", rate), max(2, round(1 / rate))
     self._joins = words.joins(tokenizer) if whole_words else None
 
@@ -208,7 +209,15 @@ def check(objective: str, name: str, pack: str):
 
 def extended(tokenizer, name: str):
   """The tokenizer with the special tokens of a corruption after its own vocabulary."""
-  return tokenizer.extended(CORRUPTIONS[name].specials)
+  names = CORRUPTIONS[name].specials
+  if ROBERTA_MASK in tokenizer.special:
+    names = [each for each in names if each != MASK]
+  return tokenizer.extended(names)
+
+
+def mask_id(tokenizer) -> int:
+  """The id that hides a token: what the tokenizer has for it, BERT's if nothing."""
+  return tokenizer.id(ROBERTA_MASK if ROBERTA_MASK in tokenizer.special else MASK)
 
 
 def make(name: str, tokenizer, seq: int, **options):

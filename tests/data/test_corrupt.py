@@ -42,6 +42,15 @@ def one(name, index=0, seed=0, **how):
   return made(name)(ROWS[index], draw, rows=ROWS, **how)
 
 
+def test_a_tokenizer_that_has_a_mask_keeps_it():
+  roberta = BYTES.extended(["<mask>"])
+  tokenizer = corrupt.extended(roberta, "masked")
+  assert tokenizer.size == roberta.size == BYTES.size + 1
+  hide = corrupt.make("masked", tokenizer, SEQ, **MASKED)
+  row = hide(ROWS[0], np.random.default_rng(0), rows=ROWS, view=0)
+  assert tokenizer.id("<mask>") in row["tokens_T"]
+
+
 def test_masks_are_a_share_of_the_row_and_of_three_kinds():
   mask_id = corrupt.extended(BYTES, "masked").id("[MASK]")
   assert mask_id == BYTES.size
