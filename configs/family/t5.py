@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(arg=None):
-  cfg = ConfigDict(dict(seed=0, num_steps=2_000, batch=8, seq=256, objective="seq2seq"))
+  cfg = ConfigDict(dict(seed=0, num_steps=4_000, batch=32, seq=64, objective="seq2seq"))
   cfg.init_from = ""
   cfg.init_embedding = ""
   cfg.corrupt = dict(name="spans", rate=0.15, length=3.0)
@@ -26,8 +26,8 @@ def get_config(arg=None):
     width=160,
     source_layers=3,
     layers=3,
-    heads=2,
-    head_size=80,
+    heads=4,
+    head_size=40,
     ff=448,
     unit_table=False,
     divided=True,
@@ -39,10 +39,11 @@ def get_config(arg=None):
   cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash")
   cfg.optim = dict(
     name="muon",
-    lr=2e-2,
+    lr=1e-2,
     schedule="cosine",
     warmup=100,
     decay=0.1,
+    lr_mult=((".*distances/table", 10.0), (".*", 1.0)),
     clip=1.0,
     accumulate=1,
     ema=0.0,
