@@ -148,6 +148,9 @@ def test_the_environment_is_set_unless_the_user_has_set_it(tree):
   assert env["JAX_COMPILATION_CACHE_DIR"] == f"{tree}/.cache/jax"
   assert env["JAX_LOCAL_DEVICE_IDS"] == "0,1,2"
   assert env["TF_CPP_MIN_LOG_LEVEL"] == "1"
+  (tree / "experiments/convert.py").write_text('if __name__ == "__main__": 0')
+  launch(tree, "convert")  # takes no steps, and gives its memory back
+  assert "MALLOC" not in (tree / "environment.txt").read_text()
 
 
 @pytest.mark.parametrize("args", [(), ("--help",), ("-h",)])
