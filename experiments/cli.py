@@ -100,8 +100,9 @@ def _guarded(main):
     _quit(e)
   except FloatingPointError as e:
     _quit(e)
-  except KeyboardInterrupt:
-    print("\ninterrupted; the same command starts it again", file=sys.stderr)
+  except KeyboardInterrupt as e:
+    told = str(e) or "the same command starts it again"
+    print(f"\ninterrupted; {told}", file=sys.stderr)
     sys.exit(130)
   # Background threads (saving, prefetching) have been joined by now.
   sys.exit(0)

@@ -8,9 +8,9 @@ Out: a run's folder becomes one that `transformers` reads; tensors that came in 
 not change since are the same byte for byte.
 """
 
-import os
-import shutil
+import json
 import signal
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -44,13 +44,7 @@ def main():
     interop.module(_FAMILY.value)
   if _DTYPE.value:
     lookup.one_of("dtype", _DTYPE.value, out.DTYPES)
-  target.parent.mkdir(parents=True, exist_ok=True)
-  beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-  try:
-    model = into(source, beside) if interop.is_foreign(source) else back(source, beside)
-    files.rename_folder(beside, target)
-  finally:  # whole or not at all
-    shutil.rmtree(beside, ignore_errors=True)
+  model = into(source, target) if interop.is_foreign(source) else back(source, target)
   print(f"{target}: {interop.described(model)}")
   if interop.is_foreign(source):
     print(f"next: {next_step(model, target)}")
@@ -68,26 +62,36 @@ def into(source: Path, target: Path):
   run = {"dtype": _DTYPE.value} if _DTYPE.value else {}
   found = interop.checkpoint(source, family=_FAMILY.value, **run)
   tokenizer = interop.tokenizer_of(found.source)
-  workdir.save(target, found.model, found.params(), tokenizer)
-  if isinstance(found.source, Folder):
-    out.keep(workdir.Workdir(target).theirs, found.source)
+  with files.making(target) as (folder, _):
+    workdir.save(folder, found.model, found.params(), tokenizer)
+    if isinstance(found.source, Folder):
+      out.keep(workdir.Workdir(folder).theirs, found.source)
   return found.model
 
 
 def back(source: Path, target: Path):
   """Makes a folder of theirs of a run; the model."""
-  model, params, tokenizer = workdir.load(source)
+  model, params, tokenizer, digest = workdir.stored(source)
   kept = workdir.Workdir(source).theirs
-  out.write(
-    target,
-    model,
-    params,
-    tokenizer,
-    kept=kept if kept.is_dir() else None,
-    family=_FAMILY.value,
-    dtype=_DTYPE.value,
-  )
+  kept = kept if kept.is_dir() else None
+  flags_here = dict(family=_FAMILY.value, dtype=_DTYPE.value)
+  of = json.dumps([flags_here, digest, _digests(source)])
+  with files.making(target, of) as (folder, done):
+    if done:
+      print(f"going on in {folder}", file=sys.stderr)
+    out.write(folder, model, params, tokenizer, kept=kept, done=done, **flags_here)
   return model
+
+
+def _digests(run: Path) -> dict[str, str]:
+  """Of the files of a run that say what it is, besides its checkpoints."""
+  here = workdir.Workdir(run)
+  named = [here.config_file, *here.tokenizer.rglob("*"), *here.theirs.rglob("*")]
+  return {
+    str(p.relative_to(run)): files.sha256_of_file(p)
+    for p in sorted(named)
+    if p.is_file()
+  }
 
 
 if __name__ == "__main__":

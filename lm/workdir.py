@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from lm import checkpoint, dims, interop, lookup
+from lm.checkpoint import digest
 from lm.data import tokenizers
 from lm.interop.engine import by_path
 from lm.nn.outputs import PARTS
@@ -44,6 +45,10 @@ class Workdir:
       return json.loads(self.config_file.read_text())
     except ValueError as error:
       raise ValueError(f"{self.config_file} is damaged: {error}") from error
+
+  def field(self) -> str:
+    """Where a checkpoint has the parameters to use: their moving average, if any."""
+    return "ema" if self.config()["optim"]["ema"] else "params"
 
   def check(self, config: dict):
     """Raises ValueError when the folder holds something of a run of another config.
@@ -160,16 +165,33 @@ def _load(path, step, mesh):
     if step is not None:
       raise ValueError(f"{path} has no steps; leave out step={step}")
     return interop.load(path, mesh=mesh)
+  model, tokenizer = _model(Workdir(path))
+  shapes, letters = interop.abstract(model)
+  wanted = dims.placed(shapes, dims.shardings(mesh, letters, shapes))
+  return model, load_params(path, wanted, step=step), tokenizer
+
+
+def stored(path):
+  """(model, params, tokenizer, digest) of a run, whose parameters stay on the disk.
+
+  `np.asarray` of one of them reads it. The digest is of all that they were read from.
+  """
   folder = Workdir(path)
+  model, tokenizer = _model(folder)
+  saved = checkpoint.Checkpoints(folder.checkpoints, owned=False)
+  shapes, _ = interop.abstract(model)
+  params, step, _ = saved.restore_params(shapes, field=folder.field(), stay=True)
+  return model, params, tokenizer, digest.of(folder.checkpoints / str(step))
+
+
+def _model(folder: Workdir):
+  """(model, tokenizer) of a run."""
   fields = folder.config()["model"]
   tokenizer = None
   if "vocab" not in fields or folder.tokenizer.is_dir():
     tokenizer = tokenizers.load(folder.tokenizer)
     fields = {"vocab": tokenizer.size} | fields
-  model = lookup.model(**fields)
-  shapes, letters = dims.abstract(model, jnp.zeros((1, 8), jnp.int32))
-  wanted = dims.placed(shapes, dims.shardings(mesh, letters, shapes))
-  return model, load_params(path, wanted, step=step), tokenizer
+  return lookup.model(**fields), tokenizer
 
 
 def refitted(model, params, mesh, fields: dict):
@@ -216,9 +238,8 @@ def load_params(path, abstract, *, step=None):
   if interop.is_foreign(path):
     return interop.checkpoint(path).params_as(abstract)
   folder = Workdir(path)
-  field = "ema" if folder.config()["optim"]["ema"] else "params"
   saved = checkpoint.Checkpoints(folder.checkpoints, owned=False)
-  return saved.restore_params(abstract, step, field=field)[0]
+  return saved.restore_params(abstract, step, field=folder.field())[0]
 
 
 def check_init(path):

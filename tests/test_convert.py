@@ -37,12 +37,20 @@ def theirs(tmp_path_factory) -> pathlib.Path:
   return folder
 
 
-def test_in_generate_and_out_again(theirs, tmp_path):
-  ours, again, half = (tmp_path / name for name in ("ours", "again", "half"))
-  done = verbs.run("convert", f"--from={theirs}", f"--to={ours}")
+@pytest.fixture(scope="module")
+def ours(theirs, tmp_path_factory) -> pathlib.Path:
+  """A run's folder, converted from it."""
+  folder = tmp_path_factory.mktemp("ours") / "model"
+  done = verbs.run("convert", f"--from={theirs}", f"--to={folder}")
   assert done.code == 0 and done.err == ""
-  assert done.out.startswith(f"{ours}: family=decoder, width=32, layers=2, heads=4")
-  assert f"generate --workdir={ours}" in done.out
+  assert done.out.startswith(f"{folder}: family=decoder, width=32, layers=2, heads=4")
+  assert f"generate --workdir={folder}" in done.out
+  assert [p.name for p in folder.parent.iterdir()] == ["model"]
+  return folder
+
+
+def test_in_generate_and_out_again(theirs, ours, tmp_path):
+  again, half = tmp_path / "again", tmp_path / "half"
   ask = ("--prompt=To be", "--max_tokens=8", "--temperature=0")
   texts = [
     verbs.run("generate", f"--workdir={where}", *ask).out for where in (ours, theirs)
@@ -56,7 +64,24 @@ def test_in_generate_and_out_again(theirs, tmp_path):
   assert done.code == 0
   model = transformers.AutoModelForCausalLM.from_pretrained(half)
   assert model.dtype == torch.bfloat16
-  assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "half", "ours"]
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "half"]
+
+
+def test_one_that_was_killed_goes_on(theirs, ours, tmp_path):
+  """With what was written for good; what was half written is written again."""
+  again, part = tmp_path / "again", tmp_path / ".again.part"
+  command = ("convert", f"--from={ours}", f"--to={again}")
+  assert verbs.run(*command, spy=("die_in_a_tensor", 9)).code == -9
+  assert list(tmp_path.iterdir()) == [part]
+  assert (part / "model.safetensors").read_bytes() != theirs.joinpath(
+    "model.safetensors"
+  ).read_bytes()
+  assert not (part / "config.json").exists()
+  assert 1 < len((part / ".done").read_text().splitlines()) < 9
+  done = verbs.run(*command)
+  assert done.code == 0 and done.err == f"going on in {part}\n"
+  assert bytes_of(again) == bytes_of(theirs)
+  assert list(tmp_path.iterdir()) == [again]
 
 
 def test_mistakes_are_one_line_and_leave_nothing(theirs, tmp_path):

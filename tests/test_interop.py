@@ -6,6 +6,7 @@ through the same tables.
 
 import copy
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -13,13 +14,13 @@ import pytest
 import torch
 import transformers
 from families import VOCAB, tokens
-from theirs import FLAVOURS, HEADS, bytes_of, logits, saved
+from theirs import FLAVOURS, HEADS, bytes_of, logits, saved, write
 
 import lm
 from lm import dims, interop, lookup, workdir
 from lm.interop import engine, out
 from lm.interop.folder import INDEX, WEIGHTS
-from lm.interop.safetensors import File, Tensor, write
+from lm.interop.safetensors import DTYPES, File, Tensor
 
 B, T = 2, 12
 
@@ -83,6 +84,21 @@ def test_shards_and_dtypes_come_back(tmp_path):
     if name.endswith(".safetensors"):
       assert got[name] == wanted[name], name
   assert set(got) == set(wanted)
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F4"])
+def test_weights_of_few_bits_come_back(dtype, tmp_path):
+  folder, same = shutil.copytree(saved("qwen3")[1], tmp_path / "in"), tmp_path / "same"
+  file = File(saved("qwen3")[1] / WEIGHTS)
+  few = {name: file.read(name).astype(DTYPES[dtype][0]) for name in file.tensors}
+  told = {name: Tensor(dtype, array.shape) for name, array in few.items()}
+  write(folder / WEIGHTS, told, few.get, metadata=file.metadata)
+  model, params, _ = lm.load(folder)
+  table_VD = few["model.embed_tokens.weight"].astype(np.float32)
+  np.testing.assert_array_equal(params["embed"]["table"][:VOCAB], table_VD)
+  out.keep(tmp_path / "kept", interop.open_source(folder))
+  out.write(same, model, params, None, kept=tmp_path / "kept")
+  assert bytes_of(same) == bytes_of(folder)
 
 
 def test_a_model_without_a_head_has_no_prefix(tmp_path):

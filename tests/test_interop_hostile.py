@@ -5,11 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
-from theirs import saved
+from theirs import saved, write
 
 import lm
 from lm.interop.folder import INDEX, WEIGHTS
-from lm.interop.safetensors import File, Tensor, write
+from lm.interop.safetensors import File, Tensor
 
 
 def changed(folder, target, edit=None, **config):
@@ -66,6 +66,10 @@ CONFIGS = {
   "another rope": (dict(rope_parameters={"rope_type": "su"}), "no rope_type 'su' here"),
   "another activation": (dict(hidden_act="relu6"), "no activation 'relu6' in a gated"),
   "code": (dict(auto_map={"AutoModel": "evil.Model"}), "brings its own code (auto_map"),
+  "quantised": (
+    dict(quantization_config={"quant_method": "fp8"}),
+    "is quantised (quantization_config in config.json), with scales",
+  ),
   "a list": (dict(rms_norm_eps=[1]), "gives eps=[1], which makes no sense"),
 }
 

@@ -9,6 +9,8 @@ import torch
 import transformers
 from families import VOCAB
 
+from lm.interop.safetensors import NewFile
+
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 torch.set_num_threads(1)  # its threads spin, and would fight with XLA's for the cores
@@ -167,6 +169,13 @@ def logits(model, tokens_BT) -> np.ndarray:
   if "start_logits" in said:
     return np.stack([said.start_logits, said.end_logits], axis=-1)
   return said[0].numpy()
+
+
+def write(path, tensors, read, *, metadata=None):
+  """A safetensors file of what `read(name)` gives."""
+  with NewFile(path, tensors, metadata=metadata) as file:
+    for name in tensors:
+      file.put(name, read(name))
 
 
 def bytes_of(folder) -> dict:

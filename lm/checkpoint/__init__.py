@@ -26,10 +26,7 @@ from .digest import Damaged
 
 _NOTE = "checkpoint.json"
 _STATE = "state"
-
-
-def _say(line: str) -> None:
-  print(line, file=sys.stderr)
+_say = lambda line: print(line, file=sys.stderr)
 
 
 class Checkpoints:
@@ -207,15 +204,16 @@ class Checkpoints:
     """
     return self._restore(abstract, step)
 
-  def restore_params(self, abstract, step: int | None = None, *, field: str = "params"):
+  def restore_params(self, abstract, step=None, *, field="params", stay=False):
     """(params, step, about): one field of the state, whatever the others are made of.
 
-    Neither reads nor checks the bytes of the other fields.
+    Neither reads nor checks the bytes of the others. What is to `stay` on the disk is
+    read when `np.asarray` is called on a leaf, and not kept.
     """
-    tree, step, about = self._restore({field: abstract}, step, field)
+    tree, step, about = self._restore({field: abstract}, step, field, stay=stay)
     return tree[field], step, about
 
-  def _restore(self, abstract, step, field=""):
+  def _restore(self, abstract, step, field="", *, stay=False):
     self.wait()
     step = self.good(step, field)
     note = self._note(step)
@@ -224,7 +222,8 @@ class Checkpoints:
         f"checkpoint {self._path(step)} does not fit: {differs}; use the config it was "
         "trained with"
       )
-    return arrays.read(self._path(step) / _STATE, abstract), step, note["about"]
+    read = arrays.stored if stay else arrays.read
+    return read(self._path(step) / _STATE, abstract), step, note["about"]
 
   def _choose(self, step: int | None, field: str) -> int:
     """The step to read: verified, after setting aside those that are damaged."""

@@ -6,8 +6,11 @@ So one field can be read, and checked, without the bytes of the others.
 """
 
 import logging
+from dataclasses import dataclass
+from pathlib import Path
 
 import jax
+import numpy as np
 
 from ..dims import path_name
 
@@ -101,6 +104,37 @@ def read(folder, abstract):
     for path in leaves
   ]
   return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
+
+
+@dataclass(frozen=True)
+class Stored:
+  """An array on the disk, which `np.asarray` reads: twice its size, for a moment."""
+
+  folder: Path
+  part: str
+  path: str
+  shape: tuple[int, ...]
+  dtype: np.dtype
+
+  def __array__(self, dtype=None, copy=None):
+    ocp = _orbax()
+    wanted = _nest({self.path: jax.ShapeDtypeStruct(self.shape, self.dtype)})
+    how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+    request = ocp.args.PyTreeRestore(wanted, restore_args=how, partial_restore=True)
+    args = ocp.args.Composite(**{self.part: request})
+    with ocp.Checkpointer(_handler()) as checkpointer:
+      [found] = jax.tree.leaves(dict(checkpointer.restore(self.folder, args=args)))
+    return found if dtype is None else found.astype(dtype)
+
+
+def stored(folder, abstract):
+  """A tree as `abstract`, of fields, whose leaves are `Stored`."""
+  found = [
+    Stored(folder, part, path, leaf.shape, leaf.dtype)
+    for part, leaves in parts(abstract).items()
+    for path, leaf in leaves.items()
+  ]
+  return jax.tree.unflatten(jax.tree.structure(abstract), found)
 
 
 def barrier(key: str, *, timeout_s: int = 1200) -> None:

@@ -58,6 +58,11 @@ def read(folder: Path) -> dict[str, str]:
   return {name: digest for digest, name in pairs}
 
 
+def of(folder: Path) -> str:
+  """One digest of all files of `folder`, as they were when it was written."""
+  return hashlib.sha256(_bytes(folder, SUMS)).hexdigest()
+
+
 def check(folder: Path, *, only=lambda name: True) -> None:
   """Raises Damaged on the first file that is missing or differs.
 

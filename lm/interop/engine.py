@@ -131,15 +131,29 @@ class Table:
       shard[place] = piece([r[i] for r, i in zip(ranges, place, strict=False)])
     return shard
 
+  def units(self) -> list[tuple[set[str], list[str]]]:
+    """(paths, names): parameters, and the tensors of theirs that they make, alone.
+
+    As small as can be: mostly one parameter, and its layers in theirs.
+    """
+    units = []
+    for name, sources in self._source.items():
+      paths, names = {path for each, _ in sources for path in each.ours}, [name]
+      for unit in [each for each in units if each[0] & paths]:
+        units.remove(unit)
+        paths, names = unit[0] | paths, unit[1] + names
+      units.append((paths, names))
+    return units
+
   def name_of(self, path: str) -> str:
     """Their name of what our parameter is made of."""
     return self._of[path][0].theirs
 
-  def back(self, name: str, params: dict) -> np.ndarray:
+  def back(self, name: str, params: dict[str, np.ndarray]) -> np.ndarray:
     """A tensor of theirs in float32, from our parameters by path."""
     found = []
     for each, numbers in self._source[name]:
-      ours = [_layer(params[path], numbers) for path in each.ours]
+      ours = [params[path][numbers] for path in each.ours]
       found.append(each.reshape.back(ours))
     if not all(np.array_equal(found[0], other) for other in found[1:]):
       raise ValueError(
@@ -157,12 +171,6 @@ class Table:
             f"{path} cannot be written: this family has no such tensor, and ours is "
             f"not {value:g} everywhere; choose another --family"
           )
-
-
-def _layer(leaf, numbers) -> np.ndarray:
-  for number in numbers:
-    leaf = jax.lax.dynamic_index_in_dim(leaf, np.int32(number), keepdims=False)
-  return np.asarray(leaf)
 
 
 def shapes_of(tree) -> dict[str, tuple[int, ...]]:
@@ -195,10 +203,22 @@ def load(source, table: Table, abstract, *, ignored: str = ""):
   # the model will have grown by.
   for path in sorted(leaves, key=lambda path: -math.prod(leaves[path].shape)):
     shape, where = leaves[path].shape, leaves[path].sharding
-    shard = partial(table.into, path, read)
-    made[path] = jax.make_array_from_callback(shape, where, shard)
+    made[path] = _sharded(shape, where, partial(table.into, path, read))
   source.forget()
   return jax.tree.unflatten(jax.tree.structure(abstract), [made[p] for p in leaves])
+
+
+def _sharded(shape, where, make):
+  """The array whose shares `make(index)` gives; one at a time is in host memory."""
+  shares = {}  # those that several devices have are made once
+  for device, index in where.addressable_devices_indices_map(shape).items():
+    shares.setdefault(str(index), (index, []))[1].append(device)
+  parts = []
+  for index, devices in shares.values():
+    share = make(index)
+    parts += jax.block_until_ready([jax.device_put(share, each) for each in devices])
+    del share  # before the next
+  return jax.make_array_from_single_device_arrays(shape, where, parts)
 
 
 def check(wanted: dict, found: dict[str, Tensor], ignored: str = ""):

@@ -65,6 +65,11 @@ class Folder:
         f"{self.path} brings its own code (auto_map in config.json), which is never "
         "run; take a folder of a type that is known, without auto_map"
       )
+    if "quantization_config" in self.config:
+      raise ValueError(
+        f"{self.path} is quantised (quantization_config in config.json), with scales "
+        "beside its weights that are not read here; take the model it was made of"
+      )
     self.files = {name: File(self.path / name) for name in self._names()}
     self.tensors: dict[str, Tensor] = {}
     self._file = {}

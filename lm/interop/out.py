@@ -1,13 +1,16 @@
 """A model of ours as a folder of Hugging Face's, which `transformers` reads."""
 
+import contextlib
 import json
 from pathlib import Path
 
+import numpy as np
+
 from lm import interop, lookup
 from lm.data import files
-from lm.interop import engine, safetensors
+from lm.interop import engine
 from lm.interop.folder import INDEX, WEIGHTS, is_folder, read_json
-from lm.interop.safetensors import Tensor
+from lm.interop.safetensors import NewFile, Tensor
 from lm.interop.theirs import Theirs
 
 SHARD_BYTES = 5_000_000_000
@@ -32,8 +35,15 @@ def keep(folder, source):
   files.write_atomically(folder / LAYOUT, text.encode())
 
 
-def write(folder, model, params, tokenizer, *, kept=None, family="", dtype=""):
+def write(
+  folder, model, params, tokenizer, *, kept=None, family="", dtype="", done=None
+):
   """Fills `folder` with config.json, safetensors and the tokenizer's files.
+
+  The leaves of `params` may be on the disk (lm.workdir.stored): those that make one
+  tensor of theirs, and its layers, are in memory at a time. `done` is a set of those
+  that are in the files there already, from a call that was killed; each is added when
+  it is written for good.
 
   `kept` is a folder that `keep` wrote: what it has is said again, as long as the model
   is still that one. `family` is a model_type; left out, the first that can say all that
@@ -57,7 +67,9 @@ def write(folder, model, params, tokenizer, *, kept=None, family="", dtype=""):
   by_path = engine.by_path(params)
   table = _table(model, told, layout)
   table.check_constants(by_path)
-  _tensors(folder, table, by_path, layout, dtype and DTYPES[dtype])
+  plan = _planned(table, layout, dtype and DTYPES[dtype])
+  _tensors(folder, plan, table, by_path, set() if done is None else done)
+  _index(folder, plan)
   _notes(folder, told, tokenizer, kept, changed=bool(dtype) or kept is None)
 
 
@@ -134,17 +146,40 @@ def _table(model, told: Theirs, layout) -> engine.Table:
   return engine.Table(rows, engine.shapes_of(interop.abstract(model)[0]))
 
 
-def _tensors(folder: Path, table, params: dict, layout, dtype: str):
-  """Writes all shards, each tensor made when its turn comes."""
-  plan = _planned(table, layout, dtype)
-  for file, (metadata, tensors) in plan.items():
+def _tensors(folder: Path, plan: dict, table, params: dict, done: set):
+  """Puts the tensors into their files, in the order of our parameters."""
+  with contextlib.ExitStack() as stack:
+    new = [
+      stack.enter_context(NewFile(folder / name, tensors, metadata=metadata))
+      for name, (metadata, tensors) in plan.items()
+    ]
+    files.sync_folder(folder)
+    file_of = {name: file for file in new for name in file.tensors}
+    for paths, names in table.units():
+      unit = " ".join(sorted(paths))
+      if unit in done:
+        continue
+      _put({path: np.asarray(params[path]) for path in paths}, names, table, file_of)
+      for file in new:
+        file.sync()
+      done.add(unit)
 
-    def read(name, tensors=tensors):
-      source = name if name in table.tensors else table.name_of("embed/table")
-      array = table.back(source, params)
-      return engine.rounded(name, array, tensors[name].dtype)
 
-    safetensors.write(folder / file, tensors, read, metadata=metadata)
+def _put(params: dict, names: list[str], table, file_of: dict):
+  for name in names:
+    array = table.back(name, params)
+    for written in _written(table, name, file_of):
+      dtype = file_of[written].tensors[written].dtype
+      file_of[written].put(written, engine.rounded(written, array, dtype))
+
+
+def _written(table, name: str, known) -> list[str]:
+  """A tensor's names in the files: a tied readout may be said a second time."""
+  twice = interop.HEAD in known and interop.HEAD not in table.tensors
+  return [name, interop.HEAD][: 1 + (twice and name == table.name_of("embed/table"))]
+
+
+def _index(folder: Path, plan: dict):
   if list(plan) != [WEIGHTS]:
     where = {name: file for file, (_, tensors) in plan.items() for name in tensors}
     size = sum(t.num_bytes for _, tensors in plan.values() for t in tensors.values())

@@ -175,33 +175,48 @@ def _size(n: int) -> str:
   return str(n) if abs(n) < 1 << 99 else "far too many"
 
 
-def write(path, tensors: dict[str, Tensor], read, *, metadata=None):
-  """Writes the tensors, each as `read(name)` gives it, one after the other.
+class NewFile:
+  """A file in the making: it has its size at once, its tensors in any order.
 
-  `tensors` tells dtype and shape of all of them beforehand. The file appears under its
-  name when it is whole, byte for byte as the library would write it.
+  `tensors` tells dtype and shape of all of them beforehand. When each was put, it is
+  byte for byte what the library would write. What is in a file that exists stays.
   """
-  path = Path(path)
-  order = sorted(tensors, key=lambda n: (-_ORDER.index(tensors[n].dtype), n))
-  header, end = {"__metadata__": metadata} if metadata else {}, 0
-  for name in order:
-    tensor = tensors[name]
-    at = [end, end := end + tensor.num_bytes]
-    told = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": at}
-    header[name] = told
-  text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-  text += b" " * (-len(text) % 8)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  try:
-    with open(temporary, "wb") as file:
-      file.write(len(text).to_bytes(8, "little") + text)
-      for name in order:
-        file.write(_stored(name, tensors[name], read(name)))
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
+
+  def __init__(self, path, tensors: dict[str, Tensor], *, metadata=None):
+    order = sorted(tensors, key=lambda n: (-_ORDER.index(tensors[n].dtype), n))
+    header, end = {"__metadata__": metadata} if metadata else {}, 0
+    for name in order:
+      tensor = tensors[name]
+      at = [end, end := end + tensor.num_bytes]
+      told = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": at}
+      header[name] = told
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    self._begin = 8 + len(text)
+    self.tensors = {
+      name: tensors[name]._replace(start=header[name]["data_offsets"][0])
+      for name in order
+    }
+    self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+    self._file.write(len(text).to_bytes(8, "little") + text)
+    self._file.truncate(self._begin + end)
+
+  def put(self, name: str, array):
+    """Writes the bytes of a tensor, of which there are as many as was told."""
+    tensor = self.tensors[name]
+    self._file.seek(self._begin + tensor.start)
+    self._file.write(_stored(name, tensor, array))
+
+  def sync(self):
+    """Returns when all that was put survives a power cut."""
+    self._file.flush()
+    os.fsync(self._file.fileno())
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *error):
+    self._file.close()
 
 
 def _stored(name: str, tensor: Tensor, array) -> memoryview:
