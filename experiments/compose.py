@@ -85,7 +85,7 @@ def check(cfg, where):
   lookup.one_of("optimiser", cfg.optim.name, optim.OPTIMISERS)
   lookup.one_of("schedule", cfg.optim.schedule, optim.SCHEDULES)
   if cfg.init_from:
-    workdir.check_init(cfg.init_from)
+    workdir.check_init(cfg.init_from, functools.partial(model, cfg))
   if "init_embedding" in cfg and cfg.init_embedding:
     vectors.check(cfg.init_embedding)
 

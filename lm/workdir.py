@@ -242,10 +242,14 @@ def load_params(path, abstract, *, step=None):
   return saved.restore_params(abstract, step, field=folder.field())[0]
 
 
-def check_init(path):
-  """Raises ValueError when there is nothing at `path` that could be loaded."""
+def check_init(path, make):
+  """Raises ValueError when there is nothing at `path` that could be loaded.
+
+  Nor may a model of others be another than `make(vocab)`, the one to be trained.
+  """
   if interop.is_foreign(path):
-    interop.checkpoint(path)
+    found = interop.checkpoint(path)
+    found.check(interop.abstract(make(found.model.config.vocab))[0])
   else:
     Workdir(path).config()
 

@@ -158,6 +158,7 @@ def test_what_an_encoder_is_not_for(theirs, tmp_path):
   for ask in (asked, scored):
     assert "has no tokenizer; text needs one" in refused(*ask)
   assert "has another model: " in refused(*trained)
+  assert not (tmp_path / "cache").exists()
   tokenizers.byte_tokenizer().save(folder)
   assert "family 'encoder' writes no text" in refused(*asked)
   assert "sees the tokens that it should name" in refused(*scored)

@@ -197,9 +197,10 @@ def test_a_table_says_all_that_a_model_has():
 def test_a_run_starts_from_a_folder(tmp_path):
   """`init_from`: the parameters as the run's own model wants them, or one line."""
   _, folder = saved("qwen2")
-  workdir.check_init(folder)
   fields = dict(width=32, layers=2, heads=4, kv_heads=2, ff=48, qkv_bias=True)
-  model = lookup.model("decoder", vocab=VOCAB, tied=False, **fields)
+  make = lambda vocab: lookup.model("decoder", vocab=vocab, tied=False, **fields)
+  workdir.check_init(folder, make)
+  model = make(VOCAB)
   shapes, letters = interop.abstract(model)
   mesh = dims.make_mesh(data=2, fsdp=2, tensor=2)
   wanted = dims.placed(shapes, dims.shardings(mesh, letters, shapes))

@@ -64,11 +64,12 @@ class Checkpoint:
 
   def params_as(self, wanted):
     """The parameters as `wanted`, a tree of jax.ShapeDtypeStruct with shardings."""
-    self._check(wanted)
+    self.check(wanted)
     ignored = self.family.IGNORED + (f"|^{self.twice}$" if self.twice else "")
     return engine.load(self.source, self.table, wanted, ignored=ignored.lstrip("|"))
 
-  def _check(self, wanted):
+  def check(self, wanted):
+    """Raises ValueError unless `wanted` has the shapes of this model's parameters."""
     ours, asked = engine.shapes_of(abstract(self.model)[0]), engine.shapes_of(wanted)
     text = f" and data.tokenizer={self.source.path}"  # which decides the vocabulary
     text = text if foreign.found(self.source.path) else ""
