@@ -77,15 +77,13 @@ else
     needs+=(tests) program=(-m pytest -n auto --maxprocesses=4 --dist=worksteal)
   fi
   { flock 9 2>/dev/null || true; setup "${needs[@]}"; } 9>.cache/lock >&2
-  # glibc that keeps its pages makes XLA:CPU steps 1.37x as fast, huge ones 1.1x more.
-  : "${GLIBC_TUNABLES:=glibc.malloc.hugetlb=1}"
-  if [[ $1 != convert ]]; then # which takes no steps, and is to give its memory back
-    : "${MALLOC_ARENA_MAX:=1}" "${MALLOC_MMAP_MAX_:=0}" "${MALLOC_TOP_PAD_:=268435456}"
-    : "${MALLOC_TRIM_THRESHOLD_:=100000000000}"
-  fi
-  : "${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS:=0.2}" "${TF_CPP_MIN_LOG_LEVEL:=1}"
+  # Steps are 1.37x as fast if glibc keeps its pages (convert has none), 1.1x if huge.
+  [[ $1 == convert ]] || : "${MALLOC_ARENA_MAX:=1}" "${MALLOC_MMAP_MAX_:=0}" \
+    "${MALLOC_TOP_PAD_:=268435456}" "${MALLOC_TRIM_THRESHOLD_:=100000000000}"
+  : "${GLIBC_TUNABLES:=glibc.malloc.hugetlb=1}" "${TF_CPP_MIN_LOG_LEVEL:=1}"
   : "${JAX_COMPILATION_CACHE_DIR:=$PWD/.cache/jax}"
-  # One process a node drives all its GPUs, not the one of its rank as jax would assume.
+  : "${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS:=0.2}"
+  # A process a node drives all its GPUs, not that of its rank as jax would assume.
   : "${JAX_LOCAL_DEVICE_IDS:=$(seq -s, 0 $((${SLURM_GPUS_ON_NODE:-0} - 1)))}"
   export ${!MALLOC_*} ${!JAX_*} GLIBC_TUNABLES TF_CPP_MIN_LOG_LEVEL
   run exec .venv/bin/python "${program[@]}" "${@:2}"

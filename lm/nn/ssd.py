@@ -9,8 +9,8 @@ X is B, Z and G: one dimension on a CPU, and on a mesh, which may split them, th
 
 What one head sees in a chunk has a gradient of its own, and every matmul is a product
 of matrices as they lie in memory, or of a turned copy (see lm.nn.linear.transposed).
-With einsums and the gradients that JAX makes of them, those of 2M parameters from 2,048
-tokens in bfloat16 took 0.57 s of CPU time, and now take 0.27.
+Einsums, and the gradients that JAX makes of them, took 0.43 s of CPU time for those of
+2M parameters from 2,048 tokens in bfloat16, on two Intel cores with AMX; this, 0.27.
 """
 
 from functools import partial
