@@ -3,6 +3,9 @@
 Dao and Gu 2024, arXiv:2405.21060.
 
 Run: ./launch.sh train --config=configs/family/mamba2.py
+Measured 2026-11-22 on 2 virtual cores (AMX) with --config.num_steps=500
+--config.optim.warmup=50: 159 seconds, other work running; 2.12 bits per byte on
+four whole plays held out.
 """
 
 from ml_collections import ConfigDict

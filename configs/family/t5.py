@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(arg=None):
-  cfg = ConfigDict(dict(seed=0, num_steps=4_000, batch=32, seq=64, objective="seq2seq"))
+  cfg = ConfigDict(dict(seed=0, num_steps=3_000, batch=32, seq=64, objective="seq2seq"))
   cfg.init_from = ""
   cfg.init_embedding = ""
   cfg.corrupt = dict(name="spans", rate=0.15, length=3.0)
