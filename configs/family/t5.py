@@ -3,9 +3,12 @@
 Raffel et al. 2019, arXiv:1910.10683: 15 % of every row, in spans of 3 tokens. Held out,
 the text of the spans of four whole plays counts, not the sentinels around it. Unlike
 T5's, scores are divided by the root of the head size, and the table is small: with this
-optimiser all weights move at the same speed, wherever they start.
+optimiser all weights move at the same speed, wherever they start. The few numbers of
+the distances are all there is to tell neighbours by, and may move faster.
 
 Run: ./launch.sh train --config=configs/family/t5.py
+Measured 2026-11-22 on 2 virtual cores (AMX), other work running: 9.8 minutes; held out
+4.17 nats per token of the spans (6.05 by frequency alone), 2.27 bits per byte.
 """
 
 from ml_collections import ConfigDict
