@@ -197,9 +197,8 @@ def _forward(name, dtype, x_TBIF, weights, state, marks):
 def _backward(name, dtype, saved, gradients):
   x_TBIF, (w_DIF, _), first, marks, states, h_TBIF = saved
   cell, (dh_TBD, dlast) = CELLS[name], gradients
-  D, I, F = w_DIF.shape
   # A copy: XLA:CPU takes twice as long to multiply with a matrix across its rows.
-  w_IFD = transposed(w_DIF.astype(dtype).reshape(D, I * F)).reshape(I, F, D)
+  w_IFD = transposed(jnp.swapaxes(w_DIF.astype(dtype), 0, 1))
   before = jax.tree.map(
     lambda first, after: jnp.concatenate([first[None], after[:-1]]), first, states
   )
