@@ -29,7 +29,7 @@ from lm.nn.layers import (
   mask_padding,
 )
 from lm.nn.linear import linear
-from lm.nn.masks import Mask, packed_positions
+from lm.nn.masks import Mask, places
 from lm.nn.stack import Run, Stack
 
 ACTIVATION, EPS = "gelu", 1e-12  # of all that is published
@@ -226,10 +226,7 @@ class Model(nn.Module):
     mask = Mask(positions_BT, positions_BT, segments_BT, segments_BT).replace(
       causal=False
     )
-    at = positions_BT  # or of shape 1T, when all rows have the same
-    if positions_BT is None:
-      at = jnp.arange(tokens_BT.shape[1])[None]
-      at = at if segments_BT is None else packed_positions(segments_BT)
+    at = places(tokens_BT, positions_BT, segments_BT)
     first, keys_L = None, None
     if train and c.run.dropout:
       first, rest = jax.random.split(self.make_rng("dropout"))

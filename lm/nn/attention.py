@@ -13,7 +13,7 @@ from lm import dims, lookup
 from lm.nn import backends
 from lm.nn.layers import Norm
 from lm.nn.linear import linear
-from lm.nn.masks import Mask, packed_positions
+from lm.nn.masks import Mask, places
 from lm.nn.positions import POSITIONS, rotate
 
 QK_NORMS = ("none", "head", "width")  # width: over all heads together (OLMo 2)
@@ -110,11 +110,8 @@ def begin(tokens_BT, positions_BT, segments_BT, cache: Cache | None):
     raise ValueError("segments_BT with a cache: decode one document a row instead")
   # Left at None, positions are the indices; in segments they differ from those by a
   # constant, which no mask sees and which lets kernels skip blocks.
-  mask, at = Mask(positions_BT, positions_BT, segments_BT, segments_BT), positions_BT
-  if segments_BT is not None and positions_BT is None:
-    at = packed_positions(segments_BT)
-  elif positions_BT is None:
-    at = jnp.arange(tokens_BT.shape[1])[None]
+  mask = Mask(positions_BT, positions_BT, segments_BT, segments_BT)
+  at = places(tokens_BT, positions_BT, segments_BT)
   if cache is None:
     return mask, at, None, None, None
   if positions_BT is None:

@@ -46,6 +46,18 @@ class Mask:
     return seen
 
 
+def places(tokens_BT, positions_BT, segments_BT) -> jax.Array:
+  """Positions BT, or 1T when all rows have the same: 0, 1, 2... where none are given.
+
+  In segments they start from 0 in every one; -1, if given, is padding.
+  """
+  if positions_BT is not None:
+    return positions_BT
+  if segments_BT is not None:
+    return packed_positions(segments_BT)
+  return jnp.arange(tokens_BT.shape[1])[None]
+
+
 def packed_positions(segments_BT: jax.Array) -> jax.Array:
   """positions_BT that start from 0 in every segment of a packed row."""
   index_BT = jnp.broadcast_to(jnp.arange(segments_BT.shape[1]), segments_BT.shape)
