@@ -6,8 +6,8 @@ plays is hidden once, and named from what is on both sides of it. Unlike BERT's,
 positions are rotary: with learned ones, 500 steps stay at guessing by frequency.
 
 Run: ./launch.sh train --config=configs/family/bert.py
-Measured 2026-11-22 on 2 virtual cores (AMX), much other work running: 10.6 minutes;
-held out 3.73 nats per hidden token (6.05 by frequency alone), 2.02 bits per byte.
+Measured 2026-11-22 on 2 virtual cores (AMX), some other work running: 7.2 minutes;
+held out 3.74 nats per hidden token (6.05 by frequency alone), 2.02 bits per byte.
 """
 
 from ml_collections import ConfigDict
