@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import cli
-from lm import dims, lookup, objectives, optim, train, vectors, workdir
+from lm import dims, lookup, objectives, optim, schedules, train, vectors, workdir
 from lm.data import corrupt, pack, prepare, tokenizers, vocabulary
 from lm.data.loader import Fixed, Loader, batched, check_divides
 from lm.nn.recurrent import State
@@ -83,7 +83,7 @@ def check(cfg, where):
   corrupt.check(cfg.objective, corruption_name(cfg), cfg.data.pack)
   shapes(cfg)
   lookup.one_of("optimiser", cfg.optim.name, optim.OPTIMISERS)
-  lookup.one_of("schedule", cfg.optim.schedule, optim.SCHEDULES)
+  lookup.one_of("schedule", cfg.optim.schedule, schedules.SCHEDULES)
   if cfg.init_from:
     workdir.check_init(cfg.init_from, functools.partial(model, cfg))
   if "init_embedding" in cfg and cfg.init_embedding:

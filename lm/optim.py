@@ -1,4 +1,4 @@
-"""Schedules and optax chains; freezing, decay and learning rates per parameter.
+"""Optax chains; freezing, decay and learning rates per parameter.
 
 A chain is: clip by global norm -> optimiser -> decay -> per-parameter rate -> schedule.
 The decay is decoupled and multiplied by the learning rate for every optimiser (AdamW,
@@ -12,7 +12,7 @@ together (N, K, G and H are one dimension of features, cut into heads).
 
 import math
 import re
-from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,59 +20,7 @@ import optax
 
 from lm import dims as alphabet
 from lm.nn.orthogonal import orthogonalized
-
-COOLDOWN = 0.2  # wsd's last part; arXiv:2405.18392 finds 10-20 % to be enough
-
-
-def cosine(lr, warmup, num_steps, final) -> Callable:
-  """Half a cosine from lr, after the warm-up, to final * lr at num_steps."""
-
-  def fall(step):
-    done = jnp.clip((step - warmup) / max(1, num_steps - warmup), 0, 1)
-    return final + (1 - final) * (1 + jnp.cos(math.pi * done)) / 2
-
-  return _warmed(lr, warmup, fall)
-
-
-def wsd(lr, warmup, num_steps, final) -> Callable:
-  """Warm-up, stable, decay: lr, then a straight line to final * lr at num_steps.
-
-  The line takes the last COOLDOWN of the steps (MiniCPM, arXiv:2404.06395).
-  """
-  start = max(warmup, num_steps - round(COOLDOWN * num_steps))
-
-  def fall(step):
-    done = jnp.clip((step - start) / max(1, num_steps - start), 0, 1)
-    return 1 - (1 - final) * done
-
-  return _warmed(lr, warmup, fall)
-
-
-def inverse_sqrt(lr, warmup, num_steps, final) -> Callable:
-  """lr * sqrt(warmup / step) after the warm-up, never below final * lr.
-
-  From "Attention Is All You Need"; does not depend on num_steps.
-  """
-  fall = lambda step: jnp.sqrt(max(1, warmup) / jnp.maximum(step + 1, max(1, warmup)))
-  return _warmed(lr, warmup, lambda step: jnp.maximum(final, fall(step)))
-
-
-def constant(lr, warmup, num_steps, final) -> Callable:
-  """lr after the warm-up; takes no notice of num_steps and final."""
-  return _warmed(lr, warmup, lambda step: jnp.ones_like(step, jnp.float32))
-
-
-def _warmed(lr, warmup, fall):
-  """`fall` under a linear warm-up: lr / warmup at step 0, so that no step is lost."""
-
-  def schedule(step):
-    step = jnp.asarray(step)
-    return lr * jnp.minimum(1, (step + 1) / max(1, warmup)) * fall(step)
-
-  return schedule
-
-
-SCHEDULES = dict(cosine=cosine, wsd=wsd, inverse_sqrt=inverse_sqrt, constant=constant)
+from lm.schedules import SCHEDULES
 
 
 def adamw(letters, betas=(0.9, 0.95)):
@@ -191,7 +139,7 @@ def make(
   if all(frozen.values()):
     raise ValueError("freeze leaves no parameter to train; give one the value False")
 
-  links = [optax.clip_by_global_norm(clip)] if clip else []
+  links = [_clipped(clip)] if clip else []
   links.append(optimiser(letters, tuple(betas)) if betas else optimiser(letters))
   if decay:
     add = lambda path, u, p: u + decay * decays[path] * p if decays[path] else u
@@ -232,6 +180,20 @@ def assign(table_name, table, paths, default) -> dict:
       'in (".*", value)'
     )
   return values
+
+
+def _clipped(limit):
+  """Updates scaled down to a global norm of `limit` where theirs is larger.
+
+  As `optax.clip_by_global_norm` up to rounding: one number times every leaf, which XLA
+  merges with what comes next, in place of a division and a choice.
+  """
+
+  def scaled(updates, params):
+    scale = jnp.minimum(1, limit / optax.tree.norm(updates))
+    return jax.tree.map(partial(jnp.multiply, scale), updates)
+
+  return optax.stateless(scaled)
 
 
 def _frozen(tx, frozen):

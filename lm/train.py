@@ -91,7 +91,7 @@ def make_step(
     if state.carry:
       batch = batch | {"carry": state.carry}
     (grads, (weight, aux)), carry = sums(state.params, batch, key)
-    grads = jax.tree.map(lambda g: g / weight, grads)
+    grads = jax.tree.map(partial(jnp.multiply, 1 / weight), grads)
     updates, opt = tx.update(grads, state.opt, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema

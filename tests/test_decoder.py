@@ -166,6 +166,18 @@ def test_one_can_look_at_attention(scan):
   np.testing.assert_array_equal(np.triu(probs_LBNTS, 1), 0)
 
 
+def test_gradients_of_an_unrolled_depth_are_put_together_once():
+  """Not added up from L arrays of the whole size, which indexing would do."""
+  family = FAMILIES["llama"]
+  model, params = family.model(scan=False), family.params()
+  loss = lambda params: model.apply({"params": params}, tokens(2, 6))[0].sum()
+  made = str(jax.make_jaxpr(jax.grad(loss))(params))
+  for leaf in jax.tree.leaves(params["blocks"]):
+    shape = f"f32[{','.join(map(str, leaf.shape))}]"
+    assert f"{shape} = concatenate" in made
+    assert f"{shape} = pad" not in made
+
+
 @pytest.mark.parametrize("scan", [True, False])
 def test_cache_rows_are_repeated_and_taken(scan):
   model = FAMILIES["llama"].model(scan=scan)

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from lm import dims, optim
+from lm import dims, optim, schedules
 
 LETTERS = {
   "embed": {"table": "VD"},
@@ -59,15 +59,17 @@ def by_path(tree):
 
 
 def test_warmup_reaches_the_peak_and_loses_no_step():
-  for name in optim.SCHEDULES:
-    lr = optim.SCHEDULES[name](0.5, 4, 100, 0.1)
+  for name in schedules.SCHEDULES:
+    lr = schedules.SCHEDULES[name](0.5, 4, 100, 0.1)
     np.testing.assert_allclose([lr(i) for i in range(4)], [0.125, 0.25, 0.375, 0.5])
 
 
 def test_schedules_after_the_warmup():
-  at = lambda name, step: float(optim.SCHEDULES[name](1.0, 10, 110, 0.1)(step))
+  at = lambda name, step: float(schedules.SCHEDULES[name](1.0, 10, 110, 0.1)(step))
   assert at("cosine", 60) == pytest.approx(0.55)
   assert at("cosine", 110) == at("cosine", 500) == pytest.approx(0.1)
+  assert at("linear", 10) == 1 and at("linear", 35) == pytest.approx(0.775)
+  assert at("linear", 110) == at("linear", 500) == pytest.approx(0.1)
   assert at("wsd", 87) == 1 and at("wsd", 99) == pytest.approx(0.55)
   assert at("wsd", 110) == at("wsd", 500) == pytest.approx(0.1)
   assert at("inverse_sqrt", 39) == pytest.approx(0.5)
@@ -232,7 +234,7 @@ def test_sharded_steps_equal_one_device(name):
   "kwargs, message",
   [
     (dict(name="adam"), "no optimiser 'adam'; found: adafactor, adamw, lion, muon"),
-    (dict(schedule="linear"), "no schedule 'linear'; found: constant, cosine"),
+    (dict(schedule="cos"), "no schedule 'cos'; found: constant, cosine, inverse_sqrt"),
     (dict(warmup=200), "warmup=200 must be within 0 and num_steps=100"),
     (dict(name="adafactor", betas=(0.9, 0.99)), "adafactor has no betas"),
     (dict(freeze=((".*", True),)), "freeze leaves no parameter to train"),

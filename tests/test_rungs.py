@@ -12,7 +12,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RUNGS = (
   {"dims", "rng", "log", "lookup", "flops", "interrupt"},
-  {"nn", "data", "metrics", "curves", "vectors"},
+  {"nn", "data", "metrics", "curves", "vectors", "schedules"},
   {"models", "optim"},
   {"objectives", "generate", "checkpoint", "interop", "compress"},
   {"train", "tasks", "evaluate", "workdir"},

@@ -5,6 +5,7 @@ knows about them.
 """
 
 import math
+import re
 from functools import partial
 
 import jax
@@ -17,13 +18,50 @@ from lm import dims
 DTYPES = ("float32", "bfloat16", "float16")  # of operands
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def dot(equation, x, y, dtype):
   """The einsum of two arrays: operands in `dtype`, sums and result in float32.
 
   The gradient rounds the cotangent to `dtype` as well; left to itself, JAX multiplies
   float32 cotangents with bfloat16 operands, at the speed of float32 or less.
   """
+  if not on_one_cpu():
+    return _dot(equation, x, y, dtype)
+  # As matrices, or XLA:CPU turns around what is summed over in two dimensions.
+  xs, ys, out = re.split(",|->", equation)
+  sizes = dict(zip(xs + ys, x.shape + y.shape, strict=True))
+  out_shape, merged = [sizes[letter] for letter in out], {}
+  for group in _groups(equation):
+    equation = equation.replace(group, group[0])
+    merged[group[0]] = math.prod(sizes[letter] for letter in group)
+  xs, ys, _ = re.split(",|->", equation)
+  x, y = (
+    z.reshape([merged[letter] for letter in term]) for z, term in ((x, xs), (y, ys))
+  )
+  return _dot(equation, x, y, dtype).reshape(out_shape)
+
+
+def _groups(equation) -> list[str]:
+  """The letters of an equation; those that are side by side wherever they are, as one.
+
+  "BTD,DNH->BTNH" has the groups "BT", "D" and "NH".
+  """
+  terms, groups = re.split(",|->", equation), []
+  for term in terms:
+    for letter in term:
+      last = groups[-1][-1] if groups else ""
+      if any(letter in group for group in groups):
+        continue
+      if last and all(
+        (last in t or letter in t) == (last + letter in t) for t in terms
+      ):
+        groups[-1] += letter
+      else:
+        groups.append(letter)
+  return groups
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def _dot(equation, x, y, dtype):
   return jnp.einsum(
     equation, x.astype(dtype), y.astype(dtype), preferred_element_type=jnp.float32
   )
@@ -32,50 +70,38 @@ def dot(equation, x, y, dtype):
 def _dot_forward(equation, x, y, dtype):
   # The tags carry the dtypes to return the gradients in; the casts are what is saved.
   tags = jnp.zeros((), x.dtype), jnp.zeros((), y.dtype)
-  return dot(equation, x, y, dtype), (x.astype(dtype), y.astype(dtype), tags)
+  return _dot(equation, x, y, dtype), (x.astype(dtype), y.astype(dtype), tags)
 
 
 def _dot_backward(equation, dtype, saved, g):
   x, y, (x_tag, y_tag) = saved
   (xs, ys), out = equation.split("->")[0].split(","), equation.split("->")[1]
   g = g.astype(dtype)
-  dx = dot(f"{out},{ys}->{xs}", g, y, dtype)
-  if _transposes_first(xs, ys, out, x):
-    dy = _weight_gradient(xs, ys, out, x, g)
+  dx = _dot(f"{out},{ys}->{xs}", g, y, dtype)
+  if on_one_cpu() and len(xs) == len(ys) == len(out) == 2 and xs[0] == out[0]:
+    dy = _weight_gradient(*((x, g) if ys[0] in xs else (g, x)))
   else:
-    dy = dot(f"{xs},{out}->{ys}", x, g, dtype)
+    dy = _dot(f"{xs},{out}->{ys}", x, g, dtype)
   return dx.astype(x_tag.dtype), dy.astype(y_tag.dtype)
 
 
-dot.defvjp(_dot_forward, _dot_backward)
+_dot.defvjp(_dot_forward, _dot_backward)
 
 
-def _transposes_first(xs, ys, out, x) -> bool:
-  """Whether a weight's gradient, a sum over leading B and T, takes `_weight_gradient`.
+def _weight_gradient(x_MI, y_MO):
+  """The sum over M of x_MI times y_MO, in float32, by a transposed copy.
 
   XLA:CPU hands a bfloat16 matmul to AMX or AVX512 only when the summed dimension is the
-  last of the left operand and the first of the right; any other widens to float32. For
-  x.T @ g of (1024, 768) and (1024, 3072) that is 100 GFLOP/s instead of 850.
+  last of the left operand and the first of the right; any other widens to float32 (for
+  M, I, O of 1024, 768, 3072 that is 100 GFLOP/s instead of 850). In float32 it makes
+  the copy itself, and does again, number by number in strides, what led to x.
   """
-  shared = [letter for letter in xs if letter in out and letter not in ys]
-  return (
-    on_one_cpu()
-    and x.dtype == jnp.bfloat16
-    and len(shared) > 0
-    and xs.startswith("".join(shared))
-    and out.startswith("".join(shared))
-    and len(xs) + len(out) == len(ys) + 2 * len(shared)
-  )
-
-
-def _weight_gradient(xs, ys, out, x, g):
-  """The einsum "xs,out->ys" as a transposed copy times a matrix."""
-  sizes = dict(zip(xs + out, x.shape + g.shape, strict=True))
-  first, second = (x, g) if ys[0] in xs else (g, x)
-  M = math.prod(sizes[letter] for letter in xs if letter in out)
-  first_KM = transposed(first.reshape(M, -1))
-  dy = jnp.dot(first_KM, second.reshape(M, -1), preferred_element_type=jnp.float32)
-  return dy.reshape([sizes[letter] for letter in ys])
+  product = partial(jnp.dot, preferred_element_type=jnp.float32)
+  turned_bytes = y_MO.nbytes + 4 * x_MI.shape[1] * y_MO.shape[1]
+  if x_MI.nbytes < turned_bytes:
+    return product(transposed(x_MI), y_MO)
+  # The barrier keeps XLA from making a product with a transposed result of both.
+  return transposed(jax.lax.optimization_barrier(product(transposed(y_MO), x_MI)))
 
 
 def on_one_cpu() -> bool:

@@ -65,7 +65,7 @@ class Stack(nn.Module):
 
     if self.remat != "none":
       apply = jax.checkpoint(apply, policy=REMAT[self.remat])
-    weights, outputs = self.variables["params"]["layer"], []
+    weights, outputs = _cut(self.variables["params"]["layer"]), []
     for l in range(self.length):
       x, out = apply(_layer(weights, l), x, _layer(inputs, l), *shared)
       outputs.append(out)
@@ -105,6 +105,20 @@ def _is_split(leaf) -> bool:
 
 def _stacked(leaf):
   return jnp.stack(leaf) if _is_split(leaf) else leaf
+
+
+def _cut(weights):
+  """Every stacked weight as a tuple of L arrays, whose gradients are put together once.
+
+  Indexing would add up L arrays of the whole size, all but one layer of each zeros.
+  """
+
+  def one(leaf):
+    if _is_split(leaf):
+      return leaf
+    return tuple(piece[0] for piece in jax.lax.split(leaf, [1] * len(leaf)))
+
+  return jax.tree.map(one, weights, is_leaf=_is_split)
 
 
 def _layer(tree, l: int):
