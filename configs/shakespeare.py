@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 def get_config(arg=None):
   cfg = ConfigDict(
-    dict(seed=0, num_steps=2_000, batch=8, seq=256, objective="next_token")
+    dict(seed=0, num_steps=1_650, batch=8, seq=256, objective="next_token")
   )
   cfg.init_from = ""
   cfg.init_embedding = ""
@@ -33,9 +33,10 @@ def get_config(arg=None):
   cfg.optim = dict(
     name="muon",
     lr=3e-2,
-    schedule="cosine",
+    schedule="linear",
     final=0.0,
-    warmup=100,
+    warmup=30,
+    betas=(0.9, 0.99),
     decay=0.2,
     clip=1.0,
     accumulate=1,
