@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 def get_config(arg=None):
   cfg = ConfigDict(
-    dict(seed=0, num_steps=1_650, batch=8, seq=256, objective="next_token")
+    dict(seed=0, num_steps=1_600, batch=8, seq=256, objective="next_token")
   )
   cfg.init_from = ""
   cfg.init_embedding = ""
@@ -43,6 +43,6 @@ def get_config(arg=None):
     ema=0.0,
   )
   cfg.mesh = dict(data=-1, fsdp=1, tensor=1, context=1, expert=1, stage=1)
-  cfg.checkpoint = dict(every=500, keep=3)
-  cfg.eval = dict(every=500, batches=50, sample_tokens=200)
+  cfg.checkpoint = dict(every=400, keep=3)
+  cfg.eval = dict(every=400, batches=25, sample_tokens=200)
   return cfg
