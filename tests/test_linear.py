@@ -1,5 +1,7 @@
 """The one place where a matmul happens: what it computes, and in which precision."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,8 @@ EQUATIONS = {
   "BTD,VD->BTV": [(2, 3, 8), (7, 8)],
   "BTKGH,BSKH->BKGTS": [(2, 3, 2, 2, 5), (2, 6, 2, 5)],
   "BKGTS,BSKH->BTKGH": [(2, 2, 2, 3, 6), (2, 6, 2, 5)],
+  "BTD,EDF->BTEF": [(2, 3, 8), (4, 8, 5)],
+  "BXPER,BXPD->EBXRD": [(2, 3, 4, 2, 5), (2, 3, 4, 8)],
 }
 
 
@@ -100,18 +104,42 @@ def test_weights_start_with_the_spread_of_their_fan_in():
   )
 
 
-@pytest.mark.parametrize("equation", ["BTD,DNH->BTNH", "BTNH,NHD->BTD", "BTD,VD->BTV"])
-def test_a_weight_gradient_that_transposes_first_is_the_same_number(equation):
-  sizes = dict(B=2, T=6, D=8, N=4, H=5, V=7)
+@pytest.mark.parametrize("equation", EQUATIONS)
+@pytest.mark.parametrize("sizes", [(2, 6, 8, 4), (2, 64, 8, 2), (2, 2, 64, 32)])
+def test_bfloat16_gradients_run_and_are_the_same_numbers(equation, sizes):
+  """Whatever is turned around for them, which goes by the sizes."""
   (xs, ys), out = equation.split("->")[0].split(","), equation.split("->")[1]
+  size = dict.fromkeys(xs + ys, sizes[3]) | dict(zip("BTD", sizes, strict=False))
   draw = np.random.default_rng(0)
   x, y, g = (
-    draw.standard_normal([sizes[n] for n in d]).astype(jnp.bfloat16)
+    draw.standard_normal([size[n] for n in d]).astype(jnp.bfloat16)
     for d in (xs, ys, out)
   )
-  gradient = jax.grad(lambda y: jnp.sum(dot(equation, x, y, "bfloat16") * g))
-  copies = str(jax.make_jaxpr(gradient)(y)).count("layout_constraint")
-  assert copies == (jax.default_backend() == "cpu")
-  wanted = jnp.einsum(f"{xs},{out}->{ys}", x, g, preferred_element_type=jnp.float32)
-  got = jax.jit(gradient)(y).astype(np.float32)
-  np.testing.assert_allclose(got, wanted, rtol=2**-7)  # got is rounded to y's dtype
+  total = lambda x, y: jnp.sum(dot(equation, x, y, "bfloat16") * g)
+  got = jax.jit(jax.grad(total, (0, 1)))(x, y)
+  wide = [a.astype(np.float32) for a in (x, y, g)]
+  for letters, one, others in (
+    (xs, got[0], (wide[2], wide[1])),
+    (ys, got[1], wide[::2]),
+  ):
+    terms = f"{out},{ys}" if letters == xs else f"{xs},{out}"
+    wanted = np.einsum(f"{terms}->{letters}", *others)
+    # Rounded to bfloat16, as x and y are; sums that cancel by what was summed.
+    scale = 2**-7 * np.abs(wanted).max()
+    np.testing.assert_allclose(one.astype(np.float32), wanted, rtol=2**-7, atol=scale)
+
+
+def test_a_weight_gradient_turns_the_smaller_way_around():
+  """A copy of x, or of the cotangent and of the gradient; on other chips nothing."""
+
+  def copies(equation, x_shape, y_shape):
+    x, y = jnp.zeros(x_shape, jnp.bfloat16), jnp.zeros(y_shape, jnp.bfloat16)
+    gradient = jax.grad(lambda y: jnp.sum(jnp.sin(dot(equation, x, y, "bfloat16"))))
+    found = str(jax.make_jaxpr(gradient)(y))
+    return re.findall(r"bf16\[([\d,]+)\] = layout_constraint", found)
+
+  there = jax.default_backend() == "cpu"
+  wide = copies("BTF,FD->BTD", (2, 64, 128), (128, 8))
+  assert wide == (["8,128"] if there else [])
+  narrow = copies("BTD,DF->BTF", (2, 64, 8), (8, 128))
+  assert narrow == (["8,128"] if there else [])

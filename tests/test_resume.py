@@ -96,7 +96,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(rich, text, tmp_path):
 @pytest.mark.parametrize(
   "values",
   [
-    dict(optim__name="adafactor", data__pack="first_fit"),
+    dict(optim__name="adafactor", optim__betas=(), data__pack="first_fit"),
     dict(optim__name="muon", optim__schedule="wsd", model__remat="full"),
   ],
   ids=["adafactor-first_fit", "muon-remat"],

@@ -62,9 +62,10 @@ def _groups(equation) -> list[str]:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def _dot(equation, x, y, dtype):
-  return jnp.einsum(
-    equation, x.astype(dtype), y.astype(dtype), preferred_element_type=jnp.float32
-  )
+  x, y = x.astype(dtype), y.astype(dtype)
+  if x.dtype == jnp.bfloat16 and on_one_cpu() and not _lies(equation):
+    return _turned(equation, x, y)
+  return jnp.einsum(equation, x, y, preferred_element_type=jnp.float32)
 
 
 def _dot_forward(equation, x, y, dtype):
@@ -75,11 +76,16 @@ def _dot_forward(equation, x, y, dtype):
 
 def _dot_backward(equation, dtype, saved, g):
   x, y, (x_tag, y_tag) = saved
-  (xs, ys), out = equation.split("->")[0].split(","), equation.split("->")[1]
+  xs, ys, out = re.split(",|->", equation)
   g = g.astype(dtype)
   dx = _dot(f"{out},{ys}->{xs}", g, y, dtype)
-  if on_one_cpu() and len(xs) == len(ys) == len(out) == 2 and xs[0] == out[0]:
-    dy = _weight_gradient(*((x, g) if ys[0] in xs else (g, x)))
+  if on_one_cpu() and xs[0] == out[0] and xs[0] not in ys:  # a weight's gradient
+    ways = [(xs, x, out, g), (out, g, xs, x)]
+    # What is copied: the first operand, and the gradient unless it comes out right.
+    first, u, second, v = min(
+      ways, key=lambda way: way[1].nbytes + 4 * y.size * (way[0][1:] + way[2][1:] != ys)
+    )
+    dy = _turned(f"{first},{second}->{ys}", u, v)
   else:
     dy = _dot(f"{xs},{out}->{ys}", x, g, dtype)
   return dx.astype(x_tag.dtype), dy.astype(y_tag.dtype)
@@ -88,20 +94,40 @@ def _dot_backward(equation, dtype, saved, g):
 _dot.defvjp(_dot_forward, _dot_backward)
 
 
-def _weight_gradient(x_MI, y_MO):
-  """The sum over M of x_MI times y_MO, in float32, by a transposed copy.
+def _order(equation):
+  """The letters of x as a product reads them best, and those of what it gives."""
+  xs, ys, out = re.split(",|->", equation)
+  stacked = "".join(a for a in xs if a in ys and a in out)
+  rows, columns = (
+    "".join(a for a in t if a in out and a not in stacked) for t in (xs, ys)
+  )
+  summed = "".join(a for a in xs if a not in out)
+  return stacked + rows + summed, (stacked + rows + columns, stacked + columns + rows)
+
+
+def _lies(equation) -> bool:
+  """Whether no operand has to be turned around before the product, nor the result."""
+  xs, out = equation.split(",")[0], equation.split("->")[1]
+  reads, gives = _order(equation)
+  return xs == reads and out in gives
+
+
+def _turned(equation, x, y):
+  """The einsum in float32, by a copy of x with what is summed over as its last.
 
   XLA:CPU hands a bfloat16 matmul to AMX or AVX512 only when the summed dimension is the
-  last of the left operand and the first of the right; any other widens to float32 (for
-  M, I, O of 1024, 768, 3072 that is 100 GFLOP/s instead of 850). In float32 it makes
-  the copy itself, and does again, number by number in strides, what led to x.
+  last of the left operand; any other widens to float32 (for x.T @ g of (1024, 768) and
+  (1024, 3072) that is 100 GFLOP/s instead of 850), or fails when it has merged the
+  product with what turns the result. In float32 it makes the copy itself, computing x
+  anew, number by number in strides.
   """
-  product = partial(jnp.dot, preferred_element_type=jnp.float32)
-  turned_bytes = y_MO.nbytes + 4 * x_MI.shape[1] * y_MO.shape[1]
-  if x_MI.nbytes < turned_bytes:
-    return product(transposed(x_MI), y_MO)
-  # The barrier keeps XLA from making a product with a transposed result of both.
-  return transposed(jax.lax.optimization_barrier(product(transposed(y_MO), x_MI)))
+  xs, ys, out = re.split(",|->", equation)
+  reads, (gives, _) = _order(equation)
+  x = _copied(jnp.transpose(x, [xs.index(letter) for letter in reads]))
+  product = jnp.einsum(f"{reads},{ys}->{gives}", x, y, preferred_element_type="f4")
+  if gives == out:
+    return product
+  return _copied(jnp.transpose(_copied(product), [gives.index(a) for a in out]))
 
 
 def on_one_cpu() -> bool:
@@ -117,8 +143,11 @@ def transposed(x):
   barrier, XLA:CPU merges it with its neighbours into a loop that strides through memory
   (33 ms in place of 8 for bfloat16 of 4096 x 1536, with the matmul that follows).
   """
-  y = jnp.swapaxes(x, -1, -2)
-  return with_layout_constraint(y, Layout(tuple(range(y.ndim))))
+  return _copied(jnp.swapaxes(x, -1, -2))
+
+
+def _copied(x):
+  return with_layout_constraint(x, Layout(tuple(range(x.ndim))))
 
 
 def fan_in(scale: float = 1.0):
