@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from lm.nn.linear import dot, fan_in, linear
+from lm.nn.linear import dot, fan_in, linear, settled
 
 EQUATIONS = {
   "BTD,DNH->BTNH": [(2, 3, 8), (8, 4, 5)],
@@ -143,3 +143,17 @@ def test_a_weight_gradient_turns_the_smaller_way_around():
   assert wide == (["8,128"] if there else [])
   narrow = copies("BTD,DF->BTF", (2, 64, 8), (8, 128))
   assert narrow == (["8,128"] if there else [])
+
+
+def test_what_is_settled_is_computed_once_and_is_the_same():
+  def two_readers(x, keep):
+    y = (x + 2) * 3
+    y = settled(y, x) if keep else y
+    return y / x, y.T + x
+
+  x = jnp.linspace(1, 2, 4096).reshape(64, 64)
+  made = jax.jit(two_readers, static_argnums=1)
+  programs = [made.lower(x, keep).compile().as_text() for keep in (False, True)]
+  assert [program.count("f32[64,64]{1,0} add(%") for program in programs] == [3, 2]
+  plain, kept = (made(x, keep) for keep in (False, True))
+  jax.tree.map(np.testing.assert_array_equal, plain, kept)

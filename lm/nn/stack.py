@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm import dims, lookup
-from lm.nn.linear import DTYPES
+from lm.nn.linear import DTYPES, settled
 
 REMAT = {
   "none": None,
@@ -67,7 +67,7 @@ class Stack(nn.Module):
       apply = jax.checkpoint(apply, policy=REMAT[self.remat])
     weights, outputs = _cut(self.variables["params"]["layer"]), []
     for l in range(self.length):
-      x, out = apply(_layer(weights, l), x, _layer(inputs, l), *shared)
+      x, out = apply(_layer(weights, l), _summed(x), _layer(inputs, l), *shared)
       outputs.append(out)
     return x, jax.tree.map(lambda *leaves: leaves, *outputs)
 
@@ -84,6 +84,15 @@ class Stack(nn.Module):
       metadata_params={nn.PARTITION_NAME: "L"},
     )
     return scanned(self.config, name="layer")(x, inputs, *shared)
+
+
+@jax.custom_vjp
+def _summed(x):
+  """x, whose gradient is added up before it goes on to the layers below."""
+  return x
+
+
+_summed.defvjp(lambda x: (x, None), lambda _, g: (settled(g, g),))
 
 
 def split(params):
