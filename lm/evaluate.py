@@ -38,7 +38,7 @@ def evaluate(step, params, batches) -> dict:
 
 
 def spread(total: int, count: int) -> list[int]:
-  """`count` of `total` indices, evenly spread; all of them when count is 0 or more."""
+  """`count` of `total` indices, evenly spread; all for 0, or as many as there are."""
   if not count or count >= total:
     return list(range(total))
   return [i * total // count for i in range(count)]
