@@ -47,7 +47,7 @@ def read(file: Path):
     return _word_pieces(file, BERT | {"do_lower_case": True} | config)
   if file.name == "merges.txt":
     return _merges(file, config)
-  text = file.read_bytes().decode()
+  text = _text(file)
   try:
     return Tokenizer.from_str(text), config
   except Exception as error:  # the library raises nothing more exact
@@ -60,11 +60,18 @@ def _beside(folder: Path) -> dict:
   config |= _json(folder / "tokenizer_config.json")
   template = folder / "chat_template.jinja"
   if template.is_file():
-    config["chat_template"] = template.read_text("utf-8")
+    config["chat_template"] = _text(template)
   ends = _json(folder / "generation_config.json").get("eos_token_id")
   if isinstance(ends, list):
     config["stop_token_ids"] = ends  # a name of ours; there is none of theirs
   return config
+
+
+def _text(file: Path) -> str:
+  try:
+    return file.read_text("utf-8")
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{file} is not UTF-8, as it should be: {error}") from error
 
 
 def _json(file: Path) -> dict:
@@ -77,7 +84,7 @@ def _json(file: Path) -> dict:
 
 
 def _word_pieces(file: Path, config: dict):
-  lines = file.read_text("utf-8").split("\n")
+  lines = _text(file).split("\n")
   lines = lines[:-1] if lines[-1] == "" else lines
   vocab = {line.rstrip("\r"): i for i, line in enumerate(lines)}
   return kinds.word_pieces(vocab, config), config
@@ -85,7 +92,7 @@ def _word_pieces(file: Path, config: dict):
 
 def _merges(file: Path, config: dict):
   vocab = _json(file.parent / "vocab.json")
-  lines = file.read_text("utf-8").split("\n")
+  lines = _text(file).split("\n")
   pairs = [tuple(x.split(" ")) for x in lines if x and not x.startswith("#version")]
   inner = kinds.byte_level(vocab, pairs, *kinds.SPLITS["gpt-2"])
   ends = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}

@@ -173,6 +173,9 @@ def test_folders_without_a_tokenizer(tmp_path):
   (tmp_path / "tokenizer.json").write_text("{}")
   with pytest.raises(ValueError, match=r"is not a tokenizer\.json"):
     tokenizers.load(tmp_path)
+  (tmp_path / "tokenizer.json").write_bytes(b'{"version": "\xff"}')
+  with pytest.raises(ValueError, match=r"tokenizer\.json is not UTF-8"):
+    tokenizers.load(tmp_path)
   (tmp_path / "tokenizer_config.json").write_text("[1]")
   with pytest.raises(ValueError, match=r"tokenizer_config\.json is no JSON object"):
     tokenizers.load(tmp_path)

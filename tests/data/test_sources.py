@@ -1,3 +1,4 @@
+import gzip
 import json
 import pathlib
 from multiprocessing.reduction import ForkingPickler
@@ -55,10 +56,17 @@ def test_unknown_name_lists_what_exists(source):
     ("jsonl", "a.jsonl", b"\n\n", "empty"),
     ("jsonl", "a.jsonl", b'{"text": "a"}\n\n{"text": "b"\n', "line 3 is not JSON"),
     ("jsonl", "a.jsonl", b'{"text": "a"}\n{"txt": "b"}\n', "line 2: wanted"),
-    ("jsonl", "a.jsonl", b'{"text": "a"}\n{"text": 7}\n', "line 2: wanted"),
+    ("jsonl", "a.jsonl", b'{"text": "a"}\n{"text": 7}\n', "got {'text': 'int'}"),
     ("jsonl", "a.jsonl", b'{"text": "a"}\n[1]\n', "line 2: wanted"),
     ("jsonl", "a.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', "line 2 is not UTF-8"),
     ("jsonl", "a.jsonl", b'{"text": "a"}\n{"text": "a"}\n', "only one document"),
+    (
+      "jsonl",
+      "a.jsonl.gz",
+      gzip.compress(b'{"text": "a"}\n', mtime=0),
+      "gunzip the file",
+    ),
+    ("text", "a.txt", gzip.compress(b"a\nb\n", mtime=0), "is compressed"),
   ],
 )
 def test_broken_files_are_told_in_one_line(tmp_path, kind, name, data, wanted):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 EVERY = 20  # one document of twenty is held out
+GZIP = b"\x1f\x8b"  # how its files begin, and no text does
 
 
 class Records(Sequence):
@@ -55,6 +56,8 @@ def hash64(data: bytes) -> int:
 
 def decode(data: bytes, where: str) -> str:
   """The text of UTF-8 bytes; ValueError names the place of the first wrong byte."""
+  if data.startswith(GZIP):
+    raise ValueError(f"{where} is compressed; gunzip the file first")
   try:
     return data.decode()
   except UnicodeDecodeError as error:

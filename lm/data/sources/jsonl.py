@@ -29,15 +29,14 @@ def documents(path: str, *, cache) -> dict:
       start += len(line)
   if not rows:
     raise ValueError(f"{path} is empty; wanted one JSON object a line")
+  read = functools.partial(_read, str(path))
+  read(rows[0])  # a file of another kind is noticed now, not by a worker later
   held = _records.held_by_hash(hashes, str(path))
   rows = np.array(rows, np.int64)
-  read = functools.partial(_read, str(path))
-  found = {
+  return {
     "train": _records.Records(rows[~held], read),
     "heldout": _records.Records(rows[held], read),
   }
-  read(rows[0])  # a file of another kind is noticed now, not by a worker later
-  return found
 
 
 def content(path: str, *, cache) -> str:
@@ -64,7 +63,9 @@ def _read(path: str, row) -> dict:
       f"{where} is not JSON: {error.msg} (column {error.colno})"
     ) from None
   if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-    got = sorted(record) if isinstance(record, dict) else type(record).__name__
+    got = type(record).__name__
+    if isinstance(record, dict):
+      got = {key: type(value).__name__ for key, value in sorted(record.items())}
     raise ValueError(f"{where}: wanted an object with a string 'text', got {got}")
   name = record.get("id", f"{pathlib.Path(path).name}:{number}")
   # JSON can spell half a character ("\ud800"), which no encoding can hold.
