@@ -97,7 +97,7 @@ def clean(records, *, against=(), apply=map, **rules):
   nearly, whatever `dedup` says: so training text never holds the held-out text.
   `apply`: map, or one that works in order on many processes (an executor's map).
   """
-  rules = _rules(rules)
+  rules = checked(rules)
   report, kept = Report(), []
   held, seen = dedup.Seen(rules.near), dedup.Seen(rules.near)
   for record, signature in apply(_signed, against):
@@ -132,7 +132,7 @@ def clean_splits(splits: dict, *, apply=map, **rules):
   of them are dropped. Raises ValueError when nothing is left of either.
   """
   only_rewrites = dict(min_chars=1, max_chars=0, script="", dedup="none")
-  rules = asdict(_rules(rules))
+  rules = asdict(checked(rules))
   heldout, of_heldout = clean(splits["heldout"], apply=apply, **(rules | only_rewrites))
   train, of_train = clean(splits["train"], against=heldout, apply=apply, **rules)
   found = {"train": train, "heldout": heldout}
@@ -152,7 +152,8 @@ def script_share(text: str, script: str) -> float:
   return same / total if total else 0.0
 
 
-def _rules(options: dict) -> Rules:
+def checked(options: dict) -> Rules:
+  """The rules of these keywords; ValueError for a name or a value that is none."""
   known = [rule.name for rule in fields(Rules)]
   for name in options:
     if name not in known:

@@ -12,6 +12,7 @@ import io
 import itertools
 import json
 import re
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -38,11 +39,7 @@ def prepare(*, source, tokenizer, clean, pack, seq, cache, log=print) -> Prepare
   for its own defaults; `cache` is a folder. Raises ValueError for a wrong name, a
   broken source, and text too short for a row.
   """
-  if pack not in packing.PACKS and cooccurrence.window_of(pack) is None:
-    known = ", ".join(packing.PACKS)
-    raise ValueError(f"no pack {pack!r}; found: {known}, cooccurrence-N")
-  if seq < 1:
-    raise ValueError(f"seq={seq}; wanted 1 or more")
+  check(clean=clean, pack=pack, seq=seq)
   made_of = {
     "source": source,
     "content": sources.fingerprint(source, cache=cache),
@@ -59,6 +56,16 @@ def prepare(*, source, tokenizer, clean, pack, seq, cache, log=print) -> Prepare
   prepared = Prepared(folder, pack=pack, seq=seq)
   prepared.rows("train")  # plans, and complains, now
   return prepared
+
+
+def check(*, clean, pack, seq):
+  """Raises ValueError for what is wrong whatever the source; writes nothing."""
+  cleaning.checked(clean)
+  if pack not in packing.PACKS and cooccurrence.window_of(pack) is None:
+    known = ", ".join(packing.PACKS)
+    raise ValueError(f"no pack {pack!r}; found: {known}, cooccurrence-N")
+  if seq < 1:
+    raise ValueError(f"seq={seq}; wanted 1 or more")
 
 
 def identity(tokenizer: str) -> str:
@@ -122,6 +129,16 @@ def _build(folder, made_of, tokenizer_name, *, cache, log):
   start = time.monotonic()
   log(f"preparing {made_of['source']} with tokenizer {tokenizer_name}: {folder}")
   work = folder.with_name(folder.name + ".partial")
+  try:
+    _fill(work, made_of, tokenizer_name, cache=cache, log=log)
+  except ValueError:  # nobody comes back to what was refused; a killed try stays
+    shutil.rmtree(work, ignore_errors=True)
+    raise
+  files.rename_folder(work, folder)
+  log(f"prepared in {time.monotonic() - start:.1f} s, report in {folder}/report.txt")
+
+
+def _fill(work, made_of, tokenizer_name, *, cache, log):
   for split in SPLITS:
     (work / split).mkdir(parents=True, exist_ok=True)
   for half_written in work.rglob("*.tmp"):  # by a try that was killed; we hold the lock
@@ -138,8 +155,6 @@ def _build(folder, made_of, tokenizer_name, *, cache, log):
   manifest = {"made_of": made_of, "splits": splits}
   _write_report(work, manifest, reports, tokenizer)
   _write_json(work / "manifest.json", manifest)
-  files.rename_folder(work, folder)
-  log(f"prepared in {time.monotonic() - start:.1f} s, report in {folder}/report.txt")
 
 
 def _splits_entry(folder, notes) -> dict:

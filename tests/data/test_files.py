@@ -1,4 +1,6 @@
-"""Folders in the making: whole or hidden, gone on with or begun anew."""
+"""Files and folders in the making: whole or hidden, gone on with or begun anew."""
+
+import os
 
 import pytest
 
@@ -64,3 +66,16 @@ def test_one_at_a_time(tmp_path):
   with pytest.raises(ValueError, match="new exists; choose another"):
     begin(target)
   assert list(tmp_path.iterdir()) == [target]
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
+  path = tmp_path / "file"
+  files.write_atomically(path, b"old")
+
+  def full(*_):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(os, "fsync", full)
+  with pytest.raises(OSError, match="No space"):
+    files.write_atomically(path, b"new")
+  assert path.read_bytes() == b"old"

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from lm.data import files, mixture, pack, parallel, prepare, shards, sources, tokenizers
+from lm.data import mixture, pack, parallel, prepare, shards, sources, tokenizers
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "then"]
 ROOT = pathlib.Path(prepare.__file__).parents[2]
@@ -257,6 +257,17 @@ def test_wrong_inputs_are_one_line(make, change, told):
   assert "\n" not in str(caught.value)
 
 
+def test_what_is_refused_leaves_no_half(make, tmp_path):
+  for change in ({"seq": 0}, {"clean": {"lower": True}}):
+    with pytest.raises(ValueError):
+      make(**change)
+    assert not (tmp_path / "cache").exists()
+  for _ in range(2):
+    with pytest.raises(ValueError, match="nothing of the train text"):
+      make(clean={"min_chars": 10**6})
+    assert [path.suffix for path in tmp_path.glob("cache/prepared/*")] == [".lock"]
+
+
 def test_an_empty_file_is_told(make, corpus):
   corpus.write_text("")
   with pytest.raises(ValueError, match="is empty"):
@@ -280,16 +291,3 @@ def test_opening_imports_no_heavy_library(make, corpus, tmp_path):
 def test_the_manifest_says_what_it_was_made_of(make):
   made_of = json.loads((make().folder / "manifest.json").read_bytes())["made_of"]
   assert set(made_of) == {"source", "content", "tokenizer", "clean", "code"}
-
-
-def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
-  path = tmp_path / "file"
-  files.write_atomically(path, b"old")
-
-  def full(*_):
-    raise OSError(28, "No space left on device")
-
-  monkeypatch.setattr(os, "fsync", full)
-  with pytest.raises(OSError, match="No space"):
-    files.write_atomically(path, b"new")
-  assert path.read_bytes() == b"old"
