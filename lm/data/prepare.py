@@ -152,7 +152,9 @@ def _fill(work, made_of, tokenizer_name, *, cache, log):
     tokenizer = _tokenizer(work / "tokenizer", tokenizer_name, Texts(records["train"]))
     notes = _write_shards(work, records, workers, log)
   splits = {split: _splits_entry(work / split, notes[split]) for split in SPLITS}
-  manifest = {"made_of": made_of, "splits": splits}
+  others = sorted([*work.glob("*/offsets.npy"), *work.glob("tokenizer/*")])
+  hashes = {str(path.relative_to(work)): files.sha256_of_file(path) for path in others}
+  manifest = {"made_of": made_of, "splits": splits, "sha256": hashes}
   _write_report(work, manifest, reports, tokenizer)
   _write_json(work / "manifest.json", manifest)
 

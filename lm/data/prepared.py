@@ -1,5 +1,6 @@
 """Prepared data, opened: tokens, documents and rows, mapped from disk."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -16,11 +17,13 @@ class Prepared:
 
   `folder`, `manifest` (see `_build`), `tokenizer`, `report` (what cleaning dropped),
   `pack` and `seq` as asked for; `digest` is a hash of the tokens and the tokenizer.
+  Raises ValueError for a file that is not as it was written, see `check`.
   """
 
   def __init__(self, folder, *, pack: str, seq: int):
     self.folder, self.pack, self.seq = Path(folder), pack, seq
     self.manifest = json.loads((self.folder / "manifest.json").read_bytes())
+    check(self.folder, _hashes(self.manifest))
     self.tokenizer = tokenizers.load(self.folder / "tokenizer")
     self._dtype = shards.token_dtype(self.tokenizer.size)
     self._tokens = {
@@ -82,30 +85,70 @@ class Prepared:
   def _cells(self, window: int) -> dict:
     """{split: cells} of the training text; those held out are cells, not documents."""
     tok, code = self.tokenizer, _digest_of_file(cooccurrence.__file__)
+    name = f"cooccurrence-{window}-{code}.cells"
     found = cooccurrence.cells(
-      self.folder / f"cooccurrence-{window}-{code}.cells",
+      self.folder / name,
       self.tokens("train"),
       size=tok.size,
       skip=vocabulary.no_words(tok),
       end=tok.eos,
       window=window,
     )
+    check(self.folder, {name: None})
     return cooccurrence.split(found, tok.size)
 
   def _plan(self, split: str, seq: int) -> packing.Plan:
     code = _digest_of_file(packing.__file__)
-    path = self.folder / split / f"first_fit-{seq}-{code}.npy"
+    name = f"{split}/first_fit-{seq}-{code}.npy"
+    path = self.folder / name
     if not path.is_file():
       plan = packing.plan_first_fit(self.offsets(split), seq)
       data = io.BytesIO()
       parts = (plan.start_P, plan.length_P, plan.row_offsets)
       np.save(data, np.concatenate([[len(plan.start_P)], *parts]).astype(np.int64))
       files.write_atomically(path, data.getbuffer())
+    check(self.folder, {name: None})
     held = np.load(path, mmap_mode="r")
     num = int(held[0])
     return packing.Plan(
       held[1 : 1 + num], held[1 + num : 1 + 2 * num], held[1 + 2 * num :]
     )
+
+
+def check(folder: Path, wanted: dict):
+  """Raises ValueError for a file whose hash is not the wanted one (None: its first).
+
+  What was read is noted in checked.json, where the folder can be written: a file of the
+  same size and time of change is not read again, which would take a large corpus long.
+  """
+  note, known, found = folder / "checked.json", {}, {}
+  with contextlib.suppress(OSError, ValueError):
+    known = json.loads(note.read_bytes())
+  for name, sha256 in wanted.items():
+    path, old = folder / name, known.get(name, [None])
+    told = f"{path} is damaged or missing; delete {folder} and prepare again"
+    if not path.is_file():
+      raise ValueError(told)
+    stat = path.stat()
+    found[name] = [sha256 or old[0], stat.st_size, stat.st_mtime_ns]
+    if found[name] != old:
+      held = files.sha256_of_file(path)
+      if held != (found[name][0] or held):
+        raise ValueError(told)
+      found[name][0] = held
+  if known | found != known:
+    with contextlib.suppress(OSError):
+      files.write_atomically(note, json.dumps(known | found).encode())
+
+
+def _hashes(manifest: dict) -> dict:
+  """{file: sha256} of all that a manifest tells of."""
+  return manifest["sha256"] | {
+    f"{split}/{name}": sha256
+    for split, told in manifest["splits"].items()
+    for shard in told["shards"]
+    for name, sha256 in shard["sha256"].items()
+  }
 
 
 def _digest_of_file(path) -> str:

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from lm.data import mixture, pack, parallel, prepare, shards, sources, tokenizers
+from lm.data import mixture, parallel, prepare, prepared, shards, sources, tokenizers
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "then"]
 ROOT = pathlib.Path(prepare.__file__).parents[2]
@@ -121,6 +121,7 @@ def test_many_shards_and_many_processes_make_the_same(make, tmp_path, monkeypatc
 
 def test_a_build_that_dies_at_any_write_goes_on(make, tmp_path, monkeypatch):
   monkeypatch.setattr(prepare, "SHARD_CHARS", 3500)
+  monkeypatch.setattr(prepared, "check", lambda *_: None)  # it writes when all is whole
   wanted = contents(make(tokenizer="bytes").folder)
   replace, survives, logged = os.replace, 0, []
 
@@ -203,24 +204,6 @@ def test_kill_9_and_two_at_once(corpus, tmp_path):
   assert told[0][-1] == told[1][-1]
   # One of them built, and took over what the killed one had finished.
   assert ["reused" in "".join(lines) for lines in told].count(True) == 1
-
-
-def test_a_truncated_shard_is_told(make):
-  prepared = make()
-  path = prepared.folder / "train" / "00000.tokens"
-  os.truncate(path, path.stat().st_size - 2)
-  with pytest.raises(ValueError, match=r"damaged or missing.*prepare again"):
-    make()
-
-
-def test_plans_are_kept_and_equal_to_computed_ones(make):
-  prepared = make(pack="first_fit", seq=8)
-  names = [path.name for path in (prepared.folder / "train").glob("first_fit-8-*")]
-  assert len(names) == 1
-  plan = pack.plan_first_fit(prepared.offsets("train"), 8)
-  again = prepared._plan("train", 8)
-  for name in ("start_P", "length_P", "row_offsets"):
-    np.testing.assert_array_equal(getattr(again, name), getattr(plan, name))
 
 
 def test_wide_vocabularies_take_four_bytes():
