@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments import cli
 from lm import dims, lookup, objectives, optim, schedules, train, vectors, workdir
-from lm.data import corrupt, pack, prepare, tokenizers, vocabulary
+from lm.data import corrupt, mixture, pack, tokenizers, vocabulary
 from lm.data.loader import Fixed, Loader, batched, check_divides
 from lm.nn.recurrent import State
 
@@ -91,15 +91,19 @@ def check(cfg, where):
 
 
 def data(cfg, *, log=say):
-  """The prepared data of a config; made on first use.
+  """The prepared data of a config, of more sources than one a Mixture; made if need be.
 
   Its tokenizer has the special tokens that the objective needs, behind all others.
   """
   settings = cfg.data.to_dict()
-  prepared = prepare.prepare(**settings, seq=cfg.seq, log=log)
+  names, weights = settings.pop("source"), settings.pop("weights", ())
+  names = (names,) if isinstance(names, str) else names
+  mixture.shares(weights, len(names))  # complains before data are prepared
+  parts = mixture.prepare_all(names, **settings, seq=cfg.seq, log=log)
   if name := corruption_name(cfg):
-    prepared.tokenizer = corrupt.extended(prepared.tokenizer, name)
-  return prepared
+    for part in parts:
+      part.tokenizer = corrupt.extended(part.tokenizer, name)
+  return parts if len(parts) > 1 else parts[0]
 
 
 def corruption_name(cfg) -> str:
@@ -123,6 +127,7 @@ def loader(cfg, prepared, split, *, seed, mesh) -> Loader:
     seq=cfg.seq,
     seed=seed,
     mesh=mesh,
+    weights=cfg.data.get("weights", ()),
     corrupt=corruption(cfg, prepared.tokenizer),
   )
 

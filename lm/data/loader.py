@@ -28,14 +28,14 @@ class Loader:
   it do not depend on the batch size.
 
   `prepared` is one Prepared or a sequence of them, mixed with `weights` (rows of each,
-  in proportion; equal when None). `corrupt` is what is done to every row, see
-  lm.data.corrupt: to a row of the training anew whenever it is read, to any other one
-  always the same. Raises ValueError if their tokenizers or packs differ, if a mixture
-  shall end, or if the batch does not divide over the mesh.
+  in proportion; equal for none), or in order one after another. `corrupt` is what is
+  done to every row, see lm.data.corrupt: to a row of the training anew whenever it is
+  read, to any other one always the same. Raises ValueError if their tokenizers or packs
+  differ, or if the batch does not divide over the mesh.
   """
 
   def __init__(
-    self, prepared, split, *, batch, seq, seed, mesh, weights=None, corrupt=None
+    self, prepared, split, *, batch, seq, seed, mesh, weights=(), corrupt=None
   ):
     prepared = prepared if isinstance(prepared, (list, tuple)) else [prepared]
     self.tokenizer = prepared[0].tokenizer
@@ -48,10 +48,8 @@ class Loader:
     self._rows = [p.rows(split, seq) for p in prepared]
     self._shares = mixture.shares(weights, len(prepared))
     self._ordered = split != "train" or seed is None
-    if self._ordered and len(prepared) > 1:
-      raise ValueError(
-        f"split {split!r} in order has one source; got {len(prepared)}, load each alone"
-      )
+    if self._ordered:
+      self._rows, self._shares = [mixture.Joined(self._rows)], [1.0]
     check_divides(mesh, batch=batch, seq=seq)
     if not self._ordered:
       if prepared[0].pack == "stream":

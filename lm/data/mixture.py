@@ -1,22 +1,63 @@
 """Several sources in fixed proportions, with one tokenizer for all.
 
 Each source keeps its own epochs: a small one with a large weight is seen more often.
+Training text that repeats the held-out text of its own source is dropped; what repeats
+that of another source is not looked for.
 """
 
+import hashlib
 from pathlib import Path
 
 from lm.data import files, parallel, prepare, sources, tokenizers
 
 
-def prepare_all(names, *, tokenizer, clean, pack, seq, cache, log=print) -> list:
+class Mixture(tuple):
+  """Several Prepared with one tokenizer, and what all of them are together."""
+
+  @property
+  def tokenizer(self):
+    return self[0].tokenizer
+
+  @property
+  def folder(self) -> Path:
+    """Where the folders of all of them lie."""
+    return self[0].folder.parent
+
+  @property
+  def digest(self) -> str:
+    return hashlib.sha256(" ".join(part.digest for part in self).encode()).hexdigest()
+
+  @property
+  def report(self) -> dict:
+    return {part.manifest["made_of"]["source"]: part.report for part in self}
+
+  @property
+  def manifest(self) -> dict:
+    """The sums of every split."""
+    told = [part.manifest["splits"] for part in self]
+    sums = ("documents", "tokens", "bytes")
+    return {
+      "splits": {
+        split: {key: sum(one[split][key] for one in told) for key in sums}
+        for split in told[0]
+      }
+    }
+
+  def counts(self, split: str):
+    """How often each id stands in a split of any of them, whatever the weights."""
+    return sum(part.counts(split) for part in self)
+
+
+def prepare_all(names, *, tokenizer, clean, pack, seq, cache, log=print) -> Mixture:
   """`prepare.prepare` of each source, all with one tokenizer.
 
   "bpe-N" or "words-N" is learnt from the cleaned train splits of all of them together,
   once, and kept in the cache under a hash of what it was learnt from.
   """
+  prepare.check(clean=clean, pack=pack, seq=seq)
   if len(names) > 1 and tokenizers.learnt(tokenizer):
     tokenizer = str(_shared(tuple(names), tokenizer, clean, cache=cache, log=log))
-  return [
+  return Mixture(
     prepare.prepare(
       source=name,
       tokenizer=tokenizer,
@@ -27,7 +68,7 @@ def prepare_all(names, *, tokenizer, clean, pack, seq, cache, log=print) -> list
       log=log,
     )
     for name in names
-  ]
+  )
 
 
 def _shared(names, tokenizer: str, clean, *, cache, log) -> Path:
@@ -55,7 +96,7 @@ def _shared(names, tokenizer: str, clean, *, cache, log) -> Path:
 
 
 class Joined:
-  """Sequences one after another, as one sequence."""
+  """Sequences one after another, as one sequence; `pad_row` is that of the first."""
 
   def __init__(self, parts):
     self._parts = parts
@@ -70,14 +111,17 @@ class Joined:
       index -= len(part)
     raise IndexError(index)
 
+  def pad_row(self) -> dict:
+    return self._parts[0].pad_row()
+
 
 def shares(weights, num: int) -> list[float]:
-  """The weights as fractions of one; equal ones for None.
+  """The weights as fractions of one; equal ones for none.
 
   Raises ValueError unless there are `num` of them, all above zero.
   """
-  weights = [1.0] * num if weights is None else [float(w) for w in weights]
-  if len(weights) != num or not all(0 < w < float("inf") for w in weights):
+  weights = [float(w) for w in weights or [1.0] * num]
+  if not num or len(weights) != num or not all(0 < w < float("inf") for w in weights):
     raise ValueError(
       f"weights={tuple(weights)} for {num} sources; wanted one above 0 for each"
     )

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from lm.data import mixture, parallel, prepare, prepared, shards, sources, tokenizers
+from lm.data import parallel, prepare, prepared, shards, sources, tokenizers
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "then"]
 ROOT = pathlib.Path(prepare.__file__).parents[2]
@@ -209,17 +209,6 @@ def test_kill_9_and_two_at_once(corpus, tmp_path):
 def test_wide_vocabularies_take_four_bytes():
   assert shards.token_dtype(65536) == np.uint16
   assert shards.token_dtype(65537) == np.uint32
-
-
-def test_a_mixture_shares_one_tokenizer(make, corpus, tmp_path):
-  other = tmp_path / "other.txt"
-  other.write_text(text_of(90, seed=2).replace("quick", "zwölf"))
-  settings = dict(clean={}, pack="concat", seq=16, cache=tmp_path / "cache")
-  names = [f"text:{corpus}", f"text:{other}"]
-  quiet = lambda line: None
-  one, two = mixture.prepare_all(names, tokenizer="bpe-400", log=quiet, **settings)
-  assert one.tokenizer.digest == two.tokenizer.digest != make().tokenizer.digest
-  assert len(one.tokenizer.encode(" zwölf")) == 1  # learnt from the second source
 
 
 @pytest.mark.parametrize(
