@@ -27,8 +27,8 @@ class Workers:
   def map(self, function, items, *, size_of):
     """function(item) of each, in order; the first ones, ALONE in size, are done here.
 
-    Later items are read as they are handed out, a few in front, so a corpus need not
-    fit in memory.
+    Later items are read as they are handed out, a few in front: no more of them are in
+    memory than that, unless the caller keeps what it gets, as cleaning does.
     """
     done, waiting = 0, collections.deque()
     for item in items:
