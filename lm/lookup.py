@@ -1,9 +1,14 @@
-"""Things found by the name of their file or function: adding it is registering it."""
+"""Things found by the name of their file or function: adding it is registering it.
+
+And what the values of a config have to be.
+"""
 
 import dataclasses
 import difflib
 import importlib
 import inspect
+import math
+import numbers
 import pkgutil
 
 
@@ -45,6 +50,35 @@ def one_of(kind: str, value: str, known) -> str:
   if value not in known:
     raise ValueError(f"no {kind} {value!r}; found: {', '.join(known)}")
   return value
+
+
+def positive(config, *names):
+  """ValueError for the first of these fields of a dataclass that is not above 0."""
+  for name in names:
+    value, whole = _number(config, name)
+    if value <= 0:
+      wanted = "1 or more" if whole else "more than 0"
+      raise ValueError(f"{name}={value}; wanted {wanted}")
+
+
+def not_negative(config, *names, zero=""):
+  """As `positive`, but they may be 0; the error can say what that means."""
+  for name in names:
+    value, _ = _number(config, name)
+    if value < 0:
+      raise ValueError(f"{name}={value}; wanted 0{zero and f' ({zero})'} or more")
+
+
+def _number(config, name):
+  """(a field's value, whether it has to be whole); ValueError when it is no number."""
+  value = getattr(config, name)
+  whole = {f.name: f.type for f in dataclasses.fields(config)}[name] is int
+  if isinstance(value, numbers.Integral):
+    return value, whole
+  if whole or not isinstance(value, numbers.Real) or not math.isfinite(value):
+    kind = "whole" if whole else "finite"
+    raise ValueError(f"{name}={value!r}; wanted a {kind} number")
+  return value, whole
 
 
 def model(family: str, *, preset: str = "", vocab: int, **fields):

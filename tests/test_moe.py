@@ -190,7 +190,7 @@ def test_losses_are_added_when_training_and_only_then():
   [
     (dict(experts=4, top_k=5), "top_k=5; wanted 1 to experts=4"),
     (dict(experts=4, bias=True), "bias with experts"),
-    (dict(experts=4, capacity=-1.0), "capacity=-1; wanted 0 or more"),
+    (dict(experts=4, capacity=-1.0), "capacity=-1.0; wanted 0 or more"),
   ],
 )
 def test_what_makes_no_sense_is_one_clear_line(fields, message):

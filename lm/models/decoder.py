@@ -46,6 +46,7 @@ class Residual:
   def __post_init__(self):
     lookup.one_of("norm", self.norm, NORMS)
     lookup.one_of("order", self.order, ORDERS)
+    lookup.positive(self, "eps")
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,13 @@ class Config:
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
+    lookup.positive(self, "vocab", "context", "width", "layers")
+    lookup.not_negative(self, "logit_softcap")
     H = self.attention.sizes(self.width)[2]
     if self.attention.positions == "rotary":
       self.rope.size(H)
     if self.feed.experts and self.bias:
       raise ValueError("bias with experts, which have none here; leave out one of them")
-    for name in ("vocab", "context", "width", "layers"):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name}={getattr(self, name)}; wanted 1 or more")
 
   @property
   def F(self) -> int:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm import dims
+from lm import dims, lookup
 from lm.nn.attention import Attention, Heads
 from lm.nn.layers import (
   ACTIVATIONS,
@@ -49,12 +49,8 @@ class Config:
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
-    for name in ("vocab", "context", "width", "layers"):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name}={getattr(self, name)}; wanted 1 or more")
-    for name in ("table", "types"):
-      if getattr(self, name) < 0:
-        raise ValueError(f"{name}={getattr(self, name)}; wanted 0 or more")
+    lookup.positive(self, "vocab", "context", "width", "layers", "heads")
+    lookup.not_negative(self, "table", "ff", "types")
     if not 0 < self.generator <= 1:
       raise ValueError(f"generator={self.generator:g}; wanted more than 0, at most 1")
     self.attention.sizes(self.width)

@@ -52,6 +52,7 @@ class Style:
   def __post_init__(self):
     lookup.one_of("positions", self.positions, POSITIONS)
     lookup.one_of("norm", self.norm, NORMS)
+    lookup.positive(self, "eps")
     check_buckets(self.buckets, self.reach)
 
 
@@ -72,9 +73,8 @@ class Config:
 
   def __post_init__(self):
     lookup.one_of("activation", self.activation, ACTIVATIONS)
-    for name in ("vocab", "width", "layers", "heads"):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name}={getattr(self, name)}; wanted 1 or more")
+    lookup.positive(self, "vocab", "width", "layers", "heads")
+    lookup.not_negative(self, "context", "source_layers", "head_size", "ff")
     if not self.head_size and self.width % self.heads:
       asked = f"heads={self.heads} does not divide width={self.width}"
       raise ValueError(f"{asked}; give head_size or another number of heads")

@@ -40,9 +40,7 @@ class Inputs:
   first_place: int = 0  # the row of learned positions for the first token (RoBERTa: 2)
 
   def __post_init__(self):
-    for name in ("types", "first_place"):
-      if getattr(self, name) < 0:
-        raise ValueError(f"{name}={getattr(self, name)}; wanted 0 (none) or more")
+    lookup.not_negative(self, "types", "first_place", zero="none")
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,9 @@ class Residual:
 
   eps: float = 1e-12  # of the norms
   post_norm: bool = True  # norms behind every residual sum, as BERT; or in front
+
+  def __post_init__(self):
+    lookup.positive(self, "eps")
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,14 @@ class Config:
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
+    lookup.positive(self, "vocab", "context", "width", "layers")
+    lookup.not_negative(self, "ff")
     H = self.attention.sizes(self.width)[2]
     if self.attention.positions == "rotary":
       self.rope.size(H)
       if self.inputs.first_place:
         raise ValueError("first_place is for positions='learned'; leave it out")
     lookup.one_of("activation", self.activation, ACTIVATIONS)
-    for name in ("vocab", "context", "width", "layers"):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name}={getattr(self, name)}; wanted 1 or more")
 
   @property
   def F(self) -> int:

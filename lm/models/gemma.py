@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from lm import dims
+from lm import dims, lookup
 from lm.nn.attention import Attention, Cache, Heads, begin
 from lm.nn.layers import (
   Embedding,
@@ -47,10 +47,10 @@ class Config:
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
+    lookup.positive(self, "vocab", "context", "width", "layers", "ff", "global_every")
+    lookup.positive(self, "eps", "local_theta")
+    lookup.not_negative(self, "logit_softcap")
     self.rope.size(self.attention.sizes(self.width)[2])
-    for name in ("vocab", "context", "width", "layers", "ff", "global_every"):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name}={getattr(self, name)}; wanted 1 or more")
     if self.attention.positions != "rotary":
       raise ValueError(f"positions={self.attention.positions!r}; gemma has rotary ones")
     if self.attention.window < 1:

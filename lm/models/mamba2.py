@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm import dims
+from lm import dims, lookup
 from lm.nn import ssd
 from lm.nn.layers import Embedding, Norm, Readout, dropout, mask_padding
 from lm.nn.linear import linear
@@ -34,11 +34,11 @@ class Sizes:
   taps: int = 4  # tokens that the short convolution sees
   chunk: int = 256  # tokens in one matmul; changes the speed, not the numbers
 
+  def __post_init__(self):
+    lookup.positive(self, *vars(self))
+
   def head_size(self, width: int) -> int:
     """H; ValueError when the sizes do not fit together."""
-    for name, value in vars(self).items():
-      if value < 1:
-        raise ValueError(f"{name}={value}; wanted 1 or more")
     if self.expand * width % self.heads:
       raise ValueError(
         f"heads={self.heads} does not divide expand * width={self.expand * width}"
@@ -60,10 +60,9 @@ class Config:
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
+    lookup.positive(self, "vocab", "width", "layers", "eps")
+    lookup.not_negative(self, "context")
     self.space.head_size(self.width)
-    for name, least in (("vocab", 1), ("context", 0), ("width", 1), ("layers", 1)):
-      if getattr(self, name) < least:
-        raise ValueError(f"{name}={getattr(self, name)}; wanted {least} or more")
 
 
 def _released(width, layers):

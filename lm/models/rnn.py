@@ -32,9 +32,8 @@ class Config:
 
   def __post_init__(self):
     lookup.one_of("cell", self.cell, CELLS)
-    for name, least in (("vocab", 1), ("context", 0), ("width", 1), ("layers", 1)):
-      if getattr(self, name) < least:
-        raise ValueError(f"{name}={getattr(self, name)}; wanted {least} or more")
+    lookup.positive(self, "vocab", "width", "layers")
+    lookup.not_negative(self, "context")
 
 
 PRESETS = {

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import jax.numpy as jnp
 from flax import linen as nn
 
+from lm import lookup
 from lm.nn.layers import Embedding, dropout, mask_padding
 from lm.nn.linear import dot
 from lm.nn.stack import Run
@@ -23,9 +24,8 @@ class Config:
   run: Run = field(default_factory=Run)  # there is no depth to scan or to recompute
 
   def __post_init__(self):
-    for name, least in (("vocab", 1), ("context", 0), ("width", 1)):
-      if getattr(self, name) < least:
-        raise ValueError(f"{name}={getattr(self, name)}; wanted {least} or more")
+    lookup.positive(self, "vocab", "width")
+    lookup.not_negative(self, "context")
 
 
 PRESETS = {

@@ -34,11 +34,16 @@ class Heads:
   softcap: float = 0.0  # of the attention logits; 0 means none (Gemma 2)
   backend: str = "auto"  # see lm/nn/backends.py
 
-  def sizes(self, width: int) -> tuple[int, int, int]:
-    """N, K and H; ValueError when they do not fit together."""
+  def __post_init__(self):
+    lookup.positive(self, "heads")
+    lookup.not_negative(self, "kv_heads", "head_size", "score_size", "softcap")
+    lookup.not_negative(self, "window", zero="all keys")
     lookup.one_of("positions", self.positions, POSITIONS)
     lookup.one_of("qk_norm", self.qk_norm, QK_NORMS)
     lookup.one_of("attention backend", self.backend, ("auto", *backends.BACKENDS))
+
+  def sizes(self, width: int) -> tuple[int, int, int]:
+    """N, K and H; ValueError when they do not fit together."""
     N, K = self.heads, self.kv_heads or self.heads
     if not self.head_size and width % N:
       near = [n for n in range(1, width + 1) if width % n == 0]

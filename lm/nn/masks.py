@@ -22,6 +22,10 @@ class Mask:
   causal: bool = struct.field(pytree_node=False, default=True)
   window: int = struct.field(pytree_node=False, default=0)  # keys seen; 0 is no limit
 
+  def __post_init__(self):
+    # No key is in a negative one, and a query without keys sees all: MASKED is finite.
+    assert self.window >= 0, self.window
+
   @property
   def indexed(self) -> bool:
     """Whether positions are those of the arrays: what kernels with static masks do."""

@@ -45,11 +45,10 @@ class Feed:
 
   def __post_init__(self):
     lookup.one_of("activation", self.activation, ACTIVATIONS)
-    if self.experts and not 0 < self.top_k <= self.experts:
+    lookup.positive(self, "top_k")
+    lookup.not_negative(self, "ff", "experts", "capacity", "balance", "router_z")
+    if 0 < self.experts < self.top_k:
       raise ValueError(f"top_k={self.top_k}; wanted 1 to experts={self.experts}")
-    for name in ("experts", "capacity", "balance", "router_z"):
-      if getattr(self, name) < 0:
-        raise ValueError(f"{name}={getattr(self, name):g}; wanted 0 or more")
 
   def size(self, width: int) -> int:
     """F of a model of this width."""

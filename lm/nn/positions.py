@@ -35,6 +35,8 @@ class Rope:
 
   def __post_init__(self):
     lookup.one_of("scaling", self.scaling, SCALINGS)
+    lookup.positive(self, "theta", "factor", "low_turns", "high_turns")
+    lookup.not_negative(self, "original_context", "attention_factor")
     if not 0 < self.rotary_share <= 1:
       raise ValueError(f"rotary_share={self.rotary_share}; wanted more than 0, up to 1")
     if self.factor < 1:
@@ -50,10 +52,10 @@ class Rope:
           f"scaling={self.scaling!r} needs original_context, the context that the "
           "model was trained with"
         )
-      if not 0 < self.low_turns < self.high_turns:
+      if self.low_turns >= self.high_turns:
         raise ValueError(
           f"low_turns={self.low_turns:g}, high_turns={self.high_turns:g}; wanted "
-          "0 < low_turns < high_turns"
+          "low_turns < high_turns"
         )
 
   def size(self, H: int) -> int:
