@@ -53,18 +53,10 @@ class Memory:
   source_BSM: jax.Array
   real_BS: jax.Array  # False where the source is padding
 
-  def map_rows(self, fn):
-    """The memory with `fn(array, axis)` applied, `axis` being that of the batch."""
-    state = self.state.map_rows(fn)
-    return Memory(state, fn(self.source_BSM, 0), fn(self.real_BS, 0))
-
-  def repeat(self, n: int):
-    """Every row n times, for n samples of one prompt."""
-    return self.map_rows(lambda x, axis: jnp.repeat(x, n, axis=axis))
-
   def take(self, rows_B):
     """The rows with these indices, for beams."""
-    return self.map_rows(lambda x, axis: jnp.take(x, rows_B, axis=axis))
+    some = lambda x: jnp.take(x, rows_B, axis=0)
+    return Memory(self.state.take(rows_B), some(self.source_BSM), some(self.real_BS))
 
 
 class Block(nn.Module):

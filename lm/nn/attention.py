@@ -82,19 +82,12 @@ class Cache:
       zeros = lambda: tuple(jnp.zeros(shape_BSKH, jnp.float32) for _ in range(L))
     return cls(zeros(), zeros(), jnp.full((B, S), -1, jnp.int32), jnp.int32(0))
 
-  def map_rows(self, fn):
-    """The cache with `fn(array, axis)` applied wherever there is a batch axis."""
-    axis = 0 if isinstance(self.keys, tuple) else 1
-    keys, values = jax.tree.map(lambda x: fn(x, axis), (self.keys, self.values))
-    return Cache(keys, values, fn(self.positions_BS, 0), self.index)
-
-  def repeat(self, n: int):
-    """Every row n times, for n samples of one prompt."""
-    return self.map_rows(lambda x, axis: jnp.repeat(x, n, axis=axis))
-
   def take(self, rows_B):
     """The rows with these indices, for beams."""
-    return self.map_rows(lambda x, axis: jnp.take(x, rows_B, axis=axis))
+    axis = 0 if isinstance(self.keys, tuple) else 1
+    some = lambda x: jnp.take(x, rows_B, axis=axis)
+    keys, values = jax.tree.map(some, (self.keys, self.values))
+    return Cache(keys, values, jnp.take(self.positions_BS, rows_B, axis=0), self.index)
 
   def place(self, positions_BT):
     """The cache with T new positions in it, and the slot where layers write theirs."""

@@ -86,10 +86,6 @@ class Memory:
   own: Cache
   source: Cache
 
-  def repeat(self, n: int):
-    """Every row n times, for n samples of one prompt."""
-    return Memory(self.own.repeat(n), self.source.repeat(n))
-
   def take(self, rows_B):
     """The rows with these indices, for beams."""
     return Memory(self.own.take(rows_B), self.source.take(rows_B))

@@ -43,19 +43,11 @@ class State:
     )
     return cls({name: many(shape) for name, shape in shapes.items()})
 
-  def map_rows(self, fn):
-    """The state with `fn(array, axis)` applied, `axis` being that of the batch."""
-    some = next(iter(self.layers.values()))
-    axis = 0 if isinstance(some, tuple) else 1
-    return State(jax.tree.map(lambda x: fn(x, axis), self.layers))
-
-  def repeat(self, n: int):
-    """Every row n times, for n samples of one prompt."""
-    return self.map_rows(lambda x, axis: jnp.repeat(x, n, axis=axis))
-
   def take(self, rows_B):
     """The rows with these indices, for beams."""
-    return self.map_rows(lambda x, axis: jnp.take(x, rows_B, axis=axis))
+    some = next(iter(self.layers.values()))
+    axis = 0 if isinstance(some, tuple) else 1
+    return State(jax.tree.map(lambda x: jnp.take(x, rows_B, axis=axis), self.layers))
 
   def carried(self) -> dict:
     """{"h_BLD": ...}: named and shaped as a batch is, for the next to go on from."""
