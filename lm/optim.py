@@ -122,9 +122,11 @@ def make(
   - decay_mult: multiplies `decay`; empty: 1 for matrices, 0 for rank 1 within a layer
     (norms and biases, also those with heads like "LNH");
   - lr_mult: multiplies the whole update, its decay included.
-  Raises ValueError for unknown names and for tables that do not fit the parameters.
+  Raises ValueError for unknown names, for values out of their range and for tables that
+  do not fit the parameters.
   """
   optimiser = _choose("optimiser", OPTIMISERS, name)
+  _check(final, betas, lr=lr, decay=decay, clip=clip)
   if betas and name == "adafactor":
     raise ValueError("adafactor has no betas; leave betas empty")
   if not 0 <= warmup <= num_steps:
@@ -151,12 +153,29 @@ def make(
   return _frozen(optax.chain(*links), frozen), rate
 
 
+def _check(final, betas, **values):
+  """ValueError for a value out of its range."""
+  for name, value in values.items():
+    if not value >= 0:
+      raise ValueError(f"{name}={value}; wanted 0 or more")
+  if not 0 <= final <= 1:
+    raise ValueError(f"final={final}; wanted a share of lr, 0 to 1")
+  # A third number would be Adam's epsilon.
+  pair = isinstance(betas, tuple | list) and len(betas) in (0, 2)
+  if not pair or not all(0 <= b < 1 for b in betas):
+    raise ValueError(
+      f"betas={betas}; wanted two numbers of 0 or more, less than 1, or () for the "
+      "optimiser's own"
+    )
+
+
 def assign(table_name, table, paths, default) -> dict:
   """The value of every path, from a table of (regex, value): the first match wins.
 
   A regex has to match the whole path. An empty table gives default(path). Any other has
   to cover all paths, so that nobody forgets one; end it in (".*", value) for the rest.
-  Raises ValueError naming the paths left over, or a regex that decides nothing.
+  Raises ValueError naming the paths left over, or a regex that is none or decides
+  nothing.
   """
   if not table:
     return {path: default(path) for path in paths}
@@ -165,7 +184,10 @@ def assign(table_name, table, paths, default) -> dict:
     if isinstance(row, str) or len(row) != 2:
       raise ValueError(f"{table_name} must hold (regex, value) pairs; got {row!r}")
     regex, value = row
-    matched = [path for path in paths if re.fullmatch(regex, path)]
+    try:
+      matched = [path for path in paths if re.fullmatch(regex, path)]
+    except re.error as error:
+      raise ValueError(f"{table_name}: {regex!r} is no regex: {error}") from None
     new = [path for path in matched if path not in values]
     values |= dict.fromkeys(new, value)
     if not new:
