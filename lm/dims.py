@@ -33,7 +33,8 @@ RULES = (
 def make_mesh(devices=None, **sizes):
   """The mesh with all six axes; `sizes` gives their lengths, at most one of them -1.
 
-  Raises ValueError when the sizes do not multiply to the number of devices.
+  Raises ValueError when the sizes do not multiply to the number of devices, and for
+  stages, which nothing is split over yet: every one would compute the same.
   """
   unknown = sorted(set(sizes) - set(AXES))
   if unknown:
@@ -51,6 +52,10 @@ def make_mesh(devices=None, **sizes):
     raise ValueError(
       f"mesh {asked} does not fit {len(devices)} devices; make the product equal to it "
       "or give one axis -1 to take what is left"
+    )
+  if (stages := shape[AXES.index("stage")]) > 1:
+    raise ValueError(
+      f"mesh stage={stages}: there are no pipeline stages yet; use data, fsdp or tensor"
     )
   return jax.make_mesh(
     tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
@@ -172,8 +177,15 @@ def state_dims(state, params, dims):
 def shardings(mesh: Mesh, dims, tree):
   """NamedShardings for `tree`, whose dimensions are `dims`; checks that they divide.
 
-  Raises ValueError naming the first array that a mesh axis cannot split evenly.
+  Raises ValueError naming the first array that a mesh axis cannot split evenly, and
+  when the mesh splits experts and there are none.
   """
+  groups = mesh.shape["expert"]
+  if groups > 1 and not any("E" in name for name in jax.tree.leaves(dims)):
+    raise ValueError(
+      f"mesh expert={groups} splits experts, and the model has none; use data, fsdp or "
+      "tensor"
+    )
 
   def one(path, name, leaf):
     where = sharding(mesh, name)

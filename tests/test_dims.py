@@ -54,6 +54,8 @@ def test_mesh_has_all_axes_and_fills_the_free_one():
     (dict(data=4), "data=4, fsdp=1.*does not fit 8 devices"),
     (dict(data=-1, fsdp=-1), "one axis -1"),
     (dict(data=0), "does not fit"),
+    (dict(data=4, stage=2), "stage=2: there are no pipeline stages yet; use data"),
+    (dict(stage=-1), "stage=8: there are no pipeline stages yet"),
     (dict(model=8), "unknown mesh axis 'model'; the axes are data, fsdp"),
   ],
 )
@@ -96,6 +98,12 @@ def test_shardings_name_what_cannot_be_split():
   plain, letters = dims.abstract(Table(6))
   with pytest.raises(ValueError, match="table has V=6, which mesh tensor=4 does not"):
     dims.shardings(mesh, letters, plain)
+
+
+def test_experts_are_not_split_where_there_are_none():
+  plain, letters = dims.abstract(Table(8))
+  with pytest.raises(ValueError, match="mesh expert=2 splits experts, and the model"):
+    dims.shardings(dims.make_mesh(data=4, expert=2), letters, plain)
 
 
 def test_optimiser_state_is_found_by_path_and_shape():
