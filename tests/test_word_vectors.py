@@ -155,6 +155,8 @@ def test_frequent_words_are_thinned_and_noise_follows_the_counts():
   assert kept == pytest.approx(words.kept, rel=0.1)
   with pytest.raises(ValueError, match="give counts_V"):
     windows.Words(None, 1e-3)
+  with pytest.raises(ValueError, match="window=0; wanted 1 or more words on either"):
+    draws(words, 0)(jax.random.key(0), batch)
 
 
 @pytest.mark.parametrize("name", ["skip_gram", "cbow", "glove"])

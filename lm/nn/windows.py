@@ -172,6 +172,8 @@ def blocks(x_BT, window: int):
 
   Blocks are rows of their own; what lies outside of a row is 0.
   """
+  if window < 1:
+    raise ValueError(f"window={window}; wanted 1 or more words on either side")
   B, T = x_BT.shape
   count = -(-T // BLOCK)
   padded = jnp.pad(x_BT, ((0, 0), (window, count * BLOCK - T + window)))
