@@ -191,20 +191,23 @@ class Clock:
     took = time.perf_counter() - start
     self.spent_s[name] = self.spent_s.get(name, 0.0) + took
 
-  def take(self) -> tuple[float, dict]:
-    """Seconds in all, and {"time/<name>_s": seconds} of each activity."""
+  def take(self, apart=()) -> tuple[float, dict]:
+    """Seconds in all but `apart`, and {"time/<name>_s": seconds} of each activity."""
     now = time.perf_counter()
-    total, self.since = now - self.since, now
+    seconds, self.since = now - self.since, now
+    seconds -= sum(self.spent_s.get(name, 0.0) for name in apart)
     spent = {f"time/{name}_s": round(s, 4) for name, s in self.spent_s.items()}
     self.spent_s = {}
-    return total, spent
+    return seconds, spent
 
 
 def fit(state, step, batches, *, root, num_steps, report, hooks=(), stop=None):
   """Runs `step` over `batches`, pairs (n, batch) with n updates made before; the state.
 
   `report(n, metrics, seconds, spent)` gets the metrics after n updates one step late,
-  while the device is busy with the next. Hooks run after their update, in order.
+  while the device is busy with the next; `seconds` are those of the update, without the
+  hooks before it, which are in `spent` (the first one's include compiling it). Hooks
+  run after their update, in order.
   `stop(n)` is asked after every update; when it says True, the hook "checkpoint" runs
   and the loop ends. Raises Diverged, naming the step, before a state that is not
   finite can reach a hook: what is saved last is good.
@@ -221,7 +224,7 @@ def fit(state, step, batches, *, root, num_steps, report, hooks=(), stop=None):
     for key in FINITE:
       if not math.isfinite(metrics.get(key, 0.0)):
         raise Diverged(f"{key} is {metrics[key]} at step {at}")
-    report(at, metrics, *clock.take())
+    report(at, metrics, *clock.take(apart={hook.name for hook in hooks}))
     pending = None
 
   batches = iter(batches)

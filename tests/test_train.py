@@ -216,6 +216,29 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved():
   assert events == [(1, 5), (2, 6), ("eval", 2, 2), "train/loss is nan at step 3"]
 
 
+def test_the_seconds_of_a_step_are_without_the_hooks_before_it(monkeypatch):
+  """By a clock that only the work moves: 1 s for a batch, 2 for a step, 100 to look."""
+  now, rows = 0.0, []
+  monkeypatch.setattr(train.time, "perf_counter", lambda: now)
+
+  def work(seconds, result=None):
+    nonlocal now
+    now += seconds
+    return result
+
+  train.fit(
+    jnp.int32(0),
+    lambda *args: work(2, count_step(*args)),
+    (work(1, pair) for pair in enumerate([5, 6, 7, 8])),
+    root=ROOT,
+    num_steps=4,
+    report=lambda n, metrics, seconds, spent: rows.append((seconds, spent)),
+    hooks=[train.Hook("eval", 1, lambda n, state: work(100))],
+  )
+  assert [seconds for seconds, _ in rows] == [3, 3, 3, 3]
+  assert [spent.get("time/eval_s") for _, spent in rows] == [None, 100, 100, 100]
+
+
 def test_the_clock_adds_up():
   clock = train.Clock()
   with clock("data"):
