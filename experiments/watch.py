@@ -36,11 +36,15 @@ class Watch:
       write(folder.path / "manifest.txt", manifest(parts.abstract, letters))
 
   def report(self, loader, n, metrics, seconds, spent):
-    """One line of metrics.jsonl after `n` updates, and the progress bar."""
+    """One line of metrics.jsonl after `n` updates, and the progress bar.
+
+    Tokens are the places of the rows: padding, of which data.pack="first_fit" leaves a
+    little, is computed as all else is, and counts.
+    """
     tokens = self.cfg.batch * self.cfg.seq
     metrics |= {
       "train/tokens_per_s": tokens / seconds,
-      "train/mfu": self.model_flops / seconds / self.peak,
+      "train/mfu": flops.mfu(self.model_flops, seconds, self.peak),
       "train/seen_tokens": n * tokens,
       "train/flops": n * self.model_flops,
       "train/epoch": loader.epoch(n),

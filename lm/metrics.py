@@ -1,4 +1,4 @@
-"""Metrics as (sum, weight): what is added up, and what is reported of it at the end.
+"""What is reported of an evaluation: sums over all of it, divided once at the end.
 
 Sums are float64 on the host. A float32 sum of a million losses is off by per cents, and
 a mean of means is wrong as soon as two batches differ in weight.
@@ -7,20 +7,6 @@ a mean of means is wrong as soon as two batches differ in weight.
 import math
 
 import numpy as np
-
-
-def add(total: dict, new: dict) -> dict:
-  """`total` and `new` added up, two dicts of (sum, weight)."""
-  out = dict(total)
-  for name, (value, weight) in new.items():
-    before, known = out.get(name, (0.0, 0.0))
-    out[name] = (before + np.float64(value), known + np.float64(weight))
-  return out
-
-
-def means(total: dict) -> dict:
-  """The mean of every (sum, weight); ValueError for one that nothing was added to."""
-  return {name: mean(value, weight, name) for name, (value, weight) in total.items()}
 
 
 def mean(value, weight, name="the mean") -> float:

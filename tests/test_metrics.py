@@ -3,20 +3,19 @@ import math
 import numpy as np
 import pytest
 
-from lm import metrics
+from lm import evaluate, metrics
 
 
-def test_sums_and_weights_add_up_by_name():
-  total = metrics.add({}, {"em": (1, 2), "f1": (1.5, 2)})
-  total = metrics.add(total, {"em": (3, 6), "new": (np.float32(1), np.int32(4))})
-  assert metrics.means(total) == {"em": 0.5, "f1": 0.75, "new": 0.25}
+def test_many_small_losses_do_not_drift():
+  step = lambda params, batch: {"loss": np.float32(0.1), "weight": np.float32(1)}
+  found = evaluate.evaluate(step, None, range(10_000))
+  assert found["eval/nats_per_token"] == pytest.approx(float(np.float32(0.1)), rel=1e-9)
 
 
-def test_a_million_small_losses_do_not_drift():
-  loss, total = np.float32(0.1), {}
-  for _ in range(100_000):
-    total = metrics.add(total, {"nll": (loss, 1)})
-  assert metrics.means(total)["nll"] == pytest.approx(float(loss), rel=1e-12)
+def test_batches_count_by_their_weights():
+  sums = [{"loss": 8.0, "weight": 1.0}, {"loss": 1.0, "weight": 2.0}]
+  found = evaluate.evaluate(lambda params, batch: batch, None, sums)
+  assert found["eval/nats_per_token"] == 3
 
 
 def test_language_reports_what_there_is():
@@ -39,8 +38,6 @@ def test_an_absurd_perplexity_is_infinite_not_an_error():
 def test_nothing_counted_is_said():
   with pytest.raises(ValueError, match="nats per token is over nothing"):
     metrics.language({"loss": 0.0, "weight": 0.0})
-  with pytest.raises(ValueError, match="em is over nothing"):
-    metrics.means({"em": (0, 0)})
 
 
 def test_entropy_is_that_of_the_shares():
