@@ -223,8 +223,9 @@ def search(
     b, w = divmod(index, n)
     ids = found.ids_BWT[b, w, : found.lengths_BW[b, w]]
     reason = "stop" if found.stopped_BW[b, w] else "length"
-    text = tokenizer.decode([id for id in ids if id not in tokenizer.stops])
-    score = float(found.scores_BW[b, w])
+    writer = Writer(tokenizer, before=prompts[b])
+    said = [writer.feed(int(id)) for id in ids if id not in tokenizer.stops]
+    text, score = "".join(said) + writer.close(), float(found.scores_BW[b, w])
     pieces.append(Piece(index, text, ids, np.zeros(len(ids)), reason, score))
   return pieces
 

@@ -193,3 +193,13 @@ def test_a_tokenizer_without_bytes_streams_the_same_text(said):
   whole = tokenizer.decode([*before, *ids])
   assert "".join(pieces) == whole[1:]
   assert not any("\ufffd" in piece for piece in pieces)
+
+
+def test_what_a_tokenizer_without_bytes_says_keeps_its_space_behind_the_prompt():
+  tokenizer = foreign()
+  model = fakes.small(fakes.ScriptModel, vocab=tokenizer.size)
+  script = [*tokenizer.prompt("a the ant"), *[tokenizer.eos] * 40]
+  ask = model, model.init(script[1:41]), tokenizer, "a"
+  [sampled] = text.generate(*ask, temperature=0)
+  [found] = text.search(*ask, beams=2)
+  assert found.text == sampled.text == " the ant"
