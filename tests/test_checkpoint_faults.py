@@ -76,8 +76,8 @@ def test_a_reader_passes_over_damage_and_leaves_it(tmp_path):
   (tmp_path / "2" / "checkpoint.json").write_text("{}")
   said = []
   reader = Checkpoints(tmp_path, owned=False, say=said.append)
-  assert reader.restore(abstract_of(make_state()))[1] == 1 and said
-  assert reader.about() == ABOUT
+  _, step, about = reader.restore(abstract_of(make_state()))
+  assert (step, about) == (1, ABOUT) and said
   assert words(tmp_path) == ["1", "2"]
 
 

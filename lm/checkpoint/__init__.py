@@ -60,20 +60,6 @@ class Checkpoints:
     found = self.folder.iterdir() if self.folder.is_dir() else ()
     return sorted(int(path.name) for path in found if path.name.isdecimal())
 
-  def about(self, step: int | None = None) -> dict:
-    """What was saved about the run, without reading an array.
-
-    Of `step`, or of the newest step that can be read.
-    """
-    asked = [step] if step is not None else self.steps()[::-1]
-    reasons = []
-    for each in asked:
-      try:
-        return self._note(each)["about"]
-      except Damaged as damage:
-        reasons.append(f"{each}: {damage}")
-    raise self._nothing(step, reasons)
-
   # writing
 
   def save(self, step: int, state, *, about: dict, score: float | None = None) -> None:
