@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from lm import checkpoint, dims, interop, lookup
-from lm.checkpoint import digest
+from lm.checkpoint import arrays, digest
 from lm.data import tokenizers
 from lm.interop.engine import by_path
 from lm.nn.outputs import PARTS
@@ -123,14 +123,21 @@ def save(path, model, params, tokenizer):
 
   `load` gives it back, and the verbs that need no data (generate) take the folder. Each
   call saves another step and drops the one before. A model without a tokenizer (None)
-  stays without. Raises ValueError when the folder belongs to another run, or when the
-  tokenizer has ids that the model lacks.
+  stays without. Raises ValueError when the folder belongs to another run, when the
+  tokenizer has ids that the model lacks, or when the parameters are not those of the
+  model.
   """
   vocab, size = model.config.vocab, tokenizer.size if tokenizer else 0
   if size > vocab:
     raise ValueError(
       f"the model has {vocab} tokens, the tokenizer {size}; save the tokenizer that it "
       "was trained with"
+    )
+  wanted = {"params": interop.abstract(model)[0]}
+  given = arrays.describe(arrays.parts({"params": params}))
+  if differs := arrays.mismatch(given, wanted):
+    raise ValueError(
+      f"the parameters do not fit the model: {differs}; save those of this model"
     )
   folder = Workdir(path)
   fields = lookup.fields(model) | ({} if size == vocab else {"vocab": vocab})

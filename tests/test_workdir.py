@@ -203,3 +203,21 @@ def test_saving_with_the_tokenizer_of_another_model_is_refused(tmp_path):
   with pytest.raises(ValueError, match="model has 61 tokens, the tokenizer 258"):
     lm.save(tmp_path / "new", model, {}, BYTES)
   assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("spoil, told", [
+  (lambda p: {"params": p}, "params/blocks/.* is absent in it, float32.* was wanted"),
+  (lambda p: p | noise(small(width=32)), r"\[1,32\S*\] in it, float32\[1,16\S*\] was"),
+  (lambda p: jax.tree.map(lambda x: x.astype("bfloat16"), p), "is bfloat16"),
+])  # fmt: skip
+def test_saving_what_could_not_be_loaded_is_refused_and_costs_nothing(
+  tmp_path, spoil, told
+):
+  good = noise(small())
+  lm.save(tmp_path / "run", small(), good, BYTES)
+  for name in ("run", "new"):
+    with pytest.raises(ValueError, match=f"do not fit the model: .*{told}.*") as error:
+      lm.save(tmp_path / name, small(), spoil(good), BYTES)
+    assert "\n" not in str(error.value)
+  same(lm.load(tmp_path / "run")[1], good)
+  assert not (tmp_path / "new").exists()
