@@ -135,6 +135,10 @@ def batches(folder) -> dict:
   return dict(line.split() for line in lines)
 
 
+def losses(folder) -> list:
+  return [row["train/loss"] for row in verbs.metrics(folder) if "train/loss" in row]
+
+
 def test_another_mesh_goes_on_with_the_same_tokens_and_losses(plain, text, tmp_path):
   folder = tmp_path / "run"
   meshes = [
@@ -149,11 +153,21 @@ def test_another_mesh_goes_on_with_the_same_tokens_and_losses(plain, text, tmp_p
     train(folder, text, devices=devices, spy=spy, **values)
   # The loader may be ahead of a run that ends, so it reads more than is trained on.
   assert batches(folder).items() >= batches(plain).items()
-  ours, theirs = (
-    [row["train/loss"] for row in verbs.metrics(path) if "train/loss" in row]
-    for path in (folder, plain)
-  )
+  ours, theirs = losses(folder), losses(plain)
   assert len(set(ours)) > 6
+  np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+def test_computed_otherwise_it_goes_on_with_the_same_losses(plain, text, tmp_path):
+  """Unrolled where depth was scanned, recomputing, in micro-batches."""
+  folder = tmp_path / "run"
+  shutil.copytree(plain, folder)
+  shutil.rmtree(folder / "checkpoints" / "12")
+  how = dict(model__scan=False, model__remat="full", optim__accumulate=2)
+  done = train(folder, text, num_steps=12, **PLAIN, **how)
+  assert "goes on after step 8" in done.out
+  ours, theirs = losses(folder), losses(plain)
+  assert ours[8:] != theirs[8:]  # to the bit they would be the same computation
   np.testing.assert_allclose(ours, theirs, rtol=1e-4)
 
 

@@ -73,6 +73,8 @@ def test_a_run_goes_on_with_its_config_and_its_free_values(tmp_path):
   folder.begin(CONFIG)
   folder.begin(CONFIG | {"num_steps": 20})
   folder.begin(changed("eval", every=7))
+  folder.begin(changed("model", remat="full", backend="xla"))
+  folder.begin(CONFIG | {"loss": {"logits_bytes": 99}})
   folder.begin(changed("data", cache="there"))
   assert folder.config()["data"]["cache"] == "there"
 
