@@ -16,8 +16,9 @@ from lm import dims
 from lm.data.loader import Loader
 from lm.data.prepare import prepare
 
-# LM_KILLS=20 ./launch.sh test tests/test_resume.py -k killed
+# LM_KILLS=20 LM_KILL_SEED=1 ./launch.sh test tests/test_resume.py -k killed
 KILLS = int(os.environ.get("LM_KILLS", 4))
+KILL_SEED = int(os.environ.get("LM_KILL_SEED", 0))
 STEPS = 4 * KILLS
 # All that has state or chance in it: moments, an average, micro-batches, dropout.
 RICH = dict(
@@ -83,7 +84,8 @@ def moments(folder, rng):
 def test_killed_at_any_moment_it_ends_with_the_same_bits(rich, text, tmp_path):
   folder = tmp_path / "run"
   flags = verbs.flags(folder, text, **RICH)
-  for moment in moments(folder, random.Random()):
+  print(f"LM_KILL_SEED={KILL_SEED}")
+  for moment in moments(folder, random.Random(KILL_SEED)):
     cut = verbs.start("train", *flags, devices=2)
     assert cut.until(moment).kill().code == -9
     steps = sorted(path.name for path in (folder / "checkpoints").iterdir())
@@ -220,7 +222,8 @@ def test_a_damaged_checkpoint_is_noticed_and_made_again(
     shutil.rmtree(folder / "checkpoints" / "12")
   newest = folder / "checkpoints" / ("12" if over else "8")
   files = [p for p in newest.rglob("*") if p.is_file() and p.stat().st_size > 99]
-  harmed = random.Random().choice(sorted(files))
+  print(f"LM_KILL_SEED={KILL_SEED}")
+  harmed = random.Random(f"{KILL_SEED} {harm.__name__} {over}").choice(sorted(files))
   harm(harmed)
   done = train(folder, text, num_steps=12, **PLAIN)
   assert (
