@@ -5,7 +5,7 @@ import re
 import jax
 
 
-def compiled(capfd, function, args, **how):
+def compiled(capfd, jitted, args):
   """The compiled function, and what XLA wrote on standard error while compiling it.
 
   Not kept in the persistent cache: what comes from there was compiled in silence.
@@ -15,7 +15,7 @@ def compiled(capfd, function, args, **how):
   capfd.readouterr()
   jax.config.update(limit, 1e9)
   try:
-    step = jax.jit(function, **how).lower(*args).compile()
+    step = jitted.lower(*args).compile()
   finally:
     jax.config.update(limit, before)
   return step, capfd.readouterr().err

@@ -137,8 +137,8 @@ def test_what_the_sharded_equalities_listen_for_does_sound(capfd):
   whole = lambda table_VD, tokens_BT: dims.constrain_to(2 * tokens_BT, P(None, None))
   how = dict(in_shardings=(dims.sharding(mesh, "VD"), dims.sharding(mesh, "BT")))
   with jax.set_mesh(mesh):
-    gathered, said = compiled(capfd, gather, (table_VD, tokens_BT), **how)
-    copied, _ = compiled(capfd, whole, (table_VD, tokens_BT), **how)
+    gathered, said = compiled(capfd, jax.jit(gather, **how), (table_VD, tokens_BT))
+    copied, _ = compiled(capfd, jax.jit(whole, **how), (table_VD, tokens_BT))
   if jax.__version_info__ < (0, 11):  # later ones partition with Shardy, in silence
     assert "Involuntary full rematerialization" in said
   assert (24, 10) in shapes(copied)

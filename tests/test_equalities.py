@@ -193,13 +193,12 @@ def test_sharded_equals_one_device(name, mesh, one_device, capfd):
   rows = batch(name, ROWS, LONG)
   split_rows = dims.batch_shardings(mesh, rows)
   with jax.set_mesh(mesh):
-    step, said = compiled(
-      capfd,
+    both = jax.jit(
       jax.value_and_grad(partial(loss, model)),
-      (family.params(), rows),
       in_shardings=(where, split_rows),
       out_shardings=(None, where),
     )
+    step, said = compiled(capfd, both, (family.params(), rows))
     placed = jax.device_put(family.params(), where)
     rows = jax.device_put(rows, split_rows)
     close(step(placed, rows), one_device(name))
