@@ -6,7 +6,9 @@ are nats per token and accuracies of telling replaced tokens from original ones,
 generator's nats per hidden token. They are no bits per byte, as nothing is predicted.
 
 Run: ./launch.sh train --config=configs/family/electra.py
-Not trained to its end yet: after 200 steps the detector is where chance is.
+Not measured to its end. After 500 steps the detector was where chance is: 0.407 nats
+per token, of the replaced ones none found; the generator's 6.13 nats per hidden token
+are those of guessing by frequency (6.05).
 """
 
 from ml_collections import ConfigDict
