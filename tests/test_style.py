@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("lm", "experiments", "configs", "benchmarks", "tests")
-FILE_LINES, FUNCTION_LINES, CONFIG_LINES, POSITIONAL = 300, 60, 60, 6
+FILE_LINES, FUNCTION_LINES, CONFIG_LINES, POSITIONAL, FIELDS = 300, 60, 60, 6, 12
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 # Gone or going in jax and flax, with what took its place.
 GONE = {
@@ -39,6 +39,10 @@ def _faults(path, node):
   match node:
     case ast.FunctionDef() | ast.AsyncFunctionDef():
       yield from _function_faults(node)
+    case ast.ClassDef(name="Config"):
+      count = sum(isinstance(inner, ast.AnnAssign) for inner in node.body)
+      if count > FIELDS:
+        yield f"Config has {count} fields, over {FIELDS}"
     case ast.Import() | ast.ImportFrom():
       yield from _import_faults(node)
     case ast.Attribute():
@@ -99,6 +103,7 @@ def test_every_file_keeps_the_limits():
   ("configs/a.py", "x = 1\n" * 61, "61 lines, over 60"),
   ("lm/a.py", "def f():\n" + "  x = 1\n" * 60, "1: f has 61 lines"),
   ("lm/a.py", "def f(a, b, c, d, e, g, h): return", "1: f takes 7 positional"),
+  ("lm/a.py", "class Config:\n" + "  a: int\n" * 13, "1: Config has 13 fields, over"),
   ("lm/a.py", "import pickle", "1: imports pickle"),
   ("lm/a.py", "from cloudpickle import dumps", "1: imports cloudpickle"),
   ("lm/a.py", "np.load(x, allow_pickle=True)", "1: allow_pickle"),
