@@ -20,7 +20,8 @@ from lm.interop.engine import by_path
 from lm.nn.outputs import PARTS
 
 # A run may go on with other values of these: they decide how long and how it is watched
-# and where and how it is computed, not what is being trained on what.
+# and where and how it is computed, not what is being trained on what. (Micro-batches do
+# draw their own dropout, and share out the places of experts among themselves.)
 FREE = ("num_steps", "eval.", "checkpoint.", "mesh.", "data.cache")
 FREE += ("model.scan", "model.remat", "model.backend", "model.chunk")
 FREE += ("optim.accumulate", "loss.logits_bytes")
