@@ -54,12 +54,12 @@ class Watch:
     self.log.progress(n, **shown)
 
   def hooks(self):
-    """In this order, so that a checkpoint knows the score of its step."""
+    """In this order: a checkpoint knows the score, and waits for no sample."""
     watched = self.cfg.eval.every
     return [
       Hook("eval", watched, self.evaluate),
-      Hook("sample", watched if self.cfg.eval.sample_tokens else 0, self.sample),
       Hook("checkpoint", self.cfg.checkpoint.every, self.save),
+      Hook("sample", watched if self.cfg.eval.sample_tokens else 0, self.sample),
       Hook("curves", 0, self.draw),
     ]
 
@@ -74,7 +74,10 @@ class Watch:
     self.log.say(f"step {n}: held out {', '.join(told)}")
 
   def sample(self, n, state):
-    if not self.cfg.eval.sample_tokens or jax.process_count() > 1:
+    most, context = self.cfg.eval.sample_tokens, self.model.config.context
+    if context:
+      most = min(most, context - 1)  # it goes on from one token
+    if most < 1 or jax.process_count() > 1:
       return
     params = state.ema if self.cfg.optim.ema else state.params
     [piece] = text.generate(
@@ -82,7 +85,7 @@ class Watch:
       params,
       self.prepared.tokenizer,
       "",
-      max_tokens=self.cfg.eval.sample_tokens,
+      max_tokens=most,
       temperature=0.8,
       seed=self.cfg.seed,
     )

@@ -132,6 +132,16 @@ def hang_in_preparing(_):
   prepare.cleaned = lambda *args, **how: threading.Event().wait()
 
 
+def fail_to_sample(_):
+  """Generating a text raises."""
+  from lm.generate import text
+
+  def fail(*args, **how):
+    raise RuntimeError("no sample today")
+
+  text.generate = fail
+
+
 def die_in_a_tensor(which):
   """kill -9 when so many tensors of a file were written, the last of them by half."""
   from lm.interop import safetensors

@@ -75,6 +75,20 @@ def test_train_says_when_it_is_finished_and_goes_on_when_asked(trained, text):
   assert samples.count("--- step ") == 3
 
 
+def test_a_sample_is_as_long_as_the_context_lets_it(text, tmp_path):
+  values = dict(eval__sample_tokens=999, num_steps=1)
+  done = verbs.run("train", *verbs.flags(tmp_path / "run", text, **values))
+  assert done.code == 0, done.err
+  assert (tmp_path / "run" / "samples.txt").read_bytes().startswith(b"--- step 1\n")
+
+
+def test_a_checkpoint_does_not_wait_for_a_sample(text, tmp_path):
+  values = dict(eval__sample_tokens=5, num_steps=1)
+  flags = verbs.flags(tmp_path / "run", text, **values)
+  assert verbs.run("train", *flags, spy=("fail_to_sample", None)).code == 1
+  assert (tmp_path / "run" / "checkpoints" / "1").exists()
+
+
 def test_evaluate(trained):
   folder, _ = trained
   done = verbs.run("evaluate", f"--workdir={folder}", "--step=2")
