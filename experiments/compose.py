@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import operator
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,25 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import cli
-from lm import dims, lookup, objectives, optim, schedules, train, vectors, workdir
-from lm.data import corrupt, mixture, pack, tokenizers, vocabulary
-from lm.data.loader import Fixed, Loader, batched, check_divides
+from lm import dims, interop, lookup, objectives, optim, train, vectors, workdir
+from lm.data import corrupt, foreign, mixture, pack, tokenizers, vocabulary
+from lm.data.loader import Fixed, Loader, batched
 from lm.nn.recurrent import State
-
-LEAST = {
-  "num_steps": 1,
-  "batch": 1,
-  "seq": 1,
-  "optim.lr": 0,
-  "optim.decay": 0,
-  "optim.clip": 0,
-  "optim.accumulate": 1,
-  "eval.every": 0,
-  "eval.batches": 0,
-  "eval.sample_tokens": 0,
-  "checkpoint.every": 0,
-  "checkpoint.keep": 1,
-}
 
 
 def start_distributed():
@@ -60,34 +44,6 @@ def say(line: str):
   """Prints a line, once for all processes of the run."""
   if jax.process_index() == 0:
     print(line, flush=True)
-
-
-def check(cfg, where):
-  """Raises ValueError for what is known to be wrong before there are data.
-
-  Preparing them may take hours; this takes none, and writes nothing.
-  """
-  for name, least in LEAST.items():
-    value = functools.reduce(operator.getitem, name.split("."), cfg)
-    if not value >= least:
-      raise ValueError(f"{name}={value}; wanted {least} or more")
-  if not 0 <= cfg.optim.ema < 1:
-    raise ValueError(f"optim.ema={cfg.optim.ema}; wanted 0 or more, less than 1")
-  if cfg.batch % cfg.optim.accumulate:
-    raise ValueError(
-      f"optim.accumulate={cfg.optim.accumulate} does not divide batch={cfg.batch}"
-    )
-  check_divides(where, batch=cfg.batch, seq=cfg.seq)
-  carried(cfg, model(cfg, vocab=1))
-  objective(cfg)
-  corrupt.check(cfg.objective, corruption_name(cfg), cfg.data.pack)
-  shapes(cfg)
-  lookup.one_of("optimiser", cfg.optim.name, optim.OPTIMISERS)
-  lookup.one_of("schedule", cfg.optim.schedule, schedules.SCHEDULES)
-  if cfg.init_from:
-    workdir.check_init(cfg.init_from, functools.partial(model, cfg))
-  if "init_embedding" in cfg and cfg.init_embedding:
-    vectors.check(cfg.init_embedding)
 
 
 def data(cfg, *, log=say):
@@ -243,7 +199,7 @@ def start(cfg, parts: Trainer, checkpoints, prepared, key):
 
   `init_from` names a run whose parameters a new state starts from, `init_embedding` a
   file of word vectors that then take the place of some embeddings. ValueError when the
-  data are not those of the checkpoint any more.
+  data are not those of the checkpoint any more, nor the tokenizer that of `init_from`.
   """
   if checkpoints.steps():
     state, done, about = checkpoints.restore(parts.abstract)
@@ -255,15 +211,33 @@ def start(cfg, parts: Trainer, checkpoints, prepared, key):
       )
     say(f"goes on after step {done} of {checkpoints.folder}")
     return state, done
+  if cfg.get("init_from"):
+    check_tokenizer(cfg, prepared.tokenizer)
   state = parts.init(key)
-  if cfg.init_from:
+  if cfg.get("init_from"):
     params = workdir.load_params(cfg.init_from, parts.abstract.params)
     # A copy: the step is given both, and may write into each.
     ema = jax.tree.map(jnp.copy, params) if cfg.optim.ema else ()
     state = state.replace(params=params, ema=ema)
-  if "init_embedding" in cfg and cfg.init_embedding:
+  if cfg.get("init_embedding"):
     state = embedded(cfg.init_embedding, state, prepared.tokenizer)
   return state, 0
+
+
+def check_tokenizer(cfg, tokenizer):
+  """Raises ValueError when `init_from` learnt what other ids than these stand for."""
+  path = Path(cfg.init_from)
+  source = path if interop.is_foreign(path) else workdir.Workdir(path).tokenizer
+  if not foreign.found(source):
+    return  # a model without one: nobody knows
+  learnt = tokenizers.load(source)
+  if name := corruption_name(cfg):
+    learnt = corrupt.extended(learnt, name)
+  if learnt.digest != tokenizer.digest:
+    raise ValueError(
+      f"init_from={path} was trained with another tokenizer than data.tokenizer="
+      f"{cfg.data.tokenizer}; wanted its own: --config.data.tokenizer={source}"
+    )
 
 
 def embedded(path, state, tokenizer):

@@ -6,11 +6,12 @@
 Ctrl-C (or SIGTERM) saves a checkpoint and exits; the same command continues from it.
 """
 
+import contextlib
 from functools import partial
 
 import jax
 
-from experiments import cli, compose
+from experiments import check, cli, compose
 from experiments.watch import Watch
 from lm import train
 from lm.checkpoint import Checkpoints
@@ -28,9 +29,29 @@ def main():
   cfg = _CONFIG.value
   compose.start_distributed()
   folder = Workdir(_WORKDIR.value or compose.default_workdir())
-  folder.check(cfg.to_dict())
+  check.keys(cfg)
   mesh = compose.mesh(cfg)
-  compose.check(cfg, mesh)
+  check.config(cfg, mesh)
+  folder.check(cfg.to_dict())
+  with nothing_empty(folder.path, folder.checkpoints):
+    train_in(folder, cfg, mesh)
+
+
+@contextlib.contextmanager
+def nothing_empty(*folders):
+  """Takes away again those of the new folders that a mistake has left empty."""
+  new = [path for path in folders if not path.exists()]
+  try:
+    yield
+  except BaseException:
+    for path in reversed(new):
+      with contextlib.suppress(OSError):
+        path.rmdir()  # which does nothing to one that holds something
+    raise
+
+
+def train_in(folder, cfg, mesh):
+  """Begins or goes on with the run of a folder, and says what came of it."""
   told = partial(folder.next_commands, generates=generates(compose.model(cfg, vocab=1)))
   if finished(cfg, folder):
     compose.say(f"{folder.path} is finished; --config.num_steps=N goes on to N steps")

@@ -255,13 +255,20 @@ def load_params(path, abstract, *, step=None):
 def check_init(path, make):
   """Raises ValueError when there is nothing at `path` that could be loaded.
 
-  Nor may a model of others be another than `make(vocab)`, the one to be trained.
+  Nor may it be another model than `make(vocab)`, the one to be trained.
   """
   if interop.is_foreign(path):
     found = interop.checkpoint(path)
-    found.check(interop.abstract(make(found.model.config.vocab))[0])
-  else:
-    Workdir(path).config()
+    return found.check(interop.abstract(make(found.model.config.vocab))[0])
+  folder = Workdir(path)
+  old, _ = _model(folder)
+  checkpoint.Checkpoints(folder.checkpoints, owned=False).about()  # there is one
+  there = arrays.describe(arrays.parts(interop.abstract(old)[0]))
+  wanted = interop.abstract(make(old.config.vocab))[0]
+  if differs := arrays.mismatch(there, wanted):
+    raise ValueError(
+      f"{path} has another model: {differs}; it is made by {interop.described(old)}"
+    )
 
 
 def write(path, text: str):

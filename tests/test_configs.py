@@ -5,7 +5,7 @@ import pytest
 import shrink
 import verbs
 
-from experiments import compose
+from experiments import check, compose
 from lm import dims
 
 # What a prepared corpus would tell; any number does, as the model is only described.
@@ -20,7 +20,7 @@ def test_it_builds(name):
   model = compose.model(cfg, VOCAB)
   mesh = dims.make_mesh(jax.devices()[:1])
   parts = compose.trainer(cfg, model, mesh)
-  compose.check(cfg, mesh)
+  check.config(cfg, mesh)
   batch = compose.shapes(cfg)
   state, metrics = jax.eval_shape(parts.step, parts.abstract, batch, jax.random.key(0))
   shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)

@@ -26,91 +26,8 @@ def trained(text, tmp_path_factory):
 FOUR = dict(num_steps=4, checkpoint__every=2, optim__schedule="constant")
 
 
-def refused(verb, *flags, devices=1):
-  """The one line of a mistake."""
-  done = verbs.run(verb, *flags, devices=devices)
-  assert done.code == 2, done.err
-  assert re.fullmatch(r"error: [^\n]+\n", done.err), done.err
-  return done.err.removeprefix("error: ").rstrip()
-
-
 def files(folder):
   return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-IN_THE_CONFIG = {
-  "optim.lrr=1": "the config has no value 'lrr'; did you mean 'lr'?",
-  "modle.width=8": "the config has no value 'modle'; did you mean 'model'?",
-  "model.surprise=1": "the config has no value 'surprise'; add it to",
-  "seq=abc": "--config.seq=abc: invalid literal for int",
-  "model.width=17": "heads=2 does not divide width=17",
-  "model.family=decodr": "no 'decodr' in lm/models; found: decoder",
-  "model.preset=gpt-5": "no preset 'gpt-5' in family 'decoder'; found: gpt2-",
-  "model.remat=some": "no remat 'some'; found: none",
-  "model.dtype=int8": "no dtype 'int8'; found: float32",
-  "model.layers=0": "layers=0; wanted 1 or more",
-  "model.dropout=1.5": "dropout=1.5; wanted 0 or more, less than 1",
-  "objective=next": "no 'next' in lm.objectives; found: cbow, glove, masked_lm",
-  "optim.name=adam": "no optimiser 'adam'; found: adamw",
-  "optim.schedule=cos": "no schedule 'cos'; found: cosine",
-  "optim.accumulate=3": "optim.accumulate=3 does not divide batch=8",
-  "optim.ema=1.0": "optim.ema=1.0; wanted 0 or more, less than 1",
-  "optim.warmup=50": "warmup=50 must be within 0 and num_steps=2",
-  "num_steps=0": "num_steps=0; wanted 1 or more",
-  "eval.batches=-1": "eval.batches=-1; wanted 0 or more",
-  "seq=65": "seq=65 is longer than the model's context=64; make seq smaller or",
-  "batch=6": "batch=6 does not divide over mesh data*fsdp=4; wanted a multiple of 4",
-  "mesh.data=3": "mesh data=3, fsdp=1, tensor=1, context=1, expert=1, stage=1 does not "
-  "fit 4 devices",
-  "mesh.fsdp=0": "does not fit 4 devices",
-  "mesh.tensor=4": "which mesh tensor=4 does not divide",
-  "init_from=nowhere": "nowhere is not a run's folder",
-  "init_embedding=none.bin": "no vectors at none.bin; give a file in word2vec's",
-  "data.source=shakspeare": "no data source 'shakspeare'; found: shakespeare",
-  "data.source=text:none.txt": "no file or folder none.txt",
-  "data.tokenizer=bpee": "no tokenizer 'bpee'; it is bytes, bpe-N",
-  "data.pack=tight": "no pack 'tight'; found: concat, stream, first_fit",
-  "data.clean.dedup=some": "cleaning rule dedup='some'; wanted one of",
-}
-
-
-@pytest.mark.parametrize("change", list(IN_THE_CONFIG))
-def test_a_mistake_in_the_config(change, text, tmp_path):
-  folder = tmp_path / "run"
-  flags = [*verbs.flags(folder, text), f"--config.{change}"]
-  assert IN_THE_CONFIG[change] in refused("train", *flags, devices=4)
-  assert not files(folder)
-
-
-@pytest.mark.parametrize(
-  ("change", "what"),
-  [
-    ("model.layers=0", "layers"),
-    ("seq=65", "context"),
-    ("optim.name=adam", "optimiser"),
-    ("batch=6", "mesh"),
-  ],
-)
-def test_a_mistake_is_noticed_before_data_are_prepared(change, what, text, tmp_path):
-  flags = verbs.flags(tmp_path / "run", text, data__cache=tmp_path / "cache")
-  assert what in refused("train", *flags, f"--config.{change}", devices=4)
-  assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
-
-
-ON_THE_LINE = {
-  "stray": "unexpected argument 'stray'; flags look like --name=value",
-  "--wrokdir=x": "Unknown command line flag 'wrokdir'. Did you mean: workdir",
-  "--config=none.py": "no config file none.py; wanted one such as configs/",
-  "--config=configs": "no config file configs",
-  "--config=pyproject.toml": "pyproject.toml is no config: wanted a .py file",
-}
-
-
-@pytest.mark.parametrize("flag", list(ON_THE_LINE))
-def test_a_mistake_on_the_command_line(flag, tmp_path):
-  flags = ["--config=configs/shakespeare.py", f"--workdir={tmp_path / 'run'}", flag]
-  assert ON_THE_LINE[flag] in refused("train", *flags)
-  assert not (tmp_path / "run").exists()
 
 
 # In the data
@@ -129,7 +46,7 @@ def test_a_mistake_on_the_command_line(flag, tmp_path):
 def test_a_corpus_that_is_none(content, told, tmp_path):
   path = tmp_path / "text.txt"
   path.write_bytes(content)
-  assert told in refused("train", *verbs.flags(tmp_path / "run", path))
+  assert told in verbs.refused("train", *verbs.flags(tmp_path / "run", path))
   assert not files(tmp_path / "run")
 
 
@@ -138,7 +55,7 @@ def test_a_corpus_that_is_none(content, told, tmp_path):
 
 def test_a_folder_of_another_config_is_left_alone(trained, text):
   before = files(trained)
-  told = refused("train", *verbs.flags(trained, text, **FOUR, optim__lr=0.5))
+  told = verbs.refused("train", *verbs.flags(trained, text, **FOUR, optim__lr=0.5))
   assert "belongs to a run of another config (optim.lr: 0." in told
   assert " then, 0.5 now)" in told
   assert files(trained) == before
@@ -153,19 +70,39 @@ def test_data_that_changed_under_a_run_are_noticed(trained, tmp_path):
   shutil.copy(other, path)
   path.write_text(path.read_text().replace("fox", "cat"))
   before = files(folder)
-  told = refused("train", *verbs.flags(folder, path, **FOUR))
+  told = verbs.refused("train", *verbs.flags(folder, path, **FOUR))
   assert "has changed since" in told
   assert files(folder) == before
 
 
+def test_a_start_from_another_model_is_noticed_before_data_are_prepared(
+  trained, text, tmp_path
+):
+  values = dict(init_from=trained, model__width=32, data__cache=tmp_path / "cache")
+  told = verbs.refused("train", *verbs.flags(tmp_path / "run", text, **values))
+  assert f"{trained} has another model: blocks/" in told and "width=16" in told
+  assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
+
+
+def test_a_start_from_another_tokenizer(trained, text, tmp_path):
+  """Of the same padded size, so that everything would fit."""
+  values = dict(init_from=trained, data__tokenizer="bpe-300")
+  told = verbs.refused("train", *verbs.flags(tmp_path / "run", text, **values))
+  assert "another tokenizer than data.tokenizer=bpe-300" in told
+  assert told.endswith(f": --config.data.tokenizer={trained}/tokenizer")
+  values["data__tokenizer"] = trained / "tokenizer"
+  done = verbs.run("train", *verbs.flags(tmp_path / "run", text, **values))
+  assert done.code == 0, done.err
+
+
 @pytest.mark.parametrize("verb", ["evaluate", "generate"])
 def test_a_folder_that_is_no_run(verb, tmp_path):
-  told = refused(verb, f"--workdir={tmp_path}")
+  told = verbs.refused(verb, f"--workdir={tmp_path}")
   assert "is not a run's folder: it has no config.json" in told
 
 
 def test_a_step_that_was_not_saved(trained):
-  told = refused("evaluate", f"--workdir={trained}", "--step=3")
+  told = verbs.refused("evaluate", f"--workdir={trained}", "--step=3")
   assert "no checkpoint 3 in" in told and "found: 2, 4" in told
 
 
@@ -208,7 +145,7 @@ def test_a_disk_that_fills_up_while_saving(disk, text, trained):
 def test_a_folder_that_cannot_be_written(disk, text, trained):
   where = disk("size=1m")
   disk("remount", "ro")
-  told = refused("train", *verbs.flags(where / "run", text))
+  told = verbs.refused("train", *verbs.flags(where / "run", text))
   assert "cannot keep checkpoints in" in told and "Read-only file system" in told
 
 
@@ -285,6 +222,6 @@ def test_a_loss_that_is_not_finite_ends_the_run_after_the_last_good_step(
 
 def test_a_learning_rate_that_is_too_high_saves_nothing_worthless(text, tmp_path):
   flags = verbs.flags(tmp_path / "run", text, **FOUR, optim__lr=1e30)
-  told = refused("train", *flags)
+  told = verbs.refused("train", *flags)
   assert re.match(r"train/\w+ is (nan|inf) at step 1; nothing was saved yet", told)
-  assert not list((tmp_path / "run" / "checkpoints").iterdir())
+  assert not (tmp_path / "run" / "checkpoints").exists()

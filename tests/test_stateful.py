@@ -8,7 +8,7 @@ import shrink
 import verbs
 from families import FAMILIES, tokens
 
-from experiments import compose
+from experiments import check
 from lm import dims, objectives, optim, train
 from lm.rng import stream
 
@@ -111,4 +111,4 @@ def test_a_model_without_a_state_is_refused(changes):
   with cfg.unlocked():
     cfg.model = dict(changes)
   with pytest.raises(ValueError, match="carries a recurrent state"):
-    compose.check(cfg, dims.make_mesh(jax.devices()[:1]))
+    check.config(cfg, dims.make_mesh(jax.devices()[:1]))

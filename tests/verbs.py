@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -91,6 +92,14 @@ def start(verb, *flags, devices=1, env=None, spy=None) -> Run:
 def run(verb, *flags, **how) -> Run:
   """The verb, over."""
   return start(verb, *flags, **how).wait()
+
+
+def refused(verb, *flags, devices=1):
+  """The one line of a mistake, which must be all that it says on stderr."""
+  done = run(verb, *flags, devices=devices)
+  assert done.code == 2, done.err
+  assert re.fullmatch(r"error: [^\n]+\n", done.err), done.err
+  return done.err.removeprefix("error: ").rstrip()
 
 
 def fresh(verb, *flags, env=None) -> Run:

@@ -1,0 +1,140 @@
+"""Mistakes in a config, found before there are data.
+
+Preparing them may take hours; this takes a second, and writes nothing.
+"""
+
+import difflib
+import functools
+import inspect
+import operator
+
+import jax
+from ml_collections import ConfigDict
+
+from experiments import compose
+from lm import lookup, optim, schedules, vectors, workdir
+from lm.data import corrupt, prepare, tokenizers
+from lm.data.loader import check_divides
+from lm.generate.prompts import generates
+from lm.nn.layers import VOCAB_MULTIPLE
+
+LEAST = {
+  "seed": 0,
+  "num_steps": 1,
+  "batch": 1,
+  "seq": 1,
+  "optim.lr": 0,
+  "optim.decay": 0,
+  "optim.clip": 0,
+  "optim.accumulate": 1,
+  "eval.every": 0,
+  "eval.batches": 0,
+  "eval.sample_tokens": 0,
+  "checkpoint.every": 0,
+  "checkpoint.keep": 1,
+}
+SEEDS = 1 << 32  # jax would take the next one for 0
+
+
+def _keywords(function, *, but) -> dict[str, bool]:
+  """The keywords of a function, and whether they must be given."""
+  known = inspect.signature(function).parameters.items()
+  return {name: p.default is p.empty for name, p in known if name not in but.split()}
+
+
+def _required(names: str) -> dict[str, bool]:
+  return dict.fromkeys(names.split(), True)
+
+
+def _optional(names: str) -> dict[str, bool]:
+  return dict.fromkeys(names.split(), False)
+
+
+# What a config and its groups may hold, and whether it must. Groups that are not here
+# (loss, corrupt, mesh, data.clean) are read by functions that know; so are the other
+# values of model.
+KEYS = {
+  "": _required("seed num_steps batch seq objective model data optim mesh eval")
+  | _required("checkpoint")
+  | _optional("init_from init_embedding loss corrupt"),
+  "model": _required("family"),
+  "data": _keywords(prepare.prepare, but="seq log"),
+  "optim": _keywords(optim.make, but="num_steps params dims")
+  | _required("accumulate ema"),
+  "eval": _required("every batches sample_tokens"),
+  "checkpoint": _required("every keep"),
+}
+GROUPS = ("model", "data", "optim", "mesh", "eval", "checkpoint", "loss", "corrupt")
+
+
+def keys(cfg):
+  """Raises ValueError when a value is missing, or one is there that nothing reads."""
+  for group, known in KEYS.items():
+    found = cfg[group] if group else cfg
+    start = f"{group}." if group else ""
+    for name in found if group != "model" else ():
+      if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {start}{near[0]}?" if near else "take it out"
+        raise ValueError(f"nothing reads the config's value {start}{name}; {hint}")
+    for name, needed in known.items():
+      if needed and name not in found:
+        raise ValueError(
+          f"the config has no value {start}{name}; add it to its file, as in "
+          "configs/shakespeare.py"
+        )
+    if not group:
+      _check_groups(cfg)
+
+
+def _check_groups(cfg):
+  for name in GROUPS:
+    if name in cfg and not isinstance(cfg[name], ConfigDict):
+      raise ValueError(f"{name}={cfg[name]!r}; wanted a group: cfg.{name} = dict(...)")
+
+
+def numbers(cfg, names=tuple(LEAST)):
+  """Raises ValueError when a value of LEAST is less than that, or no number."""
+  for name in names:
+    value = functools.reduce(operator.getitem, name.split("."), cfg)
+    if not (isinstance(value, int | float) and value >= LEAST[name]):
+      raise ValueError(f"{name}={value!r}; wanted {LEAST[name]} or more")
+  if cfg.seed >= SEEDS:
+    raise ValueError(f"seed={cfg.seed}; wanted less than {SEEDS}")
+
+
+def config(cfg, where):
+  """Raises ValueError for what is wrong on the mesh `where`; `keys` comes before."""
+  numbers(cfg)
+  if not 0 <= cfg.optim.ema < 1:
+    raise ValueError(f"optim.ema={cfg.optim.ema}; wanted 0 or more, less than 1")
+  if cfg.batch % cfg.optim.accumulate:
+    raise ValueError(
+      f"optim.accumulate={cfg.optim.accumulate} does not divide batch={cfg.batch}"
+    )
+  check_divides(where, batch=cfg.batch, seq=cfg.seq)
+  tokenizers.make(cfg.data.tokenizer, ())  # one to be learnt, from nothing as yet
+  # As many tokens as every mesh divides; how many there are is known after the data.
+  built = compose.model(cfg, vocab=VOCAB_MULTIPLE * where.shape["tensor"])
+  compose.carried(cfg, built)
+  if cfg.eval.sample_tokens and not generates(built):
+    raise ValueError(
+      f"eval.sample_tokens={cfg.eval.sample_tokens}, and family {cfg.model.family!r} "
+      "writes no text; wanted 0"
+    )
+  compose.objective(cfg)
+  corrupt.check(cfg.objective, compose.corruption_name(cfg), cfg.data.pack)
+  compose.shapes(cfg)
+  lookup.one_of("optimiser", cfg.optim.name, optim.OPTIMISERS)
+  lookup.one_of("schedule", cfg.optim.schedule, schedules.SCHEDULES)
+  parts = compose.trainer(cfg, built, where)
+  experts = where.shape["expert"]
+  if experts > 1 and not any("E" in name for name in jax.tree.leaves(parts.letters)):
+    raise ValueError(
+      f"mesh expert={experts}, and the model has no experts; give these devices to "
+      "data, fsdp or tensor"
+    )
+  if cfg.get("init_from"):
+    workdir.check_init(cfg.init_from, functools.partial(compose.model, cfg))
+  if cfg.get("init_embedding"):
+    vectors.check(cfg.init_embedding)
