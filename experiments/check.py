@@ -11,7 +11,7 @@ import operator
 import jax
 from ml_collections import ConfigDict
 
-from experiments import compose
+from experiments import cli, compose
 from lm import lookup, optim, schedules, vectors, workdir
 from lm.data import corrupt, prepare, tokenizers
 from lm.data.loader import check_divides
@@ -81,7 +81,7 @@ def keys(cfg):
       if needed and name not in found:
         raise ValueError(
           f"the config has no value {start}{name}; add it to its file, as in "
-          "configs/shakespeare.py"
+          f"{cli.SHOWN}"
         )
     if not group:
       _check_groups(cfg)

@@ -1,19 +1,27 @@
 """How every verb starts: flags are parsed, mistakes become one line and exit code 2."""
 
+import contextlib
+import dis
 import logging as python_logging
 import os
 import re
+import runpy
+import signal
 import sys
+import threading
 import traceback
 
 from absl import app, flags, logging
-from ml_collections import config_flags
-from tqdm import tqdm
+from ml_collections import ConfigDict, config_flags
+
+import experiments
+from lm.log.screen import Bar, Lines
 
 MISTAKE = 2  # exit code of everything the user can mend
+SHOWN = "configs/shakespeare.py"  # to those whose own is not right yet
 
 
-def config_flag(what="the experiment, such as configs/shakespeare.py"):
+def config_flag(what=f"the experiment, such as {SHOWN}"):
   """Defines --config, a locked ConfigDict; returns the holder to read it from."""
   return config_flags.DEFINE_config_file(
     "config", None, f"{what}; --config.optim.lr=1e-3 changes a value of it"
@@ -30,28 +38,33 @@ def workdir_flag(what="the run's folder"):
 
 
 def progress(items, total: int):
-  """The items, with a bar when there is a terminal to draw it on."""
-  return tqdm(items, total=total, disable=None)
+  """The items, with a bar on a terminal and a line now and then elsewhere."""
+  shown = (Bar if sys.stderr.isatty() else Lines)(0, total)
+  for n, item in enumerate(items, start=1):
+    yield item
+    shown.progress(n, {})
+  shown.close()
 
 
 def run(main, *, required=()):
   """Runs `main()` with the flags parsed; never returns.
 
-  A ValueError raised by our own code and any OSError are the user's to mend: one line
-  and exit code 2. Anything else is ours and keeps its traceback. Ctrl-C, where nobody
-  handles it, is one line and 130.
+  A ValueError that our own code raises and any OSError are the user's to mend: one line
+  and exit code 2; with LM_TRACEBACK set, the traceback. Anything else is ours and keeps
+  its traceback. Ctrl-C, where nobody handles it, is one line and 130, and output that
+  nobody reads any more (`| head`) ends it with 141.
   """
   logging.set_verbosity(logging.WARNING)
-  sys.unraisablehook = _except_stragglers
+  sys.unraisablehook = _unraisable
   python_logging.getLogger("asyncio").addFilter(_is_no_straggler)
   for flag in flags.FLAGS.flags_by_module_dict().get(__name__, ()):
     # --help shows what the verb's own file defines, and what is registered like this.
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-  app.run(lambda _: _guarded(main), flags_parser=lambda argv: _parse(argv, required))
+  app.run(lambda _: _main(main), flags_parser=lambda argv: _parse(argv, required))
 
 
 def _parse(argv, required):
-  _check_config_file(argv)
+  _check_config(argv)
   try:
     rest = flags.FLAGS(argv)
   except SystemExit:  # after --help, which absl counts as a failure
@@ -77,25 +90,57 @@ def _misspelt(text: str) -> str:
   return f"the config has no value {name[1]!r}; {hint}" if name else text
 
 
-def _check_config_file(argv):
+def _check_config(argv):
   """Says what is wrong with --config=FILE itself, which its own parser says badly."""
-  for flag in argv[1:]:
-    name, _, value = flag.partition("=")
-    if name.lstrip("-") == "config" and value and "config" in flags.FLAGS:
-      file = value.split(":")[0]
-      if not os.path.isfile(file):
-        _quit(f"no config file {file}; wanted one such as configs/shakespeare.py")
-      if not file.endswith(".py"):
-        _quit(f"{file} is no config: wanted a .py file with a function get_config()")
+  for flag, after in zip(argv[1:], [*argv[2:], ""], strict=True):
+    name, given, value = flag.partition("=")
+    if name in ("--config", "-config") and "config" in flags.FLAGS:
+      file, colon, argument = (value if given else after).partition(":")
+      if file:
+        with _told():
+          _check_config_file(file, [argument] if colon else [])
 
 
-def _guarded(main):
+def _check_config_file(file: str, arguments):
+  if not os.path.isfile(file):
+    raise ValueError(f"no config file {file}; wanted one such as {SHOWN}")
+  if not file.endswith(".py"):
+    raise ValueError(f"{file} is no config: wanted a .py file with get_config()")
   try:
+    made = runpy.run_path(file)
+  except SyntaxError as e:
+    raise ValueError(f"{e.filename}, line {e.lineno}: {e.msg}") from e
+  if not callable(made.get("get_config")):
+    raise ValueError(f"{file} has no function get_config(); wanted one as in {SHOWN}")
+  found = made["get_config"](*arguments)
+  if not isinstance(found, ConfigDict):
+    raise ValueError(
+      f"get_config() of {file} gives a {type(found).__name__}; wanted a ConfigDict of "
+      "ml_collections"
+    )
+
+
+def _main(main):
+  with _told():
+    if signal.getsignal(signal.SIGINT) is experiments.interrupted:
+      signal.signal(signal.SIGINT, signal.default_int_handler)
     main()
+    sys.stdout.flush()
+  # Background threads (saving, prefetching) have been joined by now.
+  sys.exit(0)
+
+
+@contextlib.contextmanager
+def _told():
+  """Ends the process with a line for what the user can mend, and for Ctrl-C."""
+  try:
+    yield
+  except BrokenPipeError:
+    for stream in (1, 2):  # what is still to be written or flushed goes nowhere
+      os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    sys.exit(141)  # as the shell counts SIGPIPE
   except (ValueError, OSError) as e:
-    if isinstance(e, ValueError) and not _ours(e):
-      raise
-    if os.environ.get("LM_TRACEBACK"):
+    if os.environ.get("LM_TRACEBACK") or not (isinstance(e, OSError) or _meant(e)):
       raise
     _quit(e)
   except FloatingPointError as e:
@@ -104,30 +149,41 @@ def _guarded(main):
     told = str(e) or "the same command starts it again"
     print(f"\ninterrupted; {told}", file=sys.stderr)
     sys.exit(130)
-  # Background threads (saving, prefetching) have been joined by now.
-  sys.exit(0)
 
 
-def _ours(error) -> bool:
-  """Whether an error was raised on a line of this project, that is, on purpose."""
-  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-  where = traceback.extract_tb(error.__traceback__)[-1].filename
-  inside = os.path.relpath(where, root).split(os.sep)[0]
-  return inside in ("lm", "experiments", "configs")
+def _meant(error) -> bool:
+  """Whether a ValueError comes of a `raise` of this project, or of text that is none.
 
-
-def _except_stragglers(unraisable):
-  """As Python's own hook, but for what a failed save leaves behind.
-
-  Its other writes end in threads of TensorStore, which print a page for each of them
-  because nobody waits for it any more. The failure itself comes as an exception.
+  Not of C code that ours called, such as `zip(strict=True)`: that is a bug.
   """
-  if str(unraisable.exc_value) != "Event loop is closed":
+  if isinstance(error, UnicodeError):
+    return True
+  last = error.__traceback__
+  while last.tb_next:
+    last = last.tb_next
+  code = last.tb_frame.f_code
+  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+  inside = os.path.relpath(code.co_filename, root).split(os.sep)[0]
+  raised = dis.opname[code.co_code[last.tb_lasti]] == "RAISE_VARARGS"
+  return raised and inside in ("lm", "experiments", "configs")
+
+
+def _unraisable(unraisable):
+  """As Python's own hook, but for two things that have to be told otherwise.
+
+  A Ctrl-C that met a callback of the garbage collector comes again, when that is over.
+  What a failed save leaves behind is nothing new: its other writes end in threads of
+  TensorStore, which print a page for each because nobody waits for it any more.
+  """
+  if isinstance(unraisable.exc_value, KeyboardInterrupt):
+    main = threading.main_thread().ident
+    threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()
+  elif str(unraisable.exc_value) != "Event loop is closed":
     sys.__unraisablehook__(unraisable)
 
 
 def _is_no_straggler(record) -> bool:
-  """The same, for those that asyncio logs: "Task exception was never retrieved"."""
+  """The latter, for those that asyncio logs: "Task exception was never retrieved"."""
   trace = traceback.extract_tb(record.exc_info[2]) if record.exc_info else ()
   return not any("orbax" in frame.filename for frame in trace)
 

@@ -5,7 +5,6 @@
 ./launch.sh generate --workdir=runs/shakespeare --prompt="To be" --beam=4
 """
 
-import contextlib
 import sys
 import time
 
@@ -34,7 +33,13 @@ _TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "0 takes the likeliest tok
 _TOP_K = flags.DEFINE_integer("top_k", 0, "only the k likeliest tokens; 0: all")
 _TOP_P = flags.DEFINE_float("top_p", 1.0, "only the likeliest that make up this share")
 _N = flags.DEFINE_integer("n", 1, "how many texts")
-_SEED = flags.DEFINE_integer("seed", 0, "another number gives another text")
+_SEED = flags.DEFINE_integer(
+  "seed",
+  0,
+  "another number gives another text",
+  lower_bound=0,
+  upper_bound=2**32 - 1,  # jax would take the next one for 0
+)
 _BEAM = flags.DEFINE_integer("beam", 0, "beams to search with instead of drawing")
 
 
@@ -69,10 +74,9 @@ def main():
       **ask,
     )
   sys.stdout.reconfigure(errors="replace")  # a terminal may not know every character
-  with contextlib.suppress(KeyboardInterrupt):
-    count = show(pieces, shown, _N.value)
-    rate = count / (time.perf_counter() - start_s)
-    print(f"{count} tokens, {rate:.1f} a second with compiling", file=sys.stderr)
+  count = show(pieces, shown, _N.value)
+  rate = count / (time.perf_counter() - start_s)
+  print(f"{count} tokens, {rate:.1f} a second with compiling", file=sys.stderr)
 
 
 def prompt(tokenizer) -> tuple[str, list]:

@@ -125,6 +125,42 @@ def hang(step):
   change_batches(wait)
 
 
+def bug_in_the_loader(_):
+  """It gives no batch, so that C code which ours calls raises a ValueError."""
+  from lm.data import loader
+
+  loader.Loader.prefetch = lambda self, *steps: iter(())
+
+
+def interrupt_a_callback(_):
+  """Ctrl-C meets a callback of the garbage collector; cleaning never ends."""
+  from lm.data import prepare
+
+  def callback(phase, info):
+    gc.callbacks.remove(callback)
+    raise KeyboardInterrupt
+
+  def cleaned(*args, **how):
+    gc.callbacks.append(callback)
+    gc.collect()
+    threading.Event().wait()
+
+  prepare.cleaned = cleaned
+
+
+def hang_in_streaming(_):
+  """The second piece of a text never comes."""
+  from lm.generate import text
+
+  original = text.stream
+
+  def stream(*args, **how):
+    yield next(original(*args, **how))
+    threading.Event().wait()
+
+  text.stream = stream
+
+
 def hang_in_preparing(_):
   """Cleaning never ends."""
   from lm.data import prepare

@@ -1,9 +1,11 @@
 """Mistakes: one line that names them, exit code 2, and nothing lost or half made."""
 
+import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 
 import pytest
 import verbs
@@ -199,7 +201,59 @@ def test_ctrl_c_before_there_is_something_to_save(text, tmp_path):
   going = verbs.start("train", *flags, spy=("hang_in_preparing", None))
   going.until(lambda: "preparing" in going.out).signal(signal.SIGINT)
   assert going.wait().code == 130
-  assert going.err == "\ninterrupted; the same command starts it again\n"
+  assert going.err == INTERRUPTED
+
+
+INTERRUPTED = "\ninterrupted; the same command starts it again\n"
+
+
+def test_ctrl_c_while_a_verb_imports(tmp_path):
+  """Of all imports absl is the first that is not ours."""
+  kill = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True:\n  pass"
+  (tmp_path / "absl.py").write_text(kill)
+  done = verbs.fresh("report", env={"PYTHONPATH": str(tmp_path)})
+  assert (done.code, done.out, done.err) == (130, "", INTERRUPTED)
+  import experiments  # noqa: F401 - which leaves everybody else alone
+
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_that_meets_the_garbage_collector(text, tmp_path):
+  flags = verbs.flags(tmp_path / "run", text, data__cache=tmp_path / "cache")
+  done = verbs.run("train", *flags, spy=("interrupt_a_callback", None))
+  assert (done.code, done.err) == (130, INTERRUPTED)
+
+
+def test_ctrl_c_while_a_text_streams(trained):
+  flags = (f"--workdir={trained}", "--prompt=the")
+  going = verbs.start("generate", *flags, spy=("hang_in_streaming", None))
+  going.until(lambda: len(going.out) > len("the")).signal(signal.SIGINT)
+  assert going.wait().code == 130
+  assert going.err == INTERRUPTED
+
+
+def test_nobody_reads_any_more(trained):
+  command = [sys.executable, "-m", "experiments.report", f"--workdirs={trained}"]
+  command.append(f"--out={trained.parent / 'report'}")
+  read, write = os.pipe()
+  os.close(read)
+  done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, cwd=verbs.ROOT)
+  os.close(write)
+  assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_bug_keeps_its_traceback(text, tmp_path):
+  flags = verbs.flags(tmp_path / "run", text)
+  done = verbs.run("train", *flags, spy=("bug_in_the_loader", None))
+  assert done.code == 1 and "Traceback" in done.err
+  assert done.err.endswith("ValueError: zip() argument 2 is shorter than argument 1\n")
+
+
+def test_a_mistake_shows_where_it_was_raised_when_asked_to(tmp_path):
+  flags = (f"--workdir={tmp_path}", "--prompt=a")
+  done = verbs.run("generate", *flags, env={"LM_TRACEBACK": "1"})
+  assert done.code == 1 and done.err.startswith("Traceback")
+  assert "is not a run's folder" in done.err.splitlines()[-1]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_after_the_last_good_step(

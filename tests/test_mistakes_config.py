@@ -74,10 +74,70 @@ def test_a_mistake_is_noticed_before_data_are_prepared(change, what, text, tmp_p
   assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
 
 
+OWN = """
+import sys
+sys.path.insert(0, {tests!r})
+import shrink
+
+def get_config():
+  cfg = shrink.get_config()
+  with cfg.unlocked():
+    {change}
+  return cfg
+"""
+IN_ONES_OWN = {
+  "del cfg.eval": "the config has no value eval; add it to its file, as in configs/",
+  "del cfg.eval; cfg.eval = 3": "eval=3; wanted a group: cfg.eval = dict(...)",
+  "cfg.eval.batchez = 3": "nothing reads the config's value eval.batchez; did you mean "
+  "eval.batches?",
+  "cfg.losss = dict(z=1)": "nothing reads the config's value losss; did you mean loss?",
+  "cfg.x = 1": "nothing reads the config's value x; take it out",
+  "del cfg.model.family": "the config has no value model.family; add it",
+  "del cfg.optim.warmup": "the config has no value optim.warmup; add it",
+  "cfg.optim.momentum = 0.9": "nothing reads the config's value optim.momentum",
+  "cfg.optim.freeze = (('x', True),)": "freeze: 'x' matches nothing; the parameters",
+  "del cfg.seed; cfg.seed = '1'": "seed='1'; wanted 0 or more",
+  "return {}": "gives a dict; wanted a ConfigDict of ml_collections",
+  "return (": "line 9: '(' was never closed",
+}
+
+
+def own(folder, change, name="mine.py"):
+  path = folder / name
+  path.write_text(OWN.format(tests=str(verbs.ROOT / "tests"), change=change))
+  return path
+
+
+@pytest.mark.parametrize("change", list(IN_ONES_OWN))
+def test_a_mistake_in_ones_own_config(change, text, tmp_path):
+  flags = verbs.flags(tmp_path / "run", text, data__cache=tmp_path / "cache")
+  flags[0] = f"--config={own(tmp_path, change)}"
+  assert IN_ONES_OWN[change] in verbs.refused("train", *flags)
+  assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
+
+
+def test_a_file_without_a_config_and_one_that_fails(tmp_path):
+  path = tmp_path / "none.py"
+  path.write_text("x = 1")
+  told = verbs.refused("train", f"--config={path}")
+  assert told.startswith(f"{path} has no function get_config(); wanted one as in ")
+  done = verbs.run("train", f"--config={own(tmp_path, 'return {}[chr(97)]')}")
+  assert done.code == 1 and done.err.endswith("KeyError: 'a'\n")
+  assert "return {}[chr(97)]" in done.err
+
+
+def test_a_config_may_leave_out_what_few_need(text, tmp_path):
+  flags = verbs.flags(tmp_path / "run", text)
+  flags[0] = f"--config={own(tmp_path, 'del cfg.init_from, cfg.init_embedding')}"
+  done = verbs.run("train", *flags)
+  assert done.code == 0, done.err
+
+
 ON_THE_LINE = {
   "stray": "unexpected argument 'stray'; flags look like --name=value",
   "--wrokdir=x": "Unknown command line flag 'wrokdir'. Did you mean: workdir",
   "--config=none.py": "no config file none.py; wanted one such as configs/",
+  "--config none.py": "no config file none.py; wanted one such as configs/",
   "--config=configs": "no config file configs",
   "--config=pyproject.toml": "pyproject.toml is no config: wanted a .py file",
 }
@@ -85,6 +145,7 @@ ON_THE_LINE = {
 
 @pytest.mark.parametrize("flag", list(ON_THE_LINE))
 def test_a_mistake_on_the_command_line(flag, tmp_path):
-  flags = ["--config=configs/shakespeare.py", f"--workdir={tmp_path / 'run'}", flag]
+  flags = ["--config=configs/shakespeare.py", f"--workdir={tmp_path / 'run'}"]
+  flags += flag.split()
   assert ON_THE_LINE[flag] in verbs.refused("train", *flags)
   assert not (tmp_path / "run").exists()
