@@ -17,24 +17,6 @@ from lm.data.loader import Fixed, Loader, batched
 from lm.nn.recurrent import State
 
 
-def start_distributed():
-  """Joins the other processes of the run, when the launcher has started several.
-
-  On SLURM and TPU pods launch.sh sets LM_DISTRIBUTED and JAX finds out the rest;
-  elsewhere the three variables JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
-  JAX_PROCESS_ID say who is who.
-  """
-  env = os.environ
-  if "JAX_COORDINATOR_ADDRESS" in env and "JAX_PROCESS_ID" in env:
-    jax.distributed.initialize(
-      env["JAX_COORDINATOR_ADDRESS"],
-      int(env["JAX_NUM_PROCESSES"]),
-      int(env["JAX_PROCESS_ID"]),
-    )
-  elif "LM_DISTRIBUTED" in env:
-    jax.distributed.initialize()
-
-
 def default_workdir() -> str:
   """runs/<name of the config>, without the argument of "file.py:argument"."""
   return os.path.join("runs", Path(cli.config_file().split(":")[0]).stem)

@@ -11,7 +11,7 @@ from functools import partial
 
 import jax
 
-from experiments import check, cli, compose
+from experiments import check, cli, compose, distributed
 from experiments.watch import Watch
 from lm import train
 from lm.checkpoint import Checkpoints
@@ -27,13 +27,14 @@ _WORKDIR = cli.workdir_flag("the run's folder; runs/<config> when left out")
 
 def main():
   cfg = _CONFIG.value
-  compose.start_distributed()
+  distributed.start()
   folder = Workdir(_WORKDIR.value or compose.default_workdir())
   check.keys(cfg)
   mesh = compose.mesh(cfg)
   check.config(cfg, mesh)
   folder.check(cfg.to_dict())
   with nothing_empty(folder.path, folder.checkpoints):
+    distributed.check_shared(folder.path)
     train_in(folder, cfg, mesh)
 
 

@@ -4,6 +4,7 @@ import pytest
 import verbs
 
 STEPS = 8
+WHO = ("JAX_COORDINATOR_ADDRESS=localhost:1", "JAX_NUM_PROCESSES=2")
 VALUES = dict(
   optim__schedule="constant",  # a longer run begins as a shorter one
   num_steps=STEPS,
@@ -75,6 +76,35 @@ def test_two_processes_train_as_one_and_read_only_their_rows(alone, text, tmp_pa
   assert "results: " in first.out
   assert all(line.startswith("[Gloo]") for line in second.out.splitlines())
   assert not (folder / "samples.txt").exists()
+
+
+def test_a_folder_that_the_processes_do_not_share(text, tmp_path):
+  flags = verbs.flags(tmp_path / "run", text, **VALUES)
+  spies = (None, ("work_elsewhere", str(tmp_path / "elsewhere")))
+  pair = verbs.pair("train", *flags, devices=1, spies=spies)
+  try:
+    assert [process.wait().code for process in pair] == [2, 2]
+  finally:
+    for process in pair:
+      process.kill()
+  assert f"{tmp_path}/run is not the same folder on all machines" in pair[0].err
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+  ("env", "told"),
+  [
+    (["LM_DISTRIBUTED=1"], "LM_DISTRIBUTED is set, but here is no SLURM job and"),
+    (["JAX_COORDINATOR_ADDRESS=a:1"], "JAX_NUM_PROCESSES is not set; JAX_COORDINATOR"),
+    (["JAX_PROCESS_ID=0"], "JAX_COORDINATOR_ADDRESS is not set; JAX_COORDINATOR_ADDRE"),
+    ([*WHO, "JAX_PROCESS_ID=a"], "JAX_PROCESS_ID=a; wanted a number"),
+    ([*WHO, "JAX_PROCESS_ID=2"], "JAX_PROCESS_ID=2; wanted less than JAX_NUM_PR"),
+  ],
+)
+def test_a_mistake_in_who_is_who(env, told, text, tmp_path):
+  flags = verbs.flags(tmp_path / "run", text)
+  env = dict(each.split("=") for each in env)
+  assert told in verbs.refused("train", *flags, env=env)
 
 
 def test_one_is_told_to_stop_both_do_and_both_go_on(text, tmp_path):

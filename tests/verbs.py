@@ -94,9 +94,9 @@ def run(verb, *flags, **how) -> Run:
   return start(verb, *flags, **how).wait()
 
 
-def refused(verb, *flags, devices=1):
+def refused(verb, *flags, devices=1, env=None):
   """The one line of a mistake, which must be all that it says on stderr."""
-  done = run(verb, *flags, devices=devices)
+  done = run(verb, *flags, devices=devices, env=env)
   assert done.code == 2, done.err
   assert re.fullmatch(r"error: [^\n]+\n", done.err), done.err
   return done.err.removeprefix("error: ").rstrip()
