@@ -3,7 +3,7 @@
 #        ./launch.sh test [pytest arguments]       runs the tests
 #        ./launch.sh --tpu=NAME --zone=Z VERB ...  runs it on every host of a TPU pod
 #        ./launch.sh --slurm --nodes=N VERB ...    submits it as a job, one task a node
-#                                  (sbatch reads partition, GPUs and time from SBATCH_*)
+#        (which reads partition, GPUs, time from SBATCH_*); hosts need a shared folder
 #        ./launch.sh --dry-run ...                 prints what would be run, no more
 # Paths in flags are relative to the repository. PYTHON (3.11 or newer) makes .venv.
 set -euo pipefail
@@ -46,7 +46,7 @@ section() { # Their lines; "#: " hides one from a plain `pip install -r`.
   awk -v s=" $* " '/^## /{on=index(s,$2" ")} on{sub(/^#: /,"");print}' requirements.txt
 }
 
-dry='' tpu='' zone='' slurm='' nodes=1
+dry='' tpu='' zone='' slurm='' nodes=''
 while [[ "${1:-}" == -* ]]; do
   case "$1" in
     --dry-run) dry=1 ;;
@@ -54,28 +54,28 @@ while [[ "${1:-}" == -* ]]; do
     --tpu=?* | --zone=?* | --nodes=?*) declare "${1#--}" ;;
     -h | --help) usage && exit ;;
     *) die "no flag '$1' before the verb; ./launch.sh --help names those that exist" ;;
-  esac
-  shift
+  esac && shift
 done
 (($#)) || { usage && exit; }
 grep -qxF -- "$1" <<<"$verbs"$'\n'test || die "no verb '$1'; there are:" $verbs test
+[[ ${tpu:+x} == "${zone:+x}" ]] || die "--tpu=NAME and --zone=ZONE go together; add both"
+[[ ! $nodes || $slurm ]] || die "--nodes=$nodes is for a job; add --slurm before the verb"
+[[ ! $tpu || ! $slurm ]] || die "--tpu and --slurm are two places; leave one out"
 mkdir -p .cache runs
 if [[ $tpu ]]; then
-  [[ $zone ]] || die "--tpu=$tpu needs its zone; add --zone=ZONE before the verb"
   vm=(gcloud compute tpus tpu-vm) hosts=(--zone="$zone" --worker=all)
   there='mkdir -p lm && tar xzf lm.tgz -C lm && LM_DISTRIBUTED=1 lm/launch.sh'
   run tar czf .cache/lm.tgz --exclude=./{.git,.venv,.cache,runs} .
   run "${vm[@]}" scp .cache/lm.tgz "$tpu:lm.tgz" "${hosts[@]}"
   run "${vm[@]}" ssh "$tpu" "${hosts[@]}" --command="$there$(printf ' %q' "$@")"
 elif [[ $slurm ]]; then # SIGTERM comes 2 minutes before the end: time to save
-  run sbatch --nodes="$nodes" --ntasks-per-node=1 --job-name="lm-$1" --requeue \
+  run sbatch --nodes="${nodes:-1}" --ntasks-per-node=1 --job-name="lm-$1" --requeue \
     --signal=TERM@120 --open-mode=append --output=runs/slurm-%j.txt \
     --wrap="srun env LM_DISTRIBUTED=1 ./launch.sh$(printf ' %q' "$@")"
 else
   needs=(library $(chips)) program=(-m "experiments.$1")
-  if [[ $1 == test ]]; then
-    needs+=(tests) program=(-m pytest -n auto --maxprocesses=4 --dist=worksteal)
-  fi
+  [[ $1 != test ]] || needs+=(tests) \
+    program=(-m pytest -n auto --maxprocesses=4 --dist=worksteal)
   { flock 9 2>/dev/null || true; setup "${needs[@]}"; } 9>.cache/lock >&2
   # Steps are 1.37x as fast if glibc keeps its pages (convert has none), 1.1x if huge.
   [[ $1 == convert ]] || : "${MALLOC_ARENA_MAX:=1}" "${MALLOC_MMAP_MAX_:=0}" \

@@ -167,7 +167,10 @@ def test_help_names_the_verbs(tree, args):
     (["trian"], "launch.sh: no verb 'trian'; there are: plan train test\n"),
     (["compose"], "launch.sh: no verb 'compose'; there are: plan train test\n"),
     (["--nodes", "2"], "launch.sh: no flag '--nodes' before the verb; ./launch.sh"),
-    (["--tpu=v5", "train"], "launch.sh: --tpu=v5 needs its zone; add --zone=ZONE"),
+    (["--tpu=v5", "train"], "launch.sh: --tpu=NAME and --zone=ZONE go together; add"),
+    (["--zone=z", "train"], "launch.sh: --tpu=NAME and --zone=ZONE go together; add"),
+    (["--nodes=4", "train"], "launch.sh: --nodes=4 is for a job; add --slurm before"),
+    (["--tpu=a", "--zone=z", "--slurm", "train"], "launch.sh: --tpu and --slurm are"),
   ],
 )
 def test_a_mistake_is_one_line_and_exit_2(tree, args, error):
