@@ -2,6 +2,7 @@
 
 import contextlib
 import dis
+import itertools
 import logging as python_logging
 import os
 import re
@@ -92,7 +93,7 @@ def _misspelt(text: str) -> str:
 
 def _check_config(argv):
   """Says what is wrong with --config=FILE itself, which its own parser says badly."""
-  for flag, after in zip(argv[1:], [*argv[2:], ""], strict=True):
+  for flag, after in itertools.pairwise([*argv[1:], ""]):
     name, given, value = flag.partition("=")
     if name in ("--config", "-config") and "config" in flags.FLAGS:
       file, colon, argument = (value if given else after).partition(":")

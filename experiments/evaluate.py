@@ -18,7 +18,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import cli, compose
+from experiments import check, cli, compose
 from lm import dims, evaluate, interop, lookup, metrics, workdir
 from lm.generate.prompts import generates
 
@@ -34,6 +34,9 @@ def main():
   path, own = _WORKDIR.value, _CONFIG.value is None
   tasks = [lookup.find("lm.tasks", name) for name in _TASKS.value]
   cfg = config_of(path) if own else _CONFIG.value
+  if not own:
+    check.keys(cfg)
+    check.numbers(cfg)
   mesh = dims.make_mesh(jax.local_devices()[:1])
   model, params, tokenizer = workdir.load(path, step=_STEP.value, mesh=mesh)
   if not own:

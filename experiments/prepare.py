@@ -5,15 +5,18 @@
 `train` does this by itself; alone it is for large data and to see the report.
 """
 
-from experiments import cli, compose
+from experiments import check, cli, compose
 
 _CONFIG = cli.config_flag()
 
 
 def main():
-  prepared = compose.data(_CONFIG.value)
-  print(prepared.report)
+  cfg = _CONFIG.value
+  check.keys(cfg)
+  prepared = compose.data(cfg)
+  print((prepared.folder / "report.txt").read_text("utf-8"))
   print(f"data: {prepared.folder}")
+  print(f"next: ./launch.sh train --config={cli.config_file()}")
 
 
 if __name__ == "__main__":

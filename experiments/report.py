@@ -18,9 +18,8 @@ _OUT = flags.DEFINE_string("out", "runs/report", "writes OUT.md and OUT.png")
 
 def main():
   results = [axis.read(path) for path in _WORKDIRS.value]
-  out = Path(_OUT.value)
-  out.parent.mkdir(parents=True, exist_ok=True)
-  picture, table = out.with_suffix(".png"), out.with_suffix(".md")
+  picture, table = Path(f"{_OUT.value}.png"), Path(f"{_OUT.value}.md")
+  table.parent.mkdir(parents=True, exist_ok=True)
   axis.draw(results, picture)
   table.write_text(axis.table(results) + "\n", encoding="utf-8")
   print(f"{table.read_text('utf-8')}\nresults: {table} {picture}")

@@ -95,16 +95,17 @@ def test_evaluate(trained):
   assert done.code == 0, done.err
   found = json.loads(done.out)
   assert 0 < found["eval/bits_per_byte"] < 10
+  assert re.match(r"step 1/\d+\n", done.err)  # how far it is, without a terminal
 
 
 def test_report(trained, tmp_path):
   folder, _ = trained
-  done = verbs.run("report", f"--workdirs={folder},{folder}", f"--out={tmp_path}/a")
+  done = verbs.run("report", f"--workdirs={folder},{folder}", f"--out={tmp_path}/v1.2")
   assert done.code == 0, done.err
   score = verbs.metrics(folder)[-1]["eval/bits_per_byte"]
   assert done.out.count(f"{score:.3f} bits per byte") == 2
-  assert (tmp_path / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-  assert (tmp_path / "a.md").read_text() in done.out
+  assert (tmp_path / "v1.2.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+  assert (tmp_path / "v1.2.md").read_text() in done.out
   gone = verbs.run("report", f"--workdirs={tmp_path}/no")
   assert gone.code == 2 and "is not a run's folder" in gone.err
 
@@ -114,7 +115,9 @@ def test_prepare(text, tmp_path):
   flags = [flag for flag in flags if not flag.startswith("--workdir")]
   done = verbs.run("prepare", *flags)
   assert done.code == 0, done.err
+  assert "\nheldout: " in done.out and " bytes per token" in done.out
   assert f"data: {tmp_path}" in done.out
+  assert done.out.endswith("next: ./launch.sh train --config=tests/shrink.py\n")
 
 
 def test_generate(trained):
@@ -124,3 +127,19 @@ def test_generate(trained):
   )
   assert done.code == 0, done.err
   assert done.out.startswith("the quick")
+
+
+@pytest.mark.parametrize(
+  "flag, told",
+  [
+    ("--seed=99999999999999999999", "not an integer in the range [0, 4294967295]"),
+    ("--top_k=99999999999", "top_k must be 0 (off) to 2**31 - 1, got 9999"),
+  ],
+)
+def test_numbers_beyond_all_reason(trained, flag, told):
+  assert told in verbs.refused("generate", f"--workdir={trained[0]}", flag)
+
+
+def test_evaluate_takes_no_empty_batch(trained, text):
+  flags = [*verbs.flags(trained[0], text), "--config.batch=0"]
+  assert verbs.refused("evaluate", *flags) == "batch=0; wanted 1 or more"

@@ -50,7 +50,7 @@ def check(sampling: Sampling):
   """Raises ValueError naming the first setting that makes no sense."""
   wanted = {
     "temperature": ("0 (greedy) or more", lambda x: 0 <= x < math.inf),
-    "top_k": ("0 (off) or more", lambda x: 0 <= x < 1 << 31 and x == int(x)),
+    "top_k": ("0 (off) to 2**31 - 1", lambda x: 0 <= x < 2**31 and x == int(x)),
     "top_p": ("above 0, at most 1 (off)", lambda x: 0 < x <= 1),
     "min_p": ("from 0 (off) to 1", lambda x: 0 <= x <= 1),
     "repetition_penalty": ("above 0 (1 is off)", lambda x: 0 < x < math.inf),
