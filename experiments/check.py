@@ -12,7 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from experiments import cli, compose
-from lm import lookup, optim, schedules, vectors, workdir
+from lm import optim, vectors, workdir
 from lm.data import corrupt, prepare, tokenizers
 from lm.data.loader import check_divides
 from lm.generate.prompts import generates
@@ -93,12 +93,12 @@ def _check_groups(cfg):
       raise ValueError(f"{name}={cfg[name]!r}; wanted a group: cfg.{name} = dict(...)")
 
 
-def numbers(cfg, names=tuple(LEAST)):
+def numbers(cfg):
   """Raises ValueError when a value of LEAST is less than that, or no number."""
-  for name in names:
+  for name, least in LEAST.items():
     value = functools.reduce(operator.getitem, name.split("."), cfg)
-    if not (isinstance(value, int | float) and value >= LEAST[name]):
-      raise ValueError(f"{name}={value!r}; wanted {LEAST[name]} or more")
+    if not (isinstance(value, int | float) and value >= least):
+      raise ValueError(f"{name}={value!r}; wanted {least} or more")
   if cfg.seed >= SEEDS:
     raise ValueError(f"seed={cfg.seed}; wanted less than {SEEDS}")
 
@@ -125,8 +125,6 @@ def config(cfg, where):
   compose.objective(cfg)
   corrupt.check(cfg.objective, compose.corruption_name(cfg), cfg.data.pack)
   compose.shapes(cfg)
-  lookup.one_of("optimiser", cfg.optim.name, optim.OPTIMISERS)
-  lookup.one_of("schedule", cfg.optim.schedule, schedules.SCHEDULES)
   parts = compose.trainer(cfg, built, where)
   experts = where.shape["expert"]
   if experts > 1 and not any("E" in name for name in jax.tree.leaves(parts.letters)):

@@ -63,6 +63,12 @@ def test_a_folder_of_another_config_is_left_alone(trained, text):
   assert files(trained) == before
 
 
+def test_a_mistake_is_named_before_the_folder(trained, text):
+  values = FOUR | dict(model__width=17)
+  told = verbs.refused("train", *verbs.flags(trained, text, **values))
+  assert told.startswith("heads=2 does not divide width=17; ")
+
+
 def test_data_that_changed_under_a_run_are_noticed(trained, tmp_path):
   folder, other = tmp_path / "run", verbs.corpus(tmp_path, seed=1)
   path = tmp_path / "mine.txt"
