@@ -174,8 +174,8 @@ def test_temperature_0_is_greedy_and_ends_no_filter_early():
 @pytest.mark.parametrize("name, value, wanted", [
   ("temperature", -0.1, "0 (greedy) or more"),
   ("temperature", float("nan"), "0 (greedy) or more"),
-  ("top_k", -1, "0 (off) or more"),
-  ("top_k", 2.5, "0 (off) or more"),
+  ("top_k", -1, "0 (off) to 2"),
+  ("top_k", 2.5, "0 (off) to 2"),
   ("top_p", 0.0, "above 0, at most 1"),
   ("top_p", 1.1, "above 0, at most 1"),
   ("min_p", -1.0, "from 0 (off) to 1"),
