@@ -8,7 +8,6 @@ import functools
 import inspect
 import operator
 
-import jax
 from ml_collections import ConfigDict
 
 from experiments import cli, compose
@@ -58,7 +57,7 @@ KEYS = {
   | _required("checkpoint")
   | _optional("init_from init_embedding loss corrupt"),
   "model": _required("family"),
-  "data": _keywords(prepare.prepare, but="seq log"),
+  "data": _keywords(prepare.prepare, but="seq log") | _optional("weights"),
   "optim": _keywords(optim.make, but="num_steps params dims")
   | _required("accumulate ema"),
   "eval": _required("every batches sample_tokens"),
@@ -125,13 +124,7 @@ def config(cfg, where):
   compose.objective(cfg)
   corrupt.check(cfg.objective, compose.corruption_name(cfg), cfg.data.pack)
   compose.shapes(cfg)
-  parts = compose.trainer(cfg, built, where)
-  experts = where.shape["expert"]
-  if experts > 1 and not any("E" in name for name in jax.tree.leaves(parts.letters)):
-    raise ValueError(
-      f"mesh expert={experts}, and the model has no experts; give these devices to "
-      "data, fsdp or tensor"
-    )
+  compose.trainer(cfg, built, where)
   if cfg.get("init_from"):
     workdir.check_init(cfg.init_from, functools.partial(compose.model, cfg))
   if cfg.get("init_embedding"):

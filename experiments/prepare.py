@@ -6,6 +6,7 @@
 """
 
 from experiments import check, cli, compose
+from lm.data.mixture import Mixture
 
 _CONFIG = cli.config_flag()
 
@@ -14,7 +15,8 @@ def main():
   cfg = _CONFIG.value
   check.keys(cfg)
   prepared = compose.data(cfg)
-  print((prepared.folder / "report.txt").read_text("utf-8"))
+  for part in prepared if isinstance(prepared, Mixture) else [prepared]:
+    print((part.folder / "report.txt").read_text("utf-8"))
   print(f"data: {prepared.folder}")
   print(f"next: ./launch.sh train --config={cli.config_file()}")
 

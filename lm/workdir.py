@@ -43,7 +43,10 @@ class Workdir:
   def config(self) -> dict:
     """The run's resolved config; ValueError when this is no run's folder."""
     if not self.config_file.is_file():
-      raise ValueError(f"{self.path} is not a run's folder: it has no config.json")
+      why = "it has no config.json"
+      if not self.path.exists():
+        why = "there is nothing, and nothing is downloaded"
+      raise ValueError(f"{self.path} is not a run's folder: {why}")
     try:
       return json.loads(self.config_file.read_text())
     except ValueError as error:

@@ -63,7 +63,7 @@ def test_a_mistake_in_the_config(change, text, tmp_path):
     ("batch=6", "mesh"),
     ("optim.warmup=50", "num_steps"),
     ("mesh.tensor=4", "does not divide"),
-    ("mesh.expert=2", "mesh expert=2, and the model has no experts; give"),
+    ("mesh.expert=2", "mesh expert=2 splits experts, and the model has none"),
     ("data.tokenizer=bpe-200", "ask for bpe-258 or more"),
     ("data.tokenizer=bpee", "no tokenizer 'bpee'"),
   ],

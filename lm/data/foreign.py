@@ -129,6 +129,8 @@ def _add_beside(inner, folder: Path, config: dict):
   from tokenizers import AddedToken
 
   told = config.get("added_tokens_decoder", {})
+  if wrong := [id for id in told if not id.isdecimal()]:
+    raise ValueError(f"{folder}: added_tokens_decoder has {wrong[0]!r} for an id")
   tokens = []
   for _, token in sorted(told.items(), key=lambda item: int(item[0])):
     flags = {k: token[k] for k in ("special", "lstrip", "rstrip", "normalized")}
