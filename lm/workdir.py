@@ -265,7 +265,8 @@ def check_init(path, make):
     return found.check(interop.abstract(make(found.model.config.vocab))[0])
   folder = Workdir(path)
   old, _ = _model(folder)
-  checkpoint.Checkpoints(folder.checkpoints, owned=False).about()  # there is one
+  if not checkpoint.Checkpoints(folder.checkpoints, owned=False).steps():
+    raise ValueError(f"{path} has no checkpoint yet; train it first")
   there = arrays.describe(arrays.parts(interop.abstract(old)[0]))
   wanted = interop.abstract(make(old.config.vocab))[0]
   if differs := arrays.mismatch(there, wanted):

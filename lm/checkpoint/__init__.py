@@ -15,6 +15,7 @@ import math
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -135,8 +136,14 @@ class Checkpoints:
   def _failed(self, step: int, error: Exception) -> ValueError:
     """The line for the user; also takes the half-written folder away."""
     if self._primary:
-      # What cannot be deleted now is no step, and is cleaned at the next start.
-      shutil.rmtree(self._path(step, "saving"), ignore_errors=True)
+      # The writes that did not fail may still go on, and make the folder anew. What
+      # stays all the same is no step, and is cleaned at the next start.
+      saving = self._path(step, "saving")
+      for _ in range(20):
+        shutil.rmtree(saving, ignore_errors=True)
+        time.sleep(0.05)
+        if not saving.exists():
+          break
     return ValueError(
       f"could not save step {step} in {self.folder}: {digest.reason(error)}; the steps "
       "before it are untouched: make room there, then run the same command again"
