@@ -1,8 +1,8 @@
 """Llama-kind, 2.6M parameters, on Shakespeare's works.
 
 Run: ./launch.sh train --config=configs/shakespeare.py
-Measured 2026-11-22 on 2 virtual cores (AMX) of a shared host: 1.94 bits per byte on
-four whole plays held out, after 4.5 minutes of training.
+Measured 2026-11-22 on 2 virtual cores (AMX) of a shared host: 1.93 bits per byte on
+four whole plays held out, after 4.3 minutes of training.
 """
 
 from ml_collections import ConfigDict
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 def get_config(arg=None):
   cfg = ConfigDict(
-    dict(seed=0, num_steps=1_600, batch=8, seq=256, objective="next_token")
+    dict(seed=0, num_steps=1_650, batch=8, seq=256, objective="next_token")
   )
   cfg.init_from = ""
   cfg.init_embedding = ""
