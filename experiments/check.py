@@ -10,12 +10,16 @@ import operator
 
 from ml_collections import ConfigDict
 
-from experiments import cli, compose
-from lm import optim, vectors, workdir
-from lm.data import corrupt, prepare, tokenizers
+from experiments import compose, process
+from lm import optim
+from lm.data import tokenizers
+from lm.data.corpus import build
 from lm.data.loader import check_divides
+from lm.data.rows import corrupt
+from lm.errors import Mistake
 from lm.generate.prompts import generates
 from lm.nn.layers import VOCAB_MULTIPLE
+from lm.stores import run, vectors
 
 LEAST = {
   "seed": 0,
@@ -57,7 +61,7 @@ KEYS = {
   | _required("checkpoint")
   | _optional("init_from init_embedding loss corrupt"),
   "model": _required("family"),
-  "data": _keywords(prepare.prepare, but="seq log") | _optional("weights"),
+  "data": _keywords(build.prepare, but="seq log") | _optional("weights"),
   "optim": _keywords(optim.make, but="num_steps params dims")
   | _required("accumulate ema"),
   "eval": _required("every batches sample_tokens"),
@@ -67,7 +71,7 @@ GROUPS = ("model", "data", "optim", "mesh", "eval", "checkpoint", "loss", "corru
 
 
 def keys(cfg):
-  """Raises ValueError when a value is missing, or one is there that nothing reads."""
+  """Raises Mistake when a value is missing, or one is there that nothing reads."""
   for group, known in KEYS.items():
     found = cfg[group] if group else cfg
     start = f"{group}." if group else ""
@@ -75,12 +79,12 @@ def keys(cfg):
       if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {start}{near[0]}?" if near else "take it out"
-        raise ValueError(f"nothing reads the config's value {start}{name}; {hint}")
+        raise Mistake(f"nothing reads the config's value {start}{name}; {hint}")
     for name, needed in known.items():
       if needed and name not in found:
-        raise ValueError(
+        raise Mistake(
           f"the config has no value {start}{name}; add it to its file, as in "
-          f"{cli.SHOWN}"
+          f"{process.SHOWN}"
         )
     if not group:
       _check_groups(cfg)
@@ -89,26 +93,26 @@ def keys(cfg):
 def _check_groups(cfg):
   for name in GROUPS:
     if name in cfg and not isinstance(cfg[name], ConfigDict):
-      raise ValueError(f"{name}={cfg[name]!r}; wanted a group: cfg.{name} = dict(...)")
+      raise Mistake(f"{name}={cfg[name]!r}; wanted a group: cfg.{name} = dict(...)")
 
 
 def numbers(cfg):
-  """Raises ValueError when a value of LEAST is less than that, or no number."""
+  """Raises Mistake when a value of LEAST is less than that, or no number."""
   for name, least in LEAST.items():
     value = functools.reduce(operator.getitem, name.split("."), cfg)
     if not (isinstance(value, int | float) and value >= least):
-      raise ValueError(f"{name}={value!r}; wanted {least} or more")
+      raise Mistake(f"{name}={value!r}; wanted {least} or more")
   if cfg.seed >= SEEDS:
-    raise ValueError(f"seed={cfg.seed}; wanted less than {SEEDS}")
+    raise Mistake(f"seed={cfg.seed}; wanted less than {SEEDS}")
 
 
 def config(cfg, where):
-  """Raises ValueError for what is wrong on the mesh `where`; `keys` comes before."""
+  """Raises Mistake for what is wrong on the mesh `where`; `keys` comes before."""
   numbers(cfg)
   if not 0 <= cfg.optim.ema < 1:
-    raise ValueError(f"optim.ema={cfg.optim.ema}; wanted 0 or more, less than 1")
+    raise Mistake(f"optim.ema={cfg.optim.ema}; wanted 0 or more, less than 1")
   if cfg.batch % cfg.optim.accumulate:
-    raise ValueError(
+    raise Mistake(
       f"optim.accumulate={cfg.optim.accumulate} does not divide batch={cfg.batch}"
     )
   check_divides(where, batch=cfg.batch, seq=cfg.seq)
@@ -117,7 +121,7 @@ def config(cfg, where):
   built = compose.model(cfg, vocab=VOCAB_MULTIPLE * where.shape["tensor"])
   compose.carried(cfg, built)
   if cfg.eval.sample_tokens and not generates(built):
-    raise ValueError(
+    raise Mistake(
       f"eval.sample_tokens={cfg.eval.sample_tokens}, and family {cfg.model.family!r} "
       "writes no text; wanted 0"
     )
@@ -126,6 +130,6 @@ def config(cfg, where):
   compose.shapes(cfg)
   compose.trainer(cfg, built, where)
   if cfg.get("init_from"):
-    workdir.check_init(cfg.init_from, functools.partial(compose.model, cfg))
+    run.check_init(cfg.init_from, functools.partial(compose.model, cfg))
   if cfg.get("init_embedding"):
     vectors.check(cfg.init_embedding)

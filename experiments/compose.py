@@ -10,16 +10,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import cli
-from lm import dims, interop, lookup, objectives, optim, train, vectors, workdir
-from lm.data import corrupt, foreign, mixture, pack, tokenizers, vocabulary
+from experiments import process
+from lm import letters as dims
+from lm import lookup, models, objectives, optim, train
+from lm.data import tokenizers
+from lm.data.corpus import mixture
 from lm.data.loader import Fixed, Loader, batched
-from lm.nn.recurrent import State
+from lm.data.rows import corrupt, pack
+from lm.data.tokenizers import files, word_level
+from lm.errors import Mistake
+from lm.letters import make_mesh
+from lm.stores import hf, run, vectors
 
 
 def default_workdir() -> str:
   """runs/<name of the config>, without the argument of "file.py:argument"."""
-  return os.path.join("runs", Path(cli.config_file().split(":")[0]).stem)
+  return os.path.join("runs", Path(process.config_file().split(":")[0]).stem)
 
 
 def say(line: str):
@@ -94,7 +100,7 @@ def objective(cfg, prepared=None):
   told = cfg.loss.to_dict() if "loss" in cfg else {}
   for name in told:
     if name not in known or known[name].kind is not known[name].KEYWORD_ONLY:
-      raise ValueError(f"objective {cfg.objective!r} has no value loss.{name}")
+      raise Mistake(f"objective {cfg.objective!r} has no value loss.{name}")
   if "counts_V" in known:
     told["counts_V"] = word_counts(prepared) if prepared else np.ones(1)
   return functools.partial(found, **told) if told else found
@@ -102,18 +108,18 @@ def objective(cfg, prepared=None):
 
 def word_counts(prepared) -> np.ndarray:
   """counts_V of the training text, 0 for tokens that are no words."""
-  return vocabulary.of_words(prepared.counts("train"), prepared.tokenizer)
+  return word_level.of_words(prepared.counts("train"), prepared.tokenizer)
 
 
 def mesh(cfg):
-  return dims.make_mesh(**cfg.mesh)
+  return make_mesh(**cfg.mesh)
 
 
 def model(cfg, vocab: int):
-  """The model of a config; ValueError when its rows do not fit the context."""
-  built = lookup.model(**cfg.model, vocab=vocab)
+  """The model of a config; Mistake when its rows do not fit the context."""
+  built = models.build(**cfg.model, vocab=vocab)
   if 0 < built.config.context < cfg.seq:
-    raise ValueError(
+    raise Mistake(
       f"seq={cfg.seq} is longer than the model's context={built.config.context}; "
       "make seq smaller or model.context larger"
     )
@@ -123,14 +129,12 @@ def model(cfg, vocab: int):
 def carried(cfg, built) -> int:
   """The rows whose state training carries on: those of a batch, or with no stream none.
 
-  Raises ValueError for a model or an objective that cannot.
+  Raises Mistake for a model or an objective that cannot.
   """
   if cfg.data.pack != "stream":
     return 0
-  make = getattr(built, "init_cache", lambda batch, size: None)
-  recurrent = isinstance(jax.eval_shape(lambda: make(1, 1)), State)
-  if cfg.objective != "next_token" or not recurrent:
-    raise ValueError(
+  if cfg.objective != "next_token" or not built.traits.carries:
+    raise Mistake(
       f"data.pack='stream' carries a recurrent state (rnn, mamba2; next_token) from "
       f"batch to batch; {cfg.model.family!r} with {cfg.objective!r} has none: use "
       "'concat'"
@@ -180,13 +184,13 @@ def start(cfg, parts: Trainer, checkpoints, prepared, key):
   """(state, updates made): the newest checkpoint, or a new state.
 
   `init_from` names a run whose parameters a new state starts from, `init_embedding` a
-  file of word vectors that then take the place of some embeddings. ValueError when the
+  file of word vectors that then take the place of some embeddings. Mistake when the
   data are not those of the checkpoint any more, nor the tokenizer that of `init_from`.
   """
   if checkpoints.steps():
     state, done, about = checkpoints.restore(parts.abstract)
     if about["data"] != prepared.digest:
-      raise ValueError(
+      raise Mistake(
         f"{cfg.data.source} has changed since {checkpoints.folder} was written: its "
         "text or its tokenizer is another one now; take it back or choose another "
         "--workdir"
@@ -197,7 +201,7 @@ def start(cfg, parts: Trainer, checkpoints, prepared, key):
     check_tokenizer(cfg, prepared.tokenizer)
   state = parts.init(key)
   if cfg.get("init_from"):
-    params = workdir.load_params(cfg.init_from, parts.abstract.params)
+    params = run.load_params(cfg.init_from, parts.abstract.params)
     # A copy: the step is given both, and may write into each.
     ema = jax.tree.map(jnp.copy, params) if cfg.optim.ema else ()
     state = state.replace(params=params, ema=ema)
@@ -207,30 +211,30 @@ def start(cfg, parts: Trainer, checkpoints, prepared, key):
 
 
 def check_tokenizer(cfg, tokenizer):
-  """Raises ValueError when `init_from` learnt what other ids than these stand for."""
+  """Raises Mistake when `init_from` learnt what other ids than these stand for."""
   path = Path(cfg.init_from)
-  source = path if interop.is_foreign(path) else workdir.Workdir(path).tokenizer
-  if not foreign.found(source):
+  source = path if hf.is_foreign(path) else run.Workdir(path).tokenizer
+  if not files.found(source):
     return  # a model without one: nobody knows
   learnt = tokenizers.load(source)
   if name := corruption_name(cfg):
     learnt = corrupt.extended(learnt, name)
   if learnt.digest != tokenizer.digest:
-    raise ValueError(
+    raise Mistake(
       f"init_from={path} was trained with another tokenizer than data.tokenizer="
       f"{cfg.data.tokenizer}; wanted its own: --config.data.tokenizer={source}"
     )
 
 
 def embedded(path, state, tokenizer):
-  """The state with the vectors of a file (see lm.vectors) in its table of embeddings.
+  """The state with the vectors of a file (lm.stores.vectors) in its embeddings.
 
   A token gets the vector of the word that it is, with or without a space in front; all
-  others keep theirs. ValueError when the width is another one, or no token is found.
+  others keep theirs. Mistake when the width is another one, or no token is found.
   """
   read, table_VD = vectors.read(path), state.params["embed"]["table"]
   if read.table_VD.shape[1] != table_VD.shape[1]:
-    raise ValueError(
+    raise Mistake(
       f"{path} has vectors of {read.table_VD.shape[1]} numbers, and the model's width "
       f"is {table_VD.shape[1]}; make model.width {read.table_VD.shape[1]}"
     )
@@ -238,7 +242,7 @@ def embedded(path, state, tokenizer):
   found = [i for i, text in enumerate(texts) if text in read]
   say(f"{path}: {len(found)} of {len(texts)} tokens begin with a vector from there")
   if not found:
-    raise ValueError(f"{path} has a vector for no token; wanted one of the same words")
+    raise Mistake(f"{path} has a vector for no token; wanted one of the same words")
   new = read.table_VD[[read.row(texts[i]) for i in found]]
   fill = lambda table_VD: table_VD.at[np.array(found)].set(new)
   embed = {"table": jax.jit(fill, out_shardings=table_VD.sharding)(table_VD)}

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
-from lm import interop, lookup, workdir
-from lm.data import files
+from experiments import process
+from lm.disk import atomic
+from lm.errors import Mistake, one_of
 from lm.generate.prompts import generates
-from lm.interop import out
-from lm.interop.folder import Folder
+from lm.stores import hf
+from lm.stores import run as workdir
+from lm.stores.hf import export
+from lm.stores.hf.folder import Folder
 
 _FROM = flags.DEFINE_string("from", None, "a folder of either kind, or a .gguf file")
 _TO = flags.DEFINE_string("to", None, "the folder to make; it must not exist yet")
@@ -39,14 +41,14 @@ def main():
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   source, target = Path(_FROM.value), Path(_TO.value)
   if target.exists():
-    raise ValueError(f"{target} exists; choose another --to, or move it away")
+    raise Mistake(f"{target} exists; choose another --to, or move it away")
   if _FAMILY.value:
-    interop.module(_FAMILY.value)
+    hf.module(_FAMILY.value)
   if _DTYPE.value:
-    lookup.one_of("dtype", _DTYPE.value, out.DTYPES)
-  model = into(source, target) if interop.is_foreign(source) else back(source, target)
-  print(f"{target}: {interop.described(model)}")
-  if interop.is_foreign(source):
+    one_of("dtype", _DTYPE.value, export.DTYPES)
+  model = into(source, target) if hf.is_foreign(source) else back(source, target)
+  print(f"{target}: {hf.described(model)}")
+  if hf.is_foreign(source):
     print(f"next: {next_step(model, target)}")
 
 
@@ -60,12 +62,12 @@ def next_step(model, target: Path) -> str:
 def into(source: Path, target: Path):
   """Makes a run's folder of a model of theirs; the model."""
   run = {"dtype": _DTYPE.value} if _DTYPE.value else {}
-  found = interop.checkpoint(source, family=_FAMILY.value, **run)
-  tokenizer = interop.tokenizer_of(found.source)
-  with files.making(target) as (folder, _):
+  found = hf.checkpoint(source, family=_FAMILY.value, **run)
+  tokenizer = hf.tokenizer_of(found.source)
+  with atomic.making(target) as (folder, _):
     workdir.save(folder, found.model, found.params(), tokenizer)
     if isinstance(found.source, Folder):
-      out.keep(workdir.Workdir(folder).theirs, found.source)
+      export.keep(workdir.Workdir(folder).theirs, found.source)
   return found.model
 
 
@@ -76,10 +78,10 @@ def back(source: Path, target: Path):
   kept = kept if kept.is_dir() else None
   flags_here = dict(family=_FAMILY.value, dtype=_DTYPE.value)
   of = json.dumps([flags_here, digest, _digests(source)])
-  with files.making(target, of) as (folder, done):
+  with atomic.making(target, of) as (folder, done):
     if done:
       print(f"going on in {folder}", file=sys.stderr)
-    out.write(folder, model, params, tokenizer, kept=kept, done=done, **flags_here)
+    export.write(folder, model, params, tokenizer, kept=kept, done=done, **flags_here)
   return model
 
 
@@ -88,11 +90,11 @@ def _digests(run: Path) -> dict[str, str]:
   here = workdir.Workdir(run)
   named = [here.config_file, *here.tokenizer.rglob("*"), *here.theirs.rglob("*")]
   return {
-    str(p.relative_to(run)): files.sha256_of_file(p)
+    str(p.relative_to(run)): atomic.sha256_of_file(p)
     for p in sorted(named)
     if p.is_file()
   }
 
 
 if __name__ == "__main__":
-  cli.run(main, required=("from", "to"))
+  process.run(main, required=("from", "to"))

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from lm.errors import Mistake
+
 WHO = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 WAIT_S = 60  # so long may a network file system take to show a new file elsewhere
 
@@ -16,14 +18,14 @@ def start():
   """Joins the other processes of the run, when the launcher has started several.
 
   On SLURM and TPU pods launch.sh sets LM_DISTRIBUTED and JAX finds out the rest;
-  elsewhere the three variables of WHO say who is who. ValueError when they do not.
+  elsewhere the three variables of WHO say who is who. Mistake when they do not.
   """
   told = {name: os.environ[name] for name in WHO if name in os.environ}
   if "LM_DISTRIBUTED" in os.environ and len(told) < len(WHO):
     try:
       jax.distributed.initialize()
     except ValueError as error:
-      raise ValueError(
+      raise Mistake(
         f"LM_DISTRIBUTED is set, but here is no SLURM job and no TPU pod ({error}); "
         f"unset it, or set {', '.join(WHO)}"
       ) from error
@@ -36,18 +38,18 @@ def _who(told: dict) -> tuple[str, int, int]:
   address, *numbers = (told.get(name, "") for name in WHO)
   for name in WHO:
     if not told.get(name):
-      raise ValueError(f"{name} is not set; {', '.join(WHO)} are to be set together")
+      raise Mistake(f"{name} is not set; {', '.join(WHO)} are to be set together")
   for name, value in zip(WHO[1:], numbers, strict=True):
     if not value.isdecimal():
-      raise ValueError(f"{name}={value}; wanted a number")
+      raise Mistake(f"{name}={value}; wanted a number")
   count, index = map(int, numbers)
   if index >= count:
-    raise ValueError(f"{WHO[2]}={index}; wanted less than {WHO[1]}={count}")
+    raise Mistake(f"{WHO[2]}={index}; wanted less than {WHO[1]}={count}")
   return address, count, index
 
 
 def check_shared(folder):
-  """Raises ValueError when the folder is not the same one for all processes."""
+  """Raises Mistake when the folder is not the same one for all processes."""
   if jax.process_count() == 1:
     return
   first = jax.process_index() == 0
@@ -64,7 +66,7 @@ def check_shared(folder):
   if first:
     file.unlink()
   if not seen.all():
-    raise ValueError(
+    raise Mistake(
       f"{folder} is not the same folder on all machines of this run; wanted a "
       "--workdir on a file system that they share"
     )

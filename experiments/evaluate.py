@@ -18,14 +18,17 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict
 
-from experiments import check, cli, compose
-from lm import dims, evaluate, interop, lookup, metrics, workdir
+from experiments import check, compose, process
+from lm import evaluate, lookup, metrics
+from lm.errors import Mistake
 from lm.generate.prompts import generates
+from lm.letters import make_mesh
+from lm.stores import hf, run
 
-_WORKDIR = cli.workdir_flag(
+_WORKDIR = process.workdir_flag(
   "a run's folder, a folder of Hugging Face's, or a .gguf file"
 )
-_CONFIG = cli.config_flag("whose data to score it on, the run's own when left out")
+_CONFIG = process.config_flag("whose data to score it on, the run's own when left out")
 _TASKS = flags.DEFINE_list("tasks", [], "what else to score, of lm/tasks")
 _STEP = flags.DEFINE_integer("step", None, "the checkpoint; the newest when left out")
 
@@ -37,25 +40,27 @@ def main():
   if not own:
     check.keys(cfg)
     check.numbers(cfg)
-  mesh = dims.make_mesh(jax.local_devices()[:1])
-  model, params, tokenizer = workdir.load(path, step=_STEP.value, mesh=mesh)
+  mesh = make_mesh(jax.local_devices()[:1])
+  model, params, tokenizer = run.load(path, step=_STEP.value, mesh=mesh)
   if not own:
     adapt(cfg, path, model, tokenizer)
   prepared = compose.data(cfg, log=partial(print, file=sys.stderr))
   if own and tokenizer.digest != prepared.tokenizer.digest:
-    raise ValueError(
+    raise Mistake(
       f"the data of {path} has changed since it was trained: its tokenizer is "
       "another one now; restore the data or train anew"
     )
   if prepared.tokenizer.size > model.config.vocab:
-    raise ValueError(
+    raise Mistake(
       f"objective {cfg.objective!r} needs {prepared.tokenizer.size} tokens, and {path} "
       f"has {model.config.vocab}; choose a --config with another objective"
     )
   objective = compose.objective(cfg, prepared)
   step = evaluate.make_eval_step(model.apply, objective, prepared.tokenizer.bytes_V)
   loader = compose.loader(cfg, prepared, "heldout", seed=None, mesh=mesh)
-  found = evaluate.evaluate(step, params, cli.progress(loader.prefetch(0), len(loader)))
+  found = evaluate.evaluate(
+    step, params, process.progress(loader.prefetch(0), len(loader))
+  )
   if "eval/nats_per_token" in found:
     found["unigram_nats_per_token"] = metrics.entropy(prepared.counts("train"))
   if cfg.objective == "next_token" and "eval/bits_per_byte" not in found:
@@ -69,11 +74,11 @@ def main():
 
 
 def config_of(path) -> ConfigDict:
-  """The config that a run was trained with; ValueError where there are no data."""
-  foreign = interop.is_foreign(path)
-  cfg = {} if foreign else workdir.Workdir(path).config()
+  """The config that a run was trained with; Mistake where there are no data."""
+  foreign = hf.is_foreign(path)
+  cfg = {} if foreign else run.Workdir(path).config()
   if "data" not in cfg:
-    raise ValueError(
+    raise Mistake(
       f"{path} was not trained by `train` and has no data to be scored on; add "
       "--config=configs/shakespeare.py, or one with the text that you want"
     )
@@ -83,17 +88,17 @@ def config_of(path) -> ConfigDict:
 def adapt(cfg, path, model, tokenizer):
   """Has a config's text read in the model's own tokens, in rows that it can hold."""
   if tokenizer is None:
-    raise ValueError(f"{path} has no tokenizer; text needs one")
+    raise Mistake(f"{path} has no tokenizer; text needs one")
   if cfg.objective == "next_token" and not generates(model):
-    raise ValueError(
+    raise Mistake(
       f"{path} sees the tokens that it should name; choose a --config with another "
       "objective than 'next_token', such as configs/family/bert.py"
     )
-  file = Path(path) if interop.is_foreign(path) else workdir.Workdir(path).tokenizer
+  file = Path(path) if hf.is_foreign(path) else run.Workdir(path).tokenizer
   cfg.data.tokenizer = str(file.resolve())
   if model.config.context:
     cfg.seq = min(cfg.seq, model.config.context)
 
 
 if __name__ == "__main__":
-  cli.run(main, required=("workdir",))
+  process.run(main, required=("workdir",))

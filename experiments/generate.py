@@ -10,13 +10,14 @@ import time
 
 from absl import flags
 
-from experiments import cli
-from lm import workdir
+from experiments import process
+from lm.errors import Mistake
 from lm.generate import chat, text
+from lm.stores import run
 
 MOST = 200  # tokens, unless asked for
 
-_WORKDIR = cli.workdir_flag(
+_WORKDIR = process.workdir_flag(
   "a run's folder, a folder of Hugging Face's, or a .gguf file"
 )
 _PROMPT = flags.DEFINE_string("prompt", "", "where to start; empty: a new document")
@@ -45,13 +46,13 @@ _BEAM = flags.DEFINE_integer("beam", 0, "beams to search with instead of drawing
 
 def main():
   if _BEAM.value and any(f.present for f in (_TEMPERATURE, _TOP_K, _TOP_P, _SEED)):
-    raise ValueError(
+    raise Mistake(
       "--beam searches for the likeliest text and draws nothing; leave out "
       "--temperature, --top_k, --top_p and --seed, or leave out --beam"
     )
-  model, params, tokenizer = workdir.load(_WORKDIR.value)
+  model, params, tokenizer = run.load(_WORKDIR.value)
   if tokenizer is None:
-    raise ValueError(f"{_WORKDIR.value} has no tokenizer; text needs one")
+    raise Mistake(f"{_WORKDIR.value} has no tokenizer; text needs one")
   shown, ids = prompt(tokenizer)
   room = model.config.context - len(ids) if model.config.context else MOST
   max_tokens = _MAX_TOKENS.value
@@ -105,4 +106,4 @@ def show(pieces, prompt: str, n: int) -> int:
 
 
 if __name__ == "__main__":
-  cli.run(main, required=("workdir",))
+  process.run(main, required=("workdir",))

@@ -5,10 +5,10 @@
 `train` does this by itself; alone it is for large data and to see the report.
 """
 
-from experiments import check, cli, compose
-from lm.data.mixture import Mixture
+from experiments import check, compose, process
+from lm.data.corpus.mixture import Mixture
 
-_CONFIG = cli.config_flag()
+_CONFIG = process.config_flag()
 
 
 def main():
@@ -18,8 +18,8 @@ def main():
   for part in prepared if isinstance(prepared, Mixture) else [prepared]:
     print((part.folder / "report.txt").read_text("utf-8"))
   print(f"data: {prepared.folder}")
-  print(f"next: ./launch.sh train --config={cli.config_file()}")
+  print(f"next: ./launch.sh train --config={process.config_file()}")
 
 
 if __name__ == "__main__":
-  cli.run(main, required=("config",))
+  process.run(main, required=("config",))

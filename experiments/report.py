@@ -7,8 +7,8 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
-from lm.study import axis
+from experiments import process
+from lm.study import runs
 
 _WORKDIRS = flags.DEFINE_list(
   "workdirs", None, "the runs' folders, with commas between"
@@ -17,13 +17,13 @@ _OUT = flags.DEFINE_string("out", "runs/report", "writes OUT.md and OUT.png")
 
 
 def main():
-  results = [axis.read(path) for path in _WORKDIRS.value]
+  results = [runs.read(path) for path in _WORKDIRS.value]
   picture, table = Path(f"{_OUT.value}.png"), Path(f"{_OUT.value}.md")
   table.parent.mkdir(parents=True, exist_ok=True)
-  axis.draw(results, picture)
-  table.write_text(axis.table(results) + "\n", encoding="utf-8")
+  runs.draw(results, picture)
+  table.write_text(runs.table(results) + "\n", encoding="utf-8")
   print(f"{table.read_text('utf-8')}\nresults: {table} {picture}")
 
 
 if __name__ == "__main__":
-  cli.run(main, required=("workdirs",))
+  process.run(main, required=("workdirs",))

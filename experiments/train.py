@@ -11,18 +11,18 @@ from functools import partial
 
 import jax
 
-from experiments import check, cli, compose, distributed
+from experiments import check, compose, distributed, process
+from experiments.interrupt import Interrupt
 from experiments.watch import Watch
 from lm import train
 from lm.checkpoint import Checkpoints
 from lm.generate.prompts import generates
-from lm.interrupt import Interrupt
 from lm.log import Log
 from lm.rng import stream
-from lm.workdir import Workdir
+from lm.stores.run import Workdir
 
-_CONFIG = cli.config_flag()
-_WORKDIR = cli.workdir_flag("the run's folder; runs/<config> when left out")
+_CONFIG = process.config_flag()
+_WORKDIR = process.workdir_flag("the run's folder; runs/<config> when left out")
 
 
 def main():
@@ -133,4 +133,4 @@ def last_good(folder, checkpoints) -> str:
 
 
 if __name__ == "__main__":
-  cli.run(main, required=("config",))
+  process.run(main, required=("config",))

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from experiments import compose
-from lm import curves, dims, evaluate, flops, metrics
+from lm import evaluate, metrics, platform
 from lm.generate import text
+from lm.letters import state_dims
+from lm.stores.run import manifest, versions, write
+from lm.study import curves
 from lm.train import Hook
-from lm.workdir import manifest, versions, write
 
 
 class Watch:
@@ -30,9 +32,9 @@ class Watch:
     }
     self.model_flops = model_flops(cfg, model, parts)
     dtype = jnp.dtype(model.config.run.dtype)
-    self.peak = flops.peak_flops(mesh.devices.flat[0], dtype) * mesh.size
+    self.peak = platform.peak_flops(mesh.devices.flat[0], dtype) * mesh.size
     if self.primary:
-      letters = dims.state_dims(parts.abstract, parts.abstract.params, parts.letters)
+      letters = state_dims(parts.abstract, parts.abstract.params, parts.letters)
       write(folder.path / "manifest.txt", manifest(parts.abstract, letters))
 
   def report(self, loader, n, metrics, seconds, spent):
@@ -44,7 +46,7 @@ class Watch:
     tokens = self.cfg.batch * self.cfg.seq
     metrics |= {
       "train/tokens_per_s": tokens / seconds,
-      "train/mfu": flops.mfu(self.model_flops, seconds, self.peak),
+      "train/mfu": platform.mfu(self.model_flops, seconds, self.peak),
       "train/seen_tokens": n * tokens,
       "train/flops": n * self.model_flops,
       "train/epoch": loader.epoch(n),
@@ -107,4 +109,4 @@ def model_flops(cfg, model, parts) -> float:
   """FLOPs that one update takes by the book, whatever is recomputed."""
   key = jax.random.key(0)
   loss = lambda params, batch: parts.objective(model.apply, params, batch, key)
-  return flops.model_flops(loss, parts.abstract.params, compose.shapes(cfg))
+  return platform.model_flops(loss, parts.abstract.params, compose.shapes(cfg))

@@ -2,14 +2,14 @@
 
 
 def load(path, **options):
-  """(model, params, tokenizer) of a run's folder; see lm.workdir.load."""
-  from lm import workdir
+  """(model, params, tokenizer) of a run's folder; see lm.stores.run.load."""
+  from lm.stores import run
 
-  return workdir.load(path, **options)
+  return run.load(path, **options)
 
 
 def save(path, model, params, tokenizer):
-  """Makes a run's folder of a model that no command trained; see lm.workdir.save."""
-  from lm import workdir
+  """Makes a run's folder of a model that no command trained; see lm.stores.run.save."""
+  from lm.stores import run
 
-  workdir.save(path, model, params, tokenizer)
+  run.save(path, model, params, tokenizer)

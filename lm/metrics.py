@@ -8,11 +8,13 @@ import math
 
 import numpy as np
 
+from lm.errors import Mistake
+
 
 def mean(value, weight, name="the mean") -> float:
-  """value / weight in float64; ValueError when the weight is 0."""
+  """value / weight in float64; Mistake when the weight is 0."""
   if not weight:
-    raise ValueError(
+    raise Mistake(
       f"{name} is over nothing: the split is empty or all its weights are 0"
     )
   return float(np.float64(value) / np.float64(weight))

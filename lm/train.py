@@ -16,7 +16,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from lm import dims
+from lm import letters as dims
+from lm import trees
+from lm.errors import Mistake
+from lm.letters import shardings, state_dims, unbox
 from lm.nn.linear import settled
 from lm.rng import stream
 
@@ -44,7 +47,7 @@ MEANS = {
   "error_per_pair": "pair_error",
   "accuracy": "correct",
   "balance": "balance",
-  "dropped_share": "dropped",
+  "dropped_share": "dropped_share",
 }
 # Those that are over something else than the weight.
 SHARES = {
@@ -63,15 +66,15 @@ def state_maker(model, tx, mesh, tokens_BT, *, ema=False, carried=0):
   """
 
   def init(key):
-    params = dims.unbox(model.init(key, tokens_BT)["params"])
+    params = unbox(model.init(key, tokens_BT)["params"])
     carry = model.init_cache(carried, 0).carried() if carried else ()
     ema_params = params if ema else ()
     return TrainState(jnp.int32(0), params, tx.init(params), ema_params, carry)
 
   params, letters = dims.abstract(model, tokens_BT)
   shapes = jax.eval_shape(init, jax.random.key(0))
-  where = dims.shardings(mesh, dims.state_dims(shapes, params, letters), shapes)
-  return jax.jit(init, out_shardings=where), dims.placed(shapes, where)
+  where = shardings(mesh, state_dims(shapes, params, letters), shapes)
+  return jax.jit(init, out_shardings=where), trees.placed(shapes, where)
 
 
 def make_step(
@@ -157,7 +160,7 @@ def _sums(apply, objective, accumulate):
 def _interleave(parts: int, x):
   """[B, ...] as [parts, B / parts, ...], part i being the rows i, i + parts, ..."""
   if x.shape[0] % parts:
-    raise ValueError(f"accumulate={parts} does not divide batch={x.shape[0]}")
+    raise Mistake(f"accumulate={parts} does not divide batch={x.shape[0]}")
   return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)
 
 

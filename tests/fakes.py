@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from lm.nn.stack import Run
+from lm.nn.depth import Run
 
 TRACES = []  # one entry each time a fake model is traced: counts compilations
 

@@ -11,7 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from lm import dims, lookup
+from lm import models, trees
+from lm.letters import abstract
 
 VOCAB, CONTEXT = 61, 16  # 61: the vocabulary is padded, and no other size is like it
 
@@ -90,7 +91,7 @@ class Family:
     return {"layers": 1} if "layers" in self.fields else {}
 
   def model(self, **fields):
-    return lookup.model(self.name, vocab=VOCAB, **(self.fields | fields))
+    return models.build(self.name, vocab=VOCAB, **(self.fields | fields))
 
   def params(self, **fields):
     return _params(self.model(scan=True, **fields))
@@ -99,11 +100,11 @@ class Family:
 @cache
 def _params(model):
   """Noise for parameters: zeros and ones would hide what is not connected."""
-  shapes, _ = dims.abstract(model, tokens(1, 2))
+  shapes, _ = abstract(model, tokens(1, 2))
   draw = np.random.default_rng(0)
 
   def one(path, leaf):
-    around = 1 if dims.path_name(path).endswith("scale") else 0
+    around = 1 if trees.path_name(path).endswith("scale") else 0
     return around + 0.2 * draw.standard_normal(leaf.shape, np.float32)
 
   return jax.tree_util.tree_map_with_path(one, shapes)

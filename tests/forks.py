@@ -1,4 +1,4 @@
-"""The process that tests/verbs.py forks its runs from, and spies inside of them."""
+"""The process that tests/processes.py forks its runs from, and spies inside of them."""
 
 import gc
 import json
@@ -17,7 +17,9 @@ def serve():
   import matplotlib.pyplot  # noqa: F401
   import orbax.checkpoint  # noqa: F401
 
-  from experiments import compose, watch  # noqa: F401
+  from experiments import (
+    watch,  # noqa: F401
+  )
 
   gc.freeze()  # nor to look through any of it for garbage
   gc.set_threshold(20_000, 20, 50)
@@ -66,7 +68,8 @@ def become(verb, flags, devices, env, spy, folder):
 
 def hasten():
   """Leaves out two things that every run does alike and `fresh` ones show: 2 s."""
-  from lm import curves, flops
+  from lm import platform as flops
+  from lm.study import curves
 
   curves.draw = lambda metrics_file, curves_file: None
   flops._measured = lambda platform, dtype: 1e11
@@ -143,7 +146,7 @@ def bug_in_the_loader(_):
 
 def interrupt_a_callback(_):
   """Ctrl-C meets a callback of the garbage collector; cleaning never ends."""
-  from lm.data import prepare
+  from lm.data.corpus import build
 
   def callback(phase, info):
     gc.callbacks.remove(callback)
@@ -154,7 +157,7 @@ def interrupt_a_callback(_):
     gc.collect()
     threading.Event().wait()
 
-  prepare.cleaned = cleaned
+  build.cleaned = cleaned
 
 
 def hang_in_streaming(_):
@@ -172,9 +175,9 @@ def hang_in_streaming(_):
 
 def hang_in_preparing(_):
   """Cleaning never ends."""
-  from lm.data import prepare
+  from lm.data.corpus import build
 
-  prepare.cleaned = lambda *args, **how: threading.Event().wait()
+  build.cleaned = lambda *args, **how: threading.Event().wait()
 
 
 def fail_to_sample(_):
@@ -189,7 +192,7 @@ def fail_to_sample(_):
 
 def die_in_a_tensor(which):
   """kill -9 when so many tensors of a file were written, the last of them by half."""
-  from lm.interop import safetensors
+  from lm.disk import safetensors
 
   original, written = safetensors.NewFile.put, []
 

@@ -1,4 +1,4 @@
-"""Models of transformers as ours: as they save them, and lm.interop loads them."""
+"""Models of transformers as ours: as they save them, and lm.stores.hf loads them."""
 
 import json
 import pathlib
@@ -7,7 +7,7 @@ import tempfile
 import numpy as np
 import torch
 
-from lm import interop
+from lm.stores import hf
 
 
 def copied(theirs, **fields):
@@ -19,7 +19,7 @@ def copied(theirs, **fields):
       told = json.loads(path.read_text())
       told["rope_parameters"]["rope_type"] = "default"
       path.write_text(json.dumps(told))
-    found = interop.checkpoint(folder, **fields)
+    found = hf.checkpoint(folder, **fields)
     return found.model, found.params()
 
 

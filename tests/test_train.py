@@ -9,7 +9,9 @@ import pytest
 from compiling import compiled
 from families import FAMILIES, MESHES, VOCAB, tokens
 
-from lm import dims, objectives, optim, train
+from lm import letters as dims
+from lm import objectives, optim, train, trees
+from lm.letters import batch_shardings, make_mesh
 from lm.rng import stream
 
 B, T = 16, 8
@@ -62,13 +64,13 @@ def run(name, steps=3, sizes=None, **how):
   """(state, losses) after some steps on the mesh of these sizes; numpy throughout."""
   sizes = sizes or {}
   count = int(np.prod(list(sizes.values()))) if sizes else 1
-  mesh = dims.make_mesh(jax.devices()[:count], **sizes)
+  mesh = make_mesh(jax.devices()[:count], **sizes)
   init, _, step = trainer(name, mesh, **how)
   state = init(stream(ROOT, "init"))
   losses = []
   with jax.set_mesh(mesh):
     for batch in batches(steps, name):
-      batch = jax.device_put(batch, dims.batch_shardings(mesh, batch))
+      batch = jax.device_put(batch, batch_shardings(mesh, batch))
       state, metrics = step(state, batch, ROOT)
       losses.append(float(metrics["train/loss"]))
   return jax.device_get(state), losses
@@ -128,12 +130,12 @@ def test_a_batch_that_micro_batches_do_not_divide_is_refused():
 def test_every_leaf_of_the_state_stays_where_it_was_born(optimiser, capfd):
   """And none is made whole in between, which XLA would tell."""
   name = next(iter(FAMILIES))
-  mesh = dims.make_mesh(**MESHES["tensor"])
+  mesh = make_mesh(**MESHES["tensor"])
   init, abstract, step = trainer(name, mesh, ema=0.9, optimiser=optimiser)
   state = init(stream(ROOT, "init"))
   with jax.set_mesh(mesh):
     batch = next(batches(1, name))
-    batch = jax.device_put(batch, dims.batch_shardings(mesh, batch))
+    batch = jax.device_put(batch, batch_shardings(mesh, batch))
     step, said = compiled(capfd, step, (abstract, batch, ROOT))
     new, _ = step(state, batch, ROOT)
   assert "rematerialization" not in said
@@ -146,10 +148,10 @@ def test_every_leaf_of_the_state_stays_where_it_was_born(optimiser, capfd):
 
 def test_compiled_ahead_of_time_it_gives_the_same_losses():
   """From shapes alone, before there is a state or a batch."""
-  name, mesh = next(iter(FAMILIES)), dims.make_mesh(jax.devices()[:1])
+  name, mesh = next(iter(FAMILIES)), make_mesh(jax.devices()[:1])
   init, abstract, step = trainer(name, mesh)
-  where = dims.batch_shardings(mesh, next(batches(1, name)))
-  shapes = dims.placed(jax.eval_shape(lambda: next(batches(1, name))), where)
+  where = batch_shardings(mesh, next(batches(1, name)))
+  shapes = trees.placed(jax.eval_shape(lambda: next(batches(1, name))), where)
   ahead = step.lower(abstract, shapes, jax.eval_shape(lambda: ROOT)).compile()
   state, losses = init(stream(ROOT, "init")), []
   for batch in batches(3, name):
@@ -162,7 +164,7 @@ def test_the_average_follows_the_parameters():
   name = next(iter(FAMILIES))
   state, _ = run(name, steps=1, ema=0.75)
   start = jax.device_get(
-    trainer(name, dims.make_mesh(jax.devices()[:1]))[0](stream(ROOT, "init"))
+    trainer(name, make_mesh(jax.devices()[:1]))[0](stream(ROOT, "init"))
   )
   wanted = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, start.params, state.params)
   close(state.ema, wanted)
@@ -170,7 +172,7 @@ def test_the_average_follows_the_parameters():
 
 def test_metrics_are_those_of_the_optimiser():
   name = next(iter(FAMILIES))
-  mesh = dims.make_mesh(jax.devices()[:1])
+  mesh = make_mesh(jax.devices()[:1])
   init, _, step = trainer(name, mesh)
   before = init(stream(ROOT, "init"))
   old = jax.device_get(before.params)

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from lm.data import packages
+from lm.data.sources import packages
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 wanted = pytest.mark.skipif(

@@ -22,8 +22,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from . import arrays, digest
-from .digest import Damaged
+from lm.checkpoint import arrays
+from lm.disk import digest
+from lm.disk.digest import Damaged
+from lm.errors import Mistake
 
 _NOTE = "checkpoint.json"
 _STATE = "state"
@@ -35,14 +37,14 @@ class Checkpoints:
 
   All processes of a run make the same calls, on a file system they share. A reader
   (`owned=False`) changes nothing on the disk; only one run may own a folder at a time.
-  Errors of the disk come as one ValueError: what was wanted, what came, what to do.
+  Errors of the disk come as one Mistake: what was wanted, what came, what to do.
   """
 
   def __init__(self, folder, *, keep: int = 3, owned: bool = True, say=_say):
     if keep < 1:
-      raise ValueError(f"checkpoint.keep must be at least 1, got {keep}")
+      raise Mistake(f"checkpoint.keep must be at least 1, got {keep}")
     if "://" in str(folder):
-      raise ValueError(
+      raise Mistake(
         f"checkpoints need a folder of a mounted file system, got {folder}; mount it "
         "and give the folder's path"
       )
@@ -96,7 +98,7 @@ class Checkpoints:
     self._pending = self._pool.submit(self._commit, step, text, next(self._saves))
 
   def wait(self) -> None:
-    """Returns when nothing is being saved; ValueError if the last save failed."""
+    """Returns when nothing is being saved; Mistake if the last save failed."""
     pending, self._pending = self._pending, None
     if pending is not None:
       pending.result()
@@ -133,7 +135,7 @@ class Checkpoints:
     if self._primary:
       self._thin()
 
-  def _failed(self, step: int, error: Exception) -> ValueError:
+  def _failed(self, step: int, error: Exception) -> Mistake:
     """The line for the user; also takes the half-written folder away."""
     if self._primary:
       # The writes that did not fail may still go on, and make the folder anew. What
@@ -144,7 +146,7 @@ class Checkpoints:
         time.sleep(0.05)
         if not saving.exists():
           break
-    return ValueError(
+    return Mistake(
       f"could not save step {step} in {self.folder}: {digest.reason(error)}; the steps "
       "before it are untouched: make room there, then run the same command again"
     )
@@ -177,7 +179,7 @@ class Checkpoints:
       if not os.access(self.folder, os.W_OK):
         raise PermissionError("no permission to write there")
     except OSError as error:
-      raise ValueError(
+      raise Mistake(
         f"cannot keep checkpoints in {self.folder}: {digest.reason(error)}; choose a "
         "folder that can be written"
       ) from error
@@ -192,7 +194,7 @@ class Checkpoints:
     """(state, step, about) of `step`, or of the newest step without damage.
 
     `abstract` is the state as a tree of jax.ShapeDtypeStruct; their shardings may be of
-    any mesh, whatever mesh it was saved on. Raises ValueError when nothing good is
+    any mesh, whatever mesh it was saved on. Raises Mistake when nothing good is
     there, and when the arrays are not those of `abstract`.
     """
     return self._restore(abstract, step)
@@ -211,7 +213,7 @@ class Checkpoints:
     step = self.good(step, field)
     note = self._note(step)
     if differs := arrays.mismatch(note["arrays"], abstract, field):
-      raise ValueError(
+      raise Mistake(
         f"checkpoint {self._path(step)} does not fit: {differs}; use the config it was "
         "trained with"
       )
@@ -260,16 +262,16 @@ class Checkpoints:
       raise Damaged(f"it is a copy of step {note['step']}")
     return note
 
-  def _nothing(self, step: int | None, reasons: list[str]) -> ValueError:
+  def _nothing(self, step: int | None, reasons: list[str]) -> Mistake:
     steps = self.steps()
     if step is not None and step not in steps:
       found = ", ".join(map(str, steps)) or "none"
-      return ValueError(f"no checkpoint {step} in {self.folder}; found: {found}")
+      return Mistake(f"no checkpoint {step} in {self.folder}; found: {found}")
     if reasons:
       anew = "; the same command starts anew" if self._owned and step is None else ""
       told = "; ".join(reasons)
-      return ValueError(f"no good checkpoint in {self.folder} ({told}){anew}")
-    return ValueError(
+      return Mistake(f"no good checkpoint in {self.folder} ({told}){anew}")
+    return Mistake(
       f"no checkpoint in {self.folder}; train first, or name another folder"
     )
 
@@ -285,7 +287,7 @@ class Checkpoints:
         error = refusal
     step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
     if step < 0:
-      raise error or ValueError("no checkpoint to restore; process 0 says why")
+      raise error or Mistake("no checkpoint to restore; process 0 says why")
     return step
 
   def _path(self, step: int, word: str = "") -> Path:

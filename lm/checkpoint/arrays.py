@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ..dims import path_name
+from lm.trees import path_name
 
 
 def parts(tree) -> dict[str, dict[str, object]]:

@@ -15,8 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 
-from lm import dims
-from lm.data import mixture, pack
+from lm.data.corpus import mixture
+from lm.data.rows import pack
+from lm.errors import Mistake
+from lm.letters import batch_shardings, spec
 
 
 class Loader:
@@ -29,9 +31,9 @@ class Loader:
 
   `prepared` is one Prepared or a sequence of them, mixed with `weights` (rows of each,
   in proportion; equal for none), or in order one after another. `corrupt` is what is
-  done to every row, see lm.data.corrupt: to a row of the training anew whenever it is
-  read, to any other one always the same. Raises ValueError if their tokenizers or packs
-  differ, or if the batch does not divide over the mesh.
+  done to every row, see lm.data.rows.corrupt: to a row of the training anew whenever
+  it is read, to any other one always the same. Raises Mistake if their tokenizers or
+  packs differ, or if the batch does not divide over the mesh.
   """
 
   def __init__(
@@ -40,7 +42,7 @@ class Loader:
     prepared = prepared if isinstance(prepared, (list, tuple)) else [prepared]
     self.tokenizer = prepared[0].tokenizer
     if len({(p.tokenizer.digest, p.pack) for p in prepared}) > 1:
-      raise ValueError(
+      raise Mistake(
         "the sources of a mixture differ in tokenizer or pack; prepare them together "
         "with mixture.prepare_all"
       )
@@ -65,7 +67,7 @@ class Loader:
       else:
         self._drawn = Fresh(self._drawn, mixture.Joined(self._rows), corrupt, seed)
     self._shapes = {batched(key): (batch, *x.shape) for key, x in padding.items()}
-    self._shardings = dims.batch_shardings(mesh, self._shapes)
+    self._shardings = batch_shardings(mesh, self._shapes)
 
   @property
   def bytes_V(self):
@@ -75,7 +77,7 @@ class Loader:
   def __len__(self) -> int:
     """Steps that see every row once (the last may be partly filled)."""
     if len(self._rows) > 1:
-      raise ValueError("a mixture has no length: its sources end at different steps")
+      raise Mistake("a mixture has no length: its sources end at different steps")
     return -(-len(self._rows[0]) // self.batch)
 
   def epoch(self, step: int) -> float:
@@ -183,14 +185,14 @@ def _of_row(key: str) -> str:
 
 
 def check_divides(mesh, *, batch, seq):
-  """Raises ValueError when a batch of these sizes does not divide over the mesh."""
+  """Raises Mistake when a batch of these sizes does not divide over the mesh."""
   for (name, size), axes in zip(
-    (("batch", batch), ("seq", seq)), dims.spec("BT"), strict=True
+    (("batch", batch), ("seq", seq)), spec("BT"), strict=True
   ):
     axes = (axes,) if isinstance(axes, str) else axes
     parts = int(np.prod([mesh.shape[axis] for axis in axes]))
     if size < 1 or size % parts:
-      raise ValueError(
+      raise Mistake(
         f"{name}={size} does not divide over mesh {'*'.join(axes)}={parts}; wanted a "
         f"multiple of {parts}"
       )
@@ -199,7 +201,7 @@ def check_divides(mesh, *, batch, seq):
 def _stream(rows, batch: int, seed: int):
   """All rows for ever, by index, in an order in which batches go on (`pack.Stream`)."""
   if len(rows) > 1:
-    raise ValueError(
+    raise Mistake(
       f"pack 'stream' takes one source, got {len(rows)}; use 'concat' for a mixture"
     )
   return pack.Stream(rows[0], batch, seed)

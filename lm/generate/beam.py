@@ -17,6 +17,7 @@ import numpy as np
 from flax import struct
 from jax import lax
 
+from lm.errors import Mistake
 from lm.generate.decode import forward, prefill
 from lm.generate.prompts import bucket, check_room, pad_prompts, pad_sources
 
@@ -160,11 +161,11 @@ def generate(
   """The `beams` best continuations of every prompt of ids.
 
   `length_penalty` above 0 favours long ones, below 0 short ones; `sources` are as in
-  `decode.start`. Raises ValueError for settings that make no sense and for what the
+  `decode.start`. Raises Mistake for settings that make no sense and for what the
   context of the model cannot hold.
   """
   if beams < 1:
-    raise ValueError(f"beams must be 1 or more, got {beams}")
+    raise Mistake(f"beams must be 1 or more, got {beams}")
   check_room(model, prompts, [max_tokens] * len(prompts), 1)
   tokens_BT, prompts_B = pad_prompts(prompts)
   T = bucket(max_tokens)
@@ -185,7 +186,7 @@ def generate(
   )
   found, stopped_BW = jax.device_get((search.ended, search.stopped_BW))
   if not np.isfinite(found.scores_BW[: len(prompts), 0]).all():
-    raise ValueError(
+    raise Mistake(
       "beam search found nothing: the model's logits are not finite; "
       "look at the parameters (a run that diverged, a damaged file?)"
     )

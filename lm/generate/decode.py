@@ -21,15 +21,10 @@ from flax import struct
 from jax import lax
 
 from lm import rng
-from lm.generate.prompts import (
-  bucket,
-  check_room,
-  pad_prompts,
-  pad_sources,
-  stop_row,
-)
+from lm.errors import Mistake
+from lm.generate.prompts import bucket, check_room, pad_prompts, pad_sources, stop_row
 from lm.generate.sample import Sampling, check, choose
-from lm.nn.stack import split
+from lm.nn.depth import split
 
 
 @struct.dataclass
@@ -81,7 +76,7 @@ def prefill(model, params, tokens_BT, prompts_B, source, *, size):
   """
   B, T = tokens_BT.shape
   index_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
-  x_BTD, cache = model.apply(
+  x_BTD, cache, _ = model.apply(
     {"params": params},
     tokens_BT,
     positions_BT=jnp.where(index_BT < prompts_B[:, None] - 1, index_BT, -1),
@@ -99,7 +94,7 @@ def prefill(model, params, tokens_BT, prompts_B, source, *, size):
 
 def forward(model, params, tokens_B, positions_B, cache):
   """logits_BV after one more token a row, and the cache with it."""
-  x_B1D, cache = model.apply(
+  x_B1D, cache, _ = model.apply(
     {"params": params},
     tokens_B[:, None],
     positions_BT=positions_B[:, None],
@@ -198,7 +193,7 @@ def start(
   key made of the seed and i alone: what else is in the batch changes nothing, and the
   same prompt twice gives the same text twice (ask for n=2 instead).
   A model with an encoder reads a source for each prompt, and the prompts begin what it
-  writes. Raises ValueError for settings that make no sense and for what the context of
+  writes. Raises Mistake for settings that make no sense and for what the context of
   the model cannot hold.
   """
   sampling = sampling or Sampling(temperature=0.0)
@@ -244,7 +239,7 @@ def halt(state: State, rows_B) -> State:
 
 
 def read(state: State, rows: int) -> Output:
-  """The first `rows` rows so far; ValueError if the model gave NaN."""
+  """The first `rows` rows so far; Mistake if the model gave NaN."""
   wanted = (
     state.ids_BT,
     state.counts_B,
@@ -255,7 +250,7 @@ def read(state: State, rows: int) -> Output:
   )
   ids_BT, lengths_B, stopped_B, done_B, logprobs_BT, finite = jax.device_get(wanted)
   if not finite:
-    raise ValueError(
+    raise Mistake(
       "the model's logits are NaN, so there is nothing to choose from; "
       "look at the parameters (a run that diverged, a damaged file?)"
     )

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lm.errors import Mistake
 from lm.generate.prompts import bucket
 
 POOLINGS = ("mean", "first")
@@ -21,12 +22,12 @@ def embed(model, params, tokenizer, texts, *, pooling="mean", most=0, batch=32):
   """x_ND, a vector for each text; of its first token, where `pooling` says so.
 
   A text of more than `most` tokens (0: what the context holds) is cut, and keeps the
-  token that ends it. ValueError without texts or for an unknown pooling.
+  token that ends it. Mistake without texts or for an unknown pooling.
   """
   if isinstance(texts, str) or not len(texts):
-    raise ValueError("wanted a list of texts, of one at least")
+    raise Mistake("wanted a list of texts, of one at least")
   if pooling not in POOLINGS:
-    raise ValueError(f"no pooling {pooling!r}; found: {', '.join(POOLINGS)}")
+    raise Mistake(f"no pooling {pooling!r}; found: {', '.join(POOLINGS)}")
   most = most or model.config.context
   ids = [_cut(tokenizer.prompt(text), most) for text in texts]
   order = np.argsort([len(each) for each in ids], kind="stable")
@@ -54,7 +55,7 @@ def _vectors(model, pooling):
 
   def vectors(params, tokens_BT, positions_BT):
     how = dict(positions_BT=positions_BT, method="features")
-    x_BTD, _ = model.apply({"params": params}, tokens_BT, **how)
+    x_BTD, *_ = model.apply({"params": params}, tokens_BT, **how)
     if pooling == "first":
       x_BD = x_BTD[:, 0]
     else:

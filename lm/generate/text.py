@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lm.data.corrupt import start_id
+from lm.data.rows.corrupt import start_id
+from lm.errors import Mistake
 from lm.generate import beam, decode
 from lm.generate.sample import Sampling
 
@@ -137,15 +138,15 @@ def stream(
   `prompts` is a string, a sequence of ids, or a list of those; an empty one starts a
   new document. Settings as in lm.generate.sample. `stop` is a string or several; the
   text ends before the first of them, or with the end of the document. The joined pieces
-  do not depend on `chunk`. All checks come before the first piece: ValueError for a
+  do not depend on `chunk`. All checks come before the first piece: Mistake for a
   setting that makes no sense, or when the context is too short for prompt and
   max_tokens.
   """
   stop = (stop,) if isinstance(stop, str) else tuple(stop)
   if not all(isinstance(s, str) and s for s in stop):
-    raise ValueError(f"stop must be strings that are not empty, got {stop!r}")
+    raise Mistake(f"stop must be strings that are not empty, got {stop!r}")
   if chunk < 1:
-    raise ValueError(f"chunk must be 1 or more tokens, got {chunk}")
+    raise Mistake(f"chunk must be 1 or more tokens, got {chunk}")
   prompts, sources = _sources(model, tokenizer, encode(tokenizer, prompts))
   stops = tokenizer.stops
   params = decode.prepare(model, params)
@@ -206,7 +207,7 @@ def search(
 ) -> list[Piece]:
   """The `n` best continuations of each prompt by beam search; see lm.generate.beam."""
   if not 1 <= n <= beams:
-    raise ValueError(f"n must be from 1 to the number of beams, {beams}, got {n}")
+    raise Mistake(f"n must be from 1 to the number of beams, {beams}, got {n}")
   prompts, sources = _sources(model, tokenizer, encode(tokenizer, prompts))
   found = beam.generate(
     model,
@@ -237,7 +238,7 @@ def encode(tokenizer, prompts) -> list[np.ndarray]:
   )
   prompts = [prompts] if is_one else prompts
   if not len(prompts):
-    raise ValueError("no prompt was given; give a string or a list of strings")
+    raise Mistake("no prompt was given; give a string or a list of strings")
   return [_encode_one(tokenizer, prompt) for prompt in prompts]
 
 
@@ -247,7 +248,7 @@ def _sources(model, tokenizer, prompts):
   One with an encoder reads the prompts, ended by eos as in training, and writes from
   the token that begins all its targets.
   """
-  if not getattr(model, "has_source", False):
+  if not model.traits.source:
     return prompts, None
   end = tokenizer.eos
   sources = [p if p[-1] == end else np.append(p, end) for p in prompts]
@@ -259,14 +260,14 @@ def _encode_one(tokenizer, prompt):
   if not len(ids):
     start = tokenizer.eos if tokenizer.bos is None else tokenizer.bos
     if start is None:
-      raise ValueError(
+      raise Mistake(
         "an empty prompt needs a token to start from, and the tokenizer has neither "
         "bos nor eos; give a prompt"
       )
     ids = [start]
   ids = np.asarray(ids, np.int64)
   if ids.min() < 0 or ids.max() >= tokenizer.size:
-    raise ValueError(
+    raise Mistake(
       f"ids must be from 0 to {tokenizer.size - 1}, got {ids.min()} to {ids.max()}"
     )
   return ids

@@ -14,8 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from lm.log.events import Events
-from lm.log.screen import Bar, Lines
+from lm.disk.events import Events
+from lm.errors import Mistake
+from lm.log.progress import Bar, Lines
 
 
 class Log:
@@ -81,7 +82,7 @@ class Log:
 def read(path) -> list[dict]:
   """The rows of a metrics.jsonl, with "NaN" and its kind as floats again.
 
-  A last line that a killed process left half-written is skipped; ValueError names any
+  A last line that a killed process left half-written is skipped; Mistake names any
   other line that is not one of ours.
   """
   return [
@@ -100,7 +101,7 @@ def _lines(path: Path) -> list[tuple]:
     except (ValueError, TypeError, LookupError) as error:
       if number == len(lines):  # empty after the last end of line, or cut by kill -9
         break
-      raise ValueError(
+      raise Mistake(
         f"line {number} of {path} is not an object with step and time_s; remove it"
       ) from error
   return found

@@ -16,8 +16,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm import dims, lookup
+from lm.errors import Mistake, not_negative, one_of, positive
+from lm.letters import constrain
+from lm.models import Auxiliary, Features, Traits
 from lm.nn.attention import Attention, Cache, Heads, begin
+from lm.nn.depth import Run, Stack
+from lm.nn.experts import Experts, Feed, traffic
 from lm.nn.layers import (
   NORMS,
   Embedding,
@@ -28,9 +32,7 @@ from lm.nn.layers import (
   mask_padding,
   softcap,
 )
-from lm.nn.moe import Experts, Feed, traffic
-from lm.nn.positions import Rope, rotary
-from lm.nn.stack import Run, Stack
+from lm.nn.positions.rotary import Rope, rotary
 
 ORDERS = ("before", "after", "parallel")
 
@@ -44,9 +46,9 @@ class Residual:
   order: str = "before"  # norm what goes in, what comes out, or "parallel": see Block
 
   def __post_init__(self):
-    lookup.one_of("norm", self.norm, NORMS)
-    lookup.one_of("order", self.order, ORDERS)
-    lookup.positive(self, "eps")
+    one_of("norm", self.norm, NORMS)
+    one_of("order", self.order, ORDERS)
+    positive(self, "eps")
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,13 @@ class Config:
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
-    lookup.positive(self, "vocab", "context", "width", "layers")
-    lookup.not_negative(self, "logit_softcap")
+    positive(self, "vocab", "context", "width", "layers")
+    not_negative(self, "logit_softcap")
     H = self.attention.sizes(self.width)[2]
     if self.attention.positions == "rotary":
       self.rope.size(H)
     if self.feed.experts and self.bias:
-      raise ValueError("bias with experts, which have none here; leave out one of them")
+      raise Mistake("bias with experts, which have none here; leave out one of them")
 
   @property
   def F(self) -> int:
@@ -168,7 +170,7 @@ class Block(nn.Module):
 
     def add(x_BTD, name, y_BTD, key):
       y_BTD = normed(name, y_BTD, where="after")
-      return dims.constrain(x_BTD + dropout(key, y_BTD, c.run.dropout), "BTD")
+      return constrain(x_BTD + dropout(key, y_BTD, c.run.dropout), "BTD")
 
     first_BTD = x_BTD
     y_BTD = normed("attention", x_BTD, where="before")
@@ -186,6 +188,7 @@ class Block(nn.Module):
 
 class Model(nn.Module):
   config: Config
+  traits = Traits(decodes=True)
 
   def setup(self):
     c = self.config
@@ -199,7 +202,7 @@ class Model(nn.Module):
 
   def __call__(self, tokens_BT, **how):
     """logits_BTV in float32, and the cache that came in with these tokens added."""
-    x_BTD, cache = self.features(tokens_BT, **how)
+    x_BTD, cache, _ = self.features(tokens_BT, **how)
     return self.readout(x_BTD)[..., : self.config.vocab], cache
 
   def features(
@@ -230,24 +233,14 @@ class Model(nn.Module):
     x_BTD, out = self.blocks(x_BTD, inputs, mask, angles, slot, tokens)
     if cache is not None:
       cache = cache.replace(**out["kv"])
-    self._tell(out["means"])
-    return self.norm(x_BTD), cache
+    return Features(self.norm(x_BTD), cache, self._losses(out["means"]))
 
-  def _tell(self, means):
-    """Means over tokens and layers, for whoever asks for the collection they are in.
-
-    That is the objective, when training: "losses" are added to its own, "shares" are
-    reported.
-    """
-    weights = {
-      "balance": self.config.feed.balance,
-      "router_z": self.config.feed.router_z,
-    }
-    for name, of_layers in means.items():
-      mean = jnp.mean(jnp.asarray(of_layers))
-      if name in weights:
-        self.sow("losses", name, weights[name] * mean)
-      self.sow("shares", name, mean)
+  def _losses(self, means) -> dict:
+    """The auxiliary losses of the experts, averaged over the layers."""
+    feed = self.config.feed
+    weights = {"balance": feed.balance, "router_z": feed.router_z, "dropped_share": 0.0}
+    means = {name: jnp.mean(jnp.asarray(mean_L)) for name, mean_L in means.items()}
+    return {n: Auxiliary(weights[n] * mean, mean) for n, mean in means.items()}
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""

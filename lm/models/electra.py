@@ -17,8 +17,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm import dims, lookup
+from lm.errors import Mistake, not_negative, positive
+from lm.letters import constrain, weight
+from lm.models import READS, Features, Traits
 from lm.nn.attention import Attention, Heads
+from lm.nn.attention.masks import Mask, places
+from lm.nn.depth import Run, Stack
 from lm.nn.layers import (
   ACTIVATIONS,
   VOCAB_MULTIPLE,
@@ -29,8 +33,6 @@ from lm.nn.layers import (
   mask_padding,
 )
 from lm.nn.linear import linear
-from lm.nn.masks import Mask, places
-from lm.nn.stack import Run, Stack
 
 ACTIVATION, EPS = "gelu", 1e-12  # of all that is published
 
@@ -49,10 +51,10 @@ class Config:
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
-    lookup.positive(self, "vocab", "context", "width", "layers", "heads")
-    lookup.not_negative(self, "table", "ff", "types")
+    positive(self, "vocab", "context", "width", "layers", "heads")
+    not_negative(self, "table", "ff", "types")
     if not 0 < self.generator <= 1:
-      raise ValueError(f"generator={self.generator:g}; wanted more than 0, at most 1")
+      raise Mistake(f"generator={self.generator:g}; wanted more than 0, at most 1")
     self.attention.sizes(self.width)
     if self.generator < 1:
       self.smaller()
@@ -102,10 +104,10 @@ class Block(nn.Module):
       name="attention",
     )
     y_BTD, _ = attention(x_BTD, mask, None)
-    x_BTD = dims.constrain(x_BTD + dropout(keys[0], y_BTD, c.run.dropout), "BTD")
+    x_BTD = constrain(x_BTD + dropout(keys[0], y_BTD, c.run.dropout), "BTD")
     x_BTD = Norm("layer", EPS, bias=True, name="attention_norm")(x_BTD)
     y_BTD = FeedForward(c.F, ACTIVATION, True, c.run.dtype, 1.0, name="ff")(x_BTD)
-    x_BTD = dims.constrain(x_BTD + dropout(keys[1], y_BTD, c.run.dropout), "BTD")
+    x_BTD = constrain(x_BTD + dropout(keys[1], y_BTD, c.run.dropout), "BTD")
     return Norm("layer", EPS, bias=True, name="ff_norm")(x_BTD), None
 
 
@@ -122,7 +124,7 @@ class Encoder(nn.Module):
     else:
       shape, how = (c.C, c.width), dict(dtype=c.run.dtype, bias=True)
       x_BTD = linear(self, "project", "BTC,CD->BTD", e_BTC, shape, **how)
-      x_BTD = dims.constrain(x_BTD, "BTD")
+      x_BTD = constrain(x_BTD, "BTD")
     blocks = Stack(Block, c, c.layers, c.run.scan, c.run.remat, name="blocks")
     return blocks(x_BTD, keys_L, mask)[0]
 
@@ -158,6 +160,7 @@ class Detector(nn.Module):
 
 class Model(nn.Module):
   config: Config
+  traits = Traits(sees="both", reads=(*READS, "types_BT"))
 
   def setup(self):
     c = self.config
@@ -170,14 +173,14 @@ class Model(nn.Module):
     self.discriminator = Encoder(c)
     self.head = Head(c.C, c.run.dtype)
     rows = -(-c.vocab // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
-    self.bias_V = dims.weight(self, "bias", "V", (rows,), nn.initializers.zeros)
+    self.bias_V = weight(self, "bias", "V", (rows,), nn.initializers.zeros)
     self.detector = Detector(c.run.dtype)
 
   def __call__(self, tokens_BT, **how):
     """logits_BTV in float32, the generator's, of the token in each place; and None."""
     if self.is_initializing():
-      self.scores(self.judged(tokens_BT, **how)[0])
-    x_BTD, _ = self.features(tokens_BT, **how)
+      self.scores(self.judged(tokens_BT, **how).x_BTD)
+    x_BTD, _, _ = self.features(tokens_BT, **how)
     return self.readout(x_BTD)[..., : self.config.vocab], None
 
   def features(self, tokens_BT, **how):
@@ -186,11 +189,11 @@ class Model(nn.Module):
     `types_BT` says which part of the row a token is in, 0 (by default) or 1. Positions
     default to 0, 1, 2..., from 0 in every segment; -1 is padding, which nobody sees.
     """
-    return self._encoded(self.generator, tokens_BT, **how), None
+    return Features(self._encoded(self.generator, tokens_BT, **how))
 
   def judged(self, tokens_BT, **how):
     """x_BTD of the discriminator before `scores`, and None; else as `features`."""
-    return self._encoded(self.discriminator, tokens_BT, **how), None
+    return Features(self._encoded(self.discriminator, tokens_BT, **how))
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
@@ -214,11 +217,9 @@ class Model(nn.Module):
   ):
     c = self.config
     if cache is not None:
-      raise ValueError("an encoder has no cache: every token sees those after it")
+      raise Mistake("an encoder has no cache: every token sees those after it")
     if types_BT is not None and not c.types:
-      raise ValueError(
-        "types_BT for a model without types; set types=2 or leave it out"
-      )
+      raise Mistake("types_BT for a model without types; set types=2 or leave it out")
     mask = Mask(positions_BT, positions_BT, segments_BT, segments_BT).replace(
       causal=False
     )

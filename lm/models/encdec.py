@@ -15,9 +15,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm import dims, lookup
+from lm.errors import Mistake, not_negative, one_of, positive
+from lm.letters import constrain
+from lm.models import READS, SOURCE, Features, Traits
 from lm.nn.attention import Cache, begin
-from lm.nn.cross import Memory, MultiHead, source_mask_of
+from lm.nn.attention.cross import Memory, MultiHead, source_mask_of
+from lm.nn.attention.masks import Mask, packed_positions
+from lm.nn.depth import Run, Stack
 from lm.nn.layers import (
   ACTIVATIONS,
   NORMS,
@@ -28,9 +32,7 @@ from lm.nn.layers import (
   dropout,
   mask_padding,
 )
-from lm.nn.masks import Mask, packed_positions
-from lm.nn.places import Distances, check_buckets, sinusoids
-from lm.nn.stack import Run, Stack
+from lm.nn.positions.relative import Distances, check_buckets, sinusoids
 
 POSITIONS = ("distances", "sinusoids")
 
@@ -50,9 +52,9 @@ class Style:
   unit_table: bool = True  # sqrt(D) divides the tied readout; else it scales the input
 
   def __post_init__(self):
-    lookup.one_of("positions", self.positions, POSITIONS)
-    lookup.one_of("norm", self.norm, NORMS)
-    lookup.positive(self, "eps")
+    one_of("positions", self.positions, POSITIONS)
+    one_of("norm", self.norm, NORMS)
+    positive(self, "eps")
     check_buckets(self.buckets, self.reach)
 
 
@@ -72,12 +74,12 @@ class Config:
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
-    lookup.one_of("activation", self.activation, ACTIVATIONS)
-    lookup.positive(self, "vocab", "width", "layers", "heads")
-    lookup.not_negative(self, "context", "source_layers", "head_size", "ff")
+    one_of("activation", self.activation, ACTIVATIONS)
+    positive(self, "vocab", "width", "layers", "heads")
+    not_negative(self, "context", "source_layers", "head_size", "ff")
     if not self.head_size and self.width % self.heads:
       asked = f"heads={self.heads} does not divide width={self.width}"
-      raise ValueError(f"{asked}; give head_size or another number of heads")
+      raise Mistake(f"{asked}; give head_size or another number of heads")
 
   @property
   def source_L(self) -> int:
@@ -128,7 +130,7 @@ def _attention(c, name, out, *, cross=False):
 def _add(c, x_BTD, norm, layer, key):
   """The residual stream with a layer added to it, normed in front of that or behind."""
   y_BTD = layer(x_BTD if c.style.post_norm else norm(x_BTD))
-  x_BTD = dims.constrain(x_BTD + dropout(key, y_BTD, c.run.dropout), "BTD")
+  x_BTD = constrain(x_BTD + dropout(key, y_BTD, c.run.dropout), "BTD")
   return norm(x_BTD) if c.style.post_norm else x_BTD
 
 
@@ -183,7 +185,7 @@ class Block(nn.Module):
 
 class Model(nn.Module):
   config: Config
-  has_source = True  # lm.generate: prompts are for source_BS
+  traits = Traits(decodes=True, source=True, reads=(*READS, *SOURCE))
 
   def setup(self):
     c, s = self.config, self.config.style
@@ -202,7 +204,7 @@ class Model(nn.Module):
 
   def __call__(self, tokens_BT, **how):
     """logits_BTV in float32, and the cache that came in with these tokens added."""
-    x_BTD, cache = self.features(tokens_BT, **how)
+    x_BTD, cache, _ = self.features(tokens_BT, **how)
     return self.readout(x_BTD)[..., : self.config.vocab], cache
 
   def features(
@@ -226,7 +228,7 @@ class Model(nn.Module):
     if source_BS is None and self.is_initializing():
       source_BS = tokens_BT
     if source_BS is None and (cache is None or not cache.source.positions_BS.size):
-      raise ValueError("an encoder-decoder reads a source: give source_BS")
+      raise Mistake("an encoder-decoder reads a source: give source_BS")
     c, own = self.config, cache and cache.own
     mask, at, own, kv, slot = begin(tokens_BT, positions_BT, segments_BT, own)
     keys = (None, None, None)
@@ -252,7 +254,7 @@ class Model(nn.Module):
       cache = cache.replace(own=own.replace(**new["own"]))
       if memory_BSD is not None:
         cache = cache.read(new["source"], source_BS, source_mask)
-    return (x_BTD if c.style.post_norm else self.norm(x_BTD)), cache
+    return Features(x_BTD if c.style.post_norm else self.norm(x_BTD), cache)
 
   def encode(self, source_BS, source_segments_BS=None, key=None):
     """memory_BSD, what the decoder reads of a source."""

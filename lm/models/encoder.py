@@ -15,8 +15,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm import dims, lookup
+from lm.errors import Mistake, not_negative, one_of, positive
+from lm.letters import constrain, weight
+from lm.models import READS, Features, Traits
 from lm.nn.attention import Attention, Heads
+from lm.nn.attention.masks import Mask, places
+from lm.nn.depth import Run, Stack
 from lm.nn.layers import (
   ACTIVATIONS,
   VOCAB_MULTIPLE,
@@ -26,10 +30,8 @@ from lm.nn.layers import (
   dropout,
   mask_padding,
 )
-from lm.nn.masks import Mask, places
-from lm.nn.outputs import HIDDEN, Dense, Hidden, Says
-from lm.nn.positions import Rope, rotary
-from lm.nn.stack import Run, Stack
+from lm.nn.positions.rotary import Rope, rotary
+from lm.nn.task_heads import HIDDEN, Dense, Hidden, Says
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Inputs:
   first_place: int = 0  # the row of learned positions for the first token (RoBERTa: 2)
 
   def __post_init__(self):
-    lookup.not_negative(self, "types", "first_place", zero="none")
+    not_negative(self, "types", "first_place", zero="none")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Residual:
   post_norm: bool = True  # norms behind every residual sum, as BERT; or in front
 
   def __post_init__(self):
-    lookup.positive(self, "eps")
+    positive(self, "eps")
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,14 @@ class Config:
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
-    lookup.positive(self, "vocab", "context", "width", "layers")
-    lookup.not_negative(self, "ff")
+    positive(self, "vocab", "context", "width", "layers")
+    not_negative(self, "ff")
     H = self.attention.sizes(self.width)[2]
     if self.attention.positions == "rotary":
       self.rope.size(H)
       if self.inputs.first_place:
-        raise ValueError("first_place is for positions='learned'; leave it out")
-    lookup.one_of("activation", self.activation, ACTIVATIONS)
+        raise Mistake("first_place is for positions='learned'; leave it out")
+    one_of("activation", self.activation, ACTIVATIONS)
 
   @property
   def F(self) -> int:
@@ -122,15 +124,16 @@ class Block(nn.Module):
     ff = FeedForward(c.F, c.activation, True, c.run.dtype, out, name="ff")
 
     y_BTD, _ = attention(x_BTD if post_norm else attention_norm(x_BTD), mask, angles)
-    x_BTD = dims.constrain(x_BTD + dropout(keys[0], y_BTD, c.run.dropout), "BTD")
+    x_BTD = constrain(x_BTD + dropout(keys[0], y_BTD, c.run.dropout), "BTD")
     x_BTD = attention_norm(x_BTD) if post_norm else x_BTD
     y_BTD = ff(x_BTD if post_norm else ff_norm(x_BTD))
-    x_BTD = dims.constrain(x_BTD + dropout(keys[1], y_BTD, c.run.dropout), "BTD")
+    x_BTD = constrain(x_BTD + dropout(keys[1], y_BTD, c.run.dropout), "BTD")
     return ff_norm(x_BTD) if post_norm else x_BTD, None
 
 
 class Model(nn.Module):
   config: Config
+  traits = Traits(sees="both", reads=(*READS, "types_BT"))
 
   def setup(self):
     c, says = self.config, self.config.says
@@ -145,7 +148,7 @@ class Model(nn.Module):
     if says.head == "tokens":
       self.head = Hidden(c.activation, c.residual.eps, c.run.dtype)
       rows = -(-c.vocab // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
-      self.bias_V = dims.weight(self, "bias", "V", (rows,), nn.initializers.zeros)
+      self.bias_V = weight(self, "bias", "V", (rows,), nn.initializers.zeros)
     if says.pooler:
       self.pooler = Dense(c.width, c.run.dtype)
     if says.follows:
@@ -158,10 +161,11 @@ class Model(nn.Module):
   def __call__(self, tokens_BT, **how):
     """What the head says, in float32, and None.
 
-    logits_BTV of the token that belongs in each place, and so on: see lm/nn/outputs.py,
-    and the methods below. Without a head, x_BTD as `features` has it.
+    logits_BTV of the token that belongs in each place, and so on:
+    see lm/nn/task_heads.py, and the methods below. Without a head, x_BTD as `features`
+    has it.
     """
-    x_BTD, _ = self.features(tokens_BT, **how)
+    x_BTD, _, _ = self.features(tokens_BT, **how)
     says = self.config.says
     if self.is_initializing() and says.pooler:
       self.pool(x_BTD)
@@ -190,11 +194,9 @@ class Model(nn.Module):
     """
     c = self.config
     if cache is not None:
-      raise ValueError("an encoder has no cache: every token sees those after it")
+      raise Mistake("an encoder has no cache: every token sees those after it")
     if types_BT is not None and not c.inputs.types:
-      raise ValueError(
-        "types_BT for a model without types; set types=2 or leave it out"
-      )
+      raise Mistake("types_BT for a model without types; set types=2 or leave it out")
     mask = Mask(positions_BT, positions_BT, segments_BT, segments_BT).replace(
       causal=False
     )
@@ -214,7 +216,7 @@ class Model(nn.Module):
     x_BTD = self.norm(x_BTD) if c.residual.post_norm else x_BTD
     x_BTD = dropout(first, x_BTD, c.run.dropout)
     x_BTD, _ = self.blocks(x_BTD, keys_L, mask, angles)
-    return x_BTD if c.residual.post_norm else self.norm(x_BTD), None
+    return Features(x_BTD if c.residual.post_norm else self.norm(x_BTD))
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
@@ -252,6 +254,6 @@ class Model(nn.Module):
   def _wants(self, has: bool, what: str):
     if not has:
       says = self.config.says
-      raise ValueError(
+      raise Mistake(
         f"this encoder has head={says.head!r}, pooler={says.pooler}; wanted {what}"
       )

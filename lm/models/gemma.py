@@ -17,18 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from lm import dims, lookup
+from lm.errors import Mistake, not_negative, positive
+from lm.letters import constrain
+from lm.models import Features, Traits
 from lm.nn.attention import Attention, Cache, Heads, begin
-from lm.nn.layers import (
-  Embedding,
-  FeedForward,
-  Norm,
-  dropout,
-  mask_padding,
-  softcap,
-)
-from lm.nn.positions import Rope, rotary
-from lm.nn.stack import Run, Stack
+from lm.nn.depth import Run, Stack
+from lm.nn.layers import Embedding, FeedForward, Norm, dropout, mask_padding, softcap
+from lm.nn.positions.rotary import Rope, rotary
 
 
 @dataclass(frozen=True)
@@ -47,14 +42,14 @@ class Config:
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
-    lookup.positive(self, "vocab", "context", "width", "layers", "ff", "global_every")
-    lookup.positive(self, "eps", "local_theta")
-    lookup.not_negative(self, "logit_softcap")
+    positive(self, "vocab", "context", "width", "layers", "ff", "global_every")
+    positive(self, "eps", "local_theta")
+    not_negative(self, "logit_softcap")
     self.rope.size(self.attention.sizes(self.width)[2])
     if self.attention.positions != "rotary":
-      raise ValueError(f"positions={self.attention.positions!r}; gemma has rotary ones")
+      raise Mistake(f"positions={self.attention.positions!r}; gemma has rotary ones")
     if self.attention.window < 1:
-      raise ValueError(f"window={self.attention.window}; local layers need 1 or more")
+      raise Mistake(f"window={self.attention.window}; local layers need 1 or more")
 
 
 def _gemma(width, layers, heads, kv_heads, ff, window, **more):
@@ -99,14 +94,15 @@ class Block(nn.Module):
     y_BTD = norm("attention_norm")(x_BTD)
     y_BTD, kv = attention(y_BTD, mask, angles, kv, slot, local)
     y_BTD = norm("attention_out_norm")(y_BTD)
-    x_BTD = dims.constrain(x_BTD + dropout(keys[0], y_BTD, c.run.dropout), "BTD")
+    x_BTD = constrain(x_BTD + dropout(keys[0], y_BTD, c.run.dropout), "BTD")
     y_BTD = norm("ff_out_norm")(ff(norm("ff_norm")(x_BTD)))
-    x_BTD = dims.constrain(x_BTD + dropout(keys[1], y_BTD, c.run.dropout), "BTD")
+    x_BTD = constrain(x_BTD + dropout(keys[1], y_BTD, c.run.dropout), "BTD")
     return x_BTD, kv
 
 
 class Model(nn.Module):
   config: Config
+  traits = Traits(decodes=True)
 
   def setup(self):
     c = self.config
@@ -116,7 +112,7 @@ class Model(nn.Module):
 
   def __call__(self, tokens_BT, **how):
     """logits_BTV in float32, and the cache that came in with these tokens added."""
-    x_BTD, cache = self.features(tokens_BT, **how)
+    x_BTD, cache, _ = self.features(tokens_BT, **how)
     return self.readout(x_BTD)[..., : self.config.vocab], cache
 
   def features(
@@ -145,7 +141,7 @@ class Model(nn.Module):
     x_BTD, kv = self.blocks(x_BTD, inputs, mask, angles, slot)
     if cache is not None:
       cache = cache.replace(**kv)
-    return self.norm(x_BTD), cache
+    return Features(self.norm(x_BTD), cache)
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""

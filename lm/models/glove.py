@@ -2,8 +2,8 @@
 
 Pennington et al. 2014, https://aclanthology.org/D14-1162. Every word has a vector and a
 bias as a centre, and others as a neighbour; its vector is the sum of the two. Trained
-by the objective `glove` on the cells of lm.data.cooccurrence. What differs: an update
-is that of the mean of a batch.
+by the objective `glove` on the cells of lm.data.rows.cooccurrence. What differs: an
+update is that of the mean of a batch.
 """
 
 from dataclasses import dataclass, field
@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm import dims, lookup
+from lm.errors import Mistake, not_negative, positive
+from lm.letters import weight
+from lm.models import Features, Traits
+from lm.nn.depth import Run
 from lm.nn.layers import VOCAB_MULTIPLE, Embedding, dropout, mask_padding
-from lm.nn.stack import Run
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class Config:
   run: Run = field(default_factory=Run)  # there is no depth to scan or to recompute
 
   def __post_init__(self):
-    lookup.positive(self, "vocab", "width")
-    lookup.not_negative(self, "context")
+    positive(self, "vocab", "width")
+    not_negative(self, "context")
 
 
 PRESETS = {
@@ -36,6 +38,7 @@ PRESETS = {
 
 class Model(nn.Module):
   config: Config
+  traits = Traits(sees="itself")
 
   def setup(self):
     c = self.config
@@ -43,12 +46,12 @@ class Model(nn.Module):
     self.around = Embedding(c.vocab, c.width, std=0.3 / c.width)
     rows = -(-c.vocab // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
     zeros = nn.initializers.zeros
-    self.bias_V = dims.weight(self, "bias", "V", (rows,), zeros)
-    self.around_bias_V = dims.weight(self, "around_bias", "V", (rows,), zeros)
+    self.bias_V = weight(self, "bias", "V", (rows,), zeros)
+    self.around_bias_V = weight(self, "around_bias", "V", (rows,), zeros)
 
   def __call__(self, tokens_BT, **how):
     """logits_BTV in float32: log counts of the words near each word; and None."""
-    x_BTD, _ = self.features(tokens_BT, **how)
+    x_BTD, _, _ = self.features(tokens_BT, **how)
     if self.is_initializing():
       self.log_counts(tokens_BT, tokens_BT)
     return self.readout(x_BTD)[..., : self.config.vocab], None
@@ -59,14 +62,14 @@ class Model(nn.Module):
     """x_BTD, the vectors of the words, and None: each word is seen alone."""
     del positions_BT, segments_BT
     if cache is not None:
-      raise ValueError("word vectors have no cache: no word sees another")
+      raise Mistake("word vectors have no cache: no word sees another")
     rate = self.config.run.dropout
     key = self.make_rng("dropout") if train and rate else None
-    return dropout(key, self.embed(tokens_BT), rate), None
+    return Features(dropout(key, self.embed(tokens_BT), rate))
 
   def log_counts(self, tokens_BT, near_BT, *, train=False):
     """log_BT, the logarithm of how often the words of each place meet."""
-    x_BTD, _ = self.features(tokens_BT, train=train)
+    x_BTD, _, _ = self.features(tokens_BT, train=train)
     score_BT = jnp.sum(x_BTD * self.around(near_BT), axis=-1)
     bias_BT = jnp.take(self.bias_V, tokens_BT, axis=0)
     return score_BT + bias_BT + jnp.take(self.around_bias_V, near_BT, axis=0)

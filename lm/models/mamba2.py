@@ -15,12 +15,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm import dims, lookup
+from lm.errors import Mistake, not_negative, positive
+from lm.letters import constrain, weight
+from lm.models import Features, Traits
 from lm.nn import ssd
+from lm.nn.depth import Run, Stack
 from lm.nn.layers import Embedding, Norm, Readout, dropout, mask_padding
 from lm.nn.linear import linear
 from lm.nn.recurrent import State
-from lm.nn.stack import Run, Stack
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,16 @@ class Sizes:
   chunk: int = 256  # tokens in one matmul; changes the speed, not the numbers
 
   def __post_init__(self):
-    lookup.positive(self, *vars(self))
+    positive(self, *vars(self))
 
   def head_size(self, width: int) -> int:
-    """H; ValueError when the sizes do not fit together."""
+    """H; Mistake when the sizes do not fit together."""
     if self.expand * width % self.heads:
-      raise ValueError(
+      raise Mistake(
         f"heads={self.heads} does not divide expand * width={self.expand * width}"
       )
     if self.heads % self.groups:
-      raise ValueError(f"groups={self.groups} does not divide heads={self.heads}")
+      raise Mistake(f"groups={self.groups} does not divide heads={self.heads}")
     return self.expand * width // self.heads
 
 
@@ -60,8 +62,8 @@ class Config:
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
-    lookup.positive(self, "vocab", "width", "layers", "eps")
-    lookup.not_negative(self, "context")
+    positive(self, "vocab", "width", "layers", "eps")
+    not_negative(self, "context")
     self.space.head_size(self.width)
 
 
@@ -98,8 +100,8 @@ class Convolution(nn.Module):
     (_, T, N, H), P = x_BTNH.shape, self.taps - 1
     shape = (self.taps, N, H)
     std = nn.initializers.normal(self.taps**-0.5)
-    w_WNH = dims.weight(self, "taps", f"W{self.letters}", shape, std)
-    b_NH = dims.weight(self, "bias", self.letters, (N, H), nn.initializers.zeros)
+    w_WNH = weight(self, "taps", f"W{self.letters}", shape, std)
+    b_NH = weight(self, "bias", self.letters, (N, H), nn.initializers.zeros)
     inputs_BSNH = jnp.concatenate([before_BPNH, x_BTNH], axis=1)
     y_BTNH = b_NH[None, None] + x_BTNH * w_WNH[None, -1:]
     for back in range(1, self.taps):
@@ -130,15 +132,15 @@ class Mixer(nn.Module):
     into = lambda name, letters, *shape: linear(
       self, name, f"BTD,D{letters}->BT{letters}", x_BTD, (D, *shape), dtype=c.run.dtype
     )
-    gate_BTNH = dims.constrain(into("gate", "NH", N, H), "BTNH")
-    x_BTNH = dims.constrain(into("x", "NH", N, H), "BTNH")
+    gate_BTNH = constrain(into("gate", "NH", N, H), "BTNH")
+    x_BTNH = constrain(into("x", "NH", N, H), "BTNH")
     b_BTGM, c_BTGM = into("b", "GM", G, M), into("c", "GM", G, M)
-    bias_N = dims.weight(self, "dt_bias", "N", (N,), _dt_bias)
+    bias_N = weight(self, "dt_bias", "N", (N,), _dt_bias)
     dt_BTN = jax.nn.softplus(into("dt", "N", N) + bias_N[None, None])
     if marks["real"] is not None:  # no time passes at padding
       dt_BTN = jnp.where(marks["real"][..., None], dt_BTN, 0)
-    rate_N = -jnp.exp(dims.weight(self, "log_rate", "N", (N,), _log_rate))
-    skip_N = dims.weight(self, "skip", "N", (N,), nn.initializers.ones)
+    rate_N = -jnp.exp(weight(self, "log_rate", "N", (N,), _log_rate))
+    skip_N = weight(self, "skip", "N", (N,), nn.initializers.ones)
 
     if state is None:
       empty = lambda name, shape: jnp.zeros(shape, jnp.float32)
@@ -165,8 +167,8 @@ class Mixer(nn.Module):
     grouped = y_BTNH.reshape(B, T, *([G] if G > 1 else []), -1)
     square = jnp.mean(jnp.square(grouped), axis=-1, keepdims=True)
     y_BTNH = (grouped * jax.lax.rsqrt(square + c.eps)).reshape(y_BTNH.shape)
-    scale_NH = dims.weight(self, "norm_scale", "NH", (N, H), nn.initializers.ones)
-    y_BTNH = dims.constrain(y_BTNH * scale_NH[None, None], "BTNH")
+    scale_NH = weight(self, "norm_scale", "NH", (N, H), nn.initializers.ones)
+    y_BTNH = constrain(y_BTNH * scale_NH[None, None], "BTNH")
     out = dict(dtype=c.run.dtype, scale=c.layers**-0.5)
     return linear(self, "out", "BTNH,NHD->BTD", y_BTNH, (N, H, D), **out), last
 
@@ -212,11 +214,12 @@ class Block(nn.Module):
     normed_BTD = Norm("rms", c.eps, name="norm")(x_BTD)
     y_BTD, state = Mixer(c, name="mixer")(normed_BTD, inputs["state"], marks)
     y_BTD = dropout(inputs["key"], y_BTD, c.run.dropout)
-    return dims.constrain(x_BTD + y_BTD, "BTD"), state
+    return constrain(x_BTD + y_BTD, "BTD"), state
 
 
 class Model(nn.Module):
   config: Config
+  traits = Traits(decodes=True, carries=True)
 
   def setup(self):
     c = self.config
@@ -228,7 +231,7 @@ class Model(nn.Module):
 
   def __call__(self, tokens_BT, **how):
     """logits_BTV in float32, and the cache that came in, these tokens later."""
-    x_BTD, cache = self.features(tokens_BT, **how)
+    x_BTD, cache, _ = self.features(tokens_BT, **how)
     return self.readout(x_BTD)[..., : self.config.vocab], cache
 
   def features(
@@ -241,7 +244,7 @@ class Model(nn.Module):
     """
     c = self.config
     if segments_BT is not None and cache is not None:
-      raise ValueError("segments_BT with a cache: decode one document a row instead")
+      raise Mistake("segments_BT with a cache: decode one document a row instead")
     key = self.make_rng("dropout") if train and c.run.dropout else None
     first, keys_L = None, None
     if key is not None:
@@ -267,7 +270,7 @@ class Model(nn.Module):
     if order_BT is not None:
       back_BT = jnp.argsort(order_BT, axis=1)
       x_BTD = jnp.take_along_axis(x_BTD, back_BT[..., None], axis=1)
-    return self.norm(x_BTD), cache and State(layers)
+    return Features(self.norm(x_BTD), cache and State(layers))
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""

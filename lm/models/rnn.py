@@ -14,10 +14,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm import dims, lookup
+from lm.errors import Mistake, not_negative, one_of, positive
+from lm.letters import constrain
+from lm.models import Features, Traits
+from lm.nn.depth import Run, Stack
 from lm.nn.layers import Embedding, Readout, dropout, mask_padding
 from lm.nn.recurrent import CELLS, Recurrence, State
-from lm.nn.stack import Run, Stack
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,9 @@ class Config:
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
-    lookup.one_of("cell", self.cell, CELLS)
-    lookup.positive(self, "vocab", "width", "layers")
-    lookup.not_negative(self, "context")
+    one_of("cell", self.cell, CELLS)
+    positive(self, "vocab", "width", "layers")
+    not_negative(self, "context")
 
 
 PRESETS = {
@@ -60,6 +62,7 @@ class Block(nn.Module):
 
 class Model(nn.Module):
   config: Config
+  traits = Traits(decodes=True, carries=True)
 
   def setup(self):
     c = self.config
@@ -70,7 +73,7 @@ class Model(nn.Module):
 
   def __call__(self, tokens_BT, **how):
     """logits_BTV in float32, and the cache that came in, these tokens later."""
-    x_BTD, cache = self.features(tokens_BT, **how)
+    x_BTD, cache, _ = self.features(tokens_BT, **how)
     return self.readout(x_BTD)[..., : self.config.vocab], cache
 
   def features(
@@ -83,7 +86,7 @@ class Model(nn.Module):
     """
     c = self.config
     if segments_BT is not None and cache is not None:
-      raise ValueError("segments_BT with a cache: decode one document a row instead")
+      raise Mistake("segments_BT with a cache: decode one document a row instead")
     key = self.make_rng("dropout") if train and c.run.dropout else None
     first, keys_L = None, None
     if key is not None:
@@ -91,11 +94,11 @@ class Model(nn.Module):
       keys_L = jax.random.split(rest, c.layers)
 
     x_BTD = dropout(first, self.embed(tokens_BT), c.run.dropout)
-    x_TBD = dims.constrain(jnp.swapaxes(x_BTD, 0, 1), "TBD")
+    x_TBD = constrain(jnp.swapaxes(x_BTD, 0, 1), "TBD")
     inputs = {"state": cache and cache.layers, "key": keys_L}
     x_TBD, layers = self.blocks(x_TBD, inputs, marks(positions_BT, segments_BT))
     cache = cache and State(layers)
-    return dims.constrain(jnp.swapaxes(x_TBD, 0, 1), "BTD"), cache
+    return Features(constrain(jnp.swapaxes(x_TBD, 0, 1), "BTD"), cache)
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""

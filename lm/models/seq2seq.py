@@ -15,12 +15,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from lm import dims, lookup
+from lm.errors import Mistake, not_negative, one_of, positive
+from lm.letters import constrain
+from lm.models import SOURCE, Features, Traits
+from lm.nn.attention.masks import MASKED
+from lm.nn.depth import Run, Stack
 from lm.nn.layers import Embedding, Readout, dropout, mask_padding
 from lm.nn.linear import dot, linear
-from lm.nn.masks import MASKED
 from lm.nn.recurrent import CELLS, Recurrence, State
-from lm.nn.stack import Run, Stack
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class Config:
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
-    lookup.one_of("cell", self.cell, CELLS)
-    lookup.positive(self, "vocab", "width", "layers")
-    lookup.not_negative(self, "context")
+    one_of("cell", self.cell, CELLS)
+    positive(self, "vocab", "width", "layers")
+    not_negative(self, "context")
 
 
 PRESETS = {
@@ -96,7 +98,9 @@ class Attention(nn.Module):
 
 class Model(nn.Module):
   config: Config
-  has_source = True  # lm.generate: prompts are for source_BS
+  traits = Traits(
+    decodes=True, source=True, packs=False, reads=("positions_BT", *SOURCE)
+  )
 
   def setup(self):
     c = self.config
@@ -109,7 +113,7 @@ class Model(nn.Module):
 
   def __call__(self, tokens_BT, **how):
     """logits_BTV in float32, and the cache that came in, these tokens later."""
-    x_BTD, cache = self.features(tokens_BT, **how)
+    x_BTD, cache, _ = self.features(tokens_BT, **how)
     return self.readout(x_BTD)[..., : self.config.vocab], cache
 
   def features(
@@ -130,11 +134,11 @@ class Model(nn.Module):
     the tokens are.
     """
     if segments_BT is not None:
-      raise ValueError("segments_BT: a recurrent seq2seq takes one document a row")
+      raise Mistake("segments_BT: a recurrent seq2seq takes one document a row")
     if source_BS is None and self.is_initializing():
       source_BS = tokens_BT
     if source_BS is None and (cache is None or not cache.real_BS.size):
-      raise ValueError("a seq2seq model reads a source: give source_BS")
+      raise Mistake("a seq2seq model reads a source: give source_BS")
     c, keys = self.config, (None, None, None)
     if train and c.run.dropout:
       keys = jax.random.split(self.make_rng("dropout"), 3)
@@ -147,8 +151,8 @@ class Model(nn.Module):
       self.blocks, tokens_BT, real_BT, memory.state.layers, keys[1]
     )
     x_BTD = self.attention(x_BTD, memory.source_BSM, memory.real_BS)
-    x_BTD = dropout(keys[2], dims.constrain(x_BTD, "BTD"), c.run.dropout)
-    return x_BTD, cache and memory.replace(state=State(layers))
+    x_BTD = dropout(keys[2], constrain(x_BTD, "BTD"), c.run.dropout)
+    return Features(x_BTD, cache and memory.replace(state=State(layers)))
 
   def encode(self, source_BS, source_segments_BS=None, key=None) -> Memory:
     """What the decoder needs of a source."""
@@ -165,10 +169,10 @@ class Model(nn.Module):
       first, rest = jax.random.split(key)
       keys_L = jax.random.split(rest, c.layers)
     x_BTD = dropout(first, self.embed(tokens_BT), c.run.dropout)
-    x_TBD = dims.constrain(jnp.swapaxes(x_BTD, 0, 1), "TBD")
+    x_TBD = constrain(jnp.swapaxes(x_BTD, 0, 1), "TBD")
     marks = {"real": None if real_BT is None else real_BT.T, "fresh": None}
     x_TBD, layers = blocks(x_TBD, {"state": state, "key": keys_L}, marks)
-    return dims.constrain(jnp.swapaxes(x_TBD, 0, 1), "BTD"), layers
+    return constrain(jnp.swapaxes(x_TBD, 0, 1), "BTD"), layers
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""

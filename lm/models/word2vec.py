@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm import lookup
+from lm.errors import Mistake, not_negative, positive
+from lm.models import Features, Traits
+from lm.nn.depth import Run
 from lm.nn.layers import Embedding, dropout, mask_padding
 from lm.nn.linear import dot
-from lm.nn.stack import Run
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Config:
   run: Run = field(default_factory=Run)  # there is no depth to scan or to recompute
 
   def __post_init__(self):
-    lookup.positive(self, "vocab", "width")
-    lookup.not_negative(self, "context")
+    positive(self, "vocab", "width")
+    not_negative(self, "context")
 
 
 PRESETS = {
@@ -36,6 +37,7 @@ PRESETS = {
 
 class Model(nn.Module):
   config: Config
+  traits = Traits(sees="itself")
 
   def setup(self):
     c = self.config
@@ -44,7 +46,7 @@ class Model(nn.Module):
 
   def __call__(self, tokens_BT, **how):
     """logits_BTV in float32 of the words near each word, and None."""
-    x_BTD, _ = self.features(tokens_BT, **how)
+    x_BTD, _, _ = self.features(tokens_BT, **how)
     if self.is_initializing():
       self.contexts(tokens_BT)
     return self.readout(x_BTD)[..., : self.config.vocab], None
@@ -55,10 +57,10 @@ class Model(nn.Module):
     """x_BTD, the vectors of the words, and None: each word is seen alone."""
     del positions_BT, segments_BT
     if cache is not None:
-      raise ValueError("word vectors have no cache: no word sees another")
+      raise Mistake("word vectors have no cache: no word sees another")
     rate = self.config.run.dropout
     key = self.make_rng("dropout") if train and rate else None
-    return dropout(key, self.embed(tokens_BT), rate), None
+    return Features(dropout(key, self.embed(tokens_BT), rate))
 
   def contexts(self, tokens_BT):
     """x_BTD, the vectors that the words have where they are near another."""

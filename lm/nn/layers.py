@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm import dims
+from lm.letters import constrain, constrain_to, spec, weight
 from lm.nn.linear import dot, linear
 
 VOCAB_MULTIPLE = 128  # lanes of a TPU; also lets every usual mesh split the vocabulary
@@ -42,12 +42,12 @@ class Norm(nn.Module):
     x = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps)
     zeros, ones = nn.initializers.zeros, nn.initializers.ones
     if self.kind == "rms_about_one":
-      scale = 1 + dims.weight(self, "offset", self.dim, size, zeros)
+      scale = 1 + weight(self, "offset", self.dim, size, zeros)
     else:
-      scale = dims.weight(self, "scale", self.dim, size, ones)
+      scale = weight(self, "scale", self.dim, size, ones)
     x = x * scale.reshape((1,) * (x.ndim - 1) + size)
     if self.bias:
-      shift = dims.weight(self, "bias", self.dim, size, zeros)
+      shift = weight(self, "bias", self.dim, size, zeros)
       x = x + shift.reshape((1,) * (x.ndim - 1) + size)
     return x
 
@@ -76,7 +76,7 @@ class FeedForward(nn.Module):
       h_BTF = act(into("gate")) * into("up")
     else:
       h_BTF = act(into("up"))
-    h_BTF = dims.constrain(h_BTF, "BTF")
+    h_BTF = constrain(h_BTF, "BTF")
     return linear(
       self,
       "down",
@@ -101,14 +101,14 @@ class Embedding(nn.Module):
     multiple = VOCAB_MULTIPLE if self.dim == "V" else 1
     rows = -(-self.size // multiple) * multiple
     init = nn.initializers.normal(self.std)
-    self.table_VD = dims.weight(self, "table", self.dim + "D", (rows, self.width), init)
+    self.table_VD = weight(self, "table", self.dim + "D", (rows, self.width), init)
 
   def __call__(self, tokens_BT):
     # A table sharded over both dimensions cannot be gathered from without moving all of
     # it; held whole in D, each device looks up its own rows.
-    where = jax.sharding.PartitionSpec(dims.spec(self.dim + "D")[0], None)
-    table_VD = dims.constrain_to(self.table_VD, where)
-    return dims.constrain(jnp.take(table_VD, tokens_BT, axis=0), "BTD")
+    where = jax.sharding.PartitionSpec(spec(self.dim + "D")[0], None)
+    table_VD = constrain_to(self.table_VD, where)
+    return constrain(jnp.take(table_VD, tokens_BT, axis=0), "BTD")
 
   def readout(self, x_BTD, dtype):
     """logits_BTV against this table; V is padded, see `mask_padding`."""
@@ -134,7 +134,7 @@ def mask_padding(logits_BTV, vocab: int):
   Cutting them off instead would leave V indivisible by the mesh. This comes last: a
   soft-cap after it would make the padding likely again.
   """
-  logits_BTV = dims.constrain(logits_BTV, "BTV")
+  logits_BTV = constrain(logits_BTV, "BTV")
   if logits_BTV.shape[-1] == vocab:
     return logits_BTV
   real_V = jnp.arange(logits_BTV.shape[-1]) < vocab

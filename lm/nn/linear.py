@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.experimental.layout import Layout, with_layout_constraint
 
-from lm import dims
+from lm.letters import weight
 
 DTYPES = ("float32", "bfloat16", "float16")  # of operands
 
@@ -188,13 +188,13 @@ def linear(
   """
   inputs, (w_dims, out) = equation.split(",")[0], equation.split(",")[1].split("->")
   summed = sum(letter in inputs for letter in w_dims)
-  w = dims.weight(module, name, w_dims, shape, fan_in(scale)(summed))
+  w = weight(module, name, w_dims, shape, fan_in(scale)(summed))
   y = dot(equation, x, w, dtype)
   if bias:
     b_dims = "".join(letter for letter in w_dims if letter in out)
     b_shape = [n for n, letter in zip(shape, w_dims, strict=True) if letter in out]
     y = y + _aligned(
-      dims.weight(module, f"{name}_bias", b_dims, b_shape, nn.initializers.zeros),
+      weight(module, f"{name}_bias", b_dims, b_shape, nn.initializers.zeros),
       b_dims,
       out,
     )

@@ -18,7 +18,7 @@ from flax import linen as nn
 from flax import struct
 from jax.sharding import PartitionSpec
 
-from lm import dims
+from lm.letters import constrain, constrain_to, spec, weight
 from lm.nn.linear import dot, linear, transposed
 
 UNROLL = 2  # time steps in one round of the loop; more compile longer and win nothing
@@ -113,20 +113,20 @@ class Recurrence(nn.Module):
     cell, (_, B, D) = CELLS[self.cell], x_TBD.shape
     shape = (D, cell.gates, D)
     x_TBIF = linear(self, "input", "TBD,DIF->TBIF", x_TBD, shape, dtype=self.dtype)
-    x_TBIF = dims.constrain(x_TBIF + self._bias("bias", shape[1:]), "TBIF")
-    w_DIF = dims.weight(self, "recurrent", "DIF", shape, _orthogonal)
+    x_TBIF = constrain(x_TBIF + self._bias("bias", shape[1:]), "TBIF")
+    w_DIF = weight(self, "recurrent", "DIF", shape, _orthogonal)
     b_IF = jnp.zeros(shape[1:], jnp.float32)
     if not cell.sums:
-      b_F = dims.weight(self, "recurrent_bias", "F", (D,), nn.initializers.zeros)
+      b_F = weight(self, "recurrent_bias", "F", (D,), nn.initializers.zeros)
       b_IF = b_IF.at[-1].set(b_F)
     # Whole in D on every device, once and not in every step of the loop.
-    where = PartitionSpec(None, None, dims.spec("DIF")[2])
-    w_DIF = dims.constrain_to(w_DIF, where)
+    where = PartitionSpec(None, None, spec("DIF")[2])
+    w_DIF = constrain_to(w_DIF, where)
     if state is None:
       state = {name: jnp.zeros((B, D), jnp.float32) for name in cell.state}
     marks = {"real": None, "fresh": None} if marks is None else marks
     h_TBD, state = over_time(self.cell, self.dtype, x_TBIF, (w_DIF, b_IF), state, marks)
-    return dims.constrain(h_TBD, "TBD"), state
+    return constrain(h_TBD, "TBD"), state
 
   def _bias(self, name, shape):
     """b_IF, at first 1 for the forget gate of an LSTM (Jozefowicz et al. 2015)."""
@@ -135,7 +135,7 @@ class Recurrence(nn.Module):
       b_IF = jnp.zeros(shape, dtype)
       return b_IF.at[1].set(1) if self.cell == "lstm" else b_IF
 
-    return dims.weight(self, name, "IF", shape, init)[None, None]
+    return weight(self, name, "IF", shape, init)[None, None]
 
 
 def _orthogonal(key, shape, dtype):

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
+from lm.nn.attention.masks import MASKED
 from lm.nn.linear import dot, on_one_cpu, transposed
-from lm.nn.masks import MASKED
 
 UNROLLED = 8  # states in one turn of the loop from chunk to chunk
 

@@ -4,12 +4,12 @@ Never means: the step adds up over devices and micro-batches first and divides o
 name of an objective here is its name in the config.
 """
 
-import jax
 import jax.numpy as jnp
 
-from lm.objectives import tokens
-from lm.objectives.replaced import replaced_token as replaced_token
-from lm.objectives.tokens import cross_entropy
+from lm.errors import Mistake
+from lm.objectives import scoring
+from lm.objectives.replaced_token import replaced_token as replaced_token
+from lm.objectives.scoring import cross_entropy
 from lm.objectives.words import cbow as cbow
 from lm.objectives.words import glove as glove
 from lm.objectives.words import skip_gram as skip_gram
@@ -31,15 +31,14 @@ def next_token(
   no gradient goes back into it. Training, what a model sows into "losses" (means over
   its tokens) is added to the loss, and its "shares" to aux, both times the weight.
   """
-  asked = {"mutable": ["losses", "shares"]} if train else {}
-  out = tokens.read(apply, params, batch, key, train, **asked)
-  (x_BTD, state), told = out if train else (out, {})
+  x_BTD, state, losses = scoring.read(apply, params, batch, key, train)
   extra = dict(z_loss=z_loss if train else 0.0, logits_bytes=logits_bytes)
-  loss, weight, aux = tokens.scored(apply, params, x_BTD, batch, **extra)
+  loss, weight, aux = scoring.scored(apply, params, x_BTD, batch, **extra)
   # A router's losses are no sums over tokens but products of means, so that one batch
   # is not exactly its micro-batches: these balance each for itself.
-  loss += weight * sum(jax.tree.leaves(told.get("losses", {})))
-  aux |= {name: weight * mean for name, (mean,) in told.get("shares", {}).items()}
+  if train:
+    loss += weight * sum(each.loss for each in losses.values())
+    aux |= {name: weight * each.mean for name, each in losses.items()}
   return loss, weight, aux if state is None else aux | {"carry": state.carried()}
 
 
@@ -48,8 +47,8 @@ def masked_lm(apply, params, batch, key, *, train=True, logits_bytes=2**28):
 
   The rest is as in `next_token`: the targets stand where they are hidden.
   """
-  x_BTD = tokens.features(apply, params, batch, key, train)
-  return tokens.scored(apply, params, x_BTD, batch, logits_bytes=logits_bytes)
+  x_BTD = scoring.features(apply, params, batch, key, train)
+  return scoring.scored(apply, params, x_BTD, batch, logits_bytes=logits_bytes)
 
 
 def seq2seq(
@@ -62,10 +61,10 @@ def seq2seq(
   the loss without smoothing.
   """
   if not 0 <= smoothing < 1:
-    raise ValueError(f"smoothing={smoothing:g}; wanted 0 or more, less than 1")
-  x_BTD = tokens.features(apply, params, batch, key, train)
+    raise Mistake(f"smoothing={smoothing:g}; wanted 0 or more, less than 1")
+  x_BTD = scoring.features(apply, params, batch, key, train)
   extra = dict(smoothing=smoothing if train else 0.0)
-  return tokens.scored(apply, params, x_BTD, batch, logits_bytes=logits_bytes, **extra)
+  return scoring.scored(apply, params, x_BTD, batch, logits_bytes=logits_bytes, **extra)
 
 
 def next_sentence(apply, params, batch, key, *, train=True, logits_bytes=2**28):
@@ -75,8 +74,8 @@ def next_sentence(apply, params, batch, key, *, train=True, logits_bytes=2**28):
   hidden tokens, so that the mean of the sum is the sum of the two means. aux is as in
   `next_token`, of the hidden tokens, with "rows" and of these "rows_correct".
   """
-  x_BTD = tokens.features(apply, params, batch, key, train)
-  loss, weight, aux = tokens.scored(
+  x_BTD = scoring.features(apply, params, batch, key, train)
+  loss, weight, aux = scoring.scored(
     apply, params, x_BTD, batch, logits_bytes=logits_bytes
   )
   logits_BC = apply({"params": params}, x_BTD, method="next_sentence")

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.nn import windows
 from lm.nn.linear import dot
+from lm.objectives import windows
 
 
 def skip_gram(
@@ -27,12 +27,12 @@ def skip_gram(
   Summed in nats over pairs of a word and a neighbour. Training, windows and noise are
   drawn by `key`; else their expectation is taken, so that nothing is left to chance.
   `counts_V` is how often each id occurs, 0 for what is no word. What differs: the
-  neighbours of a block of words share their noise words, see lm.nn.windows.
+  neighbours of a block of words share their noise words, see lm.objectives.windows.
   """
   words = windows.Words(counts_V, sample)
   keys, seen = _windows(batch, key, words, window, train)
   read = partial(apply, {"params": params})
-  x_BTD, _ = read(seen.centres_BT, method="features", train=train, rngs=keys)
+  x_BTD, *_ = read(seen.centres_BT, method="features", train=train, rngs=keys)
   count_BT = jnp.sum(seen.pairs_BTW, axis=-1)
   nats = _nats(
     read,
@@ -65,7 +65,7 @@ def cbow(
   words = windows.Words(counts_V, sample)
   keys, seen = _windows(batch, key, words, window, train)
   read = partial(apply, {"params": params})
-  near_BSD, _ = read(seen.near_BS, method="features", train=train, rngs=keys)
+  near_BSD, *_ = read(seen.near_BS, method="features", train=train, rngs=keys)
   share_BTW = seen.pairs_BTW / _above_zero(jnp.sum(seen.pairs_BTW, -1, keepdims=True))
   share_BTS = windows.spread(share_BTW, window)
   x_BTD = dot("BTS,BSD->BTD", share_BTS, near_BSD, "float32")

@@ -6,8 +6,8 @@ analogies (arXiv:1301.3781), as the package gensim carries them for its own test
 
 import numpy as np
 
-from lm import vectors
-from lm.data import packages
+from lm.data.sources import packages
+from lm.stores import vectors
 
 FILES = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
 ANALOGIES = "questions-words.txt"

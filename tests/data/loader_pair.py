@@ -10,19 +10,20 @@ import sys
 import jax
 import numpy as np
 
-from lm import dims
-from lm.data import loader, prepare
+from lm.data import loader
+from lm.data.corpus import build
+from lm.letters import make_mesh
 
 
 def main(port, index, source, cache):
   jax.config.update("jax_num_cpu_devices", 2)
   jax.distributed.initialize(f"localhost:{port}", 2, int(index))
   settings = dict(tokenizer="bytes", clean={}, pack="concat", seq=16)
-  prepared = prepare.prepare(source=source, cache=cache, **settings)
+  prepared = build.prepare(source=source, cache=cache, **settings)
   rows = Counted(prepared.rows("train"))
   prepared.rows = lambda *_: rows
   load = loader.Loader(
-    prepared, "train", batch=8, seq=16, seed=3, mesh=dims.make_mesh(data=4)
+    prepared, "train", batch=8, seq=16, seed=3, mesh=make_mesh(data=4)
   )
   for step in (0, 5):
     rows.read.clear()

@@ -15,12 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loader_pair import Counted
 
-from lm import dims
-from lm.data import loader, mixture, prepare
+from lm.data import loader
+from lm.data.corpus import build, mixture
 from lm.data.loader import Loader
+from lm.letters import make_mesh, sharding
 
 SEQ = 16
-ROOT = pathlib.Path(prepare.__file__).parents[2]
+ROOT = pathlib.Path(build.__file__).parents[3]
 
 
 def text_of(seed: int, num: int) -> str:
@@ -60,7 +61,7 @@ def packed(sources):
 
 
 def mesh_of(num: int = 1, **sizes):
-  return dims.make_mesh(jax.devices()[:num], **sizes)
+  return make_mesh(jax.devices()[:num], **sizes)
 
 
 def loader_of(prepared, split="train", *, batch=8, seed=0, mesh=None, **more):
@@ -91,7 +92,7 @@ def test_a_batch_is_the_same_on_every_mesh(prepared, packed, pack, num, sizes):
     batch, wanted = load(step), plain(step)
     assert batch.keys() == wanted.keys()
     for key, value in batch.items():
-      assert value.sharding == dims.sharding(mesh, "BT")
+      assert value.sharding == sharding(mesh, "BT")
       assert value.dtype == (np.float32 if key == "weights_BT" else np.int32)
       np.testing.assert_array_equal(value, wanted[key])
     assert load.digest(step) == plain.digest(step)

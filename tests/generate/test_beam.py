@@ -26,7 +26,7 @@ def everything(prompt, T, penalty):
 
 def total(prompt, ids):
   tokens_BT = np.array([[*prompt, *ids]])
-  logits_BTV, _ = MODEL.apply({"params": PARAMS}, tokens_BT, method="features")
+  logits_BTV, *_ = MODEL.apply({"params": PARAMS}, tokens_BT, method="features")
   logits_TV = np.asarray(logits_BTV[0, len(prompt) - 1 : -1], np.float64)
   logits_TV -= np.log(np.exp(logits_TV).sum(axis=1, keepdims=True))
   return np.take_along_axis(logits_TV, np.array(ids)[:, None], axis=1).sum()

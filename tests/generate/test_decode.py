@@ -10,10 +10,10 @@ from families import CONTEXT, FAMILIES, MESHES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm import dims
 from lm.generate import decode
 from lm.generate.prompts import bucket
 from lm.generate.sample import Sampling
+from lm.letters import abstract, make_mesh, shardings
 
 V = 11
 MODEL = fakes.small(vocab=V)
@@ -34,7 +34,7 @@ def by_hand(model, params, prompt, count):
 
 @functools.partial(jax.jit, static_argnums=0)
 def whole(model, params, tokens_BT):
-  x_BTD, _ = model.apply({"params": params}, tokens_BT, method="features")
+  x_BTD, *_ = model.apply({"params": params}, tokens_BT, method="features")
   return model.apply({"params": params}, x_BTD, method="readout")
 
 
@@ -100,9 +100,9 @@ def test_on_a_mesh_the_tokens_are_the_same():
   model, params = FAMILIES["llama"].model(), FAMILIES["llama"].params()
   prompts, options = [[3, 4, 5], [7]], dict(max_tokens=6, sampling=WARM)
   want = rows(decode.generate(model, params, prompts, **options))
-  mesh = dims.make_mesh(**MESHES["tensor"])
-  shapes, letters = dims.abstract(model, np.zeros((1, 2), np.int32))
-  params = jax.device_put(params, dims.shardings(mesh, letters, shapes))
+  mesh = make_mesh(**MESHES["tensor"])
+  shapes, letters = abstract(model, np.zeros((1, 2), np.int32))
+  params = jax.device_put(params, shardings(mesh, letters, shapes))
   with jax.set_mesh(mesh):
     assert rows(decode.generate(model, params, prompts, **options)) == want
 

@@ -3,14 +3,15 @@
 A kind of source is a module of this folder, with two functions:
   documents(argument, *, cache) -> {"train": sequence, "heldout": sequence}
   content(argument, *, cache) -> str, a hash of what it reads
-Packages (lm/data/builders.py) and the usual TFDS names need no prefix.
+Packages (lm/data/sources/builders.py) and the usual TFDS names need no prefix.
 """
 
 import hashlib
 import pathlib
 
 from lm import lookup
-from lm.data import packages
+from lm.data.sources import packages
+from lm.errors import Mistake
 
 # Names everybody uses, and the TFDS dataset, config and date that they stand for.
 STANDARD = {
@@ -31,7 +32,7 @@ def documents(source: str, *, cache) -> dict:
 
   Whole works or documents are held out, by a rule that depends on nothing but the
   source. Texts are as they were found: lm.data.clean changes them, visibly. Raises
-  ValueError for a name nobody knows and for a source that is missing, empty or broken.
+  Mistake for a name nobody knows and for a source that is missing, empty or broken.
   """
   module, argument = _resolve(source)
   return module.documents(argument, cache=cache)
@@ -55,5 +56,5 @@ def _resolve(source: str):
   elif source != "python_stdlib" and not (prefix in PREFIXES and argument):
     known = [*packages.PACKAGES, "python_stdlib", *STANDARD]
     known += [f"{prefix}:... ({what})" for prefix, what in PREFIXES.items()]
-    raise ValueError(f"no data source {source!r}; found: {', '.join(known)}")
+    raise Mistake(f"no data source {source!r}; found: {', '.join(known)}")
   return lookup.find("lm.data.sources", prefix), argument

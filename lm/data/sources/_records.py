@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lm.errors import Mistake
+
 EVERY = 20  # one document of twenty is held out
 GZIP = b"\x1f\x8b"  # how its files begin, and no text does
 
@@ -38,11 +40,11 @@ def held_by_place(num: int) -> list:
 def held_by_hash(hashes, where: str) -> np.ndarray:
   """Flags: about a twentieth, the same ones however much the corpus grows.
 
-  Equal hashes fall on the same side. ValueError if there is nothing to divide.
+  Equal hashes fall on the same side. Mistake if there is nothing to divide.
   """
   hashes = np.asarray(hashes, np.uint64)
   if not (hashes != hashes[0]).any():
-    raise ValueError(
+    raise Mistake(
       f"{where} has only one document; wanted at least two, one of them to hold out"
     )
   held = hashes % EVERY == 0
@@ -55,13 +57,13 @@ def hash64(data: bytes) -> int:
 
 
 def decode(data: bytes, where: str) -> str:
-  """The text of UTF-8 bytes; ValueError names the place of the first wrong byte."""
+  """The text of UTF-8 bytes; Mistake names the place of the first wrong byte."""
   if data.startswith(GZIP):
-    raise ValueError(f"{where} is compressed; gunzip the file first")
+    raise Mistake(f"{where} is compressed; gunzip the file first")
   try:
     return data.decode()
   except UnicodeDecodeError as error:
-    raise ValueError(
+    raise Mistake(
       f"{where} is not UTF-8: byte {data[error.start]:#04x} at offset {error.start};"
       " convert it first (iconv -f latin1 -t utf-8)"
     ) from None

@@ -7,8 +7,9 @@ import re
 
 import numpy as np
 
-from lm.data import files
 from lm.data.sources import _records
+from lm.disk import atomic
+from lm.errors import Mistake
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -16,7 +17,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 def documents(path: str, *, cache) -> dict:
   """About 5% of the lines held out, by hash of the line: equal lines stay together.
 
-  Lines are parsed when they are read; a bad one raises ValueError with its number.
+  Lines are parsed when they are read; a bad one raises Mistake with its number.
   """
   path = _file(path)
   rows, hashes = [], []
@@ -28,7 +29,7 @@ def documents(path: str, *, cache) -> dict:
         hashes.append(_records.hash64(line.strip()))
       start += len(line)
   if not rows:
-    raise ValueError(f"{path} is empty; wanted one JSON object a line")
+    raise Mistake(f"{path} is empty; wanted one JSON object a line")
   read = functools.partial(_read, str(path))
   read(rows[0])  # a file of another kind is noticed now, not by a worker later
   held = _records.held_by_hash(hashes, str(path))
@@ -40,13 +41,13 @@ def documents(path: str, *, cache) -> dict:
 
 
 def content(path: str, *, cache) -> str:
-  return files.sha256_of_file(_file(path))
+  return atomic.sha256_of_file(_file(path))
 
 
 def _file(path: str) -> pathlib.Path:
   file = pathlib.Path(path).expanduser()
   if not file.is_file():
-    raise ValueError(f"no file {path}; wanted jsonl:PATH of a .jsonl file")
+    raise Mistake(f"no file {path}; wanted jsonl:PATH of a .jsonl file")
   return file
 
 
@@ -59,14 +60,12 @@ def _read(path: str, row) -> dict:
   try:
     record = json.loads(_records.decode(line, where))
   except json.JSONDecodeError as error:
-    raise ValueError(
-      f"{where} is not JSON: {error.msg} (column {error.colno})"
-    ) from None
+    raise Mistake(f"{where} is not JSON: {error.msg} (column {error.colno})") from None
   if not isinstance(record, dict) or not isinstance(record.get("text"), str):
     got = type(record).__name__
     if isinstance(record, dict):
       got = {key: type(value).__name__ for key, value in sorted(record.items())}
-    raise ValueError(f"{where}: wanted an object with a string 'text', got {got}")
+    raise Mistake(f"{where}: wanted an object with a string 'text', got {got}")
   name = record.get("id", f"{pathlib.Path(path).name}:{number}")
   # JSON can spell half a character ("\ud800"), which no encoding can hold.
   return {"id": str(name), "text": _SURROGATES.sub("\ufffd", record["text"])}

@@ -6,8 +6,8 @@ import json
 import pathlib
 import sysconfig
 
-from lm.data import files
 from lm.data.sources import _records
+from lm.disk import atomic
 
 # Ordinary modules, of all kinds, that every version has: 4% of the library.
 HELDOUT_MODULES = (
@@ -39,7 +39,7 @@ def content(argument: str, *, cache) -> str:
   root = _root()
   paths = _paths(root)
   found = [
-    (path.relative_to(root).as_posix(), files.sha256_of_file(path)) for path in paths
+    (path.relative_to(root).as_posix(), atomic.sha256_of_file(path)) for path in paths
   ]
   return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 

@@ -7,8 +7,9 @@ import json
 import pathlib
 import re
 
-from lm.data import files
 from lm.data.sources import _records
+from lm.disk import atomic
+from lm.errors import Mistake
 
 CHUNK_CHARS = 2**18  # at most, in a big file: 5% held out are then in many places
 CHUNKS = 20  # at least, in a small one
@@ -30,7 +31,7 @@ def documents(path: str, *, cache) -> dict:
   text = _records.decode(paths[0].read_bytes(), str(paths[0]))
   pieces = _pieces(text)
   if len(pieces) < 2:
-    raise ValueError(
+    raise Mistake(
       f"{paths[0]} cannot be divided into training and held-out text: wanted two lines"
       f" or more, got {len(pieces)}"
     )
@@ -45,7 +46,7 @@ def content(path: str, *, cache) -> str:
   """From the names and bytes of all files."""
   root, paths = _files(path)
   found = [
-    (file.relative_to(root).as_posix(), files.sha256_of_file(file)) for file in paths
+    (file.relative_to(root).as_posix(), atomic.sha256_of_file(file)) for file in paths
   ]
   return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
@@ -57,14 +58,12 @@ def _files(path: str):
   elif root.is_dir():
     paths = sorted(file for file in root.rglob("*.txt") if file.is_file())
     if not paths:
-      raise ValueError(f"no .txt file in {root}")
+      raise Mistake(f"no .txt file in {root}")
   else:
-    raise ValueError(
-      f"no file or folder {path}; wanted text:PATH of a .txt or a folder"
-    )
+    raise Mistake(f"no file or folder {path}; wanted text:PATH of a .txt or a folder")
   paths = [file for file in paths if file.stat().st_size]
   if not paths:
-    raise ValueError(f"{path} is empty; wanted some text")
+    raise Mistake(f"{path} is empty; wanted some text")
   return root, paths
 
 

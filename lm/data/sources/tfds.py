@@ -10,6 +10,7 @@ import importlib
 import json
 
 from lm.data.sources import _records
+from lm.errors import Mistake
 
 
 def documents(name: str, *, cache) -> dict:
@@ -63,7 +64,7 @@ def _str(value) -> str:
 
 
 def _builder(name: str):
-  """The prepared builder; ValueError if there is none or it has no text."""
+  """The prepared builder; Mistake if there is none or it has no text."""
   import tensorflow_datasets as tfds
 
   # TFDS 4.9 stops registering its datasets, in silence, at the first module that lacks
@@ -74,16 +75,16 @@ def _builder(name: str):
     builder = tfds.builder(name, file_format="array_record")
     builder.download_and_prepare()
   except tfds.core.DatasetNotFoundError:
-    raise ValueError(
+    raise Mistake(
       f"TFDS has no dataset {name!r}; see tensorflow.org/datasets/catalog for its names"
     ) from None
   except Exception as error:  # whatever a download can meet: TFDS has no class for it
     reason = str(error).strip().splitlines() or [type(error).__name__]
-    raise ValueError(
+    raise Mistake(
       f"TFDS could not prepare {name!r} ({reason[0]}); prepare it where there is a"
       f" network (tfds build {name} --file_format=array_record) and set TFDS_DATA_DIR"
     ) from error
   if "text" not in builder.info.features:
     found = ", ".join(builder.info.features)
-    raise ValueError(f"TFDS's {name!r} has no feature 'text'; it has: {found}")
+    raise Mistake(f"TFDS's {name!r} has no feature 'text'; it has: {found}")
   return builder

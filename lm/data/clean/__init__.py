@@ -1,0 +1,216 @@
+"""Cleaning as a visible step: records and rules in, records and a report out.
+
+Each text is changed by `rewrite` alone and no character otherwise; whole documents are
+dropped for the reasons that the report counts. Cleaning twice changes nothing more.
+"""
+
+import functools
+import unicodedata
+from collections import Counter
+from dataclasses import asdict, dataclass, field, fields
+
+from lm.data.clean import dedup as dedup_
+from lm.data.clean.rewrite import STOPWORDS, rewrite
+from lm.errors import Mistake
+
+FORMS = ("", "NFC", "NFD", "NFKC", "NFKD")
+DEDUP = ("none", "exact", "minhash")
+
+
+@dataclass(frozen=True)
+class Rules:
+  unicode: str = "NFC"  # a normal form, or "" to leave characters as they are
+  control: bool = True  # drop control characters, end every line in \n
+  boilerplate: bool = (
+    True  # drop Gutenberg's header and footer, and lines of page numbers
+  )
+  stopwords: str = ""  # "english": drop its commonest words (for bags of words)
+  min_chars: int = 1
+  max_chars: int = 0  # 0: no limit
+  script: str = ""  # "LATIN", "CJK", ...: the first word of its letters' Unicode names
+  script_share: float = 0.5  # of all letters, that must be of that script
+  dedup: str = "exact"  # or "minhash" (near duplicates too), or "none"
+  near: float = (
+    0.8  # Jaccard similarity of 16-byte shingles that makes a near duplicate
+  )
+
+  def __post_init__(self):
+    for name, known in (
+      ("unicode", FORMS),
+      ("stopwords", ("", *STOPWORDS)),
+      ("dedup", DEDUP),
+    ):
+      if getattr(self, name) not in known:
+        raise Mistake(
+          f"cleaning rule {name}={getattr(self, name)!r}; wanted one of {known}"
+        )
+    for name in ("near", "script_share"):
+      if not 0 < getattr(self, name) <= 1:
+        raise Mistake(
+          f"cleaning rule {name}={getattr(self, name)}; wanted more than 0, at most 1"
+        )
+    if self.script and not _exists(self.script):
+      raise Mistake(
+        f"no letter's Unicode name begins with {self.script!r}; wanted a script such as"
+        " LATIN, GREEK, CYRILLIC, ARABIC, HEBREW, DEVANAGARI, HANGUL, HIRAGANA, CJK"
+      )
+
+
+@dataclass
+class Report:
+  """What cleaning did: numbers, and the names of a few documents for each."""
+
+  documents: int = 0
+  kept: int = 0
+  chars: int = 0
+  kept_chars: int = 0
+  changed: dict = field(default_factory=Counter)  # how -> number of documents
+  dropped: dict = field(default_factory=Counter)  # why -> number of documents
+  examples: dict = field(default_factory=dict)  # how or why -> at most three names
+
+  def note(self, counts: Counter, reason: str, name: str):
+    counts[reason] += 1
+    names = self.examples.setdefault(reason, [])
+    if len(names) < 3:
+      names.append(name)
+
+  def lines(self) -> list:
+    """The report as lines of text."""
+    found = [
+      f"kept {self.kept} of {self.documents} documents,"
+      f" {self.kept_chars:,} of {self.chars:,} characters"
+    ]
+    for verb, counts in (("changed", self.changed), ("dropped", self.dropped)):
+      for reason, count in counts.items():
+        names = ", ".join(self.examples[reason])
+        found.append(f"{verb} {count}: {reason} ({names}{', ...' * (count > 3)})")
+    return found
+
+  def as_dict(self) -> dict:
+    """The report as plain data, for a manifest."""
+    return asdict(self) | {"changed": dict(self.changed), "dropped": dict(self.dropped)}
+
+
+def clean(records, *, against=(), apply=map, **rules):
+  """(records that stay, in order; Report). The rules are the fields of Rules.
+
+  `against`: records (cleaned already) that must not be repeated here, exactly or
+  nearly, whatever `dedup` says: so training text never holds the held-out text.
+  `apply`: map, or one that works in order on many processes (an executor's map).
+  All that stays is in memory at once: the text (2 bytes a character where a document
+  has one beyond Latin-1), and 1 KB a document, with dedup="minhash" 10 KB.
+  """
+  rules = checked(rules)
+  report, kept = Report(), []
+  held, seen = dedup_.Seen(rules.near), dedup_.Seen(rules.near)
+  for record, signature in apply(_signed, against):
+    held.add(record["id"], record["text"], signature)
+  signs = bool(held.names) or rules.dedup == "minhash"
+  work = functools.partial(_clean_one, rules, signs)
+  for chars, record, changes, reason, signature in apply(work, records):
+    report.documents += 1
+    report.chars += chars
+    name, text = record["id"], record["text"]
+    for change in changes:
+      report.note(report.changed, change, name)
+    if not reason:
+      reason, original = _repeats(text, signature, rules.dedup, held, seen)
+      name = f"{name} = {original}" if reason else name
+    if reason:
+      report.note(report.dropped, reason, name)
+      continue
+    if rules.dedup != "none":
+      seen.add(name, text, signature if rules.dedup == "minhash" else None)
+    report.kept += 1
+    report.kept_chars += len(text)
+    kept.append(record)
+  return kept, report
+
+
+def clean_splits(splits: dict, *, apply=map, **rules):
+  """({"train", "heldout"} of records, the same of Reports), from `sources.documents`.
+
+  Held-out texts are rewritten like the others, but none is dropped unless it is empty:
+  what a model is measured on does not depend on filters. Training texts that repeat one
+  of them are dropped. Raises Mistake when nothing is left of either.
+  """
+  only_rewrites = dict(min_chars=1, max_chars=0, script="", dedup="none")
+  rules = asdict(checked(rules))
+  heldout, of_heldout = clean(splits["heldout"], apply=apply, **(rules | only_rewrites))
+  train, of_train = clean(splits["train"], against=heldout, apply=apply, **rules)
+  found = {"train": train, "heldout": heldout}
+  reports = {"train": of_train, "heldout": of_heldout}
+  for split, records in found.items():
+    if not records:
+      why = "; ".join(reports[split].lines())
+      raise Mistake(f"cleaning left nothing of the {split} text: {why}")
+  return found, reports
+
+
+def script_share(text: str, script: str) -> float:
+  """The share of letters whose Unicode names begin with `script`; 0 without letters."""
+  letters = {char: num for char, num in Counter(text).items() if char.isalpha()}
+  total = sum(letters.values())
+  same = sum(num for char, num in letters.items() if _script(char) == script)
+  return same / total if total else 0.0
+
+
+def checked(options: dict) -> Rules:
+  """The rules of these keywords; Mistake for a name or a value that is none."""
+  known = [rule.name for rule in fields(Rules)]
+  for name in options:
+    if name not in known:
+      raise Mistake(f"no cleaning rule {name!r}; found: {', '.join(known)}")
+  return Rules(**options)
+
+
+def _signed(record: dict):
+  return record, dedup_.minhash(record["text"])
+
+
+def _clean_one(rules: Rules, signs: bool, record: dict):
+  """All that can be done to one document on its own, on any process."""
+  text, changes = rewrite(
+    record["text"],
+    unicode=rules.unicode,
+    control=rules.control,
+    boilerplate=rules.boilerplate,
+    stopwords=rules.stopwords,
+  )
+  reason = _unwanted(text, rules)
+  signature = dedup_.minhash(text) if signs and not reason else None
+  chars = len(record["text"])
+  return chars, {"id": record["id"], "text": text}, changes, reason, signature
+
+
+def _unwanted(text: str, rules: Rules) -> str:
+  if not text.strip():
+    return "empty"
+  if len(text) < rules.min_chars:
+    return f"shorter than {rules.min_chars} characters"
+  if rules.max_chars and len(text) > rules.max_chars:
+    return f"longer than {rules.max_chars} characters"
+  if rules.script and script_share(text, rules.script) < rules.script_share:
+    return f"not in {rules.script} script"
+  return ""
+
+
+def _repeats(text: str, signature, rule: str, held, seen):
+  """(why a text repeats another one, that one's name), or ("", "")."""
+  if held.names and (name := held.find_exact(text) or held.find_near(text, signature)):
+    return "repeats held-out text", name
+  if rule != "none" and (name := seen.find_exact(text)):
+    return "duplicate", name
+  if rule == "minhash" and (name := seen.find_near(text, signature)):
+    return "near duplicate", name
+  return "", ""
+
+
+@functools.lru_cache(maxsize=2**16)
+def _script(char: str) -> str:
+  return unicodedata.name(char, "").partition(" ")[0]
+
+
+def _exists(script: str) -> bool:
+  planes = (chr(code) for code in range(0x20000))
+  return any(char.isalpha() and _script(char) == script for char in planes)

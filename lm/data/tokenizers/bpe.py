@@ -1,0 +1,87 @@
+"""Byte-level BPE: its alphabet, where its words end, and how it is learnt."""
+
+import functools
+import re
+
+from lm.errors import Mistake
+
+END, PAD = "<|endoftext|>", "<|pad|>"
+# Where GPT-2's pattern always ends a word, whatever stands around: its words have white
+# space only in front. All that the library takes for white space, Python does too.
+WORD_ENDS = re.compile(r"(?<=\S)(?=[ \n])")
+# A BPE learns from pieces of about this many characters, so that one large file uses
+# all cores and little memory.
+PIECE_CHARS = 1 << 16
+# More text than this teaches a BPE nothing new but costs its memory; see `sample`.
+TRAIN_CHARS = 256 << 20
+
+
+@functools.cache
+def byte_of_char() -> dict[str, int]:
+  """GPT-2's printable stand-ins: the character that a byte-level vocabulary uses."""
+  shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+  hidden = [b for b in range(256) if b not in shown]
+  table = {chr(b): b for b in shown}
+  return table | {chr(256 + i): b for i, b in enumerate(hidden)}
+
+
+def without_merges():
+  """A `tokenizers.Tokenizer` whose id of a byte is the byte."""
+  from tokenizers import Tokenizer as Inner
+  from tokenizers import decoders, models, pre_tokenizers
+
+  inner = Inner(models.BPE(vocab=byte_of_char(), merges=[]))
+  inner.pre_tokenizer = pre_tokenizers.ByteLevel(
+    add_prefix_space=False, use_regex=False
+  )
+  inner.decoder = decoders.ByteLevel()
+  return inner
+
+
+def sample(texts):
+  """Every n-th text of a sequence, n such that they hold about TRAIN_CHARS at most."""
+  probe = [len(texts[i]) for i in range(0, len(texts), max(1, len(texts) // 1000))]
+  total = sum(probe) / max(1, len(probe)) * len(texts)
+  every = max(1, round(total / TRAIN_CHARS))
+  return (texts[i] for i in range(0, len(texts), every))
+
+
+def pieces_of(text: str) -> list[str]:
+  """`text` in pieces of about PIECE_CHARS, cut where words end."""
+  pieces, start = [], 0
+  while len(text) - start > 2 * PIECE_CHARS:
+    found = WORD_ENDS.search(text, start + PIECE_CHARS)
+    if not found:
+      break
+    pieces.append(text[start : found.start()])
+    start = found.start()
+  return [*pieces, text[start:]]
+
+
+def learn(texts, size: int):
+  """A `tokenizers.Tokenizer` of at most `size` entries, from a sequence of texts.
+
+  Fewer when the text has too few pairs that occur twice. Raises Mistake when `size`
+  cannot hold the 256 bytes and the two special tokens.
+  """
+  from tokenizers import Tokenizer as Inner
+  from tokenizers import decoders, models, pre_tokenizers, trainers
+
+  if size < 258:
+    raise Mistake(
+      f"a BPE of {size} entries cannot hold 256 bytes and 2 special tokens; "
+      "ask for bpe-258 or more"
+    )
+  inner = Inner(models.BPE())
+  inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  inner.decoder = decoders.ByteLevel()
+  trainer = trainers.BpeTrainer(
+    vocab_size=size,
+    min_frequency=2,
+    show_progress=False,
+    special_tokens=[END, PAD],
+    initial_alphabet=sorted(byte_of_char()),
+  )
+  pieces = (piece for text in sample(texts) for piece in pieces_of(text))
+  inner.train_from_iterator(pieces, trainer)
+  return inner

@@ -1,0 +1,148 @@
+"""The kinds of tokenizers there are, as `tokenizers` objects made of their parts."""
+
+from lm.data.tokenizers.sentencepiece import (
+  BYTE,
+  CONTROL,
+  NORMAL,
+  UNIGRAM,
+  UNKNOWN,
+  USER,
+)
+
+SPACE = "\u2581"
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# As published with Llama 3; so many digits make a word. Qwen 2's differ in that only.
+LLAMA3 = (
+  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{digits}"
+  r"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# What GGUF files call the way to split words -> (pattern, digits one by one).
+SPLITS = {
+  "gpt-2": (GPT2, False),
+  "olmo": (GPT2, False),
+  "smollm": (GPT2, True),
+  "starcoder": (GPT2, True),
+  "llama-bpe": (LLAMA3.format(digits="{1,3}"), False),
+  "qwen2": (LLAMA3.format(digits=""), False),
+}
+
+
+def word_pieces(vocab: dict, config: dict):
+  """WordPiece as BERT cuts: `config` says whether letters are folded."""
+  from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+  inner = Tokenizer(models.WordPiece(vocab, unk_token=text(config["unk_token"])))
+  inner.normalizer = normalizers.BertNormalizer(
+    lowercase=config["do_lower_case"],
+    handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+    strip_accents=config.get("strip_accents"),
+  )
+  inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+  inner.decoder = decoders.WordPiece()
+  names = ("unk_token", "cls_token", "sep_token", "pad_token", "mask_token")
+  add(inner, {t: CONTROL for t in (text(config[n]) for n in names) if t in vocab})
+  _surround(inner, text(config["cls_token"]), text(config["sep_token"]))
+  return inner
+
+
+def byte_level(vocab, pairs, pattern, digits, *, ignore_merges=False):
+  """Byte-level BPE with merges; a pattern and digits as in SPLITS."""
+  from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+  model = models.BPE(vocab=vocab, merges=pairs, ignore_merges=ignore_merges)
+  inner = Tokenizer(model)
+  level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern == GPT2)
+  steps = [level]
+  if pattern != GPT2:
+    steps = [pre_tokenizers.Split(Regex(pattern), behavior="isolated"), level]
+  elif digits:
+    steps = [pre_tokenizers.Digits(individual_digits=True), level]
+  inner.pre_tokenizer = pre_tokenizers.Sequence(steps) if steps[1:] else level
+  inner.decoder = decoders.ByteLevel()
+  return inner
+
+
+def pieces(*, texts, scores, kinds, model, dummy_prefix, squeeze, charsmap):
+  """What SentencePiece does with these pieces, unigram or BPE."""
+  from tokenizers import Regex, Tokenizer, decoders, models, normalizers
+
+  bytes_too = BYTE in kinds
+  unknown = kinds.index(UNKNOWN) if UNKNOWN in kinds else None
+  if model == UNIGRAM:
+    both = list(zip(texts, scores, strict=True))
+    inner = Tokenizer(models.Unigram(both, unknown, byte_fallback=bytes_too))
+  else:
+    vocab = {text: i for i, text in enumerate(texts)}
+    inner = Tokenizer(
+      models.BPE(
+        vocab=vocab,
+        merges=_pairs(texts, scores, kinds),
+        unk_token=None if unknown is None else texts[unknown],
+        fuse_unk=True,
+        byte_fallback=bytes_too,
+      )
+    )
+  steps = [normalizers.Precompiled(charsmap)] if charsmap else []
+  if squeeze:
+    steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+  if dummy_prefix:
+    steps += [normalizers.Prepend(SPACE)]
+  steps += [normalizers.Replace(" ", SPACE)]
+  inner.normalizer = normalizers.Sequence(steps)
+  back = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+  if dummy_prefix:
+    back += [decoders.Strip(" ", 1, 0)]
+  inner.decoder = decoders.Sequence(back)
+  add(inner, dict(zip(texts, kinds, strict=True)))
+  return inner
+
+
+def add(inner, kind_of: dict):
+  """Makes special tokens of control pieces; what its user defined is never cut."""
+  from tokenizers import AddedToken
+
+  special = [text for text, kind in kind_of.items() if kind in (UNKNOWN, CONTROL)]
+  inner.add_special_tokens([AddedToken(text, normalized=False) for text in special])
+  whole = [text for text, kind in kind_of.items() if kind == USER]
+  inner.add_tokens([AddedToken(text, normalized=False) for text in whole])
+
+
+def _pairs(texts, scores, kinds) -> list[tuple[str, str]]:
+  """The merges that a BPE with scores implies: any two pieces that make a third."""
+  usable = {
+    text: i for i, (text, kind) in enumerate(zip(texts, kinds, strict=True))
+    if kind in (NORMAL, USER)
+  }  # fmt: skip
+  found = []
+  for text, i in usable.items():
+    for cut in range(1, len(text)):
+      left, right = text[:cut], text[cut:]
+      if left in usable and right in usable:
+        found.append((-scores[i], usable[left], usable[right], left, right))
+  return [(left, right) for *_, left, right in sorted(found)]
+
+
+def surround(inner, config: dict, *, begins: bool, ends: bool):
+  """Lets `inner` put the token that begins or ends a text around it, when asked to."""
+  bos, eos = text(config.get("bos_token")), text(config.get("eos_token"))
+  _surround(inner, bos if begins else None, eos if ends else None)
+
+
+def _surround(inner, first, last):
+  from tokenizers import processors
+
+  known = lambda t: [t] if t and inner.token_to_id(t) is not None else []
+  first, last = known(first), known(last)
+  if not first + last:
+    return
+  one = [f"{t}:0" for t in (*first, "$A", *last)]
+  inner.post_processor = processors.TemplateProcessing(
+    single=one,
+    pair=[*one, "$B:1", *(f"{t}:1" for t in last)],
+    special_tokens=[(t, inner.token_to_id(t)) for t in {*first, *last}],
+  )
+
+
+def text(token):
+  """A token of a tokenizer_config.json, which may be an object, as a string."""
+  return token["content"] if isinstance(token, dict) else token

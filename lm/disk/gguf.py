@@ -1,0 +1,151 @@
+"""What a GGUF file says (github.com/ggml-org/ggml, docs/gguf.md): checked throughout.
+
+    file = GgufFile("model.gguf")
+    file.fields["general.architecture"], file.tensors["output_norm.weight"].shape
+
+Its keys and where its tensors are; the `gguf` package, which turns blocks into numbers,
+takes 200 MB and five seconds to read the same for a vocabulary of 49,152.
+"""
+
+import mmap
+import os
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lm.errors import Mistake
+
+# Type of a value -> its format; 8 is a string and 9 an array.
+FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?"}
+FORMATS |= {10: "Q", 11: "q", 12: "d"}
+STRING, ARRAY = 8, 9
+VERSIONS = (2, 3)
+
+
+class Stored(NamedTuple):
+  """Where a tensor is; its shape is in NumPy's order, the last dimension in blocks."""
+
+  kind: int  # a GGMLQuantizationType
+  shape: tuple[int, ...]
+  start: int  # in the file
+  num_bytes: int
+
+
+class GgufFile:
+  """`fields` by key and `tensors` by name; Mistake for what the format forbids."""
+
+  def __init__(self, path):
+    self.path = Path(path)
+    with open(path, "rb") as file:
+      if os.fstat(file.fileno()).st_size < 24:
+        raise Mistake(f"{path} is no GGUF file: it has less than 24 bytes")
+      self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    self._at = 0
+    try:
+      self._read()
+    except (ValueError, KeyError, struct.error) as error:
+      told = f"no type of value {error}" if isinstance(error, KeyError) else error
+      raise Mistake(f"{path} is no GGUF file or damaged: {told}") from error
+
+  def _read(self):
+    magic, version, tensors, fields = (self._take(f) for f in ("4s", "I", "Q", "Q"))
+    if magic != b"GGUF" or version not in VERSIONS:
+      raise Mistake(f"it begins with {magic!r} and version {version}")
+    self._fits(tensors + fields)
+    self.fields = {}
+    for _ in range(fields):
+      key = self._string()
+      if key in self.fields:
+        raise Mistake(f"{key!r} is in it twice")
+      self.fields[key] = self._value(self._take("I"))
+    headers = [self._header() for _ in range(tensors)]
+    align = self.fields.get("general.alignment", 32)
+    if type(align) is not int or align < 1:
+      raise Mistake(f"general.alignment is {align!r}")
+    begin = -(-self._at // align) * align
+    self.tensors, end = {}, begin
+    for name, kind, shape, offset in sorted(headers, key=lambda header: header[3]):
+      stored = Stored(kind, shape, begin + offset, _num_bytes(name, kind, shape))
+      if name in self.tensors:
+        raise Mistake(f"tensor {name!r} is in it twice")
+      if stored.start < end or stored.start + stored.num_bytes > len(self._bytes):
+        raise Mistake(f"{name} lies on another tensor or past the end; it is cut off")
+      self.tensors[name] = stored
+      end = stored.start + stored.num_bytes
+
+  def read(self, name: str) -> np.ndarray:
+    """A tensor in float32; Mistake for a kind that cannot be read."""
+    from gguf import GGMLQuantizationType, quants
+
+    stored = self.tensors[name]
+    raw = np.frombuffer(self._bytes, np.uint8, stored.num_bytes, stored.start)
+    rows = raw.reshape(*stored.shape[:-1], -1) if stored.num_bytes else raw
+    kind = GGMLQuantizationType(stored.kind)
+    try:
+      return quants.dequantize(rows, kind).reshape(stored.shape)
+    except NotImplementedError as error:
+      raise Mistake(
+        f"{self.path} has {name} as {kind.name}, which cannot be read here; take "
+        "another quantisation"
+      ) from error
+
+  def forget(self):
+    """Gives the memory of what was looked at back to the system."""
+    self._bytes.madvise(mmap.MADV_DONTNEED)
+
+  # In order
+
+  def _take(self, form: str):
+    [value] = struct.unpack_from(f"<{form}", self._bytes, self._at)
+    self._at += struct.calcsize(f"<{form}")
+    return value
+
+  def _fits(self, count: int):
+    """Raises Mistake when so many things cannot be in the rest of the file."""
+    if count > len(self._bytes) - self._at:
+      raise Mistake(f"it tells of {count} values, more than it has bytes")
+
+  def _string(self) -> str:
+    size = self._take("Q")
+    self._fits(size)
+    self._at += size
+    return self._bytes[self._at - size : self._at].decode()
+
+  def _value(self, kind: int, depth: int = 0):
+    if kind == STRING:
+      return self._string()
+    if kind != ARRAY:
+      return self._take(FORMATS[kind])
+    inner, count = self._take("I"), self._take("Q")
+    self._fits(count)
+    if inner in FORMATS:
+      form = f"<{count}{FORMATS[inner]}"
+      values = struct.unpack_from(form, self._bytes, self._at)
+      self._at += struct.calcsize(form)
+      return list(values)
+    if depth > 3:
+      raise Mistake("arrays in arrays in arrays")
+    return [self._value(inner, depth + 1) for _ in range(count)]
+
+  def _header(self):
+    """(name, kind, shape, offset) of one tensor."""
+    name, ndim = self._string(), self._take("I")
+    self._fits(ndim)
+    shape = tuple(self._take("Q") for _ in range(ndim))[::-1]
+    return name, self._take("I"), shape, self._take("Q")
+
+
+def _num_bytes(name: str, kind: int, shape) -> int:
+  from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+  if kind not in {k.value for k in GGMLQuantizationType} or not shape:
+    raise Mistake(f"{name} is of kind {kind} and shape {list(shape)}")
+  block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+  if shape[-1] % block:
+    raise Mistake(f"{name} has rows of {shape[-1]}, not in blocks of {block}")
+  num = size
+  for n in (*shape[:-1], shape[-1] // block):
+    num *= n
+  return num

@@ -1,0 +1,266 @@
+"""Preparing: found again by content, whole or absent, the same however it was made."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from lm.data import sources, tokenizers
+from lm.data.corpus import build, parallel, reader, shards
+
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "then"]
+ROOT = pathlib.Path(build.__file__).parents[3]
+
+
+def text_of(num: int, seed: int = 0) -> str:
+  rng = np.random.default_rng(seed)
+  return "\n\n".join(" ".join(rng.choice(WORDS, 12)) + "." for _ in range(num))
+
+
+@pytest.fixture
+def corpus(tmp_path):
+  path = tmp_path / "corpus.txt"
+  path.write_text(text_of(120))
+  return path
+
+
+@pytest.fixture
+def make(corpus, tmp_path):
+  def made(**change):
+    wanted = dict(
+      source=f"text:{corpus}",
+      tokenizer="bpe-300",
+      clean={},
+      pack="concat",
+      seq=16,
+      cache=tmp_path / "cache",
+      log=lambda line: None,
+    )
+    return build.prepare(**(wanted | change))
+
+  return made
+
+
+def contents(folder) -> dict:
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in sorted(folder.rglob("*"))
+    if path.is_file()
+  }
+
+
+def test_tokens_are_the_cleaned_documents(make, corpus, tmp_path):
+  prepared = make()
+  documents = sources.documents(f"text:{corpus}", cache=tmp_path)
+  for split in ("train", "heldout"):
+    tokens, offsets = prepared.tokens(split), prepared.offsets(split)
+    texts = [record["text"] for record in documents[split]]
+    assert len(offsets) == len(texts) + 1
+    assert offsets[-1] == len(tokens)
+    for text, start, end in zip(texts, offsets[:-1], offsets[1:], strict=True):
+      assert prepared.tokenizer.decode(tokens[start : end - 1]) == text
+      assert tokens[end - 1] == prepared.tokenizer.eos
+  told = prepared.report["train"]
+  assert told["documents"] == told["cleaning"]["kept"] == len(documents["train"])
+  assert "kept" in (prepared.folder / "report.txt").read_text()
+
+
+def test_a_second_call_opens_what_the_first_made(make, monkeypatch):
+  first = make()
+  monkeypatch.setattr(sources, "documents", None)  # would fail if it were called
+  assert make().digest == first.digest
+  # Another packing or length of row tokenizes nothing anew.
+  assert make(pack="first_fit", seq=8).folder == first.folder
+
+
+def test_whatever_it_is_made_of_changes_the_folder(make, corpus):
+  folders = [make().folder]
+  folders.append(make(tokenizer="bytes").folder)
+  folders.append(make(clean={"unicode": "NFKC"}).folder)
+  corpus.write_text(text_of(120, seed=1))
+  folders.append(make().folder)
+  assert len(set(folders)) == 4
+
+
+def test_code_is_part_of_the_name(make, monkeypatch):
+  first = make().folder
+  monkeypatch.setattr(build, "code_digest", lambda: "other")
+  assert make().folder != first
+
+
+def test_a_tokenizer_file_counts_by_content(make, tmp_path):
+  for name in "ab":
+    tokenizers.make("bpe-280", [text_of(40)]).save(tmp_path / name)
+  first = make(tokenizer=str(tmp_path / "a"))
+  assert make(tokenizer=str(tmp_path / "b")).folder == first.folder
+  tokenizers.make("bpe-290", [text_of(40)]).save(tmp_path / "b")
+  assert make(tokenizer=str(tmp_path / "b")).folder != first.folder
+
+
+def test_many_shards_and_many_processes_make_the_same(make, tmp_path, monkeypatch):
+  whole = make()
+  # As if the corpus were large: tiny shards, and everything done by two processes.
+  monkeypatch.setattr(build, "SHARD_CHARS", 500)
+  monkeypatch.setattr(build, "CHUNK_CHARS", 300)
+  monkeypatch.setattr(parallel, "ALONE", 0)
+  monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
+  parts = make(cache=tmp_path / "other")
+  assert len(parts.manifest["splits"]["train"]["shards"]) > 3
+  for split in ("train", "heldout"):
+    np.testing.assert_array_equal(parts.offsets(split), whole.offsets(split))
+    ours, theirs = parts.tokens(split), whole.tokens(split)
+    np.testing.assert_array_equal(ours[:], theirs[:])
+    for start in range(0, len(ours), 37):  # slices within and across shards
+      np.testing.assert_array_equal(ours[start:][:90], theirs[start : start + 90])
+      assert ours[start] == theirs[start]
+
+
+def test_a_build_that_dies_at_any_write_goes_on(make, tmp_path, monkeypatch):
+  monkeypatch.setattr(build, "SHARD_CHARS", 3500)
+  monkeypatch.setattr(reader, "check", lambda *_: None)  # it writes when all is whole
+  wanted = contents(make(tokenizer="bytes").folder)
+  replace, survives, logged = os.replace, 0, []
+
+  class Died(BaseException):
+    pass
+
+  def dying(source, target):
+    nonlocal left
+    left -= 1
+    if left < 0:  # as a kill would: half a file, and nobody to tidy up
+      target.with_name("half.tmp").write_bytes(b"half")
+      raise Died
+    replace(source, target)
+
+  while True:
+    left, cache = survives, tmp_path / f"cache{survives}"
+    monkeypatch.setattr(os, "replace", dying)
+    try:
+      make(tokenizer="bytes", cache=cache)
+      break
+    except Died:
+      assert not [p for p in cache.glob("prepared/*/*") if ".partial" not in str(p)]
+    monkeypatch.setattr(os, "replace", replace)
+    again = make(tokenizer="bytes", cache=cache, log=logged.append)
+    assert contents(again.folder) == wanted
+    survives += 1
+  assert survives == len(wanted)
+  assert any("reused 1 shards" in line for line in logged)
+
+
+def test_a_shard_that_was_damaged_is_made_again(tmp_path):
+  tok = tokenizers.byte_tokenizer()
+  told = shards.write(tok, tmp_path, 0, ["hello", "world"])
+  assert shards.write(tok, tmp_path, 0, ["hello", "world"]) == told | {"reused": True}
+  for name in ("00000.tokens", "00000.lengths.npy"):
+    data = bytearray((tmp_path / name).read_bytes())
+    data[-1] ^= 1
+    (tmp_path / name).write_bytes(data)
+    assert shards.write(tok, tmp_path, 0, ["hello", "world"]) == told
+  assert shards.write(tok, tmp_path, 0, ["other"])["reused"] is False
+
+
+SCRIPT = """
+import os, signal, sys
+from lm.data import files, prepare, parallel
+source, cache, dies, processes = sys.argv[1:]
+prepare.SHARD_CHARS = 1000
+if processes == "many":
+  parallel.ALONE, parallel.usable_cores = 0, lambda: 2
+if dies == "dies":
+  rename = files.rename_folder
+  files.rename_folder = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+made = prepare.prepare(source=source, tokenizer="bpe-300", clean={}, pack="first_fit",
+  seq=16, cache=cache)
+print(made.digest)
+"""
+
+
+def run(corpus, cache, dies="lives", processes="one"):
+  # The script has no `if __name__ == "__main__"`, as scripts of people in a hurry.
+  script = cache.parent / "script.py"
+  if not script.exists():  # a process that is starting may be reading it
+    script.write_text(SCRIPT)
+  return subprocess.Popen(
+    [sys.executable, script, f"text:{corpus}", cache, dies, processes],
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+
+
+def test_kill_9_and_two_at_once(corpus, tmp_path):
+  cache = tmp_path / "cache"
+  killed = run(corpus, cache, "dies", "many")
+  killed.communicate()
+  assert killed.returncode == -signal.SIGKILL
+  pair = [run(corpus, cache), run(corpus, cache)]
+  told = [process.communicate()[0].splitlines() for process in pair]
+  assert [process.returncode for process in pair] == [0, 0]
+  assert told[0][-1] == told[1][-1]
+  # One of them built, and took over what the killed one had finished.
+  assert ["reused" in "".join(lines) for lines in told].count(True) == 1
+
+
+def test_wide_vocabularies_take_four_bytes():
+  assert shards.token_dtype(65536) == np.uint16
+  assert shards.token_dtype(65537) == np.uint32
+
+
+@pytest.mark.parametrize(
+  ("change", "told"),
+  [
+    ({"pack": "best"}, "found: concat, stream, first_fit"),
+    ({"seq": 0}, "wanted 1 or more"),
+    ({"seq": 10**6}, "give more text or a smaller seq"),
+    ({"tokenizer": "gpt9"}, "bpe-N"),
+    ({"source": "text:/no/such"}, "no file or folder"),
+    ({"clean": {"min_chars": 10**6}}, "nothing of the train text"),
+    ({"clean": {"lower": True}}, "no cleaning rule"),
+  ],
+)
+def test_wrong_inputs_are_one_line(make, change, told):
+  with pytest.raises(ValueError, match=told) as caught:
+    make(**change)
+  assert "\n" not in str(caught.value)
+
+
+def test_what_is_refused_leaves_no_half(make, tmp_path):
+  for change in ({"seq": 0}, {"clean": {"lower": True}}):
+    with pytest.raises(ValueError):
+      make(**change)
+    assert not (tmp_path / "cache").exists()
+  for _ in range(2):
+    with pytest.raises(ValueError, match="nothing of the train text"):
+      make(clean={"min_chars": 10**6})
+    assert [path.suffix for path in tmp_path.glob("cache/prepared/*")] == [".lock"]
+
+
+def test_an_empty_file_is_told(make, corpus):
+  corpus.write_text("")
+  with pytest.raises(ValueError, match="is empty"):
+    make()
+
+
+def test_opening_imports_no_heavy_library(make, corpus, tmp_path):
+  make()
+  code = (
+    "import sys; from lm.data import prepare\n"
+    f"prepare.prepare(source='text:{corpus}', tokenizer='bpe-300', clean={{}}, "
+    f"pack='concat', seq=16, cache={str(tmp_path / 'cache')!r})\n"
+    "print({'jax', 'tensorflow', 'tensorflow_datasets', 'grain'} & set(sys.modules))"
+  )
+  told = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  )
+  assert told.stdout.splitlines()[-1] == "set()"
+
+
+def test_the_manifest_says_what_it_was_made_of(make):
+  made_of = json.loads((make().folder / "manifest.json").read_bytes())["made_of"]
+  assert set(made_of) == {"source", "content", "tokenizer", "clean", "code"}

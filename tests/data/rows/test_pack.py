@@ -1,0 +1,118 @@
+"""Packing: every token once, documents apart, plans as the textbook has them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lm.data.rows import pack
+
+EOS, BOS, PAD = 99, 98, 97
+DOCUMENTS = st.lists(st.lists(st.integers(0, 20), max_size=25), min_size=1, max_size=12)
+
+
+def stream_of(documents):
+  ids = np.array([i for d in documents for i in [*d, EOS]], np.int32)
+  return ids, np.cumsum([0, *(len(d) + 1 for d in documents)])
+
+
+def textbook(lengths, seq):
+  """First-fit-decreasing as it is told: the first row with room, else a new one."""
+  room, row_of = [], [0] * len(lengths)
+  for piece in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+    fits = [r for r in range(len(room)) if room[r] >= lengths[piece]]
+    row = fits[0] if fits else len(room)
+    if not fits:
+      room.append(seq)
+    room[row] -= lengths[piece]
+    row_of[piece] = row
+  return row_of
+
+
+@given(
+  st.integers(1, 30).flatmap(
+    lambda seq: st.tuples(st.just(seq), st.lists(st.integers(1, seq), max_size=60))
+  )
+)
+def test_first_fit_is_the_textbooks(case):
+  seq, lengths = case
+  np.testing.assert_array_equal(pack.first_fit(lengths, seq), textbook(lengths, seq))
+
+
+def packed(documents, seq, bos=BOS):
+  stream, offsets = stream_of(documents)
+  plan = pack.plan_first_fit(offsets, seq)
+  rows = pack.PackedRows(stream, plan, seq, bos=bos, eos=EOS, pad=PAD)
+  return [rows[r] for r in range(len(rows))]
+
+
+@given(documents=DOCUMENTS, seq=st.integers(1, 16), bos=st.sampled_from([BOS, EOS]))
+def test_first_fit_rows_hold_every_token_once_and_keep_documents_apart(
+  documents, seq, bos
+):
+  pieces = []
+  for row in packed(documents, seq, bos):
+    segments_T, real_T = row["segments_T"], row["segments_T"] > 0
+    np.testing.assert_array_equal(row["weights_T"], real_T)
+    assert (row["tokens_T"][~real_T] == PAD).all()
+    for segment in range(1, segments_T.max() + 1):
+      here = np.flatnonzero(segments_T == segment)
+      assert (np.diff(here) == 1).all()
+      pieces.append((row["tokens_T"][here], row["targets_T"][here]))
+  # The wanted pieces: documents begin with bos, end by predicting eos, cut at seq.
+  wanted = [
+    ([bos, *d][i : i + seq], [*d, EOS][i : i + seq])
+    for d in documents
+    for i in range(0, len(d) + 1, seq)
+  ]
+  assert sorted((a.tolist(), b.tolist()) for a, b in pieces) == sorted(wanted)
+
+
+@given(documents=DOCUMENTS, seq=st.integers(1, 16))
+def test_concat_rows_are_the_stream(documents, seq):
+  stream, _ = stream_of(documents)
+  rows = pack.ConcatRows(stream, seq, PAD)
+  rows = [rows[r] for r in range(len(rows))]
+  real = [row["weights_T"] == 1 for row in rows]
+  for name, wanted in (("tokens_T", stream[:-1]), ("targets_T", stream[1:])):
+    parts = [row[name][mask] for row, mask in zip(rows, real, strict=True)]
+    np.testing.assert_array_equal(np.concatenate([[], *parts]), wanted)
+  # Only the last row is padded, and only at its end.
+  assert all(mask.all() for mask in real[:-1])
+  assert all((np.diff(mask.astype(int)) <= 0).all() for mask in real)
+  assert all(row["weights_T"].dtype == np.float32 for row in rows)
+
+
+@given(documents=DOCUMENTS, seq=st.integers(1, 4), seed=st.integers(0, 9))
+def test_a_place_of_a_batch_reads_the_stream_row_by_row(documents, seq, seed):
+  stream, _ = stream_of(documents)
+  rows = pack.ConcatRows(stream, seq, PAD)
+  batch = max(1, rows.full // 3)
+  if rows.full < batch:
+    with pytest.raises(ValueError, match=f"batch={batch}, and there are 0"):
+      pack.Stream(rows, batch, seed)
+    return
+  ordered, wanted = pack.Stream(rows, batch, seed), stream[: rows.full * seq]
+  for place in range(batch):
+    mine = [ordered[step * batch + place] for step in range(rows.full)]
+    assert all(row["weights_T"].all() for row in mine)
+    ids = np.concatenate([row["tokens_T"] for row in mine])
+    # All of the stream in its order, from somewhere on.
+    turns = [np.roll(wanted, -seq * r) for r in range(rows.full)]
+    assert any(np.array_equal(ids, turn) for turn in turns)
+  first = [ordered[place]["tokens_T"].tobytes() for place in range(batch)]
+  assert seq * len(stream) < 40 or batch == 1 or len(set(first)) > 1
+
+
+def test_packing_wastes_little():
+  rng = np.random.default_rng(0)
+  lengths = rng.integers(1, 129, 2000)
+  num_rows = pack.first_fit(lengths, 128).max() + 1
+  assert lengths.sum() / (128 * num_rows) > 0.97
+
+
+@pytest.mark.parametrize("seq", [1, 2, 7])
+def test_a_document_longer_than_a_row_is_cut(seq):
+  rows = packed([list(range(20))], seq)
+  assert len(rows) == -(-21 // seq)
+  assert rows[0]["tokens_T"][0] == BOS

@@ -1,0 +1,84 @@
+"""Files and folders in the making: whole or hidden, gone on with or begun anew."""
+
+import os
+
+import pytest
+
+from lm.disk import atomic
+
+
+def begin(target, of="a", *, done=(), error=None):
+  """(what was there, what was done) of a block that does some more, then raises."""
+  with atomic.making(target, of) as (folder, before):
+    found = sorted(path.name for path in folder.iterdir()), set(before)
+    for name in done:
+      (folder / name).touch()
+      before.add(name)
+    (folder / ".x.1.tmp").touch()
+    if error:
+      raise error
+    (folder / ".x.1.tmp").unlink()
+  return found
+
+
+def stopped(target, error, of="a", done=()) -> str:
+  with pytest.raises(
+    type(error) if not isinstance(error, OSError) else ValueError
+  ) as e:
+    begin(target, of, done=done, error=error)
+  return str(e.value)
+
+
+def test_it_goes_on_if_it_is_the_same(tmp_path):
+  target, part = tmp_path / "new", tmp_path / ".new.part"
+  full = OSError(28, "No space left on device", "some/file")
+  assert stopped(target, full) == (
+    f"{target} could not be made: No space left on device; the same command starts it "
+    "again"
+  )
+  assert not part.exists()
+  goes_on = f"the same command goes on with what is in {part}"
+  assert stopped(target, full, done=["x"]).endswith(f"left on device; {goes_on}")
+  assert stopped(target, KeyboardInterrupt(), done=["y"]) == goes_on
+  with open(part / ".done", "a") as file:
+    file.write("z, cut o")
+  assert begin(target) == ([".done", "x", "y"], {"x", "y"})
+  assert sorted(path.name for path in target.iterdir()) == ["x", "y"]
+  assert list(tmp_path.iterdir()) == [target]
+
+
+def test_it_begins_anew_if_it_is_another(tmp_path):
+  target, part = tmp_path / "new", tmp_path / ".new.part"
+  for of in ("b", ""):
+    stopped(target, KeyboardInterrupt(), done=["x"])
+    assert (part / "x").exists()
+    assert begin(target, of, done=["y"]) == ([".done"], set())
+    assert [path.name for path in target.iterdir()] == ["y"]
+    target.rename(tmp_path / f"made of {of}")
+  stopped(target, ValueError("wrong"), done=["x"])
+  assert not part.exists()
+
+
+def test_one_at_a_time(tmp_path):
+  target = tmp_path / "new"
+  with (
+    atomic.making(target),
+    pytest.raises(ValueError, match=r"making .*; wait for it"),
+  ):
+    begin(target)
+  with pytest.raises(ValueError, match="new exists; choose another"):
+    begin(target)
+  assert list(tmp_path.iterdir()) == [target]
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
+  path = tmp_path / "file"
+  atomic.write_atomically(path, b"old")
+
+  def full(*_):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(os, "fsync", full)
+  with pytest.raises(OSError, match="No space"):
+    atomic.write_atomically(path, b"new")
+  assert path.read_bytes() == b"old"

@@ -1,0 +1,283 @@
+"""What has to be equal to what, for every family in the table of families.py."""
+
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from compiling import compiled, shapes
+from families import CONTEXT, FAMILIES, MESHES, VOCAB, picture, tokens, which
+
+from lm import letters as dims
+from lm.letters import batch_shardings, make_mesh, shardings
+from lm.nn.depth import split
+
+B, T = 2, 8
+
+
+def close(actual, wanted, tolerance=2e-5):
+  """Trees are equal within `tolerance`, absolute and relative."""
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance),
+    actual,
+    wanted,
+  )
+
+
+def apply(model, **fixed):
+  """model.apply under jit: (params, tokens_BT, **arrays) -> (logits_BTV, cache)."""
+  return jax.jit(
+    lambda params, *args, **how: model.apply({"params": params}, *args, **how, **fixed)
+  )
+
+
+def full(name, tokens_BT, **how):
+  """logits_BTV of a family's model as it stands."""
+  family = FAMILIES[name]
+  how = family.more(len(tokens_BT)) | how
+  return apply(family.model())(family.params(), tokens_BT, **how)[0]
+
+
+def loss(model, params, batch, key=None):
+  """A scalar that depends on every logit."""
+  how = {} if key is None else dict(train=True, rngs={"dropout": key})
+  tokens_BT, more = batch["tokens_BT"], {k: batch[k] for k in batch if k != "tokens_BT"}
+  logits_BTV, _ = model.apply({"params": params}, tokens_BT, **more, **how)
+  picked_BT1 = jnp.take_along_axis(logits_BTV, tokens_BT[..., None], axis=-1)
+  norm_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
+  return jnp.mean(norm_BT - picked_BT1[..., 0]) + 0.1 * jnp.mean(logits_BTV**2)
+
+
+def batch(name, B, T):
+  """The arrays of a batch of a family's model."""
+  return {"tokens_BT": tokens(B, T)} | FAMILIES[name].more(B)
+
+
+# Decoding
+
+
+@which(decodes=True)
+@pytest.mark.parametrize("scan", [True, False])
+def test_cached_decode_equals_full_forward(name, scan):
+  """Prefill of unequal prompts, padded on the right, then one token after the other."""
+  family, tokens_BT = FAMILIES[name], tokens(B, CONTEXT)
+  wanted_BTV = full(name, tokens_BT)
+  model, params = family.model(scan=scan), family.params()
+  step = apply(model)
+  if not scan:
+    params = split(params)
+  prompts_B, P = np.array([5, 2]), 6
+  positions_BT = np.where(np.arange(P)[None] < prompts_B[:, None], np.arange(P), -1)
+  cache = model.init_cache(B, P + CONTEXT)
+  how = dict(positions_BT=positions_BT.astype(np.int32), cache=cache)
+  got_BTV, cache = step(params, tokens_BT[:, :P], **how, **family.more(B))
+  for b, length in enumerate(prompts_B):
+    close(got_BTV[b, :length], wanted_BTV[b, :length])
+  for ahead in range(CONTEXT - max(prompts_B)):
+    at_B1 = (prompts_B + ahead)[:, None].astype(np.int32)
+    next_B1 = np.take_along_axis(tokens_BT, at_B1, axis=1)
+    got_B1V, cache = step(params, next_B1, positions_BT=at_B1, cache=cache)
+    close(got_B1V[:, 0], np.take_along_axis(wanted_BTV, at_B1[..., None], axis=1)[:, 0])
+
+
+@which(decodes=True)
+def test_decoding_from_nothing_equals_full_forward(name):
+  """Without positions: they are then where the cache stands."""
+  family, tokens_BT = FAMILIES[name], tokens(B, T)
+  model = family.model()
+  step, cache, got = apply(model), model.init_cache(B, T), []
+  for t in range(T):
+    more = {} if t else family.more(B)  # what it remembers, it is told once
+    next_B1 = tokens_BT[:, t : t + 1]
+    logits_B1V, cache = step(family.params(), next_B1, cache=cache, **more)
+    got.append(logits_B1V)
+  close(np.concatenate(got, axis=1), full(name, tokens_BT))
+
+
+# Ways to compute
+
+
+@pytest.fixture(scope="module")
+def plain():
+  """name -> loss and gradients, scanned, with dropout, nothing recomputed."""
+  known = {}
+
+  def find(name):
+    if name not in known:
+      family = FAMILIES[name]
+      known[name] = train(name, family.params(), scan=True)
+    return known[name]
+
+  return find
+
+
+def train(name, params, **fields):
+  model = FAMILIES[name].model(dropout=0.25, **fields)
+  step = jax.jit(jax.value_and_grad(partial(loss, model)))
+  return step(params, batch(name, B, T), jax.random.key(3))
+
+
+@which()
+def test_unrolled_equals_scanned(name, plain):
+  close(train(name, FAMILIES[name].params(), scan=False), plain(name))
+
+
+@which()
+def test_recomputing_changes_nothing_scanned(name, plain):
+  got = train(name, FAMILIES[name].params(), scan=True, remat="dots")
+  close(got, plain(name))
+
+
+@which()
+def test_recomputing_changes_nothing_unrolled_with_split_parameters(name, plain):
+  params = split(FAMILIES[name].params())
+  value, grads = train(name, params, scan=False, remat="full")
+  wanted_value, wanted_grads = plain(name)
+  close((value, grads), (wanted_value, split(wanted_grads)))
+
+
+@which()
+def test_dropout_is_for_training_and_by_key(name):
+  family, tokens_BT = FAMILIES[name], tokens(B, T)
+  run = partial(apply(family.model(dropout=0.25)), **family.more(B))
+  key = jax.random.key(3)
+  wanted_BTV = full(name, tokens_BT)
+  close(run(family.params(), tokens_BT)[0], wanted_BTV, 0)
+  close(run(family.params(), tokens_BT, rngs={"dropout": key})[0], wanted_BTV, 0)
+  train = partial(apply(family.model(dropout=0.25), train=True), **family.more(B))
+  one_BTV, same_BTV, other_BTV = (
+    train(family.params(), tokens_BT, rngs={"dropout": k})[0]
+    for k in (key, key, jax.random.key(4))
+  )
+  close(one_BTV, same_BTV, 0)
+  apart = lambda x, y: float(np.abs(x - y).mean())
+  assert min(apart(one_BTV, other_BTV), apart(one_BTV, wanted_BTV)) > 1e-3
+
+
+@which()
+def test_bfloat16_is_close_to_float32(name):
+  family, tokens_BT = FAMILIES[name], tokens(B, T)
+  run = apply(family.model(dtype="bfloat16"))
+  got_BTV = run(family.params(), tokens_BT, **family.more(B))[0]
+  wanted_BTV = full(name, tokens_BT)
+  assert got_BTV.dtype == wanted_BTV.dtype == np.float32
+  error = float(jnp.abs(got_BTV - wanted_BTV).max() / jnp.std(wanted_BTV))
+  assert 1e-4 < error < 0.1  # 8 bits of mantissa; and not float32 in disguise
+
+
+# Meshes
+
+
+ROWS, LONG = 24, 10  # numbers that no other dimension of these models has
+
+
+@pytest.fixture(scope="module")
+def one_device():
+  """name -> loss and gradients without a mesh, for the batch of the test below."""
+  return cache(
+    lambda name: jax.jit(jax.value_and_grad(partial(loss, FAMILIES[name].model())))(
+      FAMILIES[name].params(), batch(name, ROWS, LONG)
+    )
+  )
+
+
+@which()
+@pytest.mark.parametrize("mesh", MESHES)
+def test_sharded_equals_one_device(name, mesh, one_device, capfd):
+  family = FAMILIES[name]
+  if mesh not in family.meshes:
+    pytest.skip(f"{name} cannot be split so")
+  model, mesh = family.model(), make_mesh(**MESHES[mesh])
+  abstract, letters = dims.abstract(model, tokens(1, 2))
+  where = shardings(mesh, letters, abstract)
+  rows = batch(name, ROWS, LONG)
+  split_rows = batch_shardings(mesh, rows)
+  with jax.set_mesh(mesh):
+    both = jax.jit(
+      jax.value_and_grad(partial(loss, model)),
+      in_shardings=(where, split_rows),
+      out_shardings=(None, where),
+    )
+    step, said = compiled(capfd, both, (family.params(), rows))
+    placed = jax.device_put(family.params(), where)
+    rows = jax.device_put(rows, split_rows)
+    close(step(placed, rows), one_device(name))
+  assert "rematerialization" not in said
+  # Nor is the batch ever whole on a device, which newer partitioners do not tell.
+  whole = {ROWS, ROWS * LONG, ROWS * family.source}
+  assert not [shape for shape in shapes(step) if whole & set(shape)]
+
+
+# Masks
+
+
+@which(packs=True)
+def test_packed_equals_each_document_alone(name):
+  lengths, tokens_1T = (5, 7), tokens(1, CONTEXT)
+  segments_1T = np.repeat([[1, 2, 0]], [*lengths, CONTEXT - sum(lengths)], axis=1)
+  got_1TV = full(name, tokens_1T, segments_BT=segments_1T.astype(np.int32))
+  start = 0
+  for length in lengths:
+    document = slice(start, start + length)
+    close(got_1TV[:, document], full(name, tokens_1T[:, document]))
+    start += length
+
+
+@which()
+def test_padding_changes_no_real_token(name):
+  """Padded on the left, in the middle and on the right; whatever is in the padding."""
+  family, real_T = FAMILIES[name], tokens(1, 6)[0]
+  at_BT = np.array(
+    [
+      [-1, -1, -1, 0, 1, 2, 3, 4, 5],
+      [0, 1, -1, 2, 3, -1, -1, 4, 5],
+      [0, 1, 2, 3, 4, 5, -1, -1, -1],
+    ],
+    np.int32,
+  )
+  wanted_TV = full(name, real_T[None])[0]
+  run = partial(apply(family.model()), **family.more(len(at_BT)))
+  for pad in (0, VOCAB - 1):
+    padded_BT = np.where(at_BT < 0, pad, real_T[at_BT])
+    got_BTV = np.asarray(run(family.params(), padded_BT, positions_BT=at_BT)[0])
+    assert np.isfinite(got_BTV).all()
+    close(got_BTV[at_BT >= 0], np.concatenate([wanted_TV] * 3))
+
+
+@which()
+@pytest.mark.parametrize("packed", [False, True])
+def test_gradients_flow_where_the_mask_lets_them(name, packed):
+  """d features[t] / d embedding of token s is zero exactly where t does not see s."""
+  family, tokens_1T = FAMILIES[name], tokens(1, 6)
+  if packed and not family.packs:
+    pytest.skip(f"{name} takes one document a row")
+  model, params = family.model(**family.shallow), family.params(**family.shallow)
+  segments_1T = np.array([[1, 1, 2, 2, 2, 0]], np.int32)
+  how = family.more(1) | (dict(segments_BT=segments_1T) if packed else {})
+
+  def features(table_VD):
+    changed = params | {"embed": {"table": table_VD}}
+    x_1TD, *_ = model.apply({"params": changed}, tokens_1T, method="features", **how)
+    return x_1TD[0] @ np.random.default_rng(0).standard_normal(x_1TD.shape[-1])
+
+  jacobian_TVD = jax.jit(jax.jacrev(features))(params["embed"]["table"])
+  flows_TS = np.abs(jacobian_TVD).max(axis=-1)[:, tokens_1T[0]] > 0
+  wanted_TS = picture(family.sees)
+  if packed:
+    wanted_TS &= segments_1T == segments_1T.T
+  np.testing.assert_array_equal(flows_TS.astype(int), wanted_TS.astype(int))
+
+
+# The vocabulary
+
+
+@which()
+def test_padding_of_the_vocabulary_is_never_likely(name):
+  family, tokens_BT = FAMILIES[name], tokens(B, T)
+  model, params = family.model(), family.params()
+  x_BTD, *_ = apply(model, method="features")(params, tokens_BT, **family.more(B))
+  padded_BTV = apply(model, method="readout")(params, x_BTD)
+  assert padded_BTV.shape == (B, T, 128)
+  assert np.all(jax.nn.softmax(padded_BTV)[..., VOCAB:] == 0)
+  close(padded_BTV[..., :VOCAB], full(name, tokens_BT))

@@ -1,0 +1,154 @@
+"""No arrow points back: a file of lm/ imports from lower rungs or its own folder.
+
+To place a new file or folder of lm/, add its name to RUNGS; the flow in README.md says
+where it belongs.
+"""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+RUNGS = (
+  {"errors", "trees", "rng"},
+  {"letters", "platform", "lookup", "disk"},
+  {"log", "nn", "data", "metrics"},
+  {"models", "optim"},
+  {"objectives", "generate", "checkpoint"},
+  {"stores", "evaluate"},
+  {"train", "tasks"},
+  {"study", "plan", "serve", "adapt", "compress"},
+)
+# lm/ is a library for notebooks: no flags, no configs, no second framework.
+FOREIGN = {"absl", "ml_collections", "torch", "transformers", "tensorflow"} | {
+  "experiments",
+  "configs",
+  "benchmarks",
+  "tests",
+}
+JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
+
+
+def imports(path, root):
+  """The modules that a file imports, anywhere in it; "lm.x.y" down to the file."""
+  package = path.relative_to(root).parent.parts
+  for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      above = package[: len(package) + 1 - node.level] if node.level else ()
+      module = ".".join([*above, *filter(None, [node.module])])
+      for alias in node.names:
+        inner = pathlib.Path(root, module.replace(".", "/"), alias.name)
+        is_module = inner.is_dir() or inner.with_suffix(".py").exists()
+        yield f"{module}.{alias.name}" if is_module else module
+
+
+def graph(root):
+  """For every module of lm/ the modules it imports, in the order of their names."""
+  found = {}
+  for path in sorted(pathlib.Path(root, "lm").rglob("*.py")):
+    parts = path.relative_to(root).with_suffix("").parts
+    name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    found[name] = sorted(set(imports(path, root)))
+  return found
+
+
+def rung(name):
+  """The rung of "lm.nn.masks", which is that of "nn"; None when the table has none."""
+  top = name.split(".")[1]
+  return next((i for i, names in enumerate(RUNGS) if top in names), None)
+
+
+def breaches(root):
+  """What the files of lm/ under `root` import and must not, one line each."""
+  modules = graph(root)
+  for name, imported in modules.items():
+    if name == "lm":
+      continue  # the front door; it may open any room
+    if rung(name) is None:
+      yield f"{name} has no rung; add it to RUNGS in tests/test_rungs.py"
+      continue
+    for other in imported:
+      wrong = _wrong(name, other)
+      if wrong:
+        yield f"{name} imports {other}, {wrong}"
+    reached = _reached(modules, name) & JAX
+    if name.startswith("lm.data") and name != "lm.data.loader" and reached:
+      yield f"{name} reaches {min(reached)}; lm/data is numpy only, but for its loader"
+
+
+def _wrong(name, other):
+  if other.split(".")[0] in FOREIGN:
+    return "which no file of lm/ may"
+  if not other.startswith("lm."):
+    return ""
+  if rung(other) is None:
+    return "which has no rung"
+  own, its = name.split("."), other.split(".")
+  if own[1] == its[1]:
+    return "another family" if own[1] == "models" and name != other else ""
+  return "" if rung(other) < rung(name) else f"of rung {rung(other)}, from {rung(name)}"
+
+
+def _reached(modules, name, seen=None):
+  """The top names of all that importing `name` imports."""
+  seen = set() if seen is None else seen
+  for other in modules.get(name, ()):
+    if other not in seen:
+      seen.add(other)
+      _reached(modules, other, seen)
+  return {other.split(".")[0] for other in seen}
+
+
+def test_no_arrow_points_back():
+  found = list(breaches(ROOT))
+  assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+  "path, line, breach",
+  [
+    ("lm/nn/masks.py", "from lm import train", "imports lm.train, of rung 4, from 1"),
+    (
+      "lm/nn/masks.py",
+      "def f():\n  import lm.models.a",
+      "imports lm.models.a, of rung",
+    ),
+    ("lm/train.py", "from lm.evaluate import x", "imports lm.evaluate, of rung 4"),
+    (
+      "lm/models/a.py",
+      "from lm.models import b",
+      "imports lm.models.b, another family",
+    ),
+    ("lm/dims.py", "from absl import flags", "imports absl, which no file of lm/ may"),
+    ("lm/rng.py", "import torch.nn", "imports torch.nn, which no file"),
+    ("lm/rng.py", "import tensorflow as tf", "imports tensorflow, which no file"),
+    ("lm/nn/masks.py", "from .. import train", "imports lm.train, of rung 4, from 1"),
+    ("lm/models/a.py", "from .b import x", "imports lm.models.b, another family"),
+    (
+      "lm/data/pack.py",
+      "import jax.numpy as jnp",
+      "reaches jax; lm/data is numpy only",
+    ),
+    ("lm/data/pack.py", "from lm import dims", "reaches jax; lm/data is numpy only"),
+    ("lm/data/pack.py", "from lm.data import loader", "reaches jax"),
+    ("lm/misc.py", "", "lm.misc has no rung"),
+    ("lm/nn/masks.py", "from . import norms", ""),
+    ("lm/nn/masks.py", "from ..dims import spec", ""),
+    ("lm/data/loader.py", "import jax", ""),
+    ("lm/models/a.py", "import tensorflow_datasets", ""),
+    ("lm/__init__.py", "from lm import train", ""),
+  ],
+)
+def test_a_planted_arrow_is_seen(tmp_path, path, line, breach):
+  others = ("dims", "rng", "train", "evaluate", "nn/masks", "nn/__init__", "models/a")
+  files = dict.fromkeys((f"lm/{x}.py" for x in (*others, "models/b")), "")
+  files |= {"lm/dims.py": "import jax", "lm/data/loader.py": "import jax"}
+  for name, text in (files | {path: line}).items():
+    tmp_path.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
+    tmp_path.joinpath(name).write_text(text)
+  found = list(breaches(tmp_path))
+  assert len(found) == bool(breach)
+  assert all(breach in line for line in found)

@@ -1,0 +1,270 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.extend import core
+from suffixes import checked
+
+from lm import lookup, objectives
+from lm.letters import batch_shardings, constrain, make_mesh, shardings
+from lm.objectives import cross_entropy, next_token
+
+B, T, D, V = 8, 16, 32, 64
+LETTERS = {"embed": "VD", "out": "DV"}
+
+
+def apply(variables, x, *, method, segments_BT=None, train=None, rngs=None, mutable=()):
+  """Looks tokens up, drops some when training, and reads out: the whole contract."""
+  params = variables["params"]
+  if method == "readout":
+    assert set(params) == set(LETTERS)
+    return constrain(jnp.einsum("BTD,DV->BTV", x, params["out"]), "BTV")
+  x_BTD = params["embed"][x]
+  if segments_BT is not None:
+    x_BTD *= segments_BT[..., None]
+  if train:
+    x_BTD *= jax.random.bernoulli(rngs["dropout"], 0.5, x_BTD.shape)
+  else:
+    assert rngs == {}
+  out = jnp.tanh(x_BTD), None
+  return (out, {}) if mutable else out
+
+
+def draw(length=T, seed=0):
+  rng = np.random.default_rng(seed)
+  params = {"embed": rng.normal(size=(V, D)), "out": rng.normal(size=(D, V))}
+  batch = {
+    "tokens_BT": rng.integers(0, V, (B, length)).astype(np.int32),
+    "targets_BT": rng.integers(0, V, (B, length)).astype(np.int32),
+    "weights_BT": rng.integers(0, 3, (B, length)).astype(np.float32),
+  }
+  return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params), batch
+
+
+def value_and_grad(params, batch, **kwargs):
+  def loss(params):
+    total, weight, aux = next_token(
+      apply, params, batch, jax.random.key(0), **{"train": False} | kwargs
+    )
+    return total, aux | {"weight": weight}
+
+  return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+
+
+def assert_close(a, b, rtol=1e-5, atol=1e-5):
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b
+  )
+
+
+@pytest.mark.parametrize("scale", [1, 1e4])
+def test_cross_entropy_is_optax(scale):
+  rng = np.random.default_rng(0)
+  logits = jnp.asarray(rng.normal(size=(B, T, V)) * scale, jnp.float32)
+  logits = logits.at[..., -3:].set(jnp.finfo(jnp.float32).min)  # a padded vocabulary
+  targets = jnp.asarray(rng.integers(0, V - 3, (B, T)))
+  plain = optax.softmax_cross_entropy_with_integer_labels
+  assert_close(cross_entropy(logits, targets)[0], plain(logits, targets))
+  weights = jnp.asarray(rng.normal(size=(B, T)), jnp.float32)
+  ours = jax.grad(lambda x: jnp.sum(cross_entropy(x, targets)[0] * weights))(logits)
+  theirs = jax.grad(lambda x: jnp.sum(plain(x, targets) * weights))(logits)
+  assert_close(ours, theirs)
+  assert jnp.isfinite(ours).all()
+
+
+def test_z_loss_and_its_gradient():
+  params, batch = draw()
+  coefficient = 0.1
+
+  def plain(params):
+    x = jnp.tanh(params["embed"][batch["tokens_BT"]])
+    keep = jax.random.bernoulli(jax.random.key(0), 0.5, x.shape)
+    x = jnp.tanh(params["embed"][batch["tokens_BT"]] * keep)
+    logits = x @ params["out"]
+    log_z = jax.nn.logsumexp(logits, axis=-1)
+    target = jnp.take_along_axis(logits, batch["targets_BT"][..., None], -1)[..., 0]
+    nll = log_z - target
+    return jnp.sum((nll + coefficient * log_z**2) * batch["weights_BT"])
+
+  expected, grads = jax.value_and_grad(plain)(params)
+  (loss, aux), ours = value_and_grad(params, batch, train=True, z_loss=coefficient)
+  assert_close((loss, ours), (expected, grads), rtol=1e-4, atol=1e-4)
+  assert aux["nll"] < loss
+  (loss, aux), _ = value_and_grad(params, batch, z_loss=coefficient)
+  assert aux["nll"] == loss  # evaluated, it is the plain loss
+
+
+def test_sums_by_hand():
+  params, batch = draw()
+  batch["bytes_BT"] = batch["targets_BT"] % 4
+  logits = np.tanh(params["embed"])[batch["tokens_BT"]] @ params["out"]
+  log_p = np.asarray(jax.nn.log_softmax(logits))
+  nll = -np.take_along_axis(log_p, batch["targets_BT"][..., None], -1)[..., 0]
+  weights, num_bytes = batch["weights_BT"], batch["bytes_BT"]
+  hits = np.argmax(logits, -1) == batch["targets_BT"]
+  loss, weight, aux = next_token(apply, params, batch, None, train=False)
+  assert_close(loss, np.sum(nll * weights))
+  assert weight == weights.sum() and aux["correct"] == np.sum(hits * weights)
+  assert aux["bytes"] == np.sum(num_bytes * weights)
+  assert_close(aux["byte_nats"], np.sum((nll * weights)[num_bytes > 0]))
+
+
+@pytest.mark.parametrize("length, pieces", [(16, 2), (16, 16), (13, 3), (5, 4)])
+def test_in_pieces_equals_whole(length, pieces):
+  params, batch = draw(length)
+  batch["bytes_BT"] = batch["targets_BT"] % 4
+  whole = value_and_grad(params, batch)
+  limit = -(-4 * B * length * V // pieces)
+  assert_close(value_and_grad(params, batch, logits_bytes=limit), whole)
+
+
+def largest(jaxpr):
+  """The size of the largest array that a jaxpr makes anywhere inside."""
+  sizes = [0]
+  for eqn in jaxpr.eqns:
+    sizes += [v.aval.size for v in eqn.outvars if hasattr(v.aval, "size")]
+    for inner in jax.tree.leaves(
+      list(eqn.params.values()),
+      is_leaf=lambda x: isinstance(x, core.ClosedJaxpr | core.Jaxpr),
+    ):
+      if isinstance(inner, core.ClosedJaxpr | core.Jaxpr):
+        sizes.append(largest(getattr(inner, "jaxpr", inner)))
+  return max(sizes)
+
+
+def test_pieces_never_make_all_logits_forward_or_backward():
+  params, batch = draw()
+  whole = 4 * B * T * V
+
+  def made(limit):
+    def loss(params):
+      return next_token(apply, params, batch, None, train=False, logits_bytes=limit)[0]
+
+    compiled = jax.jit(jax.grad(loss)).lower(params).compile()
+    arrays = largest(jax.make_jaxpr(jax.grad(loss))(params).jaxpr)
+    return arrays * 4, compiled.memory_analysis().temp_size_in_bytes
+
+  assert made(whole)[0] == whole and made(whole)[1] >= whole
+  array_bytes, temp_bytes = made(whole // 8)
+  # Features, D wide, are the largest that is left; they are needed anyway.
+  assert array_bytes == 4 * max(B * T * D, B * T * V // 8)
+  assert temp_bytes < made(whole)[1] - whole // 4
+
+
+def test_targets_without_weight_do_not_matter():
+  params, batch = draw()
+  others = np.where(batch["weights_BT"] > 0, batch["targets_BT"], 10 * V)
+  changed = batch | {"targets_BT": others.astype(np.int32)}
+  assert_close(value_and_grad(params, changed), value_and_grad(params, batch), 0, 0)
+
+
+def test_segments_reach_the_model():
+  params, batch = draw()
+  zeros = batch | {"segments_BT": np.zeros((B, T), np.int32)}
+  loss, weight, _ = next_token(apply, params, zeros, None, train=False)
+  assert_close(loss / weight, np.log(V))
+
+
+def test_training_draws_from_the_key_and_evaluating_needs_none():
+  params, batch = draw()
+  loss = lambda key, train: next_token(apply, params, batch, key, train=train)[0]
+  keys = jax.random.key(1), jax.random.key(2)
+  assert loss(keys[0], True) == loss(keys[0], True) != loss(keys[1], True)
+  assert loss(None, False) == loss(keys[0], False)
+
+
+def test_micro_batches_add_up_to_the_batch():
+  params, batch = draw()
+  sums = lambda part: next_token(apply, params, part, None, train=False)
+  halves = [sums({k: v[i::2] for k, v in batch.items()}) for i in range(2)]
+  assert_close(jax.tree.map(lambda a, b: a + b, *halves), sums(batch))
+
+
+@pytest.mark.parametrize(
+  "sizes, limit",
+  list(
+    itertools.product(
+      [dict(fsdp=8), dict(data=2, fsdp=2, tensor=2), dict(tensor=2, context=4)],
+      [2**28, 4 * T * V // 4],
+    )
+  ),
+)
+def test_sharded_equals_one_device(sizes, limit):
+  params, batch = draw()
+  expected = value_and_grad(params, batch)
+  mesh = make_mesh(**sizes)
+  with jax.set_mesh(mesh):
+    params = jax.device_put(params, shardings(mesh, LETTERS, params))
+    batch = jax.device_put(batch, batch_shardings(mesh, batch))
+    assert_close(value_and_grad(params, batch, logits_bytes=limit), expected)
+
+
+def test_the_limit_is_for_one_device():
+  assert objectives.tokens._device_bytes((8, 16, 64)) == 4 * 8 * 16 * 64
+  for sizes in dict(fsdp=8), dict(data=2, tensor=2, context=2):
+    with jax.set_mesh(make_mesh(**sizes)):
+      assert objectives.tokens._device_bytes((8, 16, 64)) == 4 * 16 * 64
+
+
+def test_names_tell_the_shapes():
+  params, batch = draw()
+  seen = set()
+  for limit in 2**28, 4 * B * T * V // 4:
+    run = lambda p, k=limit: next_token(
+      apply, p, batch, jax.random.key(0), logits_bytes=k
+    )[0]
+    with checked("lm/") as names:
+      jax.eval_shape(jax.grad(run), params)
+    seen |= names
+  assert {name.split(":")[1] for name in seen} > {"_sums", "_pick"}, seen
+
+
+def test_smoothing_spreads_a_share_of_every_target():
+  params, batch = draw()
+  logits = np.tanh(params["embed"])[batch["tokens_BT"]] @ params["out"]
+  wide = jnp.pad(logits, ((0, 0), (0, 0), (0, 5)), constant_values=-3.4e38)
+
+  def padded(variables, x, *, method, **how):
+    return wide if method == "readout" else (x, None)
+
+  soft = optax.smooth_labels(jax.nn.one_hot(batch["targets_BT"], V), 0.1)
+  wanted = jnp.sum(optax.softmax_cross_entropy(logits, soft) * batch["weights_BT"])
+  how = dict(smoothing=0.1)
+  loss, _, aux = objectives.seq2seq(padded, params, batch, None, **how)
+  assert_close(loss, wanted)
+  plain, _, _ = objectives.seq2seq(padded, params, batch, None, train=False, **how)
+  assert plain == aux["nll"] and loss > plain + 0.5
+  with pytest.raises(ValueError, match=r"smoothing=1; wanted 0 or more, less than 1"):
+    objectives.seq2seq(padded, params, batch, None, smoothing=1)
+
+
+def test_next_sentence_adds_its_mean_to_that_of_the_hidden_tokens():
+  params, batch = draw()
+  batch["weights_BT"] = np.broadcast_to(np.arange(T) % 4 == 0, (B, T)).astype("f4")
+  batch["next_BC"] = np.arange(B)[:, None] % 2
+  logits_BC = np.random.default_rng(1).normal(size=(B, 2)).astype("f4")
+
+  def both(variables, x, *, method, **how):
+    return (
+      logits_BC
+      if method == "next_sentence"
+      else apply(variables, x, method=method, **how)
+    )
+
+  loss, weight, aux = objectives.next_sentence(both, params, batch, None, train=False)
+  hidden, same, _ = objectives.masked_lm(both, params, batch, None, train=False)
+  log_p = jax.nn.log_softmax(logits_BC)
+  wanted = -np.mean(np.take_along_axis(log_p, batch["next_BC"], 1))
+  assert weight == same
+  assert_close(loss / weight, hidden / same + wanted)
+  right = np.argmax(logits_BC, 1) == batch["next_BC"][:, 0]
+  assert (aux["rows"], aux["rows_correct"]) == (B, right.sum())
+
+
+def test_only_objectives_are_found_by_name():
+  known = "cbow, glove, masked_lm, next_sentence, next_token, replaced_token, seq2seq"
+  with pytest.raises(ValueError, match=f"found: {known}, skip_gram"):
+    lookup.function(objectives, "x")

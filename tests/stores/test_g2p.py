@@ -1,0 +1,84 @@
+"""A real GRU that somebody else trained: ours spell out words as its own code does."""
+
+import io
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from test_rnn import matrix
+
+from lm import models
+from lm.data.sources import packages
+
+CACHE = pathlib.Path(__file__).resolve().parents[2] / ".cache"
+LETTERS = ["<pad>", "<unk>", "</s>", *"abcdefghijklmnopqrstuvwxyz"]
+PHONES = """
+  AA0 AA1 AA2 AE0 AE1 AE2 AH0 AH1 AH2 AO0 AO1 AO2 AW0 AW1 AW2 AY0 AY1 AY2 B CH D DH EH0
+  EH1 EH2 ER0 ER1 ER2 EY0 EY1 EY2 F G HH IH0 IH1 IH2 IY0 IY1 IY2 JH K L M N NG OW0 OW1
+  OW2 OY0 OY1 OY2 P R S SH T TH UH0 UH1 UH2 UW UW0 UW1 UW2 V W Y Z ZH
+"""
+SOUNDS = ["<pad>", "<unk>", "<s>", "</s>", *PHONES.split()]
+# By the predict() of g2p.py in the package, which is plain NumPy.
+KNOWN = {
+  "transformer": "T R AE0 N S F AO1 R M ER0",
+  "tokenizer": "T OW1 K AH0 N AY2 Z ER0",
+  "embedding": "EH0 M B EH1 D IH0 NG",
+  "backpropagation": "B AE2 K P R AH0 G P EY1 SH AH0 N",
+  "jax": "JH AE1 K S",
+  "shakespearean": "SH EY1 K S P IY2 R AH0 N",
+  "zyzzyva": "Z IH0 Z V AY1 AH0",
+}
+
+
+@pytest.fixture(scope="module")
+def theirs():
+  [data] = packages.texts("g2p-en", cache=CACHE).values()
+  with np.load(io.BytesIO(data)) as held:
+    return dict(held)
+
+
+def side(theirs, name, vocab, head_VD):
+  """(model, params) of the encoder or of the decoder: one layer of GRU."""
+  get = lambda part: theirs[f"{name}_{part}"]
+  D = get("w_hh").shape[1]
+  model = models.build(
+    "rnn", cell="gru", vocab=vocab, width=D, layers=1, tied=False, scan=False
+  )
+  first_IF, second_IF = (get(part).reshape(3, D) for part in ("b_ih", "b_hh"))
+  cell = {
+    "input": matrix(get("w_ih")),
+    "recurrent": matrix(get("w_hh")),
+    "bias": first_IF + np.array([[1], [1], [0]], np.float32) * second_IF,
+    "recurrent_bias": second_IF[2],
+  }
+  padded = lambda w_VD: np.pad(w_VD, ((0, 128 - len(w_VD)), (0, 0)))
+  params = {
+    "embed": {"table": padded(get("emb"))},
+    "blocks": {"layer": {"cell": jax.tree.map(lambda x: x[None], cell)}},
+    "head": {"table": padded(head_VD).T},
+  }
+  return model, {"params": params}
+
+
+def test_words_sound_as_its_own_code_says(theirs):
+  """The decoder's cache is the state in which the encoder ended."""
+  bias_V = theirs["fc_b"]
+  encoder, encoder_params = side(theirs, "enc", len(LETTERS), theirs["enc_emb"])
+  decoder, decoder_params = side(theirs, "dec", len(SOUNDS), theirs["fc_w"])
+  read = jax.jit(lambda *args, **how: encoder.apply(encoder_params, *args, **how)[1])
+  write = jax.jit(
+    lambda token, cache: decoder.apply(decoder_params, token, cache=cache)
+  )
+  width = max(map(len, KNOWN)) + 1
+  for word, sounds in KNOWN.items():
+    ids = [LETTERS.index(letter) for letter in (*word, "</s>")]
+    padded_1T = np.pad(ids, (0, width - len(ids)))[None]
+    at_1T = np.where(np.arange(width) < len(ids), np.arange(width), -1)[None]
+    cache = read(padded_1T, positions_BT=at_1T, cache=encoder.init_cache(1, 0))
+    said, token = [], SOUNDS.index("<s>")
+    while token != SOUNDS.index("</s>") and len(said) < 20:
+      logits_11V, cache = write(np.array([[token]]), cache)
+      token = int(np.argmax(logits_11V[0, 0] + bias_V))
+      said.append(SOUNDS[token])
+    assert " ".join(said[:-1]) == sounds

@@ -1,0 +1,184 @@
+"""GGUF files: read as their own package reads them, and as the model they came from."""
+
+import gguf
+import jax
+import numpy as np
+import pytest
+from hf_models import saved
+
+import lm
+from lm.disk.gguf import GgufFile
+from lm.nn.positions.rotary import Rope
+from lm.stores import hf
+from lm.stores.gguf import NAMES
+from lm.stores.hf.folder import Folder
+
+KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
+SHAPE = (3, 512)
+
+
+def drawn(kind: str) -> np.ndarray:
+  """A tensor's bytes of a kind; of those that the package cannot make, noise."""
+  draw = np.random.default_rng(0)
+  kind = gguf.GGMLQuantizationType[kind]
+  if kind.name in ("Q4_K", "Q5_K", "Q6_K"):
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    raw = draw.integers(0, 256, (SHAPE[0], SHAPE[1] // block, size), np.uint8)
+    halves = np.array([0.01, 0.02], np.float16).view(np.uint8)
+    at = slice(-2, None) if kind.name == "Q6_K" else slice(0, 4)  # its scales
+    raw[..., at] = halves[: len(raw[0, 0, at])]
+    return raw.reshape(SHAPE[0], -1)
+  return gguf.quants.quantize(draw.standard_normal(SHAPE, np.float32), kind)
+
+
+def write(path, tensors, arch="llama", **fields):
+  writer = gguf.GGUFWriter(path, arch)
+  for key, value in fields.items():
+    if isinstance(value, list):
+      writer.add_array(key, value)
+    elif isinstance(value, str):
+      writer.add_string(key, value)
+    elif isinstance(value, float):
+      writer.add_float32(key, value)
+    else:
+      writer.add_uint32(key, value)
+  for name, (array, kind) in tensors.items():
+    writer.add_tensor(name, array, raw_dtype=gguf.GGMLQuantizationType[kind])
+  writer.write_header_to_file()
+  writer.write_kv_data_to_file()
+  writer.write_tensors_to_file()
+  writer.close()
+  return path
+
+
+def test_every_kind_is_read_as_the_package_reads_it(tmp_path):
+  kinds = (*KINDS, "Q4_K", "Q5_K", "Q6_K")
+  tensors = {kind.lower(): (drawn(kind), kind) for kind in kinds}
+  more = {"a.words": ["one", "", "drei \u2581"], "a.numbers": [1, -2, 3], "a.x": 0.5}
+  path = write(tmp_path / "a.gguf", tensors, **more)
+  ours, theirs = GgufFile(path), gguf.GGUFReader(path)
+  assert ours.fields["a.words"] == more["a.words"]
+  assert ours.fields["a.numbers"] == more["a.numbers"] and ours.fields["a.x"] == 0.5
+  assert {t.name for t in theirs.tensors} == set(ours.tensors)
+  for tensor in theirs.tensors:
+    wanted = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    got = ours.read(tensor.name)
+    assert got.shape == SHAPE and got.std() > 0
+    np.testing.assert_array_equal(got, wanted.reshape(SHAPE))
+  ours.forget()
+
+
+def from_folder(folder, path, more=None, theta=0.0):
+  """A GGUF file of a folder's model, as llama.cpp's converter writes it."""
+  source = Folder(folder)
+  c, tensors = source.config, {k: (v, "F32") for k, v in (more or {}).items()}
+  heads = {"attn_q": c["num_attention_heads"], "attn_k": c["num_key_value_heads"]}
+  for name in source.tensors:
+    stem, _, last = name.rpartition(".")
+    array, layer = np.array(source.read(name)), ""
+    if stem.startswith("model.layers."):
+      _, _, number, stem = stem.split(".", 3)
+      layer = f"blk.{number}."
+    [ours] = [ours for ours, theirs in NAMES.items() if theirs == stem]
+    if c["model_type"] == "llama" and ours in heads:
+      halves = array.reshape(heads[ours], 2, -1, *array.shape[1:])
+      array = halves.swapaxes(1, 2).reshape(array.shape)
+    tensors[f"{layer}{ours}.{last}"] = array, "F32"
+  rope = c["rope_parameters"]
+  fields = {
+    "embedding_length": c["hidden_size"],
+    "block_count": c["num_hidden_layers"],
+    "attention.head_count": c["num_attention_heads"],
+    "attention.head_count_kv": c["num_key_value_heads"],
+    "attention.key_length": c.get("head_dim") or 8,
+    "attention.layer_norm_rms_epsilon": float(c["rms_norm_eps"]),
+    "feed_forward_length": c["intermediate_size"],
+    "context_length": c["max_position_embeddings"],
+    "rope.freq_base": theta or float(rope["rope_theta"]),
+  }
+  if rope["rope_type"] == "yarn":
+    fields |= {
+      "rope.scaling.type": "yarn",
+      "rope.scaling.factor": rope["factor"],
+      "rope.scaling.original_context_length": 8,
+    }
+  fields = {f"{c['model_type']}.{key}": value for key, value in fields.items()}
+  return write(path, tensors, c["model_type"], **fields)
+
+
+FLAVOURS = ("llama, attention biases, wide heads", "qwen2", "qwen3")
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_file_is_the_model_it_came_from(flavour, tmp_path):
+  _, folder = saved(flavour)
+  wanted, params, _ = lm.load(folder)
+  path = from_folder(folder, tmp_path / "a.gguf")
+  model, got, tokenizer = lm.load(path)
+  assert model == wanted and tokenizer is None
+  jax.tree.map(np.testing.assert_array_equal, got, params)
+
+
+def test_llama_3_is_known_by_its_factors(tmp_path):
+  """A file has what the stretching came to, not how it was done."""
+  _, folder = saved("llama, grouped")
+  turns = 5e5 ** (-np.arange(4) / 4) * 8192 / (2 * np.pi)
+  kept = np.clip((turns - 1) / 3, 0, 1)
+  assert kept[3] == 0 and 0 < kept[2] < 1
+  more = {"rope_freqs.weight": np.float32(1 / (kept + (1 - kept) / 32))}
+  path = from_folder(folder, tmp_path / "a.gguf", more, theta=5e5)
+  assert hf.checkpoint(path).model.config.rope == Rope(
+    theta=5e5,
+    scaling="llama3",
+    factor=32.0,
+    original_context=8192,
+    low_turns=1.0,
+    high_turns=4.0,
+  )
+  path = from_folder(folder, tmp_path / "b.gguf", more, theta=500.0)
+  with pytest.raises(ValueError, match=r"not those of Llama 3\.1"):
+    lm.load(path)
+
+
+def good(tmp_path) -> bytes:
+  values = {"x": (np.ones((2, 32), np.float32), "F32")}
+  return write(tmp_path / "good.gguf", values, **{"a.words": ["one"]}).read_bytes()
+
+
+def test_damage_is_one_line(tmp_path):
+  data, path = good(tmp_path), tmp_path / "bad.gguf"
+  draw = np.random.default_rng(0)
+  changes = [data[:n] for n in range(0, len(data), 7)]
+  for at in range(len(data)):
+    other = bytes([int(draw.integers(0, 256))])
+    changes.append(data[:at] + other + data[at + 1 :])
+  huge = b"\xff" * 8
+  changes += [data[:at] + huge + data[at + 8 :] for at in range(4, 200)]
+  refused = 0
+  for change in changes:
+    path.write_bytes(change)
+    try:
+      file = GgufFile(path)
+      for name in file.tensors:
+        file.read(name)
+    except ValueError as error:
+      assert "\n" not in str(error)
+      refused += 1
+  assert refused > 300  # others change a key, a word or a weight
+
+
+@pytest.mark.parametrize(
+  "arch, told",
+  [
+    ("mamba", "holds a 'mamba'; known: llama"),
+    ("llama", "does not say 'llama.embedding_len"),
+  ],
+)
+def test_what_is_not_built(arch, told, tmp_path):
+  path = write(
+    tmp_path / "a.gguf",
+    {"token_embd.weight": (np.ones((2, 32), np.float32), "F32")},
+    arch,
+  )
+  with pytest.raises(ValueError, match=told):
+    lm.load(path)

@@ -1,0 +1,226 @@
+"""Hugging Face's folders: in, with their logits; out, byte for byte; hostile ones, not.
+
+Logits through the cache and of more flavours are in test_hf_parity.py, whose weights go
+through the same tables.
+"""
+
+import copy
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import torch
+import transformers
+from families import VOCAB, tokens
+from hf_models import FLAVOURS, HEADS, bytes_of, logits, saved, write
+
+import lm
+from lm import models, trees
+from lm.disk.safetensors import DTYPES, File, Tensor
+from lm.letters import make_mesh, sharding, shardings
+from lm.stores import hf, run
+from lm.stores.hf import engine, export
+from lm.stores.hf.folder import INDEX, WEIGHTS
+
+B, T = 2, 12
+
+
+# Of all others, test_hf_parity.py and its like compare more than that.
+ONLY_HERE = {"gpt2, untied, its own ff", "t5, tied without scaling"}
+ONLY_HERE |= set(HEADS) - {"bert", "bert, as trained", "t5", "t5, gated"}
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_in_and_out_again(flavour, tmp_path):
+  theirs, folder = saved(flavour)
+  model, params, tokenizer = lm.load(folder)
+  assert tokenizer is None
+  tokens_BT = tokens(B, T)
+  wanted_BTV = logits(theirs, tokens_BT)
+  assert np.std(wanted_BTV) > 0.5
+  if flavour in ONLY_HERE:
+    more = {"source_BS": tokens_BT[:, ::-1]} if model.traits.source else {}
+    got_BTV, _ = jax.jit(model.apply)({"params": params}, tokens_BT, **more)
+    np.testing.assert_allclose(got_BTV, wanted_BTV, atol=1e-4, rtol=1e-4)
+
+  # With what the folder said besides: the same files.
+  export.keep(tmp_path / "kept", hf.open_source(folder))
+  export.write(tmp_path / "same", model, params, None, kept=tmp_path / "kept")
+  assert bytes_of(tmp_path / "same") == bytes_of(folder)
+
+  # Without: a config.json of ours, which transformers understands as it does its own.
+  export.write(tmp_path / "ours", model, params, None)
+  before, after = (File(p / WEIGHTS) for p in (folder, tmp_path / "ours"))
+  for name in before.tensors:
+    assert after.read(name).tobytes() == before.read(name).tobytes(), name
+  again = type(theirs).from_pretrained(tmp_path / "ours")
+  np.testing.assert_array_equal(logits(again, tokens_BT), wanted_BTV)
+
+
+def test_shards_and_dtypes_come_back(tmp_path):
+  """Half precision, in several files, with a tied readout said twice."""
+  theirs, _ = saved("gpt2")
+  folder = tmp_path / "in"
+  half = copy.deepcopy(theirs).to(torch.bfloat16)
+  half.save_pretrained(folder, max_shard_size="20KB")
+  index = json.loads((folder / INDEX).read_text())
+  assert len(set(index["weight_map"].values())) > 2
+  last = sorted(set(index["weight_map"].values()))[-1]
+  values = File(folder / last)
+  table = hf.checkpoint(folder).source.read("transformer.wte.weight")
+  told = values.tensors | {"lm_head.weight": Tensor("BF16", table.shape)}
+  read = lambda name: table if name == "lm_head.weight" else values.read(name)
+  write(folder / last, told, read, metadata=values.metadata)
+  index["weight_map"]["lm_head.weight"] = last
+  text = json.dumps(index, indent=2, sort_keys=True) + "\n"
+  (folder / INDEX).write_text(text)
+
+  model, params, _ = lm.load(folder)
+  assert params["embed"]["table"].dtype == np.float32
+  export.keep(tmp_path / "kept", hf.open_source(folder))
+  export.write(tmp_path / "same", model, params, None, kept=tmp_path / "kept")
+  got, wanted = bytes_of(tmp_path / "same"), bytes_of(folder)
+  for name in got:
+    if name.endswith(".safetensors"):
+      assert got[name] == wanted[name], name
+  assert set(got) == set(wanted)
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F4"])
+def test_weights_of_few_bits_come_back(dtype, tmp_path):
+  folder, same = shutil.copytree(saved("qwen3")[1], tmp_path / "in"), tmp_path / "same"
+  file = File(saved("qwen3")[1] / WEIGHTS)
+  few = {name: file.read(name).astype(DTYPES[dtype][0]) for name in file.tensors}
+  told = {name: Tensor(dtype, array.shape) for name, array in few.items()}
+  write(folder / WEIGHTS, told, few.get, metadata=file.metadata)
+  model, params, _ = lm.load(folder)
+  table_VD = few["model.embed_tokens.weight"].astype(np.float32)
+  np.testing.assert_array_equal(params["embed"]["table"][:VOCAB], table_VD)
+  export.keep(tmp_path / "kept", hf.open_source(folder))
+  export.write(same, model, params, None, kept=tmp_path / "kept")
+  assert bytes_of(same) == bytes_of(folder)
+
+
+def test_a_model_without_a_head_has_no_prefix(tmp_path):
+  theirs, folder = saved("gpt2")
+  theirs.transformer.save_pretrained(tmp_path)
+  assert "wte.weight" in File(tmp_path / WEIGHTS).tensors
+  got, wanted = lm.load(tmp_path)[1], lm.load(folder)[1]
+  jax.tree.map(np.testing.assert_array_equal, got, wanted)
+
+
+def test_bert_as_first_published(tmp_path):
+  """Its norms have other names, and its config names one of two heads."""
+  _, folder = saved("bert, as trained")
+  told = json.loads((folder / "config.json").read_text())
+  told["architectures"] = ["BertForMaskedLM"]
+  (tmp_path / "in").mkdir()
+  (tmp_path / "in" / "config.json").write_text(json.dumps(told))
+  new = File(folder / WEIGHTS)
+  other = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+  names = {}
+  for name in new.tensors:
+    end = next((end for end in other if name.endswith(end)), "")
+    names[name.removesuffix(end) + other.get(end, "")] = name
+  tensors = {name: new.tensors[was] for name, was in names.items()}
+  read = lambda name: new.read(names[name])
+  write(tmp_path / "in" / WEIGHTS, tensors, read, metadata=new.metadata)
+
+  model, params, _ = lm.load(tmp_path / "in")
+  jax.tree.map(np.testing.assert_array_equal, params, lm.load(folder)[1])
+  export.keep(tmp_path / "kept", hf.open_source(tmp_path / "in"))
+  export.write(tmp_path / "same", model, params, None, kept=tmp_path / "kept")
+  assert bytes_of(tmp_path / "same") == bytes_of(tmp_path / "in")
+
+
+def test_another_head_on_the_same_body(tmp_path):
+  """Drawn anew, and what transformers then makes of it."""
+  _, folder = saved("bert, as trained")
+  tokens_BT, params = tokens(B, T), lm.load(folder)[1]
+  model, changed, _ = lm.load(folder, head="classes", classes=3)
+  assert set(params) - set(changed) == {"head", "bias", "follows"}
+  for part in set(params) & set(changed):
+    jax.tree.map(np.testing.assert_array_equal, changed[part], params[part])
+  export.write(tmp_path, model, changed, None)
+  kind = transformers.BertForSequenceClassification
+  theirs = kind.from_pretrained(tmp_path).eval()
+  got_BC, _ = jax.jit(model.apply)({"params": changed}, tokens_BT)
+  assert got_BC.shape == (B, 3)
+  np.testing.assert_allclose(got_BC, logits(theirs, tokens_BT), atol=1e-4, rtol=1e-4)
+  assert lm.load(folder, dtype="bfloat16")[0].config.run.dtype == "bfloat16"
+  with pytest.raises(ValueError, match=r"another blocks/layer/attention/k_norm/scale"):
+    lm.load(folder, qk_norm="head")
+  with pytest.raises(ValueError, match="has no field 'clases'; did you mean 'classes'"):
+    lm.load(folder, clases=3)
+
+
+def test_each_device_reads_its_own_part():
+  """Onto a mesh: what a shard needs is all that is read for it."""
+  _, folder = saved("llama, grouped")
+  mesh = make_mesh(data=2, fsdp=2, tensor=2)
+  found = hf.checkpoint(folder)
+  whole, parts = found.params(), found.params(mesh)
+  jax.tree.map(np.testing.assert_array_equal, parts, whole)
+  assert parts["blocks"]["layer"]["ff"]["up"].sharding == sharding(mesh, "LDF")
+
+
+def test_a_model_of_ours_that_no_family_can_say(tmp_path):
+  fields = dict(
+    width=16, heads=2, layers=1, context=8, activation="relu2", norm="layer"
+  )
+  model = models.build("decoder", vocab=VOCAB, **fields)
+  with pytest.raises(ValueError, match=r"no family .* llama cannot say"):
+    export.write(tmp_path, model, {}, None)
+
+
+def test_a_constant_that_was_trained_is_not_lost(tmp_path):
+  """Llama has biases in attention here, and with them ours has others, which are 0."""
+  _, folder = saved("llama, attention biases, wide heads")
+  model, params, _ = lm.load(folder)
+  params["norm"]["bias"] += 1
+  with pytest.raises(ValueError, match="norm/bias cannot be written"):
+    export.write(tmp_path / "new", model, params, None)
+
+
+def test_a_number_that_a_dtype_cannot_hold(tmp_path):
+  model, params, _ = lm.load(saved("qwen3")[1])
+  params["norm"]["scale"] += 1e5
+  with pytest.raises(ValueError, match=r"model\.norm\.weight has values up to 1e\+05"):
+    export.write(tmp_path, model, params, None, dtype="float16")
+
+
+def test_a_table_says_all_that_a_model_has():
+  with pytest.raises(AssertionError, match="no row for b"):
+    engine.Table([engine.row("a", "A", None)], {"a": (), "b": ()})
+
+
+def test_a_run_starts_from_a_folder(tmp_path):
+  """`init_from`: the parameters as the run's own model wants them, or one line."""
+  _, folder = saved("qwen2")
+  fields = dict(width=32, layers=2, heads=4, kv_heads=2, ff=48, qkv_bias=True)
+  make = lambda vocab: models.build("decoder", vocab=vocab, tied=False, **fields)
+  run.check_init(folder, make)
+  model = make(VOCAB)
+  shapes, letters = hf.abstract(model)
+  mesh = make_mesh(data=2, fsdp=2, tensor=2)
+  wanted = trees.placed(shapes, shardings(mesh, letters, shapes))
+  got = run.load_params(folder, wanted)
+  jax.tree.map(np.testing.assert_array_equal, got, lm.load(folder)[1])
+  with pytest.raises(ValueError, match=r"blocks/layer/attention/k is .* in it, wanted"):
+    model = models.build("decoder", vocab=VOCAB, tied=False, **fields | dict(width=64))
+    run.load_params(folder, hf.abstract(model)[0])
+  with pytest.raises(ValueError, match="has no steps; leave out step=3"):
+    lm.load(folder, step=3)
+
+
+def test_tied_tensors_that_came_apart_are_told(tmp_path):
+  _, folder = saved("t5, tied without scaling")
+  model, params, _ = lm.load(folder)
+  params["head"]["table"] += 1
+  export.keep(tmp_path / "kept", hf.open_source(folder))
+  with pytest.raises(
+    ValueError, match=r"shared\.weight was one tensor, tied, and is tw"
+  ):
+    export.write(tmp_path / "new", model, params, None, kept=tmp_path / "kept")

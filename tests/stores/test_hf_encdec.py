@@ -1,0 +1,80 @@
+"""The encoder-decoder's numbers equal those of transformers' T5, on tiny models."""
+
+import hf
+import jax
+import numpy as np
+import pytest
+import torch
+import transformers
+from families import VOCAB, tokens
+from transformers.models.t5.modeling_t5 import T5Attention
+
+from lm.nn.positions.relative import buckets
+
+B, T, S = 2, 12, 9
+SMALL = dict(
+  vocab_size=VOCAB,
+  d_model=32,
+  d_kv=16,
+  d_ff=48,
+  num_layers=2,
+  num_decoder_layers=3,
+  num_heads=4,
+  relative_attention_num_buckets=8,
+  relative_attention_max_distance=10,
+  decoder_start_token_id=0,
+  pad_token_id=0,
+  eos_token_id=1,
+)
+FLAVOURS = {
+  "v1.0": dict(feed_forward_proj="relu", tie_word_embeddings=True),
+  "v1.1": dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False),
+}
+torch.set_num_threads(1)  # its threads spin, and would fight with XLA's for the cores
+
+
+def theirs_of(flavour):
+  config = transformers.T5Config(**SMALL, **FLAVOURS[flavour])
+  theirs = transformers.T5ForConditionalGeneration(config)
+  if not config.scale_decoder_outputs:  # untied, as it is when its weights are loaded
+    theirs.lm_head.weight = torch.nn.Parameter(torch.zeros(VOCAB, SMALL["d_model"]))
+  return hf.noisy(theirs)
+
+
+def close(got, wanted, limit=1e-4):
+  assert got.shape == wanted.shape and np.std(wanted) > 0.5
+  np.testing.assert_allclose(got, wanted, atol=limit, rtol=limit)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_logits_are_theirs_at_once_and_one_by_one(flavour):
+  theirs = theirs_of(flavour)
+  model, params = hf.copied(theirs)
+  tokens_BT, source_BS = tokens(B, T), tokens(B, S, seed=1)
+  segments_BS = (np.arange(S)[None] < np.array([[S], [5]])).astype(np.int32)
+  with torch.no_grad():
+    wanted_BTV = theirs(
+      input_ids=torch.from_numpy(source_BS.astype(np.int64)),
+      attention_mask=torch.from_numpy(segments_BS.astype(np.int64)),
+      decoder_input_ids=torch.from_numpy(tokens_BT.astype(np.int64)),
+    ).logits.numpy()
+  source = dict(source_BS=source_BS, source_segments_BS=segments_BS)
+  run = jax.jit(
+    lambda params, *args, **how: model.apply({"params": params}, *args, **how)
+  )
+  close(run(params, tokens_BT, **source)[0], wanted_BTV)
+  got_BTV, cache = run(params, tokens_BT[:, :8], cache=model.init_cache(B, T), **source)
+  close(got_BTV, wanted_BTV[:, :8])
+  for t in range(8, T):
+    got_B1V, cache = run(params, tokens_BT[:, t : t + 1], cache=cache)
+    close(got_B1V[:, 0], wanted_BTV[:, t])
+
+
+@pytest.mark.parametrize("count, reach", [(32, 128), (8, 10), (16, 128)])
+def test_buckets_are_theirs(count, reach):
+  distance = torch.arange(3 * reach)
+  theirs = T5Attention._relative_position_bucket
+  how = dict(bidirectional=False, num_buckets=count, max_distance=reach)
+  wanted = theirs(-distance, **how).numpy()
+  got = buckets(reach, count)[np.minimum(distance.numpy(), reach)]
+  np.testing.assert_array_equal(got, wanted)

@@ -1,0 +1,170 @@
+"""Vectors at hand: neighbours, analogies, files, scores; and what begins with them."""
+
+import json
+import re
+import struct
+
+import jax.numpy as jnp
+import numpy as np
+import processes
+import pytest
+import scipy.stats
+
+import lm
+from experiments import compose
+from lm import train
+from lm.data import tokenizers
+from lm.stores import vectors
+from lm.stores.vectors import Vectors
+from lm.tasks import similarity
+
+WORDS = ("king", "queen", "man", "woman", "apple", "na\u00efve")
+TABLE_VD = np.array(
+  [[2, 2, 0.1], [2, -2, 0.1], [0.5, 2, 0], [0.5, -2, 0], [0, 0, 5], [-1, 0, 0]],
+  np.float32,
+)
+SMALL = Vectors(WORDS, TABLE_VD)
+
+
+def test_neighbours_and_analogies():
+  [(word, cosine), *rest] = SMALL.nearest("king", 2)
+  a, b = TABLE_VD[0], TABLE_VD[2]
+  assert (word, len(rest)) == ("man", 1)
+  assert cosine == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+  assert SMALL.nearest(TABLE_VD[0] * 7, 1)[0][0] == "king"
+  assert len(SMALL.nearest("king", 99)) == 5
+  assert SMALL.analogy("man", "king", "woman")[0][0] == "queen"
+  assert SMALL.similarity("man", "king") == pytest.approx(cosine)
+  with pytest.raises(ValueError, match="no vector for 'King' among 6 words"):
+    SMALL.nearest("King")
+
+
+@pytest.mark.parametrize("name", ["v.txt", "v.bin"])
+def test_a_file_gives_back_every_bit(name, tmp_path):
+  draw = np.random.default_rng(0).standard_normal((300, 7)).astype(np.float32)
+  words = tuple(f"w\u00f6rd{i}" for i in range(300))
+  Vectors(words, draw).write(tmp_path / name)
+  again = vectors.read(tmp_path / name)
+  assert again.words == words
+  assert again.table_VD.tobytes() == draw.tobytes()
+  with pytest.raises(ValueError, match="'new york' is no word"):
+    Vectors(("new york",), draw[:1]).write(tmp_path / name)
+  assert vectors.read(tmp_path / name).words == words
+  assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_files_of_others(tmp_path):
+  """word2vec.c ends its binary vectors with a newline, gensim does not."""
+  one, other = (struct.pack("<2f", *row) for row in ((1, 2), (3, 4)))
+  for end in (b"", b"\n"):
+    data = b"2 2\na " + one + end + b"b\xff " + other + end
+    (tmp_path / "v.bin").write_bytes(data)
+    read = vectors.read(tmp_path / "v.bin")
+    assert read.words == ("a", "b\ufffd") and read["a"].tolist() == [1, 2]
+  # GloVe's have no first line, and words with spaces in the largest of them.
+  (tmp_path / "v.txt").write_text("the 1 -2.5e-3\n. . 3 4\n")
+  assert vectors.read(tmp_path / "v.txt").words == ("the", ". .")
+  (tmp_path / "v.txt").write_text("2 2\nat name@domain 1 2\nb 3 4\n")
+  assert vectors.read(tmp_path / "v.txt").words == ("at name@domain", "b")
+
+
+@pytest.mark.parametrize(
+  ("name", "data", "told"),
+  [
+    ("v.bin", b"a b\n", "does not begin with a number of words"),
+    ("v.bin", b"2 2\na 12345678b 1234", "ends after 1 of 2 words"),
+    ("v.bin", b"99999999999 9999999\na ", "and is shorter"),
+    ("v.txt", b"3 2\na 1 2\n", "has 1 vectors; wanted 3"),
+    ("v.txt", b"2 2\na 1 2\nb 1\n", "v.txt:3 is no word with 2 numbers"),
+    ("v.txt", b"a 1 2\nb x 2\n", "v.txt:2 holds something that is no number"),
+    ("v.txt", b"", "no word with"),
+    ("none.txt", None, "no vectors at"),
+  ],
+)
+def test_broken_files_are_told_in_one_line(name, data, told, tmp_path):
+  if data is not None:
+    (tmp_path / name).write_bytes(data)
+  with pytest.raises(ValueError, match=told) as error:
+    vectors.read(tmp_path / name)
+  assert "\n" not in str(error.value)
+
+
+def test_spearman_is_scipys():
+  draw = np.random.default_rng(0)
+  x, y = draw.integers(0, 9, 50), draw.standard_normal(50)
+  assert similarity.spearman(x, y) == pytest.approx(scipy.stats.spearmanr(x, y)[0])
+  assert np.isnan(similarity.spearman(np.ones(3), np.arange(3)))
+
+
+def test_scores_count_what_is_known():
+  pairs = "# pairs\nking\tman\t9\nQueen\twoman\t8\nman\tapple\t1\nking\tzebra\t5\n"
+  found = similarity.related(SMALL, pairs)
+  assert found["_known"] == 0.75 and found[""] == pytest.approx(0.5 * 3**0.5)
+  asked = ": royals\nman king Woman queen\nman queen woman king\nman king cow zebra\n"
+  found = similarity.analogies(SMALL, asked)
+  assert found == {"": 0.5, "_all": 1 / 3, "_known": 2 / 3}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """Thirty steps of word2vec on a text of ten words."""
+  folder = tmp_path_factory.mktemp("words")
+  values = dict(data__tokenizer="words-13", num_steps=30, eval__every=30)
+  flags = processes.flags(folder / "run", processes.corpus(folder), **values)
+  flags[0] = "--config=tests/shrink.py:family/word2vec"
+  done = processes.run("train", *flags)
+  assert done.code == 0, done.err
+  return folder / "run", done
+
+
+def test_a_run_gives_vectors(run):
+  folder, done = run
+  model, params, tokenizer = lm.load(folder)
+  of = vectors.of_model(model, params, tokenizer)
+  assert sorted(of.words)[:2] == ["a", "brown"] and len(of.words) == 10
+  row = tokenizer.encode("fox")[0]
+  assert of["fox"].tolist() == params["embed"]["table"][row].tolist()
+  found = [row for row in processes.metrics(folder) if "eval/nats_per_pair" in row]
+  assert found and re.search(r"held out [\d.]+ nats per pair", done.out)
+  assert 0 < found[-1]["eval/nats_per_pair"] < 6 * np.log(2)
+
+
+def test_it_is_evaluated_and_writes_no_text(run):
+  folder, _ = run
+  done = processes.run("evaluate", f"--workdir={folder}")
+  assert done.code == 0, done.err
+  last = [r for r in processes.metrics(folder) if "eval/nats_per_pair" in r][-1]
+  told = json.loads(done.out[done.out.index("{") :])["eval/nats_per_pair"]
+  assert told == pytest.approx(last["eval/nats_per_pair"], rel=0.2)  # of all rows
+  done = processes.run("generate", f"--workdir={folder}", "--prompt=the fox")
+  assert done.code == 2 and "word2vec" in done.err and done.err.count("\n") == 1
+  done = processes.run("evaluate", f"--workdir={folder}", "--tasks=taste")
+  assert done.code == 2 and "no 'taste' in lm/tasks; found: similarity" in done.err
+
+
+def test_another_model_begins_with_its_vectors(tmp_path, capsys):
+  tokenizer = tokenizers.make("bpe-290", ["the king saw the king and a queen " * 20])
+  texts = vectors.texts_of(tokenizer)
+  path, size = tmp_path / "v.bin", 384
+  SMALL.write(path)
+  rows_VD = np.random.default_rng(0).standard_normal((size, 3)).astype(np.float32)
+  params = {"embed": {"table": jnp.array(rows_VD)}, "norm": jnp.ones(3)}
+  state = train.TrainState(jnp.int32(0), params, (), params)
+  new = compose.embedded(path, state, tokenizer)
+  found = [i for i, text in enumerate(texts) if text in SMALL]
+  assert {texts[i] for i in found} >= {"king", "queen"}
+  said = (
+    f"{path}: {len(found)} of {tokenizer.size} tokens begin with a vector from there"
+  )
+  assert said in capsys.readouterr().out
+  wanted_VD = rows_VD.copy()
+  wanted_VD[found] = [SMALL[texts[i]] for i in found]
+  for params in (new.params, new.ema):
+    assert params["embed"]["table"].tolist() == wanted_VD.tolist()
+    assert params["norm"].tolist() == [1, 1, 1]
+  assert new.params["embed"]["table"] is not new.ema["embed"]["table"]
+  with pytest.raises(ValueError, match="a vector for no token"):
+    compose.embedded(path, state, tokenizers.byte_tokenizer())
+  wide = state.replace(params={"embed": {"table": jnp.zeros((size, 4))}})
+  with pytest.raises(ValueError, match="width is 4; make model"):
+    compose.embedded(path, wide, tokenizer)

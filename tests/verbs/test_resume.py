@@ -1,0 +1,274 @@
+"""A run that was cut anywhere ends as if it had not been: to the bit, on any mesh."""
+
+import functools
+import itertools
+import os
+import random
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import processes
+import pytest
+
+from lm.data.corpus.build import prepare
+from lm.data.loader import Loader
+from lm.letters import make_mesh
+
+# LM_KILLS=20 LM_KILL_SEED=1 ./launch.sh test tests/verbs/test_resume.py -k killed
+KILLS = int(os.environ.get("LM_KILLS", 4))
+KILL_SEED = int(os.environ.get("LM_KILL_SEED", 0))
+STEPS = 4 * KILLS
+# All that has state or chance in it: moments, an average, micro-batches, dropout.
+RICH = dict(
+  num_steps=STEPS,
+  model__dropout=0.1,
+  optim__ema=0.9,
+  optim__accumulate=2,
+  mesh__fsdp=2,
+  eval__every=4,
+  checkpoint__every=1,
+)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+  return processes.corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def train(workdir, text, *, devices=1, spy=None, **values):
+  done = processes.run(
+    "train", *processes.flags(workdir, text, **values), devices=devices, spy=spy
+  )
+  assert done.code == 0, done.err
+  return done
+
+
+@pytest.fixture(scope="module")
+def rich(text, tmp_path_factory):
+  """A run that nobody cut."""
+  folder = tmp_path_factory.mktemp("rich") / "run"
+  train(folder, text, devices=2, **RICH)
+  return folder
+
+
+def steps_of(rows):
+  return [row["step"] for row in rows]
+
+
+def test_one_line_for_every_step_and_evaluation(rich):
+  rows = processes.metrics(rich)
+  trained = [row for row in rows if "train/loss" in row]
+  assert steps_of(trained) == list(range(1, STEPS + 1))
+  assert steps_of(row for row in rows if "eval/nats_per_token" in row) == [
+    *range(4, STEPS + 1, 4)
+  ]
+
+
+def moments(folder, rng):
+  """Random moments, in order: after so many lines, every other within a save."""
+  saves = itertools.cycle(["*", "*.saving", "*", "*.saving/state/*"])
+  written = lambda: (folder / "metrics.jsonl").read_bytes().count(b"\n")
+
+  def moment(share, pattern):
+    if not (folder / "metrics.jsonl").exists() or written() < share * STEPS:
+      return False
+    late = written() > STEPS  # of 5/4 STEPS lines: it shall not end before
+    return late or share == 0 or any((folder / "checkpoints").glob(pattern))
+
+  shares = [0, *sorted(rng.uniform(0, 0.9) for _ in range(KILLS - 1))]
+  return [functools.partial(moment, *each) for each in zip(shares, saves, strict=False)]
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_bits(rich, text, tmp_path):
+  folder = tmp_path / "run"
+  flags = processes.flags(folder, text, **RICH)
+  print(f"LM_KILL_SEED={KILL_SEED}")
+  for moment in moments(folder, random.Random(KILL_SEED)):
+    cut = processes.start("train", *flags, devices=2)
+    assert cut.until(moment).kill().code == -9
+    steps = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    print("killed; on the disk are", *steps)
+  last = train(folder, text, devices=2, **RICH)
+  assert "goes on after step" in last.out
+  processes.same_bits(folder, rich, STEPS)
+
+
+@pytest.mark.parametrize(
+  "values",
+  [
+    dict(optim__name="adafactor", optim__betas=(), data__pack="first_fit"),
+    dict(optim__name="muon", optim__schedule="wsd", model__remat="full"),
+  ],
+  ids=["adafactor-first_fit", "muon-remat"],
+)
+def test_stopped_and_gone_on_equals_never_stopped(values, text, tmp_path):
+  """Another schedule would be another run: with these, 6 steps begin as 10 do."""
+  values = values | dict(optim__schedule="constant", checkpoint__every=3)
+  train(tmp_path / "cut", text, num_steps=6, **values)
+  train(tmp_path / "cut", text, num_steps=10, **values)
+  train(tmp_path / "whole", text, num_steps=10, **values)
+  whole = [row for row in processes.metrics(tmp_path / "whole") if "train/loss" in row]
+  cut = [row for row in processes.metrics(tmp_path / "cut") if "train/loss" in row]
+  assert cut == whole
+  ours, theirs = (processes.leaves(tmp_path / name, 10) for name in ("cut", "whole"))
+  assert all(ours[name].tobytes() == theirs[name].tobytes() for name in theirs)
+
+
+# Other devices
+
+# Adam's first updates are signs of gradients: rounding moves weights by 2 lr there.
+PLAIN = dict(optim__schedule="constant", optim__lr=1e-3, checkpoint__every=4)
+
+
+@pytest.fixture(scope="module")
+def plain(text, tmp_path_factory):
+  """12 steps on one device, the steps of which do not depend on there being 12."""
+  folder = tmp_path_factory.mktemp("plain") / "run"
+  spy = ("note_batches", f"{folder}.batches")
+  train(folder, text, spy=spy, num_steps=12, **PLAIN)
+  return folder
+
+
+def batches(folder) -> dict:
+  """What the spy wrote: a hash of the batch of each step."""
+  lines = Path(f"{folder}.batches").read_text().splitlines()
+  return dict(line.split() for line in lines)
+
+
+def losses(folder) -> list:
+  return [row["train/loss"] for row in processes.metrics(folder) if "train/loss" in row]
+
+
+def test_another_mesh_goes_on_with_the_same_tokens_and_losses(plain, text, tmp_path):
+  folder = tmp_path / "run"
+  meshes = [
+    (8, dict(mesh__data=2, mesh__fsdp=2, mesh__tensor=2)),
+    (1, {}),
+    (2, dict(mesh__data=1, mesh__tensor=2)),
+    (8, dict(mesh__fsdp=8)),
+  ]
+  for index, (devices, mesh) in enumerate(meshes, start=1):
+    spy = ("note_batches", f"{folder}.batches")
+    values = PLAIN | mesh | dict(num_steps=3 * index, checkpoint__every=0)
+    train(folder, text, devices=devices, spy=spy, **values)
+  # The loader may be ahead of a run that ends, so it reads more than is trained on.
+  assert batches(folder).items() >= batches(plain).items()
+  ours, theirs = losses(folder), losses(plain)
+  assert len(set(ours)) > 6
+  np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+def test_computed_otherwise_it_goes_on_with_the_same_losses(plain, text, tmp_path):
+  """Unrolled where depth was scanned, recomputing, in micro-batches."""
+  folder = tmp_path / "run"
+  shutil.copytree(plain, folder)
+  shutil.rmtree(folder / "checkpoints" / "12")
+  how = dict(model__scan=False, model__remat="full", optim__accumulate=2)
+  done = train(folder, text, num_steps=12, **PLAIN, **how)
+  assert "goes on after step 8" in done.out
+  ours, theirs = losses(folder), losses(plain)
+  assert ours[8:] != theirs[8:]  # to the bit they would be the same computation
+  np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+def test_the_digest_of_a_batch_is_the_same_on_every_mesh(text):
+  prepared = prepare(
+    source=f"text:{text}",
+    tokenizer="bytes",
+    clean={},
+    pack="concat",
+    seq=16,
+    cache=text.parent / "cache",
+    log=lambda line: None,
+  )
+  sizes = [dict(data=8), dict(fsdp=4, tensor=2), dict(data=2, context=4), dict(data=1)]
+  streams = {}
+  for size in sizes:
+    mesh = make_mesh(jax.devices()[: int(np.prod(list(size.values())))], **size)
+    loader = Loader(prepared, "train", batch=8, seq=16, seed=5, mesh=mesh)
+    streams[str(size)] = [
+      (loader.digest(step), np.asarray(loader(step)["tokens_BT"]).tobytes())
+      for step in (0, 1, 700)
+    ]
+  first, *others = streams.values()
+  assert all(stream == first for stream in others)
+  assert len({digest for digest, _ in first}) == 3
+
+
+# Damage
+
+
+def flip(path):
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 1
+  path.write_bytes(content)
+
+
+def cut(path):
+  path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("harm", [flip, cut])
+@pytest.mark.parametrize("over", [True, False], ids=["finished", "unfinished"])
+def test_a_damaged_checkpoint_is_noticed_and_made_again(
+  harm, over, plain, text, tmp_path
+):
+  """Also that of a finished run, which would otherwise have nothing left to do."""
+  folder = tmp_path / "run"
+  shutil.copytree(plain, folder)
+  if not over:
+    shutil.rmtree(folder / "checkpoints" / "12")
+  newest = folder / "checkpoints" / ("12" if over else "8")
+  files = [p for p in newest.rglob("*") if p.is_file() and p.stat().st_size > 99]
+  print(f"LM_KILL_SEED={KILL_SEED}")
+  harmed = random.Random(f"{KILL_SEED} {harm.__name__} {over}").choice(sorted(files))
+  harm(harmed)
+  done = train(folder, text, num_steps=12, **PLAIN)
+  assert (
+    f"checkpoint {newest.name} is damaged ({harmed.relative_to(newest)}" in done.err
+  )
+  assert f"set aside as {newest.name}.damaged" in done.err
+  back = 8 if over else 4
+  assert f"going on from checkpoint {back}, the newest without damage" in done.err
+  assert f"goes on after step {back}" in done.out
+  processes.same_bits(folder, plain, 12)
+
+
+def test_nothing_good_left_is_said_and_the_next_start_is_a_new_one(
+  plain, text, tmp_path
+):
+  folder = tmp_path / "run"
+  shutil.copytree(plain, folder)
+  for step in (folder / "checkpoints").iterdir():
+    (step / "SHA256SUMS").unlink()
+  flags = processes.flags(folder, text, num_steps=12, **PLAIN)
+  refused = processes.run("train", *flags)
+  assert refused.code == 2
+  error = refused.err.splitlines()[-1]
+  assert "no good checkpoint" in error and "the same command starts anew" in error
+  assert processes.run("train", *flags).code == 0
+  processes.same_bits(folder, plain, 12)
+
+
+# Beginning with the parameters of another run
+
+
+def test_a_run_starts_from_the_parameters_of_another(plain, text, tmp_path):
+  again = dict(init_from=plain, num_steps=1, optim__lr=0.0, optim__ema=0.5)
+  train(tmp_path / "run", text, **again)
+  ours, theirs = processes.leaves(tmp_path / "run", 1), processes.leaves(plain, 12)
+  names = [name for name in theirs if name.startswith("['params']")]
+  for name in names:
+    assert ours[name].tobytes() == theirs[name].tobytes()
+    average = ours[name.replace("params", "ema", 1)]
+    np.testing.assert_allclose(average, theirs[name], rtol=1e-6)
+  assert len(names) > 5
+  # The average is what others start from, where there is one.
+  from_average = dict(init_from=tmp_path / "run", num_steps=1, optim__lr=0.0)
+  train(tmp_path / "next", text, **from_average)
+  started = processes.leaves(tmp_path / "next", 1)
+  for name in names:
+    average = ours[name.replace("params", "ema", 1)]
+    assert started[name].tobytes() == average.tobytes()
