@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from lm.models import Features, Traits
 from lm.nn.depth import Run
 
 TRACES = []  # one entry each time a fake model is traced: counts compilations
@@ -42,6 +43,7 @@ class TableModel:
   """
 
   config: FakeConfig = field(default_factory=FakeConfig)
+  traits = Traits(decodes=True)
 
   def init(self, seed=0, scale=4):
     V = self.config.vocab
@@ -58,7 +60,7 @@ class TableModel:
     if method == "readout":
       return x
     x_BTV, cache = self._features(variables["params"]["table_VV"], x, **how)
-    return x_BTV, cache
+    return Features(x_BTV, cache)
 
   def _features(self, table_VV, tokens_BT, *, positions_BT=None, cache=None):
     B, T = tokens_BT.shape
@@ -100,7 +102,7 @@ class ScriptModel(TableModel):
     positions_BT = how["positions_BT"]
     next_BT = script_L[jnp.clip(positions_BT, 0, script_L.size - 1)]
     x_BTV = 99.0 * jax.nn.one_hot(next_BT, self.config.vocab)
-    return x_BTV, how["cache"]
+    return Features(x_BTV, how["cache"])
 
 
 @dataclass(frozen=True)

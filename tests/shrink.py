@@ -7,7 +7,7 @@ shrunk, and --config=tests/shrink.py is its base.
 import importlib.util
 import pathlib
 
-from lm import lookup
+from lm import lookup, models
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 
@@ -38,7 +38,7 @@ def shrink(cfg):
   with cfg.unlocked():
     cfg.update(RUN)
     family = lookup.find("lm.models", cfg.model.family)
-    known = set(lookup._names(family.Config))
+    known = set(models._names(family.Config))
     cfg.model.update({k: v for k, v in MODEL.items() if k in known})
     cfg.optim.warmup = 1
     cfg.eval.update(every=0, batches=1, sample_tokens=0)

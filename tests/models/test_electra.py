@@ -13,6 +13,7 @@ from families import FAMILIES, VOCAB, tokens
 from lm import letters as dims
 from lm import metrics, models
 from lm.letters import batch_shardings, make_mesh, shardings
+from lm.models import Features
 from lm.objectives import masked_lm, replaced_token
 from lm.objectives.scoring import sample
 from lm.stores.hf.engine import Table, layers, linear, norm
@@ -193,7 +194,7 @@ def test_sums_by_hand():
   def apply(variables, x, *, method, **how):
     if method == "judged":
       judged.append(x)
-    return {"readout": logits_BTV, "scores": scores_BT}.get(method, (x, None))
+    return {"readout": logits_BTV, "scores": scores_BT}.get(method, Features(x))
 
   loss, weight, aux = replaced_token(apply, {}, rows, None, train=False)
   hidden_BT, real_BT = rows["weights_BT"] > 0, rows["segments_BT"] > 0

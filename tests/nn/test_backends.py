@@ -191,7 +191,7 @@ AT = Mask(np.zeros((B, 128), np.int32), np.zeros((B, 128), np.int32))
 def test_what_a_backend_cannot_do_it_refuses(
   platform, backend, mask, how, message, monkeypatch
 ):
-  monkeypatch.setattr(backends, "platform", lambda: platform)
+  monkeypatch.setattr(backends, "target", lambda: platform)
   how = how | (dict(S=128) if how.get("T") == 1 else {})
   said = refusal(backend, mask, **how)
   assert re.search(message, said)
@@ -226,7 +226,7 @@ def test_splash_refuses_what_a_mesh_cannot_split():
 def test_auto_takes_what_is_fast_where_it_will_do(
   platform, mask, how, wanted, monkeypatch
 ):
-  monkeypatch.setattr(backends, "platform", lambda: platform)
+  monkeypatch.setattr(backends, "target", lambda: platform)
   taken = []
   for name, (_, lacks) in backends.BACKENDS.items():
     note = lambda *args, name=name, **options: taken.append(name)
@@ -264,7 +264,7 @@ def test_a_model_gives_the_same_whichever_it_uses(backend):
 @pytest.mark.parametrize("head_size", [64, 128])
 def test_splash_lowers_for_a_tpu(head_size, monkeypatch):
   """As far as one gets without libtpu: Mosaic takes all three kernels."""
-  monkeypatch.setattr(backends, "platform", lambda: "tpu")
+  monkeypatch.setattr(backends, "target", lambda: "tpu")
 
   def total(q_BTNH, k_BSKH, v_BSKH):
     options = dict(scale=SCALE, softcap=5.0, dtype="bfloat16")

@@ -11,7 +11,6 @@ from families import FAMILIES, tokens
 from lm import letters as dims
 from lm import models
 from lm.letters import batch_shardings, make_mesh, shardings, spec, unbox
-from lm.nn.attention import backends
 from lm.nn.experts import Experts, Feed, Traffic, traffic
 from lm.objectives import next_token
 
@@ -63,7 +62,7 @@ def test_a_layer_does_what_the_papers_say(params):
   balance = E * (used_E * probs.mean(0)).sum()
   np.testing.assert_allclose(means["balance"], balance, rtol=1e-4)
   np.testing.assert_allclose(means["router_z"], (log_zs**2).mean(), rtol=1e-4)
-  assert means["dropped"] == 0
+  assert means["dropped_share"] == 0
 
 
 def test_padding_goes_nowhere_and_counts_for_nothing(params):
@@ -97,7 +96,7 @@ def test_places_for_all_give_what_dropless_gives(params, monkeypatch):
   step = lambda feed: jax.jit(jax.value_and_grad(lambda p: loss(p, feed)))(params)
   roomy = Feed(ff=F, experts=E, top_k=J, capacity=E / J)
   every, places = step(FEED), step(roomy)
-  monkeypatch.setattr(backends, "platform", lambda: "tpu")
+  monkeypatch.setattr("lm.platform.target", lambda: "tpu")
   for other in (places, step(FEED)):
     jax.tree.map(
       lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4, rtol=1e-4), other, every
@@ -129,8 +128,8 @@ def test_what_finds_no_place_is_dropped_and_told(params):
       if none:
         np.testing.assert_array_equal(got_BTD[b, t], 0)
   assert 0 < dropped < B * T * J
-  np.testing.assert_allclose(means["dropped"], dropped / (B * T * J), rtol=1e-6)
-  assert run(params, feed, drops=False)[1]["dropped"] == 0
+  np.testing.assert_allclose(means["dropped_share"], dropped / (B * T * J), rtol=1e-6)
+  assert run(params, feed, drops=False)[1]["dropped_share"] == 0
 
 
 @pytest.mark.parametrize("capacity, platform", [(0, "cpu"), (0, "tpu"), (1, "tpu")])
@@ -150,12 +149,12 @@ def test_experts_on_a_mesh_equal_one_device(capacity, platform, monkeypatch):
 
   step = jax.value_and_grad(loss, has_aux=True)
   wanted = jax.jit(step)(params, batch)
-  assert (wanted[0][1][1]["dropped"] > 0) == (capacity > 0)
+  assert (wanted[0][1][1]["dropped_share"] > 0) == (capacity > 0)
   mesh = make_mesh(fsdp=2, expert=4)
   abstract, letters = dims.abstract(model, ids_BT)
   where = shardings(mesh, letters, abstract)
   assert spec("LEDF") == jax.sharding.PartitionSpec(None, "expert", "fsdp", "tensor")
-  monkeypatch.setattr(backends, "platform", lambda: platform)
+  monkeypatch.setattr("lm.platform.target", lambda: platform)
   with jax.set_mesh(mesh):
     placed = jax.device_put(params, where)
     rows = jax.device_put(batch, batch_shardings(mesh, batch))
@@ -179,7 +178,7 @@ def test_losses_are_added_when_training_and_only_then():
   loss, weight, told = totals(True)
   wanted = 0.5 * told["balance"] + 0.25 * told["router_z"]
   np.testing.assert_allclose(loss - told["nll"], wanted, rtol=1e-3)
-  assert 2 <= told["balance"] / weight <= 4 and told["dropped"] == 0
+  assert 2 <= told["balance"] / weight <= 4 and told["dropped_share"] == 0
   loss, weight, plain = totals(False)
   assert set(plain) == {"nll", "correct"} and loss == plain["nll"]
   np.testing.assert_allclose(loss, told["nll"], rtol=1e-6)

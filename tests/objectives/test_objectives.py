@@ -10,13 +10,14 @@ from suffixes import checked
 
 from lm import lookup, objectives
 from lm.letters import batch_shardings, constrain, make_mesh, shardings
+from lm.models import Features
 from lm.objectives import cross_entropy, next_token
 
 B, T, D, V = 8, 16, 32, 64
 LETTERS = {"embed": "VD", "out": "DV"}
 
 
-def apply(variables, x, *, method, segments_BT=None, train=None, rngs=None, mutable=()):
+def apply(variables, x, *, method, segments_BT=None, train=None, rngs=None):
   """Looks tokens up, drops some when training, and reads out: the whole contract."""
   params = variables["params"]
   if method == "readout":
@@ -29,8 +30,7 @@ def apply(variables, x, *, method, segments_BT=None, train=None, rngs=None, muta
     x_BTD *= jax.random.bernoulli(rngs["dropout"], 0.5, x_BTD.shape)
   else:
     assert rngs == {}
-  out = jnp.tanh(x_BTD), None
-  return (out, {}) if mutable else out
+  return Features(jnp.tanh(x_BTD))
 
 
 def draw(length=T, seed=0):
@@ -203,10 +203,10 @@ def test_sharded_equals_one_device(sizes, limit):
 
 
 def test_the_limit_is_for_one_device():
-  assert objectives.tokens._device_bytes((8, 16, 64)) == 4 * 8 * 16 * 64
+  assert objectives.scoring._device_bytes((8, 16, 64)) == 4 * 8 * 16 * 64
   for sizes in dict(fsdp=8), dict(data=2, tensor=2, context=2):
     with jax.set_mesh(make_mesh(**sizes)):
-      assert objectives.tokens._device_bytes((8, 16, 64)) == 4 * 16 * 64
+      assert objectives.scoring._device_bytes((8, 16, 64)) == 4 * 16 * 64
 
 
 def test_names_tell_the_shapes():
@@ -228,7 +228,7 @@ def test_smoothing_spreads_a_share_of_every_target():
   wide = jnp.pad(logits, ((0, 0), (0, 0), (0, 5)), constant_values=-3.4e38)
 
   def padded(variables, x, *, method, **how):
-    return wide if method == "readout" else (x, None)
+    return wide if method == "readout" else Features(x)
 
   soft = optax.smooth_labels(jax.nn.one_hot(batch["targets_BT"], V), 0.1)
   wanted = jnp.sum(optax.softmax_cross_entropy(logits, soft) * batch["weights_BT"])

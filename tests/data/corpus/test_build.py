@@ -167,15 +167,16 @@ def test_a_shard_that_was_damaged_is_made_again(tmp_path):
 
 SCRIPT = """
 import os, signal, sys
-from lm.data import files, prepare, parallel
+from lm.data.corpus import build, parallel
+from lm.disk import atomic
 source, cache, dies, processes = sys.argv[1:]
-prepare.SHARD_CHARS = 1000
+build.SHARD_CHARS = 1000
 if processes == "many":
   parallel.ALONE, parallel.usable_cores = 0, lambda: 2
 if dies == "dies":
-  rename = files.rename_folder
-  files.rename_folder = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-made = prepare.prepare(source=source, tokenizer="bpe-300", clean={}, pack="first_fit",
+  rename = atomic.rename_folder
+  atomic.rename_folder = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+made = build.prepare(source=source, tokenizer="bpe-300", clean={}, pack="first_fit",
   seq=16, cache=cache)
 print(made.digest)
 """
@@ -250,8 +251,8 @@ def test_an_empty_file_is_told(make, corpus):
 def test_opening_imports_no_heavy_library(make, corpus, tmp_path):
   make()
   code = (
-    "import sys; from lm.data import prepare\n"
-    f"prepare.prepare(source='text:{corpus}', tokenizer='bpe-300', clean={{}}, "
+    "import sys; from lm.data.corpus import build\n"
+    f"build.prepare(source='text:{corpus}', tokenizer='bpe-300', clean={{}}, "
     f"pack='concat', seq=16, cache={str(tmp_path / 'cache')!r})\n"
     "print({'jax', 'tensorflow', 'tensorflow_datasets', 'grain'} & set(sys.modules))"
   )
