@@ -1,40 +1,51 @@
 """Modules and functions found by name: adding the file is registering it."""
 
 import importlib
-import inspect
 import pkgutil
+from collections.abc import Callable
 
 from lm.errors import Mistake
 
 
 def find(package: str, name: str):
-  """The module `name` of `package` ("lm.models"); Mistake lists what exists."""
-  parent = importlib.import_module(package)
-  found = sorted(
-    m.name for m in pkgutil.iter_modules(parent.__path__) if not m.name.startswith("_")
-  )
-  if name not in found:
+  """Returns the module `name` of `package` ("lm.models"); Mistake lists what exists."""
+  names = _module_names(package)
+  if name not in names:
     path = package.replace(".", "/")
     raise Mistake(
-      f"no {name!r} in {path}; found: {', '.join(found)} (to add it: {path}/{name}.py)"
+      f"no {name!r} in {path}; found: {', '.join(names)} (to add it: {path}/{name}.py)"
     )
   return importlib.import_module(f"{package}.{name}")
 
 
-def function(module, name: str):
-  """The public function `name` that `module`, or a file of it, defines.
+def function(package: str, name: str) -> Callable:
+  """Returns the function `name` of the file of that name in `package`.
 
-  Mistake lists them.
+  Raises Mistake, which lists the functions that there are.
   """
-  found = {
-    key: value
-    for key, value in vars(module).items()
-    if inspect.isfunction(value)
-    and f"{value.__module__}.".startswith(f"{module.__name__}.")
-    and not key.startswith("_")
-  }
-  if name not in found:
-    raise Mistake(
-      f"no {name!r} in {module.__name__}; found: {', '.join(sorted(found))}"
-    )
-  return found[name]
+  if name in _module_names(package):
+    module = importlib.import_module(f"{package}.{name}")
+    if callable(getattr(module, name, None)):
+      return getattr(module, name)
+  path, names = package.replace(".", "/"), ", ".join(functions(package))
+  raise Mistake(
+    f"no {name!r} in {path}; found: {names} (to add it: a function {name} in "
+    f"{path}/{name}.py)"
+  )
+
+
+def functions(package: str) -> dict[str, Callable]:
+  """Returns {name: function} of the files that define a function of their own name."""
+  members = {}
+  for name in _module_names(package):
+    module = importlib.import_module(f"{package}.{name}")
+    if callable(getattr(module, name, None)):
+      members[name] = getattr(module, name)
+  return members
+
+
+def _module_names(package: str) -> list[str]:
+  parent = importlib.import_module(package)
+  return sorted(
+    m.name for m in pkgutil.iter_modules(parent.__path__) if not m.name.startswith("_")
+  )

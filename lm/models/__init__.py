@@ -49,6 +49,11 @@ class Traits:
 
 READS = Traits().reads
 SOURCE = ("source_BS", "source_segments_BS")
+INPUTS = (
+  *READS,
+  "types_BT",
+  *SOURCE,
+)  # every array besides tokens_BT that a family reads
 
 
 def build(family: str, *, preset: str = "", vocab: int, **fields):
