@@ -38,3 +38,13 @@ def function(module, name: str):
       f"no {name!r} in {module.__name__}; found: {', '.join(sorted(found))}"
     )
   return found[name]
+
+
+def functions(package: str) -> dict:
+  """{name: function} of the files of `package` that define a function of their name."""
+  parent, functions = importlib.import_module(package), {}
+  for info in sorted(pkgutil.iter_modules(parent.__path__), key=lambda m: m.name):
+    module = importlib.import_module(f"{package}.{info.name}")
+    if callable(getattr(module, info.name, None)):
+      functions[info.name] = getattr(module, info.name)
+  return functions
