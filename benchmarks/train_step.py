@@ -48,17 +48,8 @@ def ours(batch, T, vocab, *, dtype, **model):
   mesh = make_mesh()
   tokens_BT = np.random.default_rng(0).integers(0, vocab, (batch, T), np.int32)
   params, letters = dims.abstract(built, tokens_BT)
-  tx, schedule = optim.make(
-    name="adamw",
-    lr=1e-4,
-    schedule="constant",
-    warmup=0,
-    num_steps=1000,
-    decay=0.01,
-    clip=0.0,
-    params=params,
-    dims=letters,
-  )
+  options = optim.Optim("adamw", lr=1e-4, schedule="constant", decay=0.01, clip=0.0)
+  tx, schedule = optim.make(options, num_steps=1000, params=params, letters=letters)
   init, abstract = train.state_maker(built, tx, mesh, tokens_BT)
   objective = objectives.next_token
   step = train.make_step(

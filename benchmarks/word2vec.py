@@ -66,8 +66,8 @@ def ours(objective):
   model = models.build("word2vec", vocab=tokenizer.size, width=WIDTH)
   tokens_BT = np.zeros((1, seq), np.int32)
   shapes, letters = dims.abstract(model, tokens_BT)
-  options = OURS | dict(lr=RATES[objective], decay=0.0, clip=0.0)
-  tx, schedule = optim.make(**options, num_steps=steps, params=shapes, dims=letters)
+  options = optim.Optim(**OURS, lr=RATES[objective], decay=0.0, clip=0.0)
+  tx, schedule = optim.make(options, num_steps=steps, params=shapes, letters=letters)
   init, abstract = train.state_maker(model, tx, mesh, tokens_BT)
   loss = functools.partial(
     lookup.function(objectives, objective),

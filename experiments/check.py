@@ -62,8 +62,8 @@ KEYS = {
   | _optional("init_from init_embedding loss corrupt"),
   "model": _required("family"),
   "data": _keywords(build.prepare, but="seq log") | _optional("weights"),
-  "optim": _keywords(optim.make, but="num_steps params dims")
-  | _required("accumulate ema"),
+  "optim": _keywords(optim.Optim, but="")
+  | _required("name lr schedule warmup decay clip accumulate ema"),
   "eval": _required("every batches sample_tokens"),
   "checkpoint": _required("every keep"),
 }

@@ -160,10 +160,10 @@ def trainer(cfg, built, where, prepared=None) -> Trainer:
   loss = objective(cfg, prepared)
   tokens_BT = jnp.zeros((1, cfg.seq), jnp.int32)
   params, letters = dims.abstract(built, tokens_BT)
-  options = cfg.optim.to_dict()
-  accumulate, ema = options.pop("accumulate"), options.pop("ema")
+  options = optim.Optim(**cfg.optim.to_dict())
+  accumulate, ema = options.accumulate, options.ema
   tx, schedule = optim.make(
-    **options, num_steps=cfg.num_steps, params=params, dims=letters
+    options, num_steps=cfg.num_steps, params=params, letters=letters
   )
   init, abstract = train.state_maker(
     built, tx, where, tokens_BT, ema=ema > 0, carried=carried(cfg, built)

@@ -35,17 +35,8 @@ def trainer(name, mesh, *, accumulate=1, ema=0.0, optimiser="adamw", **fields):
   """(init, abstract, step) of a family on a mesh."""
   model = FAMILIES[name].model(dropout=0.0, **fields)
   shapes, letters = dims.abstract(model, jnp.zeros((1, T), jnp.int32))
-  tx, schedule = optim.make(
-    name=optimiser,
-    lr=1e-2,
-    schedule="cosine",
-    warmup=2,
-    num_steps=10,
-    decay=0.1,
-    clip=1.0,
-    params=shapes,
-    dims=letters,
-  )
+  options = optim.Optim(optimiser, lr=1e-2, warmup=2)
+  tx, schedule = optim.make(options, num_steps=10, params=shapes, letters=letters)
   tokens_BT = jnp.zeros((1, T), jnp.int32)
   init, abstract = train.state_maker(model, tx, mesh, tokens_BT, ema=ema > 0)
   step = train.make_step(
@@ -126,7 +117,7 @@ def test_a_batch_that_micro_batches_do_not_divide_is_refused():
     run(next(iter(FAMILIES)), accumulate=3)
 
 
-@pytest.mark.parametrize("optimiser", list(optim.OPTIMISERS))
+@pytest.mark.parametrize("optimiser", list(optim.by_name()))
 def test_every_leaf_of_the_state_stays_where_it_was_born(optimiser, capfd):
   """And none is made whole in between, which XLA would tell."""
   name = next(iter(FAMILIES))

@@ -55,10 +55,8 @@ def steps(name, sizes=None, **how):
   mesh = make_mesh(jax.devices()[: int(np.prod(list(sizes.values())))], **sizes)
   model, tokens_BT = FAMILIES[name].model(layers=1), jnp.zeros((1, T), jnp.int32)
   shapes, letters = dims.abstract(model, tokens_BT)
-  options = dict(lr=1e-2, schedule="constant", warmup=1, num_steps=9, decay=0.0)
-  tx, schedule = optim.make(
-    name="adamw", clip=1.0, params=shapes, dims=letters, **options
-  )
+  options = optim.Optim("adamw", lr=1e-2, schedule="constant", warmup=1, decay=0.0)
+  tx, schedule = optim.make(options, num_steps=9, params=shapes, letters=letters)
   init, abstract = train.state_maker(model, tx, mesh, tokens_BT, carried=B)
   step = train.make_step(
     *(model.apply, objectives.next_token, tx),

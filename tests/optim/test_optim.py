@@ -6,7 +6,6 @@ import pytest
 
 from lm import optim, trees
 from lm.letters import make_mesh, shardings, state_dims
-from lm.optim import schedules
 
 LETTERS = {
   "embed": {"table": "VD"},
@@ -18,7 +17,7 @@ LETTERS = {
   "norm": {"scale": "D"},
 }
 SIZES = dict(L=2, D=8, N=2, H=4, F=16, V=24)
-NAMES = sorted(optim.OPTIMISERS)
+NAMES = sorted(optim.by_name())
 INSIDE = {f"blocks/{k}" for k in ("attention/q", "attention/o", "mlp/up", "mlp/down")}
 MATRICES = {"embed/table"} | INSIDE
 NORM_ONLY = (("norm/.*", 1.0), (".*", 0.0))
@@ -32,9 +31,10 @@ def tree(sizes=SIZES, seed=0, dtype=jnp.float32):
 
 def make(name="adamw", params=None, letters=LETTERS, **kwargs):
   params = tree() if params is None else params
-  settings = dict(lr=1e-2, schedule="constant", warmup=0, num_steps=100, decay=0.0)
-  settings |= dict(clip=0.0) | kwargs
-  return optim.make(name=name, params=params, dims=letters, **settings)
+  settings = dict(lr=1e-2, schedule="constant", decay=0.0, clip=0.0) | kwargs
+  num_steps = settings.pop("num_steps", 100)
+  options = optim.Optim(name, **settings)
+  return optim.make(options, num_steps=num_steps, params=params, letters=letters)
 
 
 def run(tx, params, grads_of, steps):
@@ -61,13 +61,15 @@ def by_path(tree):
 
 
 def test_warmup_reaches_the_peak_and_loses_no_step():
-  for name in schedules.SCHEDULES:
-    lr = schedules.SCHEDULES[name](0.5, 4, 100, 0.1)
+  for schedule in optim.schedules.by_name().values():
+    lr = schedule(0.5, 4, 100, 0.1)
     np.testing.assert_allclose([lr(i) for i in range(4)], [0.125, 0.25, 0.375, 0.5])
 
 
 def test_schedules_after_the_warmup():
-  at = lambda name, step: float(schedules.SCHEDULES[name](1.0, 10, 110, 0.1)(step))
+  at = lambda name, step: float(
+    optim.schedules.by_name()[name](1.0, 10, 110, 0.1)(step)
+  )
   assert at("cosine", 60) == pytest.approx(0.55)
   assert at("cosine", 110) == at("cosine", 500) == pytest.approx(0.1)
   assert at("linear", 10) == 1 and at("linear", 35) == pytest.approx(0.775)
@@ -237,7 +239,7 @@ def test_sharded_steps_equal_one_device(name):
   [
     (dict(name="adam"), "no optimiser 'adam'; found: adafactor, adamw, lion, muon"),
     (dict(schedule="cos"), "no schedule 'cos'; found: constant, cosine, inverse_sqrt"),
-    (dict(warmup=200), "warmup=200 must be within 0 and num_steps=100"),
+    (dict(warmup=200), "warmup=200; wanted num_steps=100 or less"),
     (dict(name="adafactor", betas=(0.9, 0.99)), "adafactor has no betas"),
     (dict(final=-5.0), "final=-5.0; wanted a share of lr, 0 to 1"),
     (dict(final=1.5), "final=1.5; wanted a share of lr, 0 to 1"),
@@ -248,7 +250,10 @@ def test_sharded_steps_equal_one_device(name):
     (dict(lr=-1.0), "lr=-1.0; wanted 0 or more"),
     (dict(decay=-0.1), "decay=-0.1; wanted 0 or more"),
     (dict(clip=-1.0), "clip=-1.0; wanted 0 or more"),
-    (dict(clip=float("nan")), "clip=nan; wanted 0 or more"),
+    (dict(clip=float("nan")), "clip=nan; wanted a finite number"),
+    (dict(warmup=-1), "warmup=-1; wanted 0 or more"),
+    (dict(accumulate=0), "accumulate=0; wanted 1 or more"),
+    (dict(ema=1.0), "ema=1.0; wanted 0 or more, less than 1"),
     (dict(freeze=(("norm/(", True),)), r"freeze: 'norm/\(' is no regex: missing \)"),
     (dict(freeze=((".*", True),)), "freeze leaves no parameter to train"),
     (dict(freeze=("norm/.*",)), r"freeze must hold \(regex, value\) pairs"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_optim import INSIDE, by_path, make, tree
 
-from lm.optim.orthogonal import orthogonalized
+from lm.optim.muon import orthogonalize
 
 
 def replay(tx, params, grads):
@@ -60,15 +60,15 @@ def test_muon_of_stacked_weights_is_torch_layer_by_layer():
 
 
 @pytest.mark.parametrize("shape", [(40, 24), (2, 24, 40)])
-def test_orthogonalized_keeps_the_directions_and_evens_out_their_sizes(shape):
+def test_orthogonalize_keeps_the_directions_and_evens_out_their_sizes(shape):
   x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
   u, _, vt = np.linalg.svd(x, full_matrices=False)
   left, right = np.swapaxes(u, -1, -2), np.swapaxes(vt, -1, -2)
-  core = left @ np.asarray(orthogonalized(x, jnp.float32)) @ right
+  core = left @ np.asarray(orthogonalize(x, jnp.float32)) @ right
   sizes = np.diagonal(core, axis1=-2, axis2=-1)
   assert sizes.min() > 0.6 and sizes.max() < 1.25
   np.testing.assert_allclose(core - sizes[..., None] * np.eye(24), 0, atol=1e-5)
-  assert not np.any(orthogonalized(np.zeros(shape, np.float32)))
+  assert not np.any(orthogonalize(np.zeros(shape, np.float32)))
 
 
 def test_adafactor_keeps_rows_and_columns_of_every_layer_only():
