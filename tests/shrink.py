@@ -7,7 +7,7 @@ shrunk, and --config=tests/shrink.py is its base.
 import importlib.util
 import pathlib
 
-from lm import lookup, models
+from lm import models
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 
@@ -37,9 +37,8 @@ def shrink(cfg):
   """The same kind of run, of two steps on few tokens; `cfg` itself, changed."""
   with cfg.unlocked():
     cfg.update(RUN)
-    family = lookup.find("lm.models", cfg.model.family)
-    known = set(models._names(family.Config))
-    cfg.model.update({k: v for k, v in MODEL.items() if k in known})
+    fields = models.defaults(cfg.model.family)
+    cfg.model.update({k: v for k, v in MODEL.items() if k in fields})
     cfg.optim.warmup = 1
     cfg.eval.update(every=0, batches=1, sample_tokens=0)
     cfg.checkpoint.every = 0

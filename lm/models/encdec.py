@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from lm.errors import Mistake, not_negative, one_of, positive
 from lm.letters import constrain
-from lm.models import READS, SOURCE, Features, Traits
+from lm.models import READS, SOURCE, Features, LanguageModel, Traits
 from lm.nn.attention import Cache, begin
 from lm.nn.attention.cross import Memory, MultiHead, source_mask_of
 from lm.nn.attention.masks import Mask, packed_positions
@@ -183,7 +183,7 @@ class Block(nn.Module):
     return x_BTD, None if slot is None else new
 
 
-class Model(nn.Module):
+class Model(LanguageModel):
   config: Config
   traits = Traits(decodes=True, source=True, reads=(*READS, *SOURCE))
 
@@ -201,11 +201,6 @@ class Model(nn.Module):
       self.norm = Norm(s.norm, s.eps, bias=s.bias)
     if not c.tied:
       self.head = Readout(c.vocab, c.run.dtype)
-
-  def __call__(self, tokens_BT, **how):
-    """logits_BTV in float32, and the cache that came in with these tokens added."""
-    x_BTD, cache, _ = self.features(tokens_BT, **how)
-    return self.readout(x_BTD)[..., : self.config.vocab], cache
 
   def features(
     self,
@@ -291,10 +286,11 @@ class Model(nn.Module):
   def init_cache(self, batch: int, size: int) -> Memory:
     """An empty cache for rows of up to `size` tokens; needs no parameters."""
     c = self.config
-    empty = lambda size: Cache.empty(
-      c.layers, (batch, size, c.heads, c.H), scan=c.run.scan
+    own, source = (
+      Cache.empty(c.layers, (batch, slots, c.heads, c.H), scan=c.run.scan)
+      for slots in (size, 0)
     )
-    return Memory(empty(size), empty(0))
+    return Memory(own, source)
 
 
 def _split(key, L: int):

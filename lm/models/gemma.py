@@ -37,7 +37,7 @@ class Config:
   logit_softcap: float = 0.0  # 0 means none
   global_every: int = 2  # layers 2, 4, 6... counted from 1 see more than the window
   local_theta: float = 10_000.0  # base of the rotary angles of the others
-  attention: Heads = field(default_factory=Heads)
+  attention: Heads = field(default_factory=lambda: Heads(window=4096))
   rope: Rope = field(default_factory=Rope)  # of the global layers
   run: Run = field(default_factory=Run)
 
