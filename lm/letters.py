@@ -131,10 +131,15 @@ def letters_of(tree):
   return jax.tree.map(lambda p: "".join(p.names), tree, is_leaf=_boxed)
 
 
-def abstract(model: nn.Module, *args):
-  """Shapes of a model's parameters and their dimensions as letters; costs nothing."""
-  boxed = jax.eval_shape(model.init, jax.random.key(0), *args)["params"]
+def abstract_of(init):
+  """Returns (shapes, letters) of the parameters that init(key) creates, boxed."""
+  boxed = jax.eval_shape(init, jax.random.key(0))
   return unbox(boxed), letters_of(boxed)
+
+
+def abstract(model: nn.Module, *args):
+  """Returns (shapes, letters) of a model's parameters; computes nothing."""
+  return abstract_of(lambda key: model.init(key, *args)["params"])
 
 
 def state_dims(state, params, dims):

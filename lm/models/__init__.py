@@ -57,11 +57,7 @@ class Traits:
 
 READS = Traits().reads
 SOURCE = ("source_BS", "source_segments_BS")
-INPUTS = (
-  *READS,
-  "types_BT",
-  *SOURCE,
-)  # every array besides tokens_BT that a family reads
+INPUTS = (*READS, "types_BT", *SOURCE)  # all that any family reads besides tokens_BT
 
 
 class LanguageModel(nn.Module):
