@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
-from lm.objectives.cross_entropy import cross_entropy
 from lm.objectives.scoring import add_auxiliary, read
+from lm.objectives.softmax import cross_entropy
 
 
 def classify(apply, params, batch, key, *, given=None, train=True):

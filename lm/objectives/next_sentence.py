@@ -2,8 +2,8 @@
 
 import jax.numpy as jnp
 
-from lm.objectives.cross_entropy import cross_entropy
 from lm.objectives.scoring import read, score
+from lm.objectives.softmax import cross_entropy
 
 
 def next_sentence(

@@ -42,11 +42,12 @@ def negative_sampling_nats(
     return nats + jnp.sum(noise_BT * noise_nats_BT)
   B, S = ids_BS.shape
   noise_ids = words.noise(key, (B, windows.NOISE))
-  scores_BTS = scores(jnp.concatenate([ids_BS, noise_ids], axis=1))  # one matmul, not 2
+  # Words and noise side by side, (B, T, S + NOISE): one matmul, not two.
+  both = scores(jnp.concatenate([ids_BS, noise_ids], axis=1))
   share = jnp.repeat(noise_BT[..., None] / windows.NOISE, windows.NOISE, axis=-1)
-  weights_BTS = jnp.concatenate([weights_BTS, share], axis=-1)
-  sign_S = np.where(np.arange(scores_BTS.shape[-1]) < S, -1, 1).astype(np.float32)
-  return jnp.sum(weights_BTS * windows.softplus(scores_BTS * sign_S[None, None]))
+  weights = jnp.concatenate([weights_BTS, share], axis=-1)
+  sign = np.where(np.arange(both.shape[-1]) < S, -1, 1).astype(np.float32)
+  return jnp.sum(weights * windows.softplus(both * sign[None, None]))
 
 
 def above_zero(weight):

@@ -132,15 +132,15 @@ def check_batch(model, objective, abstract, batch):
   foreign = set(shapes) & set(INPUTS) - set(model.traits.reads)
   if foreign:
     raise Mistake(
-      f"the batch has {min(foreign)}, which family {_family(model)!r} does not read; it "
-      f"reads tokens_BT, {', '.join(model.traits.reads)}"
+      f"the batch has {min(foreign)}, which family {_family(model)!r} does not read; "
+      f"it reads tokens_BT, {', '.join(model.traits.reads)}"
     )
   jax.eval_shape(trace, abstract.params, shapes, abstract.given)
   unread = set(shapes) - names - set(OPTIONAL)
   if unread:
     raise Mistake(
       f"nothing reads {min(unread)} of a batch: neither family {_family(model)!r} nor "
-      f"the objective; leave it out"
+      "the objective; leave it out"
     )
 
 

@@ -45,8 +45,8 @@ def make_step(
     grad_norm = optax.tree.norm(grads) / weight
     grads = jax.tree.map(partial(jnp.multiply, 1 / weight), grads)
     updates, opt = tx.update(grads, state.opt, state.params)
-    # `updates` has two consumers, its norm and the parameters; materialised, it lets the
-    # parameters be updated in place.
+    # `updates` has two consumers, its norm and the parameters; materialised, it lets
+    # the parameters be updated in place.
     updates = jax.tree.map(settled, updates, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
