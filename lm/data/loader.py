@@ -122,8 +122,8 @@ def batched(key: str) -> str:
   return f"{name}_B{letters}"
 
 
-def batch_shapes(row_shapes: dict[str, ArrayShape], *, batch: int, mesh) -> dict:
-  """The arrays of a batch as jax.ShapeDtypeStruct, with their shardings.
+def batch_shapes(row_shapes: dict[str, ArrayShape], *, batch: int, mesh=None) -> dict:
+  """The arrays of a batch as jax.ShapeDtypeStruct, sharded over `mesh` if there is one.
 
   `row_shapes` are those of `lm.data.row_shapes` or `Rows.shapes`. Raises Mistake when
   they do not divide over the mesh.
@@ -131,6 +131,11 @@ def batch_shapes(row_shapes: dict[str, ArrayShape], *, batch: int, mesh) -> dict
   if batch < 1:
     raise Mistake(f"batch={batch}; wanted 1 or more")
   shapes = {batched(key): (batch, *x.shape) for key, x in row_shapes.items()}
+  if mesh is None:
+    return {
+      batched(key): jax.ShapeDtypeStruct(shapes[batched(key)], x.dtype)
+      for key, x in row_shapes.items()
+    }
   shardings = batch_shardings(mesh, shapes)
   for key, shape in shapes.items():
     _check_divides(mesh, key, shape, shardings[key].spec)

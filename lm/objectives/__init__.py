@@ -70,7 +70,7 @@ def seq2seq(
 def next_sentence(apply, params, batch, key, *, train=True, logits_bytes=2**28):
   """BERT's two losses (arXiv:1810.04805): hidden tokens, and whether B follows A.
 
-  next_BC says the latter, 0 for yes. Each row's loss of it counts as much as all its
+  next_B says the latter, 0 for yes. Each row's loss of it counts as much as all its
   hidden tokens, so that the mean of the sum is the sum of the two means. aux is as in
   `next_token`, of the hidden tokens, with "rows" and of these "rows_correct".
   """
@@ -79,9 +79,9 @@ def next_sentence(apply, params, batch, key, *, train=True, logits_bytes=2**28):
     apply, params, x_BTD, batch, logits_bytes=logits_bytes
   )
   logits_BC = apply({"params": params}, x_BTD, method="next_sentence")
-  nll_B1, _ = cross_entropy(logits_BC[:, None], batch["next_BC"])
+  nll_B1, _ = cross_entropy(logits_BC[:, None], batch["next_B"][:, None])
   count_B = jnp.sum(batch["weights_BT"], axis=1)
-  right_B = jnp.argmax(logits_BC, axis=1) == batch["next_BC"][:, 0]
+  right_B = jnp.argmax(logits_BC, axis=1) == batch["next_B"]
   aux["rows"] = jnp.sum(count_B > 0)
   aux["rows_correct"] = jnp.sum(right_B & (count_B > 0))
   return loss + jnp.sum(nll_B1[:, 0] * count_B), weight, aux

@@ -244,7 +244,7 @@ def test_smoothing_spreads_a_share_of_every_target():
 def test_next_sentence_adds_its_mean_to_that_of_the_hidden_tokens():
   params, batch = draw()
   batch["weights_BT"] = np.broadcast_to(np.arange(T) % 4 == 0, (B, T)).astype("f4")
-  batch["next_BC"] = np.arange(B)[:, None] % 2
+  batch["next_B"] = np.arange(B) % 2
   logits_BC = np.random.default_rng(1).normal(size=(B, 2)).astype("f4")
 
   def both(variables, x, *, method, **how):
@@ -257,10 +257,10 @@ def test_next_sentence_adds_its_mean_to_that_of_the_hidden_tokens():
   loss, weight, aux = objectives.next_sentence(both, params, batch, None, train=False)
   hidden, same, _ = objectives.masked_lm(both, params, batch, None, train=False)
   log_p = jax.nn.log_softmax(logits_BC)
-  wanted = -np.mean(np.take_along_axis(log_p, batch["next_BC"], 1))
+  wanted = -np.mean(np.take_along_axis(log_p, batch["next_B"][:, None], 1))
   assert weight == same
   assert_close(loss / weight, hidden / same + wanted)
-  right = np.argmax(logits_BC, 1) == batch["next_BC"][:, 0]
+  right = np.argmax(logits_BC, 1) == batch["next_B"]
   assert (aux["rows"], aux["rows_correct"]) == (B, right.sum())
 
 
