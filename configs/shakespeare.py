@@ -27,7 +27,7 @@ def get_config(arg=None):
     dropout=0.0,
   )
   cfg.data = dict(
-    source="shakespeare", tokenizer="bpe-4096", pack="concat", cache=".cache/data"
+    source="shakespeare", tokenizer="bpe-4096", rows="concat", cache=".cache/data"
   )
   cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash")
   cfg.optim = dict(

@@ -3,6 +3,7 @@
 Preparing them may take hours; this takes a second, and writes nothing.
 """
 
+import dataclasses
 import difflib
 import functools
 import inspect
@@ -12,9 +13,7 @@ from ml_collections import ConfigDict
 
 from experiments import compose, process
 from lm import optim
-from lm.data import tokenizers
-from lm.data.corpus import build
-from lm.data.loader import check_divides
+from lm.data import Data, tokenizers
 from lm.data.rows import corrupt
 from lm.errors import Mistake
 from lm.generate.prompts import generates
@@ -54,20 +53,23 @@ def _optional(names: str) -> dict[str, bool]:
 
 
 # What a config and its groups may hold, and whether it must. Groups that are not here
-# (loss, corrupt, mesh, data.clean) are read by functions that know; so are the other
-# values of model.
+# (loss, mesh, data.clean, data.corrupt) are read by functions that know; so are the
+# other values of model.
 KEYS = {
   "": _required("seed num_steps batch seq objective model data optim mesh eval")
   | _required("checkpoint")
-  | _optional("init_from init_embedding loss corrupt"),
+  | _optional("init_from init_embedding loss"),
   "model": _required("family"),
-  "data": _keywords(build.prepare, but="seq log") | _optional("weights"),
-  "optim": _keywords(optim.Optim, but="")
-  | _required("name lr schedule warmup decay clip accumulate ema"),
+  "data": {
+    field.name: field.default is field.default_factory is dataclasses.MISSING
+    for field in dataclasses.fields(Data)
+  },
+  "optim": _keywords(optim.make, but="num_steps params dims")
+  | _required("accumulate ema"),
   "eval": _required("every batches sample_tokens"),
   "checkpoint": _required("every keep"),
 }
-GROUPS = ("model", "data", "optim", "mesh", "eval", "checkpoint", "loss", "corrupt")
+GROUPS = ("model", "data", "optim", "mesh", "eval", "checkpoint", "loss")
 
 
 def keys(cfg):
@@ -115,7 +117,7 @@ def config(cfg, where):
     raise Mistake(
       f"optim.accumulate={cfg.optim.accumulate} does not divide batch={cfg.batch}"
     )
-  check_divides(where, batch=cfg.batch, seq=cfg.seq)
+  compose.shapes(cfg, where)
   tokenizers.make(cfg.data.tokenizer, ())  # one to be learnt, from nothing as yet
   # As many tokens as every mesh divides; how many there are is known after the data.
   built = compose.model(cfg, vocab=VOCAB_MULTIPLE * where.shape["tensor"])
@@ -126,8 +128,7 @@ def config(cfg, where):
       "writes no text; wanted 0"
     )
   compose.objective(cfg)
-  corrupt.check(cfg.objective, compose.corruption_name(cfg), cfg.data.pack)
-  compose.shapes(cfg)
+  corrupt.check_objective(cfg.objective, compose.data_of(cfg).corrupt)
   compose.trainer(cfg, built, where)
   if cfg.get("init_from"):
     run.check_init(cfg.init_from, functools.partial(compose.model, cfg))

@@ -13,10 +13,9 @@ import numpy as np
 from experiments import process
 from lm import letters as dims
 from lm import lookup, models, objectives, optim, train
-from lm.data import tokenizers
-from lm.data.corpus import mixture
-from lm.data.loader import Fixed, Loader, batched
-from lm.data.rows import corrupt, pack
+from lm.data import Data, prepare, row_shapes, tokenizers
+from lm.data.loader import Loader, batch_shapes
+from lm.data.rows import corrupt
 from lm.data.tokenizers import files, word_level
 from lm.errors import Mistake
 from lm.letters import make_mesh
@@ -35,58 +34,26 @@ def say(line: str):
 
 
 def data(cfg, *, log=say):
-  """The prepared data of a config, of more sources than one a Mixture; made if need be.
-
-  Its tokenizer has the special tokens that the objective needs, behind all others.
-  """
-  settings = cfg.data.to_dict()
-  names, weights = settings.pop("source"), settings.pop("weights", ())
-  names = (names,) if isinstance(names, str) else names
-  mixture.shares(weights, len(names))  # complains before data are prepared
-  parts = mixture.prepare_all(names, **settings, seq=cfg.seq, log=log)
-  if name := corruption_name(cfg):
-    for part in parts:
-      part.tokenizer = corrupt.extended(part.tokenizer, name)
-  return parts if len(parts) > 1 else parts[0]
+  """The dataset of a config, built if need be."""
+  return prepare(data_of(cfg), seq=cfg.seq, log=log)
 
 
-def corruption_name(cfg) -> str:
-  """What `corrupt.name` says; "" for a config whose objective reads text as it is."""
-  return cfg.corrupt.name if "corrupt" in cfg else ""
+def data_of(cfg) -> Data:
+  """The settings of a config's data."""
+  return Data(**cfg.data.to_dict())
 
 
-def corruption(cfg, tokenizer):
-  """What is done to every row before the model reads it; None for nothing."""
-  if not corruption_name(cfg):
-    return None
-  return corrupt.make(**cfg.corrupt, tokenizer=tokenizer, seq=cfg.seq)
+def loader(cfg, dataset, split, *, seed, mesh) -> Loader:
+  """The batches of a split; without a seed, all rows once and in order."""
+  order = "once" if seed is None else dataset.order
+  rows = dataset.rows(split, cfg.seq)
+  return Loader(rows, batch=cfg.batch, mesh=mesh, order=order, seed=seed or 0)
 
 
-def loader(cfg, prepared, split, *, seed, mesh) -> Loader:
-  """The batches of a split, as the model of the config reads them."""
-  return Loader(
-    prepared,
-    split,
-    batch=cfg.batch,
-    seq=cfg.seq,
-    seed=seed,
-    mesh=mesh,
-    weights=cfg.data.get("weights", ()),
-    corrupt=corruption(cfg, prepared.tokenizer),
-  )
-
-
-def shapes(cfg) -> dict:
-  """The arrays of a batch, but for its segments, as shapes; needs no data."""
-  row = pack.empty_row(cfg.seq, pad=0)
-  if name := corruption_name(cfg):
-    tokenizer = corrupt.extended(tokenizers.byte_tokenizer(), name)
-    rows = pack.ConcatRows([0, 0], cfg.seq, 0)
-    row = Fixed(rows, corruption(cfg, tokenizer)).pad_row()
-  return {
-    batched(key): jax.ShapeDtypeStruct((cfg.batch, *x.shape), x.dtype)
-    for key, x in row.items()
-  }
+def shapes(cfg, where=None) -> dict:
+  """The arrays of a batch (on the mesh `where`) as shapes; needs no data."""
+  rows = row_shapes(data_of(cfg), cfg.seq)
+  return batch_shapes(rows, batch=cfg.batch, mesh=where)
 
 
 def objective(cfg, prepared=None):
@@ -131,12 +98,12 @@ def carried(cfg, built) -> int:
 
   Raises Mistake for a model or an objective that cannot.
   """
-  if cfg.data.pack != "stream":
+  if data_of(cfg).order != "carried":
     return 0
   if cfg.objective != "next_token" or not built.traits.carries:
     raise Mistake(
-      f"data.pack='stream' carries a recurrent state (rnn, mamba2; next_token) from "
-      f"batch to batch; {cfg.model.family!r} with {cfg.objective!r} has none: use "
+      f"data.rows={cfg.data.rows!r} carries a recurrent state (rnn, mamba2; next_token)"
+      f" from batch to batch; {cfg.model.family!r} with {cfg.objective!r} has none: use "
       "'concat'"
     )
   return cfg.batch
@@ -217,8 +184,8 @@ def check_tokenizer(cfg, tokenizer):
   if not files.found(source):
     return  # a model without one: nobody knows
   learnt = tokenizers.load(source)
-  if name := corruption_name(cfg):
-    learnt = corrupt.extended(learnt, name)
+  if corruption := data_of(cfg).corruption:
+    learnt = corrupt.extended(learnt, corruption)
   if learnt.digest != tokenizer.digest:
     raise Mistake(
       f"init_from={path} was trained with another tokenizer than data.tokenizer="

@@ -59,7 +59,7 @@ def main():
   step = evaluate.make_eval_step(model.apply, objective, prepared.tokenizer.bytes_V)
   loader = compose.loader(cfg, prepared, "heldout", seed=None, mesh=mesh)
   found = evaluate.evaluate(
-    step, params, process.progress(loader.prefetch(0), len(loader))
+    step, params, process.progress(loader.prefetch(range(len(loader))), len(loader))
   )
   if "eval/nats_per_token" in found:
     found["unigram_nats_per_token"] = metrics.entropy(prepared.counts("train"))

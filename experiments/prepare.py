@@ -6,7 +6,6 @@
 """
 
 from experiments import check, compose, process
-from lm.data.corpus.mixture import Mixture
 
 _CONFIG = process.config_flag()
 
@@ -14,10 +13,10 @@ _CONFIG = process.config_flag()
 def main():
   cfg = _CONFIG.value
   check.keys(cfg)
-  prepared = compose.data(cfg)
-  for part in prepared if isinstance(prepared, Mixture) else [prepared]:
-    print((part.folder / "report.txt").read_text("utf-8"))
-  print(f"data: {prepared.folder}")
+  dataset = compose.data(cfg)
+  for corpus in dataset.corpora:
+    print((corpus.folder / "report.txt").read_text("utf-8"))
+  print(f"data: {dataset.folder}")
   print(f"next: ./launch.sh train --config={process.config_file()}")
 
 

@@ -104,7 +104,7 @@ def run(cfg, folder, mesh, prepared, checkpoints, *, stop) -> int:
     checkpoints=checkpoints,
   )
   with jax.set_mesh(mesh), log:
-    batches = loader.prefetch(start, cfg.num_steps)
+    batches = loader.prefetch(range(start, cfg.num_steps))
     try:
       state = train.fit(
         state,

@@ -21,7 +21,7 @@ class Watch:
     self.primary = jax.process_index() == 0
     self.heldout = compose.loader(cfg, prepared, "heldout", seed=None, mesh=mesh)
     self.eval_step = evaluate.make_eval_step(
-      model.apply, parts.objective, self.heldout.bytes_V
+      model.apply, parts.objective, prepared.tokenizer.bytes_V
     )
     self.score = (-1, None)  # the step of the newest evaluation, and what it gave
     self.about = {
@@ -40,7 +40,7 @@ class Watch:
   def report(self, loader, n, metrics, seconds, spent):
     """One line of metrics.jsonl after `n` updates, and the progress bar.
 
-    Tokens are the places of the rows: padding, of which data.pack="first_fit" leaves a
+    Tokens are the places of the rows: padding, of which data.rows="first_fit" leaves a
     little, is computed as all else is, and counts.
     """
     tokens = self.cfg.batch * self.cfg.seq

@@ -71,6 +71,10 @@ def spec(dims: str) -> PartitionSpec:
   """
   if len(dims.replace("L", "")) < 2:
     return PartitionSpec()
+  return _by_rules(dims)
+
+
+def _by_rules(dims: str) -> PartitionSpec:
   taken, where = set(), {}
   for letter, axes in RULES:
     if letter in dims and not taken & set(axes):
@@ -90,8 +94,11 @@ def suffix(name: str) -> str:
 
 
 def batch_shardings(mesh: Mesh, batch) -> dict:
-  """The sharding of every array of a batch, read off its key."""
-  return {key: sharding(mesh, suffix(key)) for key in batch}
+  """The sharding of every array of a batch, read off its key.
+
+  Unlike weights, arrays of rank 1 (label_B) are split too.
+  """
+  return {key: NamedSharding(mesh, _by_rules(suffix(key))) for key in batch}
 
 
 def constrain(x, dims: str):

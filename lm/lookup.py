@@ -2,18 +2,26 @@
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable
 
 from lm.errors import Mistake
 
 
+def names(package: str) -> list[str]:
+  """Returns the names of the public modules of `package` ("lm.models"), sorted."""
+  modules = pkgutil.iter_modules(importlib.import_module(package).__path__)
+  return sorted(m.name for m in modules if not m.name.startswith("_"))
+
+
 def find(package: str, name: str):
   """Returns the module `name` of `package` ("lm.models"); Mistake lists what exists."""
-  names = _module_names(package)
-  if name not in names:
+  existing = names(package)
+  if name not in existing:
     path = package.replace(".", "/")
     raise Mistake(
-      f"no {name!r} in {path}; found: {', '.join(names)} (to add it: {path}/{name}.py)"
+      f"no {name!r} in {path}; found: {', '.join(existing)} (to add it: "
+      f"{path}/{name}.py)"
     )
   return importlib.import_module(f"{package}.{name}")
 
@@ -23,13 +31,13 @@ def function(package: str, name: str) -> Callable:
 
   Raises Mistake, which lists the functions that there are.
   """
-  if name in _module_names(package):
+  if name in names(package):
     module = importlib.import_module(f"{package}.{name}")
     if callable(getattr(module, name, None)):
       return getattr(module, name)
-  path, names = package.replace(".", "/"), ", ".join(functions(package))
+  path, existing = package.replace(".", "/"), ", ".join(functions(package))
   raise Mistake(
-    f"no {name!r} in {path}; found: {names} (to add it: a function {name} in "
+    f"no {name!r} in {path}; found: {existing} (to add it: a function {name} in "
     f"{path}/{name}.py)"
   )
 
@@ -37,15 +45,14 @@ def function(package: str, name: str) -> Callable:
 def functions(package: str) -> dict[str, Callable]:
   """Returns {name: function} of the files that define a function of their own name."""
   members = {}
-  for name in _module_names(package):
+  for name in names(package):
     module = importlib.import_module(f"{package}.{name}")
     if callable(getattr(module, name, None)):
       members[name] = getattr(module, name)
   return members
 
 
-def _module_names(package: str) -> list[str]:
-  parent = importlib.import_module(package)
-  return sorted(
-    m.name for m in pkgutil.iter_modules(parent.__path__) if not m.name.startswith("_")
-  )
+def numbered(name: str) -> tuple[str, int | None]:
+  """Splits "bpe-2048" into ("bpe", 2048); a name without a number gets None."""
+  match = re.fullmatch(r"(.+)-(\d+)", name)
+  return (match[1], int(match[2])) if match else (name, None)

@@ -21,7 +21,6 @@ def get_config(arg=None):
   cfg.init_from = ""
   cfg.init_embedding = ""
   cfg.loss = dict(detector=50.0)
-  cfg.corrupt = dict(name="masked", rate=0.15, whole_words=False)
   cfg.model = dict(
     family="electra",
     preset="electra_small",
@@ -38,8 +37,9 @@ def get_config(arg=None):
     dropout=0.0,
   )
   cfg.data = dict(
-    source="shakespeare", tokenizer="bpe-2048", pack="concat", cache=".cache/data"
+    source="shakespeare", tokenizer="bpe-2048", rows="concat", cache=".cache/data"
   )
+  cfg.data.corrupt = dict(name="masked", rate=0.15, whole_words=False)
   cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash")
   cfg.optim = dict(
     name="adamw",

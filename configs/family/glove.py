@@ -29,7 +29,7 @@ def get_config(arg=None):
   cfg.data = dict(
     source="shakespeare",
     tokenizer="words-8000",
-    pack="cooccurrence-10",
+    rows="cooccurrence-10",
     cache=".cache/data",
   )
   cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash", stopwords="")

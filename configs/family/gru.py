@@ -29,7 +29,7 @@ def get_config(arg=None):
     dropout=0.0,
   )
   cfg.data = dict(
-    source="shakespeare", tokenizer="bpe-2048", pack="stream", cache=".cache/data"
+    source="shakespeare", tokenizer="bpe-2048", rows="stream", cache=".cache/data"
   )
   cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash")
   cfg.optim = dict(

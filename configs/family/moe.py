@@ -36,7 +36,7 @@ def get_config(arg=None):
     dropout=0.0,
   )
   cfg.data = dict(
-    source="shakespeare", tokenizer="bpe-2048", pack="concat", cache=".cache/data"
+    source="shakespeare", tokenizer="bpe-2048", rows="concat", cache=".cache/data"
   )
   cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash")
   cfg.optim = dict(

@@ -18,7 +18,6 @@ def get_config(arg=None):
   cfg = ConfigDict(dict(seed=0, num_steps=3_000, batch=32, seq=64, objective="seq2seq"))
   cfg.init_from = ""
   cfg.init_embedding = ""
-  cfg.corrupt = dict(name="spans", rate=0.15, length=3.0)
   cfg.loss = dict(smoothing=0.0)
   cfg.model = dict(
     family="encdec",
@@ -37,8 +36,9 @@ def get_config(arg=None):
     dropout=0.0,
   )
   cfg.data = dict(
-    source="shakespeare", tokenizer="bpe-2048", pack="concat", cache=".cache/data"
+    source="shakespeare", tokenizer="bpe-2048", rows="concat", cache=".cache/data"
   )
+  cfg.data.corrupt = dict(name="spans", rate=0.15, length=3.0)
   cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash")
   cfg.optim = dict(
     name="muon",

@@ -29,7 +29,7 @@ def get_config(arg=None):
     dropout=0.0,
   )
   cfg.data = dict(
-    source="shakespeare", tokenizer="words-8000", pack="concat", cache=".cache/data"
+    source="shakespeare", tokenizer="words-8000", rows="concat", cache=".cache/data"
   )
   cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash", stopwords="")
   cfg.optim = dict(

@@ -4,7 +4,7 @@ LSTM: Zaremba et al. 2014, arXiv:1409.2329, whose small, medium and large models
 presets, dropout included (between layers, never from one token to the next). GRU:
 arXiv:1406.1078. What differs: weights are normal with std 1/sqrt(fan_in), those from
 state to state orthogonal, forget gates start open; embeddings may be tied
-(arXiv:1608.05859). With data.pack="stream" every row goes on where that of the last
+(arXiv:1608.05859). With data.rows="stream" every row goes on where that of the last
 batch ended, its state with it, as Zaremba trains.
 """
 
