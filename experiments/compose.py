@@ -12,15 +12,22 @@ import numpy as np
 
 from experiments import process
 from lm import letters as dims
-from lm import lookup, models, objectives, optim, train
+from lm import lookup, models, objectives, optim, stores, train
 from lm.data import tokenizers
 from lm.data.corpus import mixture
 from lm.data.loader import Fixed, Loader, batched
 from lm.data.rows import corrupt, pack
-from lm.data.tokenizers import files, word_level
+from lm.data.tokenizers import word_level
 from lm.errors import Mistake
 from lm.letters import make_mesh
-from lm.stores import hf, run, vectors
+from lm.stores import vectors
+
+# Values that a run may go on with changed: they decide how long it is, how it is
+# watched, where and how it is computed, not what is trained on what. (Micro-batches do
+# draw their own dropout, and share out the places of experts among themselves.)
+FREE = ("num_steps", "eval", "checkpoint", "mesh", "data.cache", "model.scan")
+FREE += ("model.remat", "model.backend", "model.chunk", "optim.accumulate")
+FREE += ("loss.logits_bytes",)
 
 
 def default_workdir() -> str:
@@ -126,6 +133,24 @@ def model(cfg, vocab: int):
   return built
 
 
+def vocab(cfg, tokenizer) -> int:
+  """The tokens of the model: those of `init_from`, else those of the tokenizer.
+
+  A table may be longer than its tokenizer (Qwen), or shorter by special tokens that no
+  text becomes (Gemma 3); with a corruption its special tokens are in the rows.
+  """
+  if not cfg.get("init_from"):
+    return tokenizer.size
+  size = stores.open(cfg.init_from).fields["vocab"]
+  return max(size, tokenizer.size) if corruption_name(cfg) else size
+
+
+def check_init(cfg):
+  """Raises Mistake unless `init_from` has the parameters of the model."""
+  store = stores.open(cfg.init_from)
+  store.check(stores.abstract(model(cfg, store.fields["vocab"]))[0])
+
+
 def carried(cfg, built) -> int:
   """The rows whose state training carries on: those of a batch, or with no stream none.
 
@@ -201,7 +226,7 @@ def start(cfg, parts: Trainer, checkpoints, prepared, key):
     check_tokenizer(cfg, prepared.tokenizer)
   state = parts.init(key)
   if cfg.get("init_from"):
-    params = run.load_params(cfg.init_from, parts.abstract.params)
+    params = stores.open(cfg.init_from).params(parts.abstract.params)
     # A copy: the step is given both, and may write into each.
     ema = jax.tree.map(jnp.copy, params) if cfg.optim.ema else ()
     state = state.replace(params=params, ema=ema)
@@ -212,11 +237,10 @@ def start(cfg, parts: Trainer, checkpoints, prepared, key):
 
 def check_tokenizer(cfg, tokenizer):
   """Raises Mistake when `init_from` learnt what other ids than these stand for."""
-  path = Path(cfg.init_from)
-  source = path if hf.is_foreign(path) else run.Workdir(path).tokenizer
-  if not files.found(source):
+  store = stores.open(cfg.init_from)
+  path, source, learnt = store.path, store.tokenizer_path, store.tokenizer()
+  if learnt is None:
     return  # a model without one: nobody knows
-  learnt = tokenizers.load(source)
   if name := corruption_name(cfg):
     learnt = corrupt.extended(learnt, name)
   if learnt.digest != tokenizer.digest:
@@ -227,25 +251,10 @@ def check_tokenizer(cfg, tokenizer):
 
 
 def embedded(path, state, tokenizer):
-  """The state with the vectors of a file (lm.stores.vectors) in its embeddings.
-
-  A token gets the vector of the word that it is, with or without a space in front; all
-  others keep theirs. Mistake when the width is another one, or no token is found.
-  """
-  read, table_VD = vectors.read(path), state.params["embed"]["table"]
-  if read.table_VD.shape[1] != table_VD.shape[1]:
-    raise Mistake(
-      f"{path} has vectors of {read.table_VD.shape[1]} numbers, and the model's width "
-      f"is {table_VD.shape[1]}; make model.width {read.table_VD.shape[1]}"
-    )
-  texts = vectors.texts_of(tokenizer)
-  found = [i for i, text in enumerate(texts) if text in read]
-  say(f"{path}: {len(found)} of {len(texts)} tokens begin with a vector from there")
-  if not found:
-    raise Mistake(f"{path} has a vector for no token; wanted one of the same words")
-  new = read.table_VD[[read.row(texts[i]) for i in found]]
-  fill = lambda table_VD: table_VD.at[np.array(found)].set(new)
-  embed = {"table": jax.jit(fill, out_shardings=table_VD.sharding)(table_VD)}
-  params = state.params | {"embed": state.params["embed"] | embed}
+  """The state with the vectors of a file in its embeddings; see vectors.into_table."""
+  table_VD = state.params["embed"]["table"]
+  table_VD, count = vectors.into_table(path, table_VD, tokenizer)
+  say(f"{path}: {count} of {tokenizer.size} tokens begin with a vector from there")
+  params = state.params | {"embed": state.params["embed"] | {"table": table_VD}}
   ema = jax.tree.map(jnp.copy, params) if state.ema else ()
   return state.replace(params=params, ema=ema)

@@ -194,9 +194,13 @@ class Checkpoints:
 
   # reading
 
-  def good(self, step: int | None = None) -> int:
-    """Returns the step that would be restored, after reading and checking all of it."""
-    return self._agreed(lambda: self._choose(step))
+  def good(self, step: int | None = None, *, field=()) -> int:
+    """Returns the step that would be restored, after reading and checking all of it.
+
+    With `field`, see `restore_params`, only that field's arrays are read.
+    """
+    names = (field,) if isinstance(field, str) else tuple(field)
+    return self._agreed(lambda: self._choose(step, names))
 
   def restore(self, abstract, step: int | None = None):
     """Returns (state, step, about) of `step`, or of the newest step without damage.
@@ -220,7 +224,7 @@ class Checkpoints:
     """
     self.wait()
     names = (field,) if isinstance(field, str) else tuple(field)
-    step = self._agreed(lambda: self._choose(step, names))
+    step = self.good(step, field=names)
     note = self._steps.note(step)
     field = first_field(names, note)
     tree = {field: abstract}
