@@ -18,7 +18,7 @@ from lm.data.rows import corrupt
 from lm.errors import Mistake
 from lm.generate.prompts import generates
 from lm.nn.layers import VOCAB_MULTIPLE
-from lm.stores import run, vectors
+from lm.stores import vectors
 
 LEAST = {
   "seed": 0,
@@ -131,6 +131,6 @@ def config(cfg, where):
   corrupt.check_objective(cfg.objective, compose.data_of(cfg).corrupt)
   compose.trainer(cfg, built, where)
   if cfg.get("init_from"):
-    run.check_init(cfg.init_from, functools.partial(compose.model, cfg))
+    compose.check_init(cfg)
   if cfg.get("init_embedding"):
     vectors.check(cfg.init_embedding)

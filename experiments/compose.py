@@ -12,14 +12,22 @@ import numpy as np
 
 from experiments import process
 from lm import letters as dims
-from lm import lookup, models, objectives, optim, train
-from lm.data import Data, prepare, row_shapes, tokenizers
-from lm.data.loader import Loader, batch_shapes
-from lm.data.rows import corrupt
-from lm.data.tokenizers import files, word_level
+from lm import lookup, models, objectives, optim, stores, train
+from lm.data import tokenizers
+from lm.data.corpus import mixture
+from lm.data.loader import Fixed, Loader, batched
+from lm.data.rows import corrupt, pack
+from lm.data.tokenizers import word_level
 from lm.errors import Mistake
 from lm.letters import make_mesh
-from lm.stores import hf, run, vectors
+from lm.stores import vectors
+
+# Values that a run may go on with changed: they decide how long it is, how it is
+# watched, where and how it is computed, not what is trained on what. (Micro-batches do
+# draw their own dropout, and share out the places of experts among themselves.)
+FREE = ("num_steps", "eval", "checkpoint", "mesh", "data.cache", "model.scan")
+FREE += ("model.remat", "model.backend", "model.chunk", "optim.accumulate")
+FREE += ("loss.logits_bytes",)
 
 
 def default_workdir() -> str:
@@ -34,26 +42,58 @@ def say(line: str):
 
 
 def data(cfg, *, log=say):
-  """The dataset of a config, built if need be."""
-  return prepare(data_of(cfg), seq=cfg.seq, log=log)
+  """The prepared data of a config, of more sources than one a Mixture; made if need be.
+
+  Its tokenizer has the special tokens that the objective needs, behind all others.
+  """
+  settings = cfg.data.to_dict()
+  names, weights = settings.pop("source"), settings.pop("weights", ())
+  names = (names,) if isinstance(names, str) else names
+  mixture.shares(weights, len(names))  # complains before data are prepared
+  parts = mixture.prepare_all(names, **settings, seq=cfg.seq, log=log)
+  if name := corruption_name(cfg):
+    for part in parts:
+      part.tokenizer = corrupt.extended(part.tokenizer, name)
+  return parts if len(parts) > 1 else parts[0]
 
 
-def data_of(cfg) -> Data:
-  """The settings of a config's data."""
-  return Data(**cfg.data.to_dict())
+def corruption_name(cfg) -> str:
+  """What `corrupt.name` says; "" for a config whose objective reads text as it is."""
+  return cfg.corrupt.name if "corrupt" in cfg else ""
 
 
-def loader(cfg, dataset, split, *, seed, mesh) -> Loader:
-  """The batches of a split; without a seed, all rows once and in order."""
-  order = "once" if seed is None else dataset.order
-  rows = dataset.rows(split, cfg.seq)
-  return Loader(rows, batch=cfg.batch, mesh=mesh, order=order, seed=seed or 0)
+def corruption(cfg, tokenizer):
+  """What is done to every row before the model reads it; None for nothing."""
+  if not corruption_name(cfg):
+    return None
+  return corrupt.make(**cfg.corrupt, tokenizer=tokenizer, seq=cfg.seq)
 
 
-def shapes(cfg, where=None) -> dict:
-  """The arrays of a batch (on the mesh `where`) as shapes; needs no data."""
-  rows = row_shapes(data_of(cfg), cfg.seq)
-  return batch_shapes(rows, batch=cfg.batch, mesh=where)
+def loader(cfg, prepared, split, *, seed, mesh) -> Loader:
+  """The batches of a split, as the model of the config reads them."""
+  return Loader(
+    prepared,
+    split,
+    batch=cfg.batch,
+    seq=cfg.seq,
+    seed=seed,
+    mesh=mesh,
+    weights=cfg.data.get("weights", ()),
+    corrupt=corruption(cfg, prepared.tokenizer),
+  )
+
+
+def shapes(cfg) -> dict:
+  """The arrays of a batch, but for its segments, as shapes; needs no data."""
+  row = pack.empty_row(cfg.seq, pad=0)
+  if name := corruption_name(cfg):
+    tokenizer = corrupt.extended(tokenizers.byte_tokenizer(), name)
+    rows = pack.ConcatRows([0, 0], cfg.seq, 0)
+    row = Fixed(rows, corruption(cfg, tokenizer)).pad_row()
+  return {
+    batched(key): jax.ShapeDtypeStruct((cfg.batch, *x.shape), x.dtype)
+    for key, x in row.items()
+  }
 
 
 def objective(cfg, prepared=None):
@@ -93,17 +133,35 @@ def model(cfg, vocab: int):
   return built
 
 
+def vocab(cfg, tokenizer) -> int:
+  """The tokens of the model: those of `init_from`, else those of the tokenizer.
+
+  A table may be longer than its tokenizer (Qwen), or shorter by special tokens that no
+  text becomes (Gemma 3); with a corruption its special tokens are in the rows.
+  """
+  if not cfg.get("init_from"):
+    return tokenizer.size
+  size = stores.open(cfg.init_from).fields["vocab"]
+  return max(size, tokenizer.size) if corruption_name(cfg) else size
+
+
+def check_init(cfg):
+  """Raises Mistake unless `init_from` has the parameters of the model."""
+  store = stores.open(cfg.init_from)
+  store.check(stores.abstract(model(cfg, store.fields["vocab"]))[0])
+
+
 def carried(cfg, built) -> int:
   """The rows whose state training carries on: those of a batch, or with no stream none.
 
   Raises Mistake for a model or an objective that cannot.
   """
-  if data_of(cfg).order != "carried":
+  if cfg.data.pack != "stream":
     return 0
   if cfg.objective != "next_token" or not built.traits.carries:
     raise Mistake(
-      f"data.rows={cfg.data.rows!r} carries a recurrent state (rnn, mamba2; next_token)"
-      f" from batch to batch; {cfg.model.family!r} with {cfg.objective!r} has none: use "
+      f"data.pack='stream' carries a recurrent state (rnn, mamba2; next_token) from "
+      f"batch to batch; {cfg.model.family!r} with {cfg.objective!r} has none: use "
       "'concat'"
     )
   return cfg.batch
@@ -127,10 +185,10 @@ def trainer(cfg, built, where, prepared=None) -> Trainer:
   loss = objective(cfg, prepared)
   tokens_BT = jnp.zeros((1, cfg.seq), jnp.int32)
   params, letters = dims.abstract(built, tokens_BT)
-  options = optim.Optim(**cfg.optim.to_dict())
-  accumulate, ema = options.accumulate, options.ema
+  options = cfg.optim.to_dict()
+  accumulate, ema = options.pop("accumulate"), options.pop("ema")
   tx, schedule = optim.make(
-    options, num_steps=cfg.num_steps, params=params, letters=letters
+    **options, num_steps=cfg.num_steps, params=params, dims=letters
   )
   init, abstract = train.state_maker(
     built, tx, where, tokens_BT, ema=ema > 0, carried=carried(cfg, built)
@@ -168,7 +226,7 @@ def start(cfg, parts: Trainer, checkpoints, prepared, key):
     check_tokenizer(cfg, prepared.tokenizer)
   state = parts.init(key)
   if cfg.get("init_from"):
-    params = run.load_params(cfg.init_from, parts.abstract.params)
+    params = stores.open(cfg.init_from).params(parts.abstract.params)
     # A copy: the step is given both, and may write into each.
     ema = jax.tree.map(jnp.copy, params) if cfg.optim.ema else ()
     state = state.replace(params=params, ema=ema)
@@ -179,13 +237,12 @@ def start(cfg, parts: Trainer, checkpoints, prepared, key):
 
 def check_tokenizer(cfg, tokenizer):
   """Raises Mistake when `init_from` learnt what other ids than these stand for."""
-  path = Path(cfg.init_from)
-  source = path if hf.is_foreign(path) else run.Workdir(path).tokenizer
-  if not files.found(source):
+  store = stores.open(cfg.init_from)
+  path, source, learnt = store.path, store.tokenizer_path, store.tokenizer()
+  if learnt is None:
     return  # a model without one: nobody knows
-  learnt = tokenizers.load(source)
-  if corruption := data_of(cfg).corruption:
-    learnt = corrupt.extended(learnt, corruption)
+  if name := corruption_name(cfg):
+    learnt = corrupt.extended(learnt, name)
   if learnt.digest != tokenizer.digest:
     raise Mistake(
       f"init_from={path} was trained with another tokenizer than data.tokenizer="
@@ -194,25 +251,10 @@ def check_tokenizer(cfg, tokenizer):
 
 
 def embedded(path, state, tokenizer):
-  """The state with the vectors of a file (lm.stores.vectors) in its embeddings.
-
-  A token gets the vector of the word that it is, with or without a space in front; all
-  others keep theirs. Mistake when the width is another one, or no token is found.
-  """
-  read, table_VD = vectors.read(path), state.params["embed"]["table"]
-  if read.table_VD.shape[1] != table_VD.shape[1]:
-    raise Mistake(
-      f"{path} has vectors of {read.table_VD.shape[1]} numbers, and the model's width "
-      f"is {table_VD.shape[1]}; make model.width {read.table_VD.shape[1]}"
-    )
-  texts = vectors.texts_of(tokenizer)
-  found = [i for i, text in enumerate(texts) if text in read]
-  say(f"{path}: {len(found)} of {len(texts)} tokens begin with a vector from there")
-  if not found:
-    raise Mistake(f"{path} has a vector for no token; wanted one of the same words")
-  new = read.table_VD[[read.row(texts[i]) for i in found]]
-  fill = lambda table_VD: table_VD.at[np.array(found)].set(new)
-  embed = {"table": jax.jit(fill, out_shardings=table_VD.sharding)(table_VD)}
-  params = state.params | {"embed": state.params["embed"] | embed}
+  """The state with the vectors of a file in its embeddings; see vectors.into_table."""
+  table_VD = state.params["embed"]["table"]
+  table_VD, count = vectors.into_table(path, table_VD, tokenizer)
+  say(f"{path}: {count} of {tokenizer.size} tokens begin with a vector from there")
+  params = state.params | {"embed": state.params["embed"] | {"table": table_VD}}
   ema = jax.tree.map(jnp.copy, params) if state.ema else ()
   return state.replace(params=params, ema=ema)

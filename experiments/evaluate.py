@@ -12,18 +12,16 @@ import json
 import math
 import sys
 from functools import partial
-from pathlib import Path
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict
 
 from experiments import check, compose, process
-from lm import evaluate, lookup, metrics
+from lm import evaluate, lookup, metrics, stores
 from lm.errors import Mistake
 from lm.generate.prompts import generates
 from lm.letters import make_mesh
-from lm.stores import hf, run
 
 _WORKDIR = process.workdir_flag(
   "a run's folder, a folder of Hugging Face's, or a .gguf file"
@@ -41,7 +39,7 @@ def main():
     check.keys(cfg)
     check.numbers(cfg)
   mesh = make_mesh(jax.local_devices()[:1])
-  model, params, tokenizer = run.load(path, step=_STEP.value, mesh=mesh)
+  model, params, tokenizer = stores.load(path, step=_STEP.value, mesh=mesh)
   if not own:
     adapt(cfg, path, model, tokenizer)
   prepared = compose.data(cfg, log=partial(print, file=sys.stderr))
@@ -50,11 +48,13 @@ def main():
       f"the data of {path} has changed since it was trained: its tokenizer is "
       "another one now; restore the data or train anew"
     )
-  if prepared.tokenizer.size > model.config.vocab:
+  extended = prepared.tokenizer.digest != tokenizer.digest
+  if extended and prepared.tokenizer.size > model.config.vocab:
     raise Mistake(
       f"objective {cfg.objective!r} needs {prepared.tokenizer.size} tokens, and {path} "
       f"has {model.config.vocab}; choose a --config with another objective"
     )
+  stores.check_vocabulary(tokenizer, model.config.vocab, owner=path)
   objective = compose.objective(cfg, prepared)
   step = evaluate.make_eval_step(model.apply, objective, prepared.tokenizer.bytes_V)
   loader = compose.loader(cfg, prepared, "heldout", seed=None, mesh=mesh)
@@ -75,8 +75,8 @@ def main():
 
 def config_of(path) -> ConfigDict:
   """The config that a run was trained with; Mistake where there are no data."""
-  foreign = hf.is_foreign(path)
-  cfg = {} if foreign else run.Workdir(path).config()
+  store = stores.open(path)
+  cfg = store.config if isinstance(store, stores.RunStore) else {}
   if "data" not in cfg:
     raise Mistake(
       f"{path} was not trained by `train` and has no data to be scored on; add "
@@ -94,8 +94,7 @@ def adapt(cfg, path, model, tokenizer):
       f"{path} sees the tokens that it should name; choose a --config with another "
       "objective than 'next_token', such as configs/family/bert.py"
     )
-  file = Path(path) if hf.is_foreign(path) else run.Workdir(path).tokenizer
-  cfg.data.tokenizer = str(file.resolve())
+  cfg.data.tokenizer = str(stores.open(path).tokenizer_path.resolve())
   if model.config.context:
     cfg.seq = min(cfg.seq, model.config.context)
 

@@ -19,7 +19,7 @@ from lm.checkpoint import Checkpoints
 from lm.generate.prompts import generates
 from lm.log import Log
 from lm.rng import stream
-from lm.stores.run import Workdir
+from lm.stores.run import RunFolder
 
 _CONFIG = process.config_flag()
 _WORKDIR = process.workdir_flag("the run's folder; runs/<config> when left out")
@@ -28,11 +28,11 @@ _WORKDIR = process.workdir_flag("the run's folder; runs/<config> when left out")
 def main():
   cfg = _CONFIG.value
   distributed.start()
-  folder = Workdir(_WORKDIR.value or compose.default_workdir())
+  folder = RunFolder(_WORKDIR.value or compose.default_workdir())
   check.keys(cfg)
   mesh = compose.mesh(cfg)
   check.config(cfg, mesh)
-  folder.check(cfg.to_dict())
+  folder.check(cfg.to_dict(), free=compose.FREE)
   with nothing_empty(folder.path, folder.checkpoints):
     distributed.check_shared(folder.path)
     train_in(folder, cfg, mesh)
@@ -84,13 +84,13 @@ def run(cfg, folder, mesh, prepared, checkpoints, *, stop) -> int:
   Returns the updates made in all.
   """
   primary = jax.process_index() == 0
-  model = compose.model(cfg, prepared.tokenizer.size)
+  model = compose.model(cfg, compose.vocab(cfg, prepared.tokenizer))
   parts = compose.trainer(cfg, model, mesh, prepared)
   root = jax.random.key(cfg.seed)
   state, start = compose.start(cfg, parts, checkpoints, prepared, stream(root, "init"))
   loader = compose.loader(cfg, prepared, "train", seed=cfg.seed, mesh=mesh)
   if primary:
-    folder.begin(cfg.to_dict())
+    folder.begin(cfg.to_dict(), model, free=compose.FREE)
     prepared.tokenizer.save(folder.tokenizer)
   log = Log(folder.path, resume_step=start, num_steps=cfg.num_steps, primary=primary)
   watch = Watch(

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 
 from experiments import compose
 from lm import evaluate, metrics, platform
+from lm.disk import atomic
 from lm.generate import text
 from lm.letters import state_dims
-from lm.stores.run import manifest, versions, write
+from lm.stores.run import manifest, versions
 from lm.study import curves
 from lm.train import Hook
 
@@ -35,7 +36,7 @@ class Watch:
     self.peak = platform.peak_flops(mesh.devices.flat[0], dtype) * mesh.size
     if self.primary:
       letters = state_dims(parts.abstract, parts.abstract.params, parts.letters)
-      write(folder.path / "manifest.txt", manifest(parts.abstract, letters))
+      atomic.write(folder.path / "manifest.txt", manifest(parts.abstract, letters))
 
   def report(self, loader, n, metrics, seconds, spent):
     """One line of metrics.jsonl after `n` updates, and the progress bar.
@@ -94,7 +95,7 @@ class Watch:
     head, file = f"--- step {n}\n", self.folder.samples_file
     before = file.read_text("utf-8") if file.exists() else ""
     before = before.partition(head)[0]  # a killed run came this far before
-    write(file, f"{before}{head}{piece.text}\n")
+    atomic.write(file, f"{before}{head}{piece.text}\n")
 
   def save(self, n, state):
     at, score = self.score

@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from lm.disk import atomic
 from lm.disk.events import Events
 from lm.errors import Mistake
 from lm.log.progress import Bar, Lines
@@ -116,12 +117,7 @@ def _rewind(path: Path, step: int) -> float:
   lines = [(line, row) for line, row in lines if step and row["step"] <= step]
   kept = b"".join(line + b"\n" for line, _ in lines)
   if path.exists() and path.read_bytes() != kept:
-    new = path.with_suffix(".jsonl.new")
-    with open(new, "wb") as f:
-      f.write(kept)
-      f.flush()
-      os.fsync(f.fileno())
-    os.replace(new, path)
+    atomic.write(path, kept)
   return max((row["time_s"] for _, row in lines), default=0.0)
 
 

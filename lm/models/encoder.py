@@ -31,7 +31,7 @@ from lm.nn.layers import (
   mask_padding,
 )
 from lm.nn.positions.rotary import Rope, rotary
-from lm.nn.task_heads import HIDDEN, Dense, Hidden, Says
+from lm.nn.task_heads import HIDDEN, PARTS, Dense, Hidden, Says
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Block(nn.Module):
 
 class Model(nn.Module):
   config: Config
-  traits = Traits(sees="both", reads=(*READS, "types_BT"))
+  traits = Traits(sees="both", reads=(*READS, "types_BT"), head=PARTS)
 
   def setup(self):
     c, says = self.config, self.config.says

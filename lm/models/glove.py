@@ -79,7 +79,8 @@ class Model(nn.Module):
     logits_BTV = self.around.readout(x_BTD, self.config.run.dtype)
     return mask_padding(logits_BTV + self.around_bias_V[None, None], self.config.vocab)
 
-
-def vectors(params):
-  """vectors_VD, what a word's vector is (section 4.2), from the parameters."""
-  return jnp.asarray(params["embed"]["table"]) + jnp.asarray(params["around"]["table"])
+  def word_vectors(self, params):
+    """vectors_VD, what a word's vector is (section 4.2), from the parameters."""
+    return jnp.asarray(params["embed"]["table"]) + jnp.asarray(
+      params["around"]["table"]
+    )

@@ -7,7 +7,6 @@ embed/table. As a language model it knows one word alone: which ones are near.
 
 from dataclasses import dataclass, field
 
-import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.errors import Mistake, not_negative, positive
@@ -74,8 +73,3 @@ class Model(nn.Module):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
     logits_BTV = self.around.readout(x_BTD, self.config.run.dtype)
     return mask_padding(logits_BTV, self.config.vocab)
-
-
-def vectors(params):
-  """vectors_VD, what a word's vector is, from the parameters."""
-  return jnp.asarray(params["embed"]["table"])

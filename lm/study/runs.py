@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lm import log, metrics
 from lm.errors import Mistake
-from lm.stores.run import Workdir
+from lm.stores.run import RunFolder
 
 SPENT = {
   "training FLOPs": "flops",
@@ -35,7 +35,7 @@ class Result:
 
 def read(path) -> Result:
   """The result of a run; Mistake when it was never evaluated."""
-  folder = Workdir(path)
+  folder = RunFolder(path)
   config = folder.config()
   rows = log.read(folder.metrics_file) if folder.metrics_file.exists() else []
   trained = [row for row in rows if "train/flops" in row]
@@ -63,7 +63,7 @@ def read(path) -> Result:
   )
 
 
-def parameters(folder: Workdir) -> int:
+def parameters(folder: RunFolder) -> int:
   """How many numbers a run trains, by its manifest."""
   rows = [line.split() for line in (folder.path / "manifest.txt").open()]
   shapes = [row[2] for row in rows if row[0].startswith("params/")]

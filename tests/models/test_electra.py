@@ -17,8 +17,8 @@ from lm.models import Features
 from lm.objectives.masked_lm import masked_lm
 from lm.objectives.replaced_token import replaced_token
 from lm.objectives.softmax import sample
-from lm.stores.hf.engine import Table, layers, linear, norm
-from lm.stores.hf.reshape import flat, rows, same, turned
+from lm.stores.hf.mapping import Mapping, layers, linear, norm
+from lm.stores.hf.reshape import flat, rows, same, transposed
 from lm.trees import by_path, shapes_of
 
 B, T = 8, 12
@@ -64,28 +64,28 @@ def table(model, params):
   )
   for part in PARTS:
     found += layers(
-      f"{part}/", f"{part}.", *linear("project", "embeddings_project", turned())
+      f"{part}/", f"{part}.", *linear("project", "embeddings_project", transposed())
     )
     found += layers(
       f"{part}/blocks/layer/",
       part + ".encoder.layer.{}.",
-      *linear("attention/q", "attention.self.query", turned(), flat),
-      *linear("attention/k", "attention.self.key", turned(), flat),
-      *linear("attention/v", "attention.self.value", turned(), flat),
-      *linear("attention/o", "attention.output.dense", turned(2)),
+      *linear("attention/q", "attention.self.query", transposed(), flat),
+      *linear("attention/k", "attention.self.key", transposed(), flat),
+      *linear("attention/v", "attention.self.value", transposed(), flat),
+      *linear("attention/o", "attention.output.dense", transposed(2)),
       *norm("attention_norm", "attention.output.LayerNorm"),
-      *linear("ff/up", "intermediate.dense", turned()),
-      *linear("ff/down", "output.dense", turned()),
+      *linear("ff/up", "intermediate.dense", transposed()),
+      *linear("ff/down", "output.dense", transposed()),
       *norm("ff_norm", "output.LayerNorm"),
     )
   heads = [
-    *linear("head/dense", "generator_predictions.dense", turned()),
+    *linear("head/dense", "generator_predictions.dense", transposed()),
     *norm("head/norm", "generator_predictions.LayerNorm"),
     ("bias", "generator_lm_head.bias", rows(VOCAB)),
-    *linear("detector/dense", "discriminator_predictions.dense", turned()),
-    *linear("detector/out", "discriminator_predictions.dense_prediction", turned()),
+    *linear("detector/dense", "discriminator_predictions.dense", transposed()),
+    *linear("detector/out", "discriminator_predictions.dense_prediction", transposed()),
   ]
-  return Table(found + layers("", "", *heads), shapes_of(params))
+  return Mapping(found + layers("", "", *heads), shapes_of(params))
 
 
 def copied(model, params, made):
