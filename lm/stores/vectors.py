@@ -105,14 +105,9 @@ class Vectors:
 def of_model(model, params, tokenizer) -> Vectors:
   """The vectors of a model's words, or of the tokens of any other model.
 
-  A family that has more than a table of embeddings says by `vectors` what a word's
-  vector is. Special tokens are left out.
+  `model.word_vectors` says what the vector of a word is. Special tokens are left out.
   """
-  import sys
-
-  module = sys.modules[type(model).__module__]
-  of = getattr(module, "vectors", lambda params: params["embed"]["table"])
-  table_VD = np.asarray(of(params), np.float32)
+  table_VD = np.asarray(model.word_vectors(params), np.float32)
   texts = texts_of(tokenizer)
   rows = [row for row, text in enumerate(texts) if text.split() == [text]]
   return Vectors(tuple(texts[row] for row in rows), table_VD[rows])

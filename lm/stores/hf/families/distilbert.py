@@ -57,7 +57,7 @@ def table(theirs: Theirs) -> list:
       "",
       "distilbert.embeddings.",
       ("embed/table", "word_embeddings.weight", rows(V)),
-      ("places/table", "position_embeddings.weight", same),
+      ("positions/table", "position_embeddings.weight", same),
       *norm("norm", "LayerNorm"),
     ),
     *layers(

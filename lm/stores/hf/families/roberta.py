@@ -28,7 +28,7 @@ def config(theirs: Theirs) -> dict:
   first = theirs.size("pad_token_id") + 1
   return sizes | dict(
     context=sizes["context"] - first,
-    first_place=first,
+    first_position=first,
     hidden="tanh" if said["head"] == "classes" else "",
     **said,
   )
@@ -39,8 +39,8 @@ def theirs(fields: dict) -> dict:
   return bert.theirs(fields) | dict(
     model_type="roberta",
     **task_heads.told(fields, "Roberta", POOLED),
-    max_position_embeddings=fields["context"] + fields["first_place"],
-    pad_token_id=fields["first_place"] - 1,
+    max_position_embeddings=fields["context"] + fields["first_position"],
+    pad_token_id=fields["first_position"] - 1,
   )
 
 
