@@ -103,11 +103,9 @@ class Vectors:
 def of_model(model, params, tokenizer) -> Vectors:
   """Returns the vectors of a model's tokens, without special ones.
 
-  The vector of a token is its row of the embedding, or of `model.word_vectors(params)`
-  in a family that has more than one table.
+  `model.word_vectors` says what the vector of a word is. Special tokens are left out.
   """
-  of_params = getattr(model, "word_vectors", lambda params: params["embed"]["table"])
-  table_VD = np.asarray(of_params(params), np.float32)
+  table_VD = np.asarray(model.word_vectors(params), np.float32)
   texts = texts_of(tokenizer)
   rows = [row for row, text in enumerate(texts) if text.split() == [text]]
   return Vectors(tuple(texts[row] for row in rows), table_VD[rows])

@@ -58,8 +58,8 @@ def table(model, params):
     "",
     "generator.embeddings.",
     ("embed/table", "word_embeddings.weight", rows(VOCAB)),
-    ("places/table", "position_embeddings.weight", same),
-    ("kinds/table", "token_type_embeddings.weight", same),
+    ("positions/table", "position_embeddings.weight", same),
+    ("types/table", "token_type_embeddings.weight", same),
     *norm("norm", "LayerNorm"),
   )
   for part in PARTS:

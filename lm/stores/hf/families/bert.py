@@ -91,8 +91,8 @@ def body(prefix: str, V: int) -> list:
       "",
       f"{prefix}embeddings.",
       ("embed/table", "word_embeddings.weight", rows(V)),
-      ("places/table", "position_embeddings.weight", same),
-      ("kinds/table", "token_type_embeddings.weight", same),
+      ("positions/table", "position_embeddings.weight", same),
+      ("types/table", "token_type_embeddings.weight", same),
       *norm("norm", "LayerNorm"),
     ),
     *layers(

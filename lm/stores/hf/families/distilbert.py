@@ -59,7 +59,7 @@ def mapping(hf: HfConfig) -> list:
       "",
       "distilbert.embeddings.",
       ("embed/table", "word_embeddings.weight", rows(V)),
-      ("places/table", "position_embeddings.weight", same),
+      ("positions/table", "position_embeddings.weight", same),
       *norm("norm", "LayerNorm"),
     ),
     *layers(

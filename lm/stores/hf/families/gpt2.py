@@ -63,7 +63,7 @@ def mapping(hf: HfConfig) -> list:
   V = hf["vocab_size"]
   return [
     row("embed/table", "transformer.wte.weight", rows(V)),
-    row("places/table", "transformer.wpe.weight", same),
+    row("positions/table", "transformer.wpe.weight", same),
     row("norm/scale", "transformer.ln_f.weight", same),
     row("norm/bias", "transformer.ln_f.bias", same),
     row("head/table", "lm_head.weight", columns(V)),

@@ -29,7 +29,7 @@ def config(hf: HfConfig) -> dict:
   first = hf.size("pad_token_id") + 1
   return sizes | dict(
     context=sizes["context"] - first,
-    first_place=first,
+    first_position=first,
     hidden="tanh" if head_fields["head"] == "classes" else "",
     **head_fields,
   )
@@ -40,8 +40,8 @@ def to_hf(fields: dict) -> dict:
   return bert.to_hf(fields) | dict(
     model_type="roberta",
     **task_heads.to_hf(fields, "Roberta", POOLED),
-    max_position_embeddings=fields["context"] + fields["first_place"],
-    pad_token_id=fields["first_place"] - 1,
+    max_position_embeddings=fields["context"] + fields["first_position"],
+    pad_token_id=fields["first_position"] - 1,
   )
 
 
