@@ -23,6 +23,7 @@ from lm import evaluate, lookup, metrics
 from lm.errors import Mistake
 from lm.generate.prompts import generates
 from lm.letters import make_mesh
+from lm.log.progress import progress
 from lm.stores import hf, run
 
 _WORKDIR = process.workdir_flag(
@@ -59,7 +60,7 @@ def main():
   step = evaluate.make_eval_step(model.apply, objective, prepared.tokenizer.bytes_V)
   loader = compose.loader(cfg, prepared, "heldout", seed=None, mesh=mesh)
   found = evaluate.evaluate(
-    step, params, process.progress(loader.prefetch(0), len(loader))
+    step, params, progress(loader.prefetch(0), total=len(loader), unit="batch")
   )
   if "eval/nats_per_token" in found:
     found["unigram_nats_per_token"] = metrics.entropy(prepared.counts("train"))
