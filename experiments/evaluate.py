@@ -60,7 +60,7 @@ def main():
   step = evaluate.make_eval_step(model.apply, objective, prepared.tokenizer.bytes_V)
   loader = compose.loader(cfg, prepared, "heldout", seed=None, mesh=mesh)
   found = evaluate.evaluate(
-    step, params, progress(loader.prefetch(0), total=len(loader), unit="batch")
+    step, params, progress(loader.prefetch(0), total=len(loader))
   )
   if "eval/nats_per_token" in found:
     found["unigram_nats_per_token"] = metrics.entropy(prepared.counts("train"))
