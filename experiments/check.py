@@ -17,7 +17,6 @@ from lm.data.corpus import build
 from lm.data.loader import check_divides
 from lm.data.rows import corrupt
 from lm.errors import Mistake
-from lm.generate.prompts import generates
 from lm.nn.layers import VOCAB_MULTIPLE
 from lm.stores import run, vectors
 
@@ -120,7 +119,7 @@ def config(cfg, where):
   # As many tokens as every mesh divides; how many there are is known after the data.
   built = compose.model(cfg, vocab=VOCAB_MULTIPLE * where.shape["tensor"])
   compose.carried(cfg, built)
-  if cfg.eval.sample_tokens and not generates(built):
+  if cfg.eval.sample_tokens and not built.traits.decodes:
     raise Mistake(
       f"eval.sample_tokens={cfg.eval.sample_tokens}, and family {cfg.model.family!r} "
       "writes no text; wanted 0"

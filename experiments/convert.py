@@ -18,7 +18,6 @@ from absl import flags
 from experiments import process
 from lm.disk import atomic
 from lm.errors import Mistake, one_of
-from lm.generate.prompts import generates
 from lm.stores import hf
 from lm.stores import run as workdir
 from lm.stores.hf import export
@@ -54,7 +53,7 @@ def main():
 
 def next_step(model, target: Path) -> str:
   """What to do with a model that was taken over."""
-  if generates(model):
+  if model.traits.decodes:
     return f"./launch.sh generate --workdir={target} --prompt='Once upon a time'"
   return f"in Python, model, params, tokenizer = lm.load('{target}')"
 

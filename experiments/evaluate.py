@@ -21,7 +21,6 @@ from ml_collections import ConfigDict
 from experiments import check, compose, process
 from lm import evaluate, lookup, metrics
 from lm.errors import Mistake
-from lm.generate.prompts import generates
 from lm.letters import make_mesh
 from lm.log.progress import progress
 from lm.stores import hf, run
@@ -90,7 +89,7 @@ def adapt(cfg, path, model, tokenizer):
   """Has a config's text read in the model's own tokens, in rows that it can hold."""
   if tokenizer is None:
     raise Mistake(f"{path} has no tokenizer; text needs one")
-  if cfg.objective == "next_token" and not generates(model):
+  if cfg.objective == "next_token" and not model.traits.decodes:
     raise Mistake(
       f"{path} sees the tokens that it should name; choose a --config with another "
       "objective than 'next_token', such as configs/family/bert.py"

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from experiments import compose
 from lm import evaluate, metrics, platform
-from lm.generate import text
+from lm.generate import stream
 from lm.letters import state_dims
 from lm.stores.run import manifest, versions, write
 from lm.study import curves
@@ -82,7 +82,7 @@ class Watch:
     if most < 1 or jax.process_count() > 1:
       return
     params = state.ema if self.cfg.optim.ema else state.params
-    [piece] = text.generate(
+    [piece] = stream.generate(
       self.model,
       params,
       self.prepared.tokenizer,

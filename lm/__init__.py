@@ -1,5 +1,7 @@
 """A language-model codebase in JAX and Flax, from raw text to a served model."""
 
+from lm import generate as generate  # a package that can be called
+
 
 def load(path, **options):
   """(model, params, tokenizer) of a run's folder; see lm.stores.run.load."""

@@ -54,7 +54,7 @@ def draw(results, png_path):
   best = ordered(results)[0]
   shown = [r for r in ordered(results) if r.comparable_with == best.comparable_with]
   picture = figure(4.6 * len(SPENT), 4.4)
-  axes = picture.subplots(1, len(SPENT))
+  axes = picture.subplots(1, len(SPENT), sharey=True)
   for axis, (label, field) in zip(axes, SPENT.items(), strict=True):
     for i, result in enumerate(shown):
       _draw_run(axis, result, field, colormaps["tab10"](i % 10))
