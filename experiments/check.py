@@ -16,7 +16,6 @@ from lm import optim
 from lm.data import Data, tokenizers
 from lm.data.rows import corrupt
 from lm.errors import Mistake
-from lm.generate.prompts import generates
 from lm.nn.layers import VOCAB_MULTIPLE
 from lm.stores import vectors
 
@@ -122,7 +121,7 @@ def config(cfg, where):
   # As many tokens as every mesh divides; how many there are is known after the data.
   built = compose.model(cfg, vocab=VOCAB_MULTIPLE * where.shape["tensor"])
   compose.carried(cfg, built)
-  if cfg.eval.sample_tokens and not generates(built):
+  if cfg.eval.sample_tokens and not built.traits.decodes:
     raise Mistake(
       f"eval.sample_tokens={cfg.eval.sample_tokens}, and family {cfg.model.family!r} "
       "writes no text; wanted 0"

@@ -18,7 +18,6 @@ from absl import flags
 from experiments import process
 from lm import stores
 from lm.errors import Mistake
-from lm.generate.prompts import generates
 
 _FROM = flags.DEFINE_string("from", None, "a folder of either kind, or a .gguf file")
 _TO = flags.DEFINE_string("to", None, "the folder to make; it must not exist yet")
@@ -48,7 +47,7 @@ def main():
 
 def next_step(model, target: Path) -> str:
   """Returns what to do with a model that was converted into a run's folder."""
-  if generates(model):
+  if model.traits.decodes:
     return f"./launch.sh generate --workdir={target} --prompt='Once upon a time'"
   return f"in Python, model, params, tokenizer = lm.load('{target}')"
 

@@ -16,7 +16,6 @@ from ml_collections import ConfigDict, config_flags
 
 import experiments
 from lm.errors import Mistake
-from lm.log.progress import Bar, Lines
 
 MISTAKE = 2  # exit code of everything the user can mend
 SHOWN = "configs/shakespeare.py"  # to those whose own is not right yet
@@ -36,15 +35,6 @@ def config_file() -> str:
 
 def workdir_flag(what="the run's folder"):
   return flags.DEFINE_string("workdir", None, what)
-
-
-def progress(items, total: int):
-  """The items, with a bar on a terminal and a line now and then elsewhere."""
-  shown = (Bar if sys.stderr.isatty() else Lines)(0, total)
-  for n, item in enumerate(items, start=1):
-    yield item
-    shown.progress(n, {})
-  shown.close()
 
 
 def run(main, *, required=()):

@@ -16,7 +16,6 @@ from experiments.interrupt import Interrupt
 from experiments.watch import Watch
 from lm import train
 from lm.checkpoint import Checkpoints
-from lm.generate.prompts import generates
 from lm.log import Log
 from lm.rng import stream
 from lm.stores.run import RunFolder
@@ -53,7 +52,9 @@ def nothing_empty(*folders):
 
 def train_in(folder, cfg, mesh):
   """Begins or goes on with the run of a folder, and says what came of it."""
-  told = partial(folder.next_commands, generates=generates(compose.model(cfg, vocab=1)))
+  told = partial(
+    folder.next_commands, generates=compose.model(cfg, vocab=1).traits.decodes
+  )
   if finished(cfg, folder):
     compose.say(f"{folder.path} is finished; --config.num_steps=N goes on to N steps")
     return compose.say(told())

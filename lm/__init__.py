@@ -1,5 +1,7 @@
 """A language-model codebase in JAX and Flax, from raw text to a served model."""
 
+from lm import generate as generate  # a package that can be called
+
 
 def load(path, **options):
   """Returns (model, params, tokenizer) of what is at a path; see lm.stores.load."""

@@ -162,15 +162,15 @@ def interrupt_a_callback(_):
 
 def hang_in_streaming(_):
   """The second piece of a text never comes."""
-  from lm.generate import text
+  from lm.generate import stream as streaming
 
-  original = text.stream
+  original = streaming.stream
 
   def stream(*args, **how):
     yield next(original(*args, **how))
     threading.Event().wait()
 
-  text.stream = stream
+  streaming.stream = stream
 
 
 def hang_in_preparing(_):
@@ -182,12 +182,12 @@ def hang_in_preparing(_):
 
 def fail_to_sample(_):
   """Generating a text raises."""
-  from lm.generate import text
+  from lm.generate import stream
 
   def fail(*args, **how):
     raise RuntimeError("no sample today")
 
-  text.generate = fail
+  stream.generate = fail
 
 
 def die_in_a_tensor(which):
