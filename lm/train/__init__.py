@@ -35,6 +35,7 @@ class Trainer(NamedTuple):
   letters: Any  # the letters of the parameters' dimensions
   step: Any  # (state, batch, root key) -> (state, metrics); donates the state
   objective: Any  # the function itself
+  given: Any  # arrays that nobody trains, as they came
   mesh: Any
 
 
@@ -96,7 +97,8 @@ def build(
     abstract=abstract,
   )
   check_batch(model, objective, abstract, batch)
-  return Trainer(make, abstract, letters, step, objective, mesh)
+  given = () if given is None else given
+  return Trainer(make, abstract, letters, step, objective, given, mesh)
 
 
 class _Recorded(dict):

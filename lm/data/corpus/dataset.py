@@ -15,6 +15,7 @@ from lm.data import sources, tokenizers
 from lm.data.corpus import build, parallel
 from lm.data.corpus.reader import Corpus
 from lm.data.rows import Joined, Rows, corrupt
+from lm.data.tokenizers import word_level
 from lm.disk import atomic
 
 SUMS = ("documents", "tokens", "bytes")
@@ -70,6 +71,10 @@ class Corpora:
       part_V = corpus.counts(split)
       counts_V[: part_V.size] += part_V
     return counts_V
+
+  def word_counts(self) -> np.ndarray:
+    """The occurrences of each id in the training split, 0 for what is no word."""
+    return word_level.of_words(self.counts("train"), self.tokenizer)
 
   def rows(self, split: str, seq: int) -> Rows:
     """The rows of a split, `seq` positions each, source after source.
