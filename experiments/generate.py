@@ -11,9 +11,9 @@ import time
 from absl import flags
 
 from experiments import process
+from lm import stores
 from lm.errors import Mistake
 from lm.generate import chat, prompts, stream
-from lm.stores import run
 
 DEFAULT_TOKENS = 200  # at most, without --max_tokens
 
@@ -51,7 +51,7 @@ def main():
       "--beam searches for the likeliest text and draws nothing; leave out "
       "--temperature, --top_k, --top_p and --seed, or leave out --beam"
     )
-  model, params, tokenizer = run.load(_WORKDIR.value)
+  model, params, tokenizer = stores.load(_WORKDIR.value)
   if tokenizer is None:
     raise Mistake(f"{_WORKDIR.value} has no tokenizer; text needs one")
   heading, ids = read_prompt(tokenizer)

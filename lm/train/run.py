@@ -38,10 +38,7 @@ def run(plan, path, *, config: dict, stop=None, log=print) -> int:
   dataset = data.prepare(experiment.data, seq=experiment.seq, log=log)
   bound = plan.bind(dataset)
   primary = jax.process_index() == 0
-  with (
-    _no_empty_folders(folder.path, folder.checkpoints),
-    Checkpoints(folder.checkpoints, keep=experiment.checkpoint.keep) as checkpoints,
-  ):
+  with Checkpoints(folder.checkpoints, keep=experiment.checkpoint.keep) as checkpoints:
     root = jax.random.key(experiment.seed)
     # A checkpoint always comes first: `init` is for new runs only.
     state, start = _resumed(bound, checkpoints, log)
@@ -85,10 +82,7 @@ def is_finished(plan, path) -> bool:
   """True if the last checkpoint is there and whole; raises if nothing can be
   written."""
   experiment, folder = plan.experiment, RunFolder(path)
-  with (
-    _no_empty_folders(folder.path, folder.checkpoints),
-    Checkpoints(folder.checkpoints, keep=experiment.checkpoint.keep) as checkpoints,
-  ):
+  with Checkpoints(folder.checkpoints, keep=experiment.checkpoint.keep) as checkpoints:
     last = max(checkpoints.steps(), default=0)
     return last >= experiment.num_steps and checkpoints.good() >= experiment.num_steps
 
@@ -225,13 +219,13 @@ def _advice(folder, checkpoints) -> str:
   if not checkpoints.steps():
     return "nothing was saved yet: try a lower optim.lr or a longer optim.warmup"
   return (
-    f"the checkpoint of step {checkpoints.steps()[-1]} is good: continue from it with a "
-    f"lower optim.lr, --config.init.path={folder.path} and another --workdir"
+    f"the checkpoint of step {checkpoints.steps()[-1]} is good: continue from it with "
+    f"a lower optim.lr, --config.init.path={folder.path} and another --workdir"
   )
 
 
 @contextlib.contextmanager
-def _no_empty_folders(*folders):
+def no_empty_folders(*folders):
   """On an error, removes the folders that this block created if they are still
   empty."""
   created = [path for path in folders if not path.exists()]
