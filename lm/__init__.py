@@ -1,17 +1,53 @@
-"""A language-model codebase in JAX and Flax, from raw text to a served model."""
+"""Language models in JAX and Flax, from raw text to generated text.
 
-from lm import generate as generate  # a package that can be called
+  model = lm.model("decoder", preset="llama-tiny", vocab=tokenizer.size)
+  params, history = lm.fit(model, None, rows, num_steps=100)
+  lm.save("runs/mine", model, params, tokenizer)
+  model, params, tokenizer = lm.load("runs/mine")    # or a Hugging Face folder, a .gguf
+  print(lm.generate(model, params, tokenizer, "Once upon a time")[0])
+
+Importing `lm` imports nothing else: functions import their rooms when they are called.
+"""
+
+import importlib
+import importlib.util
+
+
+def model(family: str, *, preset: str = "", vocab: int, **fields):
+  """Returns the model of a family; see `lm.models.build`."""
+  from lm import models
+
+  return models.build(family, preset=preset, vocab=vocab, **fields)
 
 
 def load(path, **options):
-  """Returns (model, params, tokenizer) of what is at a path; see lm.stores.load."""
+  """Returns (model, params, tokenizer) of whatever is at a path; see
+  `lm.stores.load`."""
   from lm import stores
 
   return stores.load(path, **options)
 
 
 def save(path, model, params, tokenizer):
-  """Makes a run's folder of a model, such as one of a notebook; see lm.stores.save."""
+  """Makes a run's folder of a model trained elsewhere; see `lm.stores.save`."""
   from lm import stores
 
   stores.save(path, model, params, tokenizer)
+
+
+def fit(model, params, data, **options):
+  """Returns (params, metrics of every update) of training; see
+  `lm.train.simple.fit`."""
+  from lm.train import simple
+
+  return simple.fit(model, params, data, **options)
+
+
+def __getattr__(name: str):
+  """Imports a room when it is first named: lm.data, lm.optim, lm.generate(...).
+
+  `lm.generate` is a room and the function of that name at once.
+  """
+  if importlib.util.find_spec(f"{__name__}.{name}") is None:
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+  return importlib.import_module(f"{__name__}.{name}")

@@ -19,10 +19,19 @@ import numpy as np
 from lm.data import clean as cleaning
 from lm.data import sources, tokenizers
 from lm.data.corpus import dataset
+from lm.data.labels import labelled
 from lm.data.rows import ArrayShape, Kind, Rows, corrupt, kind
 from lm.errors import Mistake
 
-__all__ = ["ArrayShape", "Data", "Dataset", "Rows", "prepare", "row_shapes"]
+__all__ = [
+  "ArrayShape",
+  "Data",
+  "Dataset",
+  "Rows",
+  "labelled",
+  "prepare",
+  "row_shapes",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

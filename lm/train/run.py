@@ -145,9 +145,7 @@ class Watch:
     )
     self.score = n, self.run.experiment.eval.score_of(metrics)
     self.log.write(n, metrics)
-    values = {name.removeprefix("eval/"): value for name, value in metrics.items()}
-    listed = [f"{v:.4g} {name.replace('_', ' ')}" for name, v in values.items()]
-    self.log.say(f"step {n}: held out {', '.join(listed)}")
+    self.log.say(f"step {n}: held out {_listed(metrics)}")
 
   def sample(self, n, state):
     """Adds a sample of the model's text to samples.txt."""
@@ -178,6 +176,14 @@ class Watch:
     step, score = self.score
     score = score if step == n else None
     self.checkpoints.save(n, state.saved(), about=self.about, score=score)
+
+
+def _listed(metrics: dict) -> str:
+  """Returns the metrics in one line, without a "loss" that another name repeats."""
+  values = {name.removeprefix("eval/"): value for name, value in metrics.items()}
+  if list(values.values()).count(values["loss"]) > 1:
+    del values["loss"]
+  return ", ".join(f"{v:.4g} {name.replace('_', ' ')}" for name, v in values.items())
 
 
 def model_flops(run: compose.Run) -> float:
