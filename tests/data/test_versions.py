@@ -1,0 +1,98 @@
+"""The output of every stage for a small text, by its VERSION.
+
+Prepared data are found again by these numbers and not by the code: so output must not
+change without its number.
+"""
+
+import functools
+import hashlib
+import json
+import pathlib
+
+import pytest
+
+from lm.data import Data, clean, prepare, sources, tokenizers
+from lm.data.corpus import shards
+from lm.data.rows import cooccurrence, first_fit
+from lm.data.sources import _records, jsonl, text
+from lm.data.tokenizers import byte_tokenizer
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "data.txt"
+STAGES = {
+  "sources/_records": _records,
+  "sources/text": text,
+  "sources/jsonl": jsonl,
+  "clean": clean,
+  "tokenizers": tokenizers,
+  "corpus/shards": shards,
+  "rows/first_fit": first_fit,
+  "rows/cooccurrence": cooccurrence,
+}
+PARAGRAPHS = [
+  f"Speech {n}: it's a na\u00efve fox\r\n\r\nthat jumps over {n % 7} dogs! [page {n}]\n"
+  for n in range(48)
+]
+
+
+def sha256(value) -> str:
+  data = value if isinstance(value, bytes) else json.dumps(value).encode()
+  return hashlib.sha256(data).hexdigest()[:16]
+
+
+def listed(splits) -> dict:
+  return {split: [dict(record) for record in part] for split, part in splits.items()}
+
+
+def facts(folder) -> dict:
+  """{stage: what it made}; hashes, where that is long."""
+  (folder / "a.txt").write_text("\n\n".join(PARAGRAPHS), newline="")
+  lines = [json.dumps({"text": part}) for part in PARAGRAPHS]
+  (folder / "a.jsonl").write_text("\n".join(lines))
+  read = functools.partial(sources.documents, cache=folder)
+  records = {
+    "text": read(f"text:{folder}/a.txt"),
+    "jsonl": read(f"jsonl:{folder}/a.jsonl"),
+  }
+  cleaned, _ = clean.clean_splits(
+    records["jsonl"], boilerplate=True, dedup="minhash", stopwords="english"
+  )
+  held = _records.held_by_hash([_records.hash64(bytes([n])) for n in range(60)], "")
+  made = {
+    "sources/_records": [sum(_records.held_by_place(99)), held.nonzero()[0].tolist()],
+    "sources/text": sha256(listed(records["text"])),
+    "sources/jsonl": sha256(listed(records["jsonl"])),
+    "clean": sha256(listed(cleaned)),
+    "tokenizers": [
+      sha256(tokenizers.make(name, PARAGRAPHS).encode(PARAGRAPHS[0]).tolist())
+      for name in ("bytes", "bpe-280", "words-20")
+    ],
+  }
+  shards.write(byte_tokenizer(), folder, 0, PARAGRAPHS)
+  paths = sorted(folder.glob("00000.*s*"))
+  made["corpus/shards"] = [sha256(path.read_bytes()) for path in paths]
+  settings = dict(
+    source=f"text:{folder}/a.txt", cache=str(folder), tokenizer="words-20"
+  )
+  for kind in ("first_fit", "cooccurrence-3"):
+    dataset = prepare(Data(rows=kind, **settings), seq=8, log=lambda line: None)
+    [path] = dataset.folder.rglob(f"{kind}-*")
+    made[f"rows/{kind.partition('-')[0]}"] = sha256(path.read_bytes())
+  return made
+
+
+def test_output_changes_with_its_version_alone(tmp_path, golden):
+  made = facts(tmp_path)
+  assert made.keys() == STAGES.keys()
+  lines = [f"{name} {STAGES[name].VERSION}: {made[name]}" for name in STAGES]
+  kept = GOLDEN.read_text().splitlines() if GOLDEN.exists() else []
+  same_version = {line.partition(":")[0]: line for line in kept}
+  for line in lines:
+    name = line.partition(":")[0]
+    if same_version.get(name, line) != line:
+      stage = name.split()[0]
+      pytest.fail(
+        f"the output of lm/data/{stage} has changed: bump VERSION of {stage}, so that "
+        "data prepared before are not used again",
+        pytrace=False,
+      )
+  golden("data", "\n".join(lines))
