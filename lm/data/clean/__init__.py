@@ -1,7 +1,7 @@
 """Cleaning as a visible step: records and rules in, records and a report out.
 
-Each text is changed by `rewrite` alone and no character otherwise; whole documents are
-dropped for the reasons that the report counts. Cleaning twice changes nothing more.
+`rewrite` alone changes characters within a text; whole documents are dropped for the
+reasons that the report counts. Cleaning is idempotent.
 """
 
 import functools
@@ -20,30 +20,28 @@ DEDUP = ("none", "exact", "minhash")
 
 @dataclass(frozen=True)
 class Rules:
+  """What to change and what to drop; the values of `data.clean` in a config."""
+
   unicode: str = "NFC"  # a normal form, or "" to leave characters as they are
   control: bool = True  # drop control characters, end every line in \n
-  boilerplate: bool = (
-    True  # drop Gutenberg's header and footer, and lines of page numbers
-  )
+  boilerplate: bool = True  # drop Gutenberg's header, footer and lines of page numbers
   stopwords: str = ""  # "english": drop its commonest words (for bags of words)
   min_chars: int = 1
   max_chars: int = 0  # 0: no limit
-  script: str = ""  # "LATIN", "CJK", ...: the first word of its letters' Unicode names
-  script_share: float = 0.5  # of all letters, that must be of that script
+  script: str = ""  # "LATIN", "CJK", ...: the first word of the letters' Unicode names
+  script_share: float = 0.5  # the share of letters that must be of that script
   dedup: str = "exact"  # or "minhash" (near duplicates too), or "none"
-  near: float = (
-    0.8  # Jaccard similarity of 16-byte shingles that makes a near duplicate
-  )
+  near: float = 0.8  # the Jaccard similarity of 16-byte shingles of a near duplicate
 
   def __post_init__(self):
-    for name, known in (
+    for name, choices in (
       ("unicode", FORMS),
       ("stopwords", ("", *STOPWORDS)),
       ("dedup", DEDUP),
     ):
-      if getattr(self, name) not in known:
+      if getattr(self, name) not in choices:
         raise Mistake(
-          f"cleaning rule {name}={getattr(self, name)!r}; wanted one of {known}"
+          f"cleaning rule {name}={getattr(self, name)!r}; wanted one of {choices}"
         )
     for name in ("near", "script_share"):
       if not 0 < getattr(self, name) <= 1:
@@ -59,17 +57,18 @@ class Rules:
 
 @dataclass
 class Report:
-  """What cleaning did: numbers, and the names of a few documents for each."""
+  """Counts of what cleaning did, with the names of a few documents for each."""
 
   documents: int = 0
   kept: int = 0
   chars: int = 0
   kept_chars: int = 0
-  changed: dict = field(default_factory=Counter)  # how -> number of documents
-  dropped: dict = field(default_factory=Counter)  # why -> number of documents
-  examples: dict = field(default_factory=dict)  # how or why -> at most three names
+  changed: dict = field(default_factory=Counter)  # change -> number of documents
+  dropped: dict = field(default_factory=Counter)  # reason -> number of documents
+  examples: dict = field(default_factory=dict)  # change or reason -> 3 names at most
 
   def note(self, counts: Counter, reason: str, name: str):
+    """Counts document `name` in `changed` or `dropped`."""
     counts[reason] += 1
     names = self.examples.setdefault(reason, [])
     if len(names) < 3:
@@ -77,15 +76,15 @@ class Report:
 
   def lines(self) -> list:
     """The report as lines of text."""
-    found = [
+    lines = [
       f"kept {self.kept} of {self.documents} documents,"
       f" {self.kept_chars:,} of {self.chars:,} characters"
     ]
     for verb, counts in (("changed", self.changed), ("dropped", self.dropped)):
       for reason, count in counts.items():
         names = ", ".join(self.examples[reason])
-        found.append(f"{verb} {count}: {reason} ({names}{', ...' * (count > 3)})")
-    return found
+        lines.append(f"{verb} {count}: {reason} ({names}{', ...' * (count > 3)})")
+    return lines
 
   def as_dict(self) -> dict:
     """The report as plain data, for a manifest."""
@@ -93,13 +92,13 @@ class Report:
 
 
 def clean(records, *, against=(), apply=map, **rules):
-  """(records that stay, in order; Report). The rules are the fields of Rules.
+  """(records that are kept, in order; Report); `rules` are the fields of Rules.
 
-  `against`: records (cleaned already) that must not be repeated here, exactly or
-  nearly, whatever `dedup` says: so training text never holds the held-out text.
-  `apply`: map, or one that works in order on many processes (an executor's map).
-  All that stays is in memory at once: the text (2 bytes a character where a document
-  has one beyond Latin-1), and 1 KB a document, with dedup="minhash" 10 KB.
+  `against` are cleaned records that must not be repeated here, exactly or nearly,
+  whatever `dedup` says: so training text never holds the held-out text. `apply` is map,
+  or an ordered map over processes. All kept text is in memory at once (2 bytes a
+  character where a document has one beyond Latin-1), and 1 KB a document, with
+  dedup="minhash" 10 KB.
   """
   rules = checked(rules)
   report, kept = Report(), []
@@ -129,23 +128,25 @@ def clean(records, *, against=(), apply=map, **rules):
 
 
 def clean_splits(splits: dict, *, apply=map, **rules):
-  """({"train", "heldout"} of records, the same of Reports), from `sources.documents`.
+  """({split: cleaned records}, {split: Report}) of the splits "train" and "heldout".
 
-  Held-out texts are rewritten like the others, but none is dropped unless it is empty:
-  what a model is measured on does not depend on filters. Training texts that repeat one
-  of them are dropped. Raises Mistake when nothing is left of either.
+  Held-out texts are rewritten like the others, but only empty ones are dropped: the
+  text that a model is measured on does not depend on filters. Training texts that
+  repeat one of them are dropped. Raises Mistake when a split is left empty.
   """
   only_rewrites = dict(min_chars=1, max_chars=0, script="", dedup="none")
   rules = asdict(checked(rules))
-  heldout, of_heldout = clean(splits["heldout"], apply=apply, **(rules | only_rewrites))
-  train, of_train = clean(splits["train"], against=heldout, apply=apply, **rules)
-  found = {"train": train, "heldout": heldout}
-  reports = {"train": of_train, "heldout": of_heldout}
-  for split, records in found.items():
+  heldout, heldout_report = clean(
+    splits["heldout"], apply=apply, **(rules | only_rewrites)
+  )
+  train, train_report = clean(splits["train"], against=heldout, apply=apply, **rules)
+  kept = {"train": train, "heldout": heldout}
+  reports = {"train": train_report, "heldout": heldout_report}
+  for split, records in kept.items():
     if not records:
-      why = "; ".join(reports[split].lines())
-      raise Mistake(f"cleaning left nothing of the {split} text: {why}")
-  return found, reports
+      summary = "; ".join(reports[split].lines())
+      raise Mistake(f"cleaning left nothing of the {split} text: {summary}")
+  return kept, reports
 
 
 def script_share(text: str, script: str) -> float:
@@ -157,20 +158,24 @@ def script_share(text: str, script: str) -> float:
 
 
 def checked(options: dict) -> Rules:
-  """The rules of these keywords; Mistake for a name or a value that is none."""
-  known = [rule.name for rule in fields(Rules)]
+  """The Rules of these options; Mistake for a name or a value that does not exist."""
+  names = [rule.name for rule in fields(Rules)]
   for name in options:
-    if name not in known:
-      raise Mistake(f"no cleaning rule {name!r}; found: {', '.join(known)}")
+    if name not in names:
+      raise Mistake(f"no cleaning rule {name!r}; found: {', '.join(names)}")
   return Rules(**options)
 
 
 def _signed(record: dict):
+  """A record and its signature."""
   return record, dedup_.minhash(record["text"])
 
 
 def _clean_one(rules: Rules, signs: bool, record: dict):
-  """All that can be done to one document on its own, on any process."""
+  """Rewrites and judges one document by itself, on any process.
+
+  Returns (characters before, new record, changes, reason to drop it or "", signature).
+  """
   text, changes = rewrite(
     record["text"],
     unicode=rules.unicode,
@@ -185,6 +190,7 @@ def _clean_one(rules: Rules, signs: bool, record: dict):
 
 
 def _unwanted(text: str, rules: Rules) -> str:
+  """The reason to drop a text, "" for none."""
   if not text.strip():
     return "empty"
   if len(text) < rules.min_chars:
@@ -197,7 +203,7 @@ def _unwanted(text: str, rules: Rules) -> str:
 
 
 def _repeats(text: str, signature, rule: str, held, seen):
-  """(why a text repeats another one, that one's name), or ("", "")."""
+  """(reason, name of the text that is repeated), or ("", "") if none is."""
   if held.names and (name := held.find_exact(text) or held.find_near(text, signature)):
     return "repeats held-out text", name
   if rule != "none" and (name := seen.find_exact(text)):

@@ -2,7 +2,7 @@
 
 A document is its set of shingles: 16 consecutive bytes of the text, case and white
 space aside. One pass of one-permutation hashing (Li, Owen and Zhang, arXiv:1208.1259)
-makes 128 minima of them, whatever the length; empty bins borrow from the next one on
+reduces them to 128 minima, whatever the length; empty bins borrow from the next one on
 the right (Shrivastava and Li, arXiv:1406.4784). Locality-sensitive hashing over bands
 of minima proposes pairs, and the exact Jaccard similarity of the two sets decides.
 """
@@ -18,7 +18,7 @@ _EDGES = np.arange(BINS, dtype=np.uint64) << np.uint64(57)  # 64 - log2(BINS)
 
 
 class Seen:
-  """Documents met so far: which of them does a new text repeat?"""
+  """An index of documents, to look up those that a new text repeats."""
 
   def __init__(self, near: float):
     self.near, self.rows = near, _rows_per_band(near)
@@ -26,7 +26,7 @@ class Seen:
     self.names, self.texts, self.signatures = [], [], []
 
   def add(self, name: str, text: str, signature=None):
-    """Remembers a document; without a signature only `find_exact` will find it."""
+    """Adds a document; without a signature only `find_exact` finds it."""
     index = len(self.names)
     self.names.append(name)
     self.texts.append(text)
@@ -36,20 +36,20 @@ class Seen:
       self.buckets.setdefault(key, []).append(index)
 
   def find_exact(self, text: str) -> str | None:
-    """The name of an earlier document with just this text."""
+    """The name of the first document with exactly this text, or None."""
     index = self.exact.get(digest(text))
     return None if index is None else self.names[index]
 
   def find_near(self, text: str, signature) -> str | None:
-    """The name of the first document at least `near` similar to this one."""
+    """The name of the first document at least `near` similar to a text, or None."""
     keys = self._keys(signature)
     near = {index for key in keys for index in self.buckets.get(key, ())}
     shingles_n = None
     for index in sorted(near):
-      # An estimate saves most comparisons: its standard deviation is below 0.045, but
+      # An estimate saves most comparisons: its standard deviation is below 0.045. Not
       # for short texts, whose few shingles fill many bins each.
-      alike = np.mean(self.signatures[index] == signature)
-      if len(text) > 1000 and alike < self.near - 0.25:
+      estimate = np.mean(self.signatures[index] == signature)
+      if len(text) > 1000 and estimate < self.near - 0.25:
         continue
       if shingles_n is None:
         shingles_n = shingles(text)
@@ -63,11 +63,15 @@ class Seen:
 
 
 def digest(text: str) -> bytes:
+  """16 bytes that stand for the exact text."""
   return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def minhash(text: str) -> np.ndarray:
-  """128 minima; the share that two texts have in common estimates their similarity."""
+  """The signature of a text: 128 minima, of which similar texts share many.
+
+  The share of equal ones estimates the Jaccard similarity of the two texts.
+  """
   return _minima(shingles(text))
 
 
@@ -75,7 +79,7 @@ def shingles(text: str) -> np.ndarray:
   """Sorted hashes (uint64) of the text's distinct shingles; at least one."""
   data = " ".join(text.casefold().split()).encode()
   hash_n = np.frombuffer(data.ljust(SHINGLE_BYTES, b"\0"), np.uint8).astype(np.uint64)
-  # Each round joins neighbours: hashes of 2, 4, 8, then 16 bytes, all places at once.
+  # Each round joins neighbours: hashes of 2, 4, 8, then 16 bytes, at all offsets.
   span = 1
   while span < SHINGLE_BYTES:
     left_n, right_n = hash_n[:-span], hash_n[span:]
@@ -88,16 +92,17 @@ def shingles(text: str) -> np.ndarray:
 
 
 def jaccard(a_n: np.ndarray, b_n: np.ndarray) -> float:
-  """Shared over all, of two sorted sets."""
+  """The size of the intersection over that of the union of two sorted sets."""
   shared = len(a_n) + len(b_n) - len(np.union1d(a_n, b_n))
   return shared / (len(a_n) + len(b_n) - shared)
 
 
 def _minima(hash_n: np.ndarray) -> np.ndarray:
+  """The minimum hash in each of BINS equal ranges, as uint32."""
   start = np.searchsorted(hash_n, _EDGES)
   end = np.append(start[1:], len(hash_n))
   full = np.flatnonzero(start < end)
-  # For each bin, the first full one at it or to its right, round the corner if need be.
+  # For each bin, the first full one at it or to its right, cyclically.
   lender = full[np.searchsorted(full, np.arange(BINS)) % len(full)]
   distance = (lender - np.arange(BINS)) % BINS
   minima = hash_n[start[lender]] + distance.astype(np.uint64) * _MIX
@@ -105,7 +110,7 @@ def _minima(hash_n: np.ndarray) -> np.ndarray:
 
 
 def _rows_per_band(near: float) -> int:
-  """The most rows with which 999 of 1000 pairs just `near` similar are proposed."""
+  """The most rows with which 999 of 1000 pairs of similarity `near` are proposed."""
   for rows in (16, 8, 4, 2):
     if (1 - near**rows) ** (BINS // rows) < 1e-3:
       return rows

@@ -1,4 +1,4 @@
-"""The changes that cleaning makes inside a text; a second time they change nothing."""
+"""The changes that cleaning makes within a text; they are idempotent."""
 
 import re
 import unicodedata
@@ -17,8 +17,8 @@ _MARK = re.compile(
 _CREDIT = re.compile(
   r"^End of (?:the |this )?Project Gutenberg.*(?:\n|\Z)", re.M | re.I
 )
-# Lines with a page's number and nothing else, in the forms that nothing else has: a
-# bare number may be a verse, a list's item or a table's cell.
+# Lines with a page number alone, in unmistakable forms: a bare number may be a verse,
+# an item of a list or a cell of a table.
 _PAGE = re.compile(
   r"^[ \t]*(?:\[(?:page|pg\.?|p\.)[ \t]*\d+\]|page[ \t]+\d+(?:[ \t]+of[ \t]+\d+)?"
   r"|[-\u2013\u2014][ \t]?\d+[ \t]?[-\u2013\u2014])[ \t]*(?:\n|\Z)",
@@ -43,7 +43,7 @@ _AROUND = " \t.,;:!?()[]{}<>*_\"'`-\u2013\u2014\u2018\u2019\u201c\u201d\u2026"
 def rewrite(
   text: str, *, unicode: str, control: bool, boilerplate: bool, stopwords: str
 ):
-  """(the new text, names of what changed it)."""
+  """(the new text, names of the rules that changed it); see lm.data.clean.Rules."""
   changes = []
 
   def change(name, new):
@@ -63,7 +63,7 @@ def rewrite(
       change("boilerplate", _without_boilerplate(text))
     if stopwords:
       change("stop words", _without_words(text, STOPWORDS[stopwords]))
-    # Only without its stop words may a line come to look like a page's number.
+    # Without its stop words a line may look like a page number: then go round again.
     if not stopwords or text == before:
       return text, tuple(changes)
 
@@ -79,7 +79,7 @@ def _without_boilerplate(text: str) -> str:
 
 
 def _between_marks(text: str) -> str:
-  """What stands between START and END marks; where one is missing, up to the edge."""
+  """The text between START and END marks; a missing mark is at the edge of the text."""
   parts, start, inside = [], 0, None
   for mark in _MARK.finditer(text):
     starts = bool(mark["start"] or mark["print"])

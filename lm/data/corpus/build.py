@@ -63,14 +63,17 @@ def versions() -> dict[str, int]:
 
 
 def folder_name(source: str, made_of: dict) -> str:
-  """A name to read, and a hash of all of `made_of` to rely on."""
-  told = json.dumps(made_of, sort_keys=True).encode()
+  """A readable name for people, followed by a hash of all of `made_of`."""
+  facts = json.dumps(made_of, sort_keys=True).encode()
   readable = re.sub(r"[^A-Za-z0-9]+", "_", source).strip("_")[-40:]
-  return f"{readable}-{hashlib.sha256(told).hexdigest()[:16]}"
+  return f"{readable}-{hashlib.sha256(facts).hexdigest()[:16]}"
 
 
 def cleaned(source: str, clean: dict, workers, *, cache):
-  """({split: cleaned records}, {split: clean.Report}) of a source."""
+  """({split: cleaned records}, {split: clean.Report}) of a source.
+
+  `clean` holds fields of lm.data.clean.Rules, `workers` is a parallel.Workers.
+  """
   documents = sources.documents(source, cache=cache)
 
   def apply(function, records):
@@ -91,7 +94,7 @@ def _chars(record: dict) -> int:
 
 
 class Texts:
-  """The texts of records, by index."""
+  """The sequence of the texts of records."""
 
   def __init__(self, records):
     self._records = records
@@ -104,13 +107,16 @@ class Texts:
 
 
 def _build(folder, made_of, tokenizer_name, *, cache, log):
-  """Fills `folder`, all of it or none; keeps finished shards for the next try."""
+  """Builds `folder`, whole or not at all.
+
+  A build that is killed leaves FOLDER.partial, whose finished shards the next one uses.
+  """
   start = time.monotonic()
   log(f"preparing {made_of['source']} with tokenizer {tokenizer_name}: {folder}")
   work = folder.with_name(folder.name + ".partial")
   try:
     _fill(work, made_of, tokenizer_name, cache=cache, log=log)
-  except ValueError:  # nobody comes back to what was refused; a killed try stays
+  except ValueError:  # a refused source will not be continued, so nothing is kept
     shutil.rmtree(work, ignore_errors=True)
     raise
   atomic.rename_folder(work, folder)
@@ -118,9 +124,10 @@ def _build(folder, made_of, tokenizer_name, *, cache, log):
 
 
 def _fill(work, made_of, tokenizer_name, *, cache, log):
+  """Writes tokenizer, shards, offsets, reports, and at last the manifest, to `work`."""
   for split in SPLITS:
     (work / split).mkdir(parents=True, exist_ok=True)
-  for half_written in work.rglob("*.tmp"):  # by a try that was killed; we hold the lock
+  for half_written in work.rglob("*.tmp"):  # of a killed build; we hold the lock
     half_written.unlink()
   with parallel.Workers() as workers:
     records, reports = cleaned(
@@ -129,38 +136,38 @@ def _fill(work, made_of, tokenizer_name, *, cache, log):
     for split in SPLITS:
       log(f"{split}: {'; '.join(reports[split].lines())}")
     tokenizer = _tokenizer(work / "tokenizer", tokenizer_name, Texts(records["train"]))
-    notes = _write_shards(work, records, workers, log)
-  splits = {split: _splits_entry(work / split, notes[split]) for split in SPLITS}
-  others = sorted([*work.glob("*/offsets.npy"), *work.glob("tokenizer/*")])
-  hashes = {str(path.relative_to(work)): atomic.sha256_of_file(path) for path in others}
-  manifest = {"made_of": made_of, "splits": splits, "sha256": hashes}
+    entries = _write_shards(work, records, workers, log)
+  splits = {split: _split_entry(work / split, entries[split]) for split in SPLITS}
+  paths = sorted([*work.glob("*/offsets.npy"), *work.glob("tokenizer/*")])
+  digests = {str(path.relative_to(work)): atomic.sha256_of_file(path) for path in paths}
+  manifest = {"made_of": made_of, "splits": splits, "sha256": digests}
   _write_report(work, manifest, reports, tokenizer)
   _write_json(work / "manifest.json", manifest)
 
 
-def _splits_entry(folder, notes) -> dict:
+def _split_entry(folder, entries) -> dict:
   """Writes the offsets of a split; returns its sums and shards for the manifest."""
-  lengths = [np.load(folder / f"{i:05d}.lengths.npy") for i in range(len(notes))]
+  lengths = [np.load(folder / f"{i:05d}.lengths.npy") for i in range(len(entries))]
   offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
   data = io.BytesIO()
   np.save(data, offsets)
   atomic.write_atomically(folder / "offsets.npy", data.getbuffer())
-  sums = {k: sum(n[k] for n in notes) for k in ("documents", "tokens", "bytes")}
-  return sums | {"shards": notes}
+  sums = {k: sum(e[k] for e in entries) for k in ("documents", "tokens", "bytes")}
+  return sums | {"shards": entries}
 
 
 def _write_report(folder, manifest, reports, tokenizer):
-  """report.json for programs, and report.txt for people."""
-  told, lines = {}, [f"{k}: {v}" for k, v in manifest["made_of"].items()]
+  """Writes report.json for programs, and report.txt for people."""
+  report, lines = {}, [f"{k}: {v}" for k, v in manifest["made_of"].items()]
   lines.append(f"tokenizer size: {tokenizer.size}")
   for split, entry in manifest["splits"].items():
     sums = {k: v for k, v in entry.items() if k != "shards"}
-    told[split] = sums | {"cleaning": reports[split].as_dict()}
+    report[split] = sums | {"cleaning": reports[split].as_dict()}
     rate = entry["bytes"] / max(1, entry["tokens"])
     numbers = ", ".join(f"{value:,} {key}" for key, value in sums.items())
     lines.append(f"\n{split}: {numbers}, {rate:.2f} bytes per token")
     lines += reports[split].lines()
-  _write_json(folder / "report.json", told | {"tokenizer_size": tokenizer.size})
+  _write_json(folder / "report.json", report | {"tokenizer_size": tokenizer.size})
   atomic.write_atomically(folder / "report.txt", "\n".join([*lines, ""]).encode())
 
 
@@ -171,7 +178,10 @@ def _write_json(path, value):
 
 
 def _tokenizer(folder, name: str, texts):
-  """The tokenizer in `folder`, which an earlier try may have left there."""
+  """The tokenizer of a name, made in `folder` unless a killed build has made it.
+
+  Raises Mistake for one without an end-of-text token.
+  """
   if not (folder / "tokenizer.json").is_file():
     tokenizers.make(name, texts).save(folder)
   tokenizer = tokenizers.load(folder)
@@ -184,29 +194,30 @@ def _tokenizer(folder, name: str, texts):
 
 
 def _write_shards(work, records, workers, log) -> dict:
-  """{split: what each shard holds}, with progress shown."""
-  where, notes = [], {split: [] for split in SPLITS}
+  """Writes all shards; returns {split: entries of its shards}."""
+  split_of_shard, entries = [], {split: [] for split in SPLITS}
 
   def jobs():
     for split in SPLITS:
       texts = (record["text"] for record in records[split])
       groups = parallel.grouped(texts, len, SHARD_CHARS)
       for index, group in enumerate(groups):
-        where.append(split)
+        split_of_shard.append(split)
         yield work / split, index, group
 
   total = sum(len(records[split]) for split in SPLITS)
   with Progress(total, log) as progress:
     written = shards.write_all(work / "tokenizer", jobs(), workers)
-    for index, told in enumerate(written):
-      reused = told.pop("reused")
-      notes[where[index]].append(told)
-      progress.add(told, reused)
-  return notes
+    # `written` is asked first, and makes the job that appends the split.
+    for entry, split in zip(written, split_of_shard, strict=False):
+      reused = entry.pop("reused")
+      entries[split].append(entry)
+      progress.add(entry, reused)
+  return entries
 
 
 class Progress:
-  """A bar of documents with the rate in MB/s; lines every few seconds without a tty."""
+  """A bar of documents with the rate in MB/s; without a terminal a line every 5 s."""
 
   EVERY_S = 5
 
@@ -220,22 +231,23 @@ class Progress:
     # `disable` leaves a bar that counts and shows nothing.
     shown = sys.stderr.isatty()
     self._bar = tqdm(total=self._total, unit="doc", disable=not shown, desc="tokenize")
-    self._start = self._told = time.monotonic()
+    self._start = self._last_line = time.monotonic()
     return self
 
-  def add(self, told: dict, reused: bool):
-    self._done += told["documents"]
-    self._bytes += 0 if reused else told["bytes"]
+  def add(self, entry: dict, reused: bool):
+    """Counts a shard; one that was `reused` took no time and has no say in the rate."""
+    self._done += entry["documents"]
+    self._bytes += 0 if reused else entry["bytes"]
     self._reused += reused
     now = time.monotonic()
     rate = f"{self._bytes / 1e6 / max(1e-9, now - self._start):.1f} MB/s"
     self._bar.set_postfix_str(rate, refresh=False)
-    self._bar.update(told["documents"])
-    if self._bar.disable and now - self._told > self.EVERY_S:
-      self._told = now
+    self._bar.update(entry["documents"])
+    if self._bar.disable and now - self._last_line > self.EVERY_S:
+      self._last_line = now
       self._log(f"tokenized {self._done} of {self._total} documents, {rate}")
 
   def __exit__(self, *_):
     self._bar.close()
     if self._reused:
-      self._log(f"reused {self._reused} shards of an earlier try")
+      self._log(f"reused {self._reused} shards of an earlier build")

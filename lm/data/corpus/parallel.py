@@ -1,4 +1,4 @@
-"""A map over processes that start only when there is work enough for them."""
+"""An ordered map over processes, which start only when there is enough work."""
 
 import collections
 import contextlib
@@ -11,7 +11,7 @@ ALONE = 16 << 20
 
 
 class Workers:
-  """Up to `num` processes (None: one for each core), none until `map` wants them."""
+  """A pool of up to `num` processes (None: one a core), started when `map` needs it."""
 
   def __init__(self, num: int | None = None):
     self._num = usable_cores() if num is None else num
@@ -25,15 +25,15 @@ class Workers:
       self._pool.shutdown(cancel_futures=True)
 
   def map(self, function, items, *, size_of):
-    """function(item) of each, in order; the first ones, ALONE in size, are done here.
+    """Yields function(item) for each item, in order.
 
-    Later items are read as they are handed out, a few in front: no more of them are in
-    memory than that, unless the caller keeps what it gets, as cleaning does.
+    Items up to a total size of ALONE are run in this process, the rest in a pool that
+    holds at most 2 * num items at a time. `size_of(item)` is in characters.
     """
-    done, waiting = 0, collections.deque()
+    size_done, waiting = 0, collections.deque()
     for item in items:
-      if done < ALONE or self._num < 2:
-        done += size_of(item)
+      if size_done < ALONE or self._num < 2:
+        size_done += size_of(item)
         yield function(item)
         continue
       waiting.append(self._submit(function, item))
@@ -47,8 +47,7 @@ class Workers:
       import multiprocessing
       from concurrent.futures import ProcessPoolExecutor
 
-      # Never fork: a process that has started jax has threads whose locks a fork would
-      # copy and nobody would ever free.
+      # Not fork: jax starts threads, and a fork would copy the locks that they hold.
       spawn = multiprocessing.get_context("spawn")
       self._pool = ProcessPoolExecutor(self._num, spawn, initializer=_begin)
     with _no_main():
@@ -59,8 +58,9 @@ class Workers:
 def _no_main():
   """Hides the main module while a process starts, which would import it again.
 
-  That costs seconds (jax), and a script that calls us outside of `if __name__ ==
-  "__main__"` would start itself over and over. Our functions live in lm, not in it.
+  The import costs seconds (jax), and a script without `if __name__ == "__main__"`
+  would start itself over and over. The functions that are mapped are in lm, so that
+  the processes need no main module.
   """
   main = sys.modules["__main__"]
   sys.modules["__main__"] = types.ModuleType("__main__")
@@ -71,13 +71,14 @@ def _no_main():
 
 
 def usable_cores() -> int:
+  """The number of cores that this process may run on."""
   if hasattr(os, "sched_getaffinity"):  # fewer than cpu_count in a container; no macOS
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
 
 
 def grouped(items, size_of, limit: int):
-  """Lists of consecutive items; each but the last reaches `limit` in size, just so."""
+  """Yields lists of consecutive items, each as short as reaches `limit` in size."""
   group, size = [], 0
   for item in items:
     group.append(item)
@@ -90,6 +91,7 @@ def grouped(items, size_of, limit: int):
 
 
 def _begin():
+  """Prepares a process of the pool."""
   import threading
 
   os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a process a core is enough
@@ -97,7 +99,7 @@ def _begin():
 
 
 def _die_with_parent():
-  """The idle workers of a pool would outlive a parent that is killed with -9."""
+  """Ends this process with its parent; else idle ones outlive a parent's kill -9."""
   from multiprocessing import connection, parent_process
 
   connection.wait([parent_process().sentinel])

@@ -1,8 +1,9 @@
 """Documents as flat token shards on disk, written by many processes, read as one array.
 
 A split is a folder of `00000.tokens` (little-endian uint16 or uint32, a document's ids
-followed by eos), `00000.lengths.npy` (tokens of each document) and `00000.json` (what
-the two hold, by hash). The last is written last: without it a shard does not exist.
+followed by eos), `00000.lengths.npy` (tokens of each document) and `00000.json` (its
+entry: sizes, a digest of the texts, digests of the two files). The entry is written
+last: without it a shard does not exist.
 """
 
 import functools
@@ -20,10 +21,12 @@ VERSION = 1  # raise it when the same documents and ids are written otherwise
 
 
 def token_dtype(size: int) -> np.dtype:
+  """The dtype of the ids of a vocabulary of `size`."""
   return np.dtype("<u2" if size <= 1 << 16 else "<u4")
 
 
 def digest_of(texts) -> str:
+  """A sha256 of texts and of where each of them ends."""
   digest = hashlib.sha256()
   for text in texts:
     data = text.encode()
@@ -32,24 +35,27 @@ def digest_of(texts) -> str:
 
 
 def finished(folder, index: int, source: str) -> dict | None:
-  """What shard `index` holds if it is whole and made of `source`; else None."""
-  note = Path(folder) / f"{index:05d}.json"
-  if not note.is_file():
+  """The entry of shard `index` if it is whole and of the texts with digest `source`."""
+  path = Path(folder) / f"{index:05d}.json"
+  if not path.is_file():
     return None
-  told = json.loads(note.read_bytes())
-  same = told["source"] == source and all(
-    (note.parent / name).is_file()
-    and atomic.sha256_of_file(note.parent / name) == told["sha256"][name]
-    for name in told["sha256"]
+  entry = json.loads(path.read_bytes())
+  same = entry["source"] == source and all(
+    (path.parent / name).is_file()
+    and atomic.sha256_of_file(path.parent / name) == sha256
+    for name, sha256 in entry["sha256"].items()
   )
-  return told if same else None
+  return entry if same else None
 
 
 def write(tokenizer, folder, index: int, texts) -> dict:
-  """Writes shard `index` unless it is there and whole; says what it holds."""
+  """Writes shard `index` of `texts` unless it exists and is whole.
+
+  Returns its entry, and whether it was "reused".
+  """
   source = digest_of(texts)
-  if told := finished(folder, index, source):
-    return told | {"reused": True}
+  if entry := finished(folder, index, source):
+    return entry | {"reused": True}
   folder, coded = Path(folder), tokenizer.encode_batch(texts)
   end = np.array([tokenizer.eos], np.int32)
   flat = np.concatenate([part for ids in coded for part in (ids, end)])
@@ -61,22 +67,22 @@ def write(tokenizer, folder, index: int, texts) -> dict:
   }
   for name, data in parts.items():
     atomic.write_atomically(folder / name, data)
-  told = {
+  entry = {
     "documents": len(texts),
     "tokens": len(flat),
     "bytes": sum(len(text.encode()) for text in texts),
     "source": source,
     "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
   }
-  atomic.write_atomically(folder / f"{index:05d}.json", json.dumps(told).encode())
-  return told | {"reused": False}
+  atomic.write_atomically(folder / f"{index:05d}.json", json.dumps(entry).encode())
+  return entry | {"reused": False}
 
 
 def write_all(tokenizer_folder, jobs, workers):
-  """Yields what `write` says of each (folder, index, texts), in order of `jobs`.
+  """Yields the result of `write` for each (folder, index, texts), in order of `jobs`.
 
-  What `workers` (lm.data.corpus.parallel) leave to this process is encoded by the
-  library's threads, which is all that a small corpus needs.
+  Jobs that `workers` (a parallel.Workers) runs in this process are encoded by the
+  threads of the tokenizers library, which is enough for a small corpus.
   """
   job = functools.partial(_write_job, str(tokenizer_folder))
   return workers.map(job, jobs, size_of=lambda job: sum(map(len, job[2])))
@@ -95,14 +101,14 @@ def _loaded(tokenizer_folder: str):
 class Tokens:
   """The shards of a split as one read-only array of ids, mapped into memory.
 
-  `notes` is what `write` said of each. Takes a slice (with step 1), or an index; gives
-  int32.
+  Indexed by an int or a slice (with step 1); the result is int32. `entries` are those
+  of the shards, in order.
   """
 
-  def __init__(self, folder, notes, dtype):
-    paths = (Path(folder) / f"{index:05d}.tokens" for index in range(len(notes)))
+  def __init__(self, folder, entries, dtype):
+    paths = (Path(folder) / f"{index:05d}.tokens" for index in range(len(entries)))
     self._maps = [np.memmap(path, dtype, "r") for path in paths]
-    self._starts = np.cumsum([0, *(told["tokens"] for told in notes)])
+    self._starts = np.cumsum([0, *(entry["tokens"] for entry in entries)])
 
   def __len__(self) -> int:
     return int(self._starts[-1])

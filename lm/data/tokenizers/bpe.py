@@ -1,4 +1,4 @@
-"""Byte-level BPE: its alphabet, where its words end, and how it is learnt."""
+"""Byte-level BPE (arXiv:1508.07909): its alphabet, its words, and how it is learnt."""
 
 import functools
 import re
@@ -6,19 +6,18 @@ import re
 from lm.errors import Mistake
 
 END, PAD = "<|endoftext|>", "<|pad|>"
-# Where GPT-2's pattern always ends a word, whatever stands around: its words have white
-# space only in front. All that the library takes for white space, Python does too.
+# Where GPT-2's pattern ends a word in any context: its words have white space only in
+# front. All that the library takes for white space, Python does too.
 WORD_ENDS = re.compile(r"(?<=\S)(?=[ \n])")
-# A BPE learns from pieces of about this many characters, so that one large file uses
-# all cores and little memory.
+# Characters of a piece to learn from: so one large file uses all cores, little memory.
 PIECE_CHARS = 1 << 16
-# More text than this teaches a BPE nothing new but costs its memory; see `sample`.
+# Characters to learn from at most: more adds nothing but memory; see `sample`.
 TRAIN_CHARS = 256 << 20
 
 
 @functools.cache
 def byte_of_char() -> dict[str, int]:
-  """GPT-2's printable stand-ins: the character that a byte-level vocabulary uses."""
+  """{character: byte}: GPT-2's printable character for every byte."""
   shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
   hidden = [b for b in range(256) if b not in shown]
   table = {chr(b): b for b in shown}
@@ -26,7 +25,7 @@ def byte_of_char() -> dict[str, int]:
 
 
 def without_merges():
-  """A `tokenizers.Tokenizer` whose id of a byte is the byte."""
+  """A `tokenizers.Tokenizer` in which the id of a byte is the byte."""
   from tokenizers import Tokenizer as Inner
   from tokenizers import decoders, models, pre_tokenizers
 
@@ -39,7 +38,7 @@ def without_merges():
 
 
 def sample(texts):
-  """Every n-th text of a sequence, n such that they hold about TRAIN_CHARS at most."""
+  """Every n-th text of a sequence, n such that they have about TRAIN_CHARS at most."""
   probe = [len(texts[i]) for i in range(0, len(texts), max(1, len(texts) // 1000))]
   total = sum(probe) / max(1, len(probe)) * len(texts)
   every = max(1, round(total / TRAIN_CHARS))
@@ -50,11 +49,11 @@ def pieces_of(text: str) -> list[str]:
   """`text` in pieces of about PIECE_CHARS, cut where words end."""
   pieces, start = [], 0
   while len(text) - start > 2 * PIECE_CHARS:
-    found = WORD_ENDS.search(text, start + PIECE_CHARS)
-    if not found:
+    word_end = WORD_ENDS.search(text, start + PIECE_CHARS)
+    if not word_end:
       break
-    pieces.append(text[start : found.start()])
-    start = found.start()
+    pieces.append(text[start : word_end.start()])
+    start = word_end.start()
   return [*pieces, text[start:]]
 
 

@@ -1,4 +1,4 @@
-"""The kinds of tokenizers there are, as `tokenizers` objects made of their parts."""
+"""`tokenizers` objects from the parts of a foreign tokenizer, one function a kind."""
 
 from lm.data.tokenizers.sentencepiece import (
   BYTE,
@@ -11,12 +11,12 @@ from lm.data.tokenizers.sentencepiece import (
 
 SPACE = "\u2581"
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-# As published with Llama 3; so many digits make a word. Qwen 2's differ in that only.
+# As published with Llama 3, whose words have up to three digits; Qwen 2's have one.
 LLAMA3 = (
   r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{digits}"
   r"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# What GGUF files call the way to split words -> (pattern, digits one by one).
+# GGUF's name of a way to split words -> (pattern, True if digits are split one by one).
 SPLITS = {
   "gpt-2": (GPT2, False),
   "olmo": (GPT2, False),
@@ -28,7 +28,7 @@ SPLITS = {
 
 
 def word_pieces(vocab: dict, config: dict):
-  """WordPiece as BERT cuts: `config` says whether letters are folded."""
+  """BERT's WordPiece; `config` is a tokenizer_config.json with its normalisation."""
   from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
   inner = Tokenizer(models.WordPiece(vocab, unk_token=text(config["unk_token"])))
@@ -46,7 +46,7 @@ def word_pieces(vocab: dict, config: dict):
 
 
 def byte_level(vocab, pairs, pattern, digits, *, ignore_merges=False):
-  """Byte-level BPE with merges; a pattern and digits as in SPLITS."""
+  """Byte-level BPE with merges; `pattern` and `digits` are a value of SPLITS."""
   from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
   model = models.BPE(vocab=vocab, merges=pairs, ignore_merges=ignore_merges)
@@ -63,7 +63,11 @@ def byte_level(vocab, pairs, pattern, digits, *, ignore_merges=False):
 
 
 def pieces(*, texts, scores, kinds, model, dummy_prefix, squeeze, charsmap):
-  """What SentencePiece does with these pieces, unigram or BPE."""
+  """SentencePiece's unigram or BPE model of these pieces; see `sentencepiece.read`.
+
+  `dummy_prefix` puts a space before a text, `squeeze` removes repeated spaces, and
+  `charsmap` is the compiled normalisation.
+  """
   from tokenizers import Regex, Tokenizer, decoders, models, normalizers
 
   bytes_too = BYTE in kinds
@@ -98,7 +102,10 @@ def pieces(*, texts, scores, kinds, model, dummy_prefix, squeeze, charsmap):
 
 
 def add(inner, kind_of: dict):
-  """Makes special tokens of control pieces; what its user defined is never cut."""
+  """Registers CONTROL and UNKNOWN pieces as special, and USER pieces as never split.
+
+  `kind_of` maps the text of a piece to its kind.
+  """
   from tokenizers import AddedToken
 
   special = [text for text, kind in kind_of.items() if kind in (UNKNOWN, CONTROL)]
@@ -108,41 +115,43 @@ def add(inner, kind_of: dict):
 
 
 def _pairs(texts, scores, kinds) -> list[tuple[str, str]]:
-  """The merges that a BPE with scores implies: any two pieces that make a third."""
+  """The merges that scores imply: of any two pieces that make a third, best first."""
   usable = {
     text: i for i, (text, kind) in enumerate(zip(texts, kinds, strict=True))
     if kind in (NORMAL, USER)
   }  # fmt: skip
-  found = []
+  merges = []
   for text, i in usable.items():
     for cut in range(1, len(text)):
       left, right = text[:cut], text[cut:]
       if left in usable and right in usable:
-        found.append((-scores[i], usable[left], usable[right], left, right))
-  return [(left, right) for *_, left, right in sorted(found)]
+        merges.append((-scores[i], usable[left], usable[right], left, right))
+  return [(left, right) for *_, left, right in sorted(merges)]
 
 
 def surround(inner, config: dict, *, begins: bool, ends: bool):
-  """Lets `inner` put the token that begins or ends a text around it, when asked to."""
+  """Has `inner` add bos (`begins`) and eos (`ends`) when special tokens are wanted."""
   bos, eos = text(config.get("bos_token")), text(config.get("eos_token"))
   _surround(inner, bos if begins else None, eos if ends else None)
 
 
 def _surround(inner, first, last):
+  """Adds these tokens around a text, and `last` behind the second text of a pair."""
   from tokenizers import processors
 
-  known = lambda t: [t] if t and inner.token_to_id(t) is not None else []
-  first, last = known(first), known(last)
+  first, last = (
+    [t] if t and inner.token_to_id(t) is not None else [] for t in (first, last)
+  )
   if not first + last:
     return
-  one = [f"{t}:0" for t in (*first, "$A", *last)]
+  single = [f"{t}:0" for t in (*first, "$A", *last)]
   inner.post_processor = processors.TemplateProcessing(
-    single=one,
-    pair=[*one, "$B:1", *(f"{t}:1" for t in last)],
+    single=single,
+    pair=[*single, "$B:1", *(f"{t}:1" for t in last)],
     special_tokens=[(t, inner.token_to_id(t)) for t in {*first, *last}],
   )
 
 
 def text(token):
-  """A token of a tokenizer_config.json, which may be an object, as a string."""
+  """The text of a token of tokenizer_config.json: a string, or an object with one."""
   return token["content"] if isinstance(token, dict) else token

@@ -1,7 +1,7 @@
-"""Tokenizers of other projects, from whatever files they are in.
+"""Reads foreign tokenizers from the files that projects publish.
 
-A tokenizer.json; SentencePiece's .model (Llama 2, T5, Gemma), WordPiece's vocab.txt
-(BERT), vocab.json with merges.txt (GPT-2), or a GGUF file.
+They are tokenizer.json; SentencePiece's .model (Llama 2, T5, Gemma); WordPiece's
+vocab.txt (BERT); vocab.json with merges.txt (GPT-2); or a GGUF file.
 """
 
 import json
@@ -22,7 +22,7 @@ BERT = {
 
 
 def found(path) -> Path | None:
-  """The file that the tokenizer at a path is in; None when there is none."""
+  """The tokenizer's file of a folder, or the file itself; None if there is none."""
   path = Path(path)
   files = [path / name for name in NAMES] if path.is_dir() else [path]
   file = next((file for file in files if file.is_file()), None)
@@ -32,10 +32,10 @@ def found(path) -> Path | None:
 
 
 def read(file: Path):
-  """(`tokenizers` object, config) of a file that `found` named.
+  """(`tokenizers` object, config) of a file that `found` returned.
 
-  The config is that of tokenizer_config.json, or what it would say. Raises Mistake
-  for a file that is damaged or of a kind that is not known.
+  The config is that of tokenizer_config.json, or an equivalent one. Raises Mistake for
+  a file that is damaged or of an unknown kind.
   """
   from tokenizers import Tokenizer
 
@@ -51,12 +51,12 @@ def read(file: Path):
   text = _text(file)
   try:
     return Tokenizer.from_str(text), config
-  except Exception as error:  # the library raises nothing more exact
+  except Exception as error:  # the library has no more specific class
     raise Mistake(f"{file} is not a tokenizer.json: {error}") from error
 
 
 def _beside(folder: Path) -> dict:
-  """tokenizer_config.json, and what other files say of the tokens that end a text."""
+  """tokenizer_config.json, with chat template and stop ids from the files beside it."""
   config = _json(folder / "special_tokens_map.json")
   config |= _json(folder / "tokenizer_config.json")
   template = folder / "chat_template.jinja"
@@ -64,11 +64,12 @@ def _beside(folder: Path) -> dict:
     config["chat_template"] = _text(template)
   ends = _json(folder / "generation_config.json").get("eos_token_id")
   if isinstance(ends, list):
-    config["stop_token_ids"] = ends  # a name of ours; there is none of theirs
+    config["stop_token_ids"] = ends  # our own key: Hugging Face has none
   return config
 
 
 def _text(file: Path) -> str:
+  """The text of a UTF-8 file; Mistake if it is none."""
   try:
     return file.read_text("utf-8")
   except UnicodeDecodeError as error:
@@ -76,6 +77,7 @@ def _text(file: Path) -> str:
 
 
 def _json(file: Path) -> dict:
+  """The JSON object in a file, {} without a file; Mistake for anything else."""
   if not file.is_file():
     return {}
   try:
@@ -104,18 +106,18 @@ def _merges(file: Path, config: dict):
 
 
 def _sentencepiece(file: Path, config: dict):
-  told = sentencepiece.read(file)
-  inner = builders.pieces(**told)
-  texts = dict(zip(told["texts"], told["kinds"], strict=True))
-  usual = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
-  usual = {name: text for name, text in usual.items() if text in texts}
-  for text, kind in texts.items():
+  model = sentencepiece.read(file)
+  inner = builders.pieces(**model)
+  kind_of = dict(zip(model["texts"], model["kinds"], strict=True))
+  specials = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+  specials = {name: text for name, text in specials.items() if text in kind_of}
+  for text, kind in kind_of.items():
     if kind == sentencepiece.UNKNOWN:
-      usual["unk_token"] = text
-  config = usual | config
+      specials["unk_token"] = text
+  config = specials | config
   _add_beside(inner, file.parent, config)
-  # T5's ends a text and begins none; all others that have a "<s>" begin with it.
-  ends = "bos_token" not in usual
+  # T5 has no "<s>" and puts "</s>" behind a text; all others put "<s>" before it.
+  ends = "bos_token" not in specials
   builders.surround(
     inner,
     config,
@@ -126,63 +128,67 @@ def _sentencepiece(file: Path, config: dict):
 
 
 def _add_beside(inner, folder: Path, config: dict):
-  """Adds the tokens that other files than the .model tell of, in order of their ids."""
+  """Adds the tokens of the files beside the .model, in order of their ids."""
   from tokenizers import AddedToken
 
-  told = config.get("added_tokens_decoder", {})
-  if wrong := [id for id in told if not id.isdecimal()]:
+  added = config.get("added_tokens_decoder", {})
+  if wrong := [id for id in added if not id.isdecimal()]:
     raise Mistake(f"{folder}: added_tokens_decoder has {wrong[0]!r} for an id")
   tokens = []
-  for _, token in sorted(told.items(), key=lambda item: int(item[0])):
+  for _, token in sorted(added.items(), key=lambda item: int(item[0])):
     flags = {k: token[k] for k in ("special", "lstrip", "rstrip", "normalized")}
     tokens.append(AddedToken(token["content"], **flags))
-  if not told:
-    more = _json(folder / "added_tokens.json")
-    tokens = [AddedToken(t, normalized=False) for t in sorted(more, key=more.get)]
+  if not added:
+    id_of = _json(folder / "added_tokens.json")
+    tokens = [AddedToken(t, normalized=False) for t in sorted(id_of, key=id_of.get)]
   inner.add_tokens(tokens)
 
 
 def _gguf(file: Path):
   fields = GgufFile(file).fields
-  told = lambda key, absent=None: fields.get(f"tokenizer.{key}", absent)
-  texts, kind = told("ggml.tokens"), told("ggml.model")
-  which = told("ggml.token_type", [sentencepiece.NORMAL] * len(texts or ()))
-  if not texts or len(which) != len(texts):
+
+  def field(key, default=None):
+    return fields.get(f"tokenizer.{key}", default)
+
+  texts, kind = field("ggml.tokens"), field("ggml.model")
+  kinds = field("ggml.token_type", [sentencepiece.NORMAL] * len(texts or ()))
+  if not texts or len(kinds) != len(texts):
     raise Mistake(f"{file} has no tokens, or not a type for each")
   if kind == "gpt2":
-    split = told("ggml.pre", "gpt-2")
+    split = field("ggml.pre", "gpt-2")
     if split not in builders.SPLITS:
-      known = ", ".join(builders.SPLITS)
-      raise Mistake(f"{file} splits words as {split!r} does; known: {known}")
-    pairs = [tuple(pair.split(" ")) for pair in told("ggml.merges", [])]
+      names = ", ".join(builders.SPLITS)
+      raise Mistake(f"{file} splits words as {split!r} does; known: {names}")
+    pairs = [tuple(pair.split(" ")) for pair in field("ggml.merges", [])]
     vocab = {text: i for i, text in enumerate(texts)}
-    # Llama 3 takes a word that is a token as it is, without merging.
-    whole = split == "llama-bpe"
     inner = builders.byte_level(
-      vocab, pairs, *builders.SPLITS[split], ignore_merges=whole
+      vocab,
+      pairs,
+      *builders.SPLITS[split],
+      ignore_merges=split == "llama-bpe",  # a word that is a token needs no merges
     )
-    builders.add(inner, dict(zip(texts, which, strict=True)))
+    builders.add(inner, dict(zip(texts, kinds, strict=True)))
   elif kind == "llama":
     inner = builders.pieces(
       texts=texts,
-      scores=told("ggml.scores"),
-      kinds=which,
+      scores=field("ggml.scores"),
+      kinds=kinds,
       model=sentencepiece.BPE,
-      dummy_prefix=bool(told("ggml.add_space_prefix", True)),
+      dummy_prefix=bool(field("ggml.add_space_prefix", True)),
       squeeze=False,
       charsmap=b"",
     )
   else:
     raise Mistake(f"{file} has a tokenizer of kind {kind!r}; known: gpt2, llama")
   names = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
-  ids = {name: told(f"ggml.{key}_token_id") for name, key in names.items()}
+  ids = {name: field(f"ggml.{key}_token_id") for name, key in names.items()}
   config = {f"{name}_token": texts[i] for name, i in ids.items() if i is not None}
-  template = told("chat_template")
+  template = field("chat_template")
   config |= {"chat_template": template} if template else {}
   builders.surround(
     inner,
     config,
-    begins=told("ggml.add_bos_token", kind == "llama"),
-    ends=told("ggml.add_eos_token", False),
+    begins=field("ggml.add_bos_token", kind == "llama"),
+    ends=field("ggml.add_eos_token", False),
   )
   return inner, config

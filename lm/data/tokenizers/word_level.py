@@ -1,4 +1,4 @@
-"""Words as tokens: the commonest of a text, in small letters, and their counts."""
+"""Words as tokens: the commonest of a text, in lower case, and their counts."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from lm.errors import Mistake
 
 UNKNOWN = "<|unk|>"
 SPECIAL = (END, PAD, UNKNOWN)
-# Letters, and apostrophes between them; digits and all other signs are no words.
+# Letters, and apostrophes between them; digits and other characters are no words.
 WORD = r"[\p{L}\p{M}]+(?:['\u2019][\p{L}\p{M}]+)*"
 
 
@@ -31,7 +31,7 @@ def learn(texts, size: int):
   check_size(size)
   inner = Inner(models.WordLevel(unk_token=UNKNOWN))
   inner.normalizer = normalizers.Lowercase()
-  # Inverted: what matches is kept, and what lies between is dropped.
+  # Inverted: matches are kept, and the characters between them are removed.
   inner.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
   trainer = trainers.WordLevelTrainer(
     vocab_size=size, min_frequency=1, show_progress=False, special_tokens=list(SPECIAL)
@@ -42,13 +42,13 @@ def learn(texts, size: int):
 
 
 def of_words(counts_V, tokenizer) -> np.ndarray:
-  """`counts_V`, how often each id occurs, with 0 for those that are no words."""
+  """A copy of `counts_V`, the occurrences of each id, with 0 for ids of no word."""
   counts_V = np.array(counts_V)
   counts_V[no_words(tokenizer)] = 0
   return counts_V
 
 
 def no_words(tokenizer) -> list[int]:
-  """The ids that end a document, pad a row or stand for a word unknown."""
+  """The ids of bos, eos, padding and the unknown word."""
   ids = (tokenizer.bos, tokenizer.eos, tokenizer.pad, tokenizer.unk)
   return sorted({i for i in ids if i is not None})
