@@ -144,6 +144,6 @@ def check_vocabulary(tokenizer, vocab: int, *, owner="the model") -> None:
   behind = (tokenizer.text_of_id(id) for id in range(vocab, tokenizer.size))
   if any(text and text not in special for text in behind):
     raise Mistake(
-      f"{owner} has {vocab} tokens, the tokenizer {tokenizer.size}; save the tokenizer "
+      f"{owner} has {vocab} tokens, the tokenizer {tokenizer.size}; use the tokenizer "
       "that it was trained with"
     )
