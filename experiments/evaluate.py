@@ -75,8 +75,7 @@ def main():
 
 def config_of(path) -> ConfigDict:
   """The config that a run was trained with; Mistake where there are no data."""
-  store = stores.open(path)
-  cfg = store.config if isinstance(store, stores.RunStore) else {}
+  cfg = stores.open(path).config
   if "data" not in cfg:
     raise Mistake(
       f"{path} was not trained by `train` and has no data to be scored on; add "

@@ -157,7 +157,6 @@ class RunStore(Store):
 
   @functools.cached_property
   def config(self) -> dict:
-    """The config that the run was trained with; {} where it was not trained here."""
     return self.folder.config()
 
   @property

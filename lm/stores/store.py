@@ -28,6 +28,11 @@ class Store(abc.ABC):
   model = None  # the model as it was saved
 
   @property
+  def config(self) -> dict:
+    """The config of the run that trained the model; {} where it is unknown."""
+    return {}
+
+  @property
   def fields(self) -> dict:
     """The family, its flat fields and vocab: `models.build(**store.fields)`."""
     return fields_of(self.model)

@@ -111,6 +111,21 @@ def test_a_model_without_a_head_has_no_prefix(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, got, wanted)
 
 
+def test_of_tied_tensors_the_readout_may_be_the_one_that_was_kept(tmp_path):
+  _, folder = saved("gpt2")
+  shutil.copytree(folder, tmp_path / "in")
+  file, table = File(folder / WEIGHTS), "transformer.wte.weight"
+  names = {("lm_head.weight" if name == table else name): name for name in file.tensors}
+  tensors = {name: file.tensors[was] for name, was in names.items()}
+  read = lambda name: file.read(names[name])
+  write(tmp_path / "in" / WEIGHTS, tensors, read, metadata=file.metadata)
+  model, params, _ = lm.load(tmp_path / "in")
+  jax.tree.map(np.testing.assert_array_equal, params, lm.load(folder)[1])
+  export.keep(tmp_path / "kept", stores.open(tmp_path / "in").source)
+  export.write(tmp_path / "same", model, params, None, kept=tmp_path / "kept")
+  assert bytes_of(tmp_path / "same") == bytes_of(tmp_path / "in")
+
+
 def test_bert_as_first_published(tmp_path):
   """Its norms have other names, and its config names one of two heads."""
   _, folder = saved("bert, as trained")
