@@ -10,11 +10,11 @@ import torch
 from lm import stores
 
 
-def copied(theirs, **fields):
+def copied(hf_model, **fields):
   """(model, params); `fields` are values of ours that a config.json does not tell."""
   with tempfile.TemporaryDirectory() as folder:
-    theirs.save_pretrained(folder)
-    if "scaling" in fields:  # by another rule than theirs, which we do not take over
+    hf_model.save_pretrained(folder)
+    if "scaling" in fields:  # by a rule of theirs that we do not take over
       path = pathlib.Path(folder, "config.json")
       told = json.loads(path.read_text())
       told["rope_parameters"]["rope_type"] = "default"
@@ -23,16 +23,16 @@ def copied(theirs, **fields):
     return model, params
 
 
-def noisy(theirs, seed=0):
+def noisy(hf_model, seed=0):
   """The same model, with noise on its weights: zeros and ones would hide mistakes."""
   torch.manual_seed(seed)
   with torch.no_grad():
-    for weight in theirs.parameters():
+    for weight in hf_model.parameters():
       weight += 0.2 * torch.randn_like(weight)
-  return theirs.eval()
+  return hf_model.eval()
 
 
-def logits(theirs, tokens_BT) -> np.ndarray:
+def logits(hf_model, tokens_BT) -> np.ndarray:
   """logits_BTV of a transformers model."""
   with torch.no_grad():
-    return theirs(torch.from_numpy(np.asarray(tokens_BT, np.int64))).logits.numpy()
+    return hf_model(torch.from_numpy(np.asarray(tokens_BT, np.int64))).logits.numpy()

@@ -62,7 +62,7 @@ class Checkpoints:
     self._saves = itertools.count()
     if owned and self._primary:
       self._clean()
-    if jax.process_count() > 1:
+    if owned and jax.process_count() > 1:
       multihost_utils.sync_global_devices("lm_checkpoints_clean")
 
   def steps(self) -> list[int]:

@@ -17,17 +17,17 @@ SUMS = "SHA256SUMS"
 
 
 class Damaged(Exception):
-  """A file is not what it was when its digest was taken; says which and how."""
+  """A file has changed since its digest was taken; the message names the file."""
 
 
 def write(folder: Path) -> None:
-  """Writes `SHA256SUMS` over all files of `folder`, and all of it through to the disk.
+  """Writes `SHA256SUMS` over all files of `folder`, and flushes everything to disk.
 
-  After it, a rename of the folder can be trusted over a loss of power. Raises OSError.
+  Renaming the folder afterwards survives a power cut. Raises OSError.
   """
   lines = []
-  for where, _, names in os.walk(folder):
-    for path in sorted(Path(where) / name for name in names):
+  for parent, _, names in os.walk(folder):
+    for path in sorted(Path(parent) / name for name in names):
       with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
@@ -37,12 +37,12 @@ def write(folder: Path) -> None:
     file.write(body + _seal(body))
     file.flush()
     os.fsync(file.fileno())
-  for where, _, _ in os.walk(folder):
-    sync_folder(where)
+  for parent, _, _ in os.walk(folder):
+    sync_folder(parent)
 
 
 def read(folder: Path) -> dict[str, str]:
-  """The digest of every file of `folder`, by its name; raises Damaged."""
+  """Returns {file name: digest} of a folder; raises Damaged if the list has changed."""
   text = _bytes(folder, SUMS)
   body = text[: text.rfind(b"#")] if b"#" in text else b""
   if text != body + _seal(body):
@@ -52,14 +52,14 @@ def read(folder: Path) -> dict[str, str]:
 
 
 def of(folder: Path) -> str:
-  """One digest of all files of `folder`, as they were when it was written."""
+  """Returns one digest of all files of `folder`, as of when it was written."""
   return hashlib.sha256(_bytes(folder, SUMS)).hexdigest()
 
 
 def check(folder: Path, *, only=lambda name: True) -> None:
-  """Raises Damaged on the first file that is missing or differs.
+  """Raises Damaged on the first file that is missing or has changed.
 
-  `only` chooses by name which files are read; the list itself is always checked.
+  `only(name)` is true for the files to read; the list itself is always checked.
   """
   for name, digest in read(folder).items():
     if only(name):
@@ -67,15 +67,16 @@ def check(folder: Path, *, only=lambda name: True) -> None:
 
 
 def check_file(folder: Path, name: str, digest: str) -> None:
-  with _plain(name), (folder / name).open("rb") as file:
-    found = hashlib.file_digest(file, "sha256").hexdigest()
-  if found != digest:
+  """Raises Damaged unless a file has this digest."""
+  with _damage_of(name), (folder / name).open("rb") as file:
+    actual = hashlib.file_digest(file, "sha256").hexdigest()
+  if actual != digest:
     raise Damaged(f"{name} has changed")
 
 
 @contextlib.contextmanager
-def _plain(name: str):
-  """Turns what a lost file or a bad sector raises into Damaged."""
+def _damage_of(name: str):
+  """Raises Damaged in place of the OSError of a lost file or a bad sector."""
   try:
     yield
   except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -87,7 +88,7 @@ def _plain(name: str):
 
 
 def _bytes(folder: Path, name: str) -> bytes:
-  with _plain(name):
+  with _damage_of(name):
     return (folder / name).read_bytes()
 
 
@@ -98,7 +99,7 @@ def _seal(body: bytes) -> bytes:
 
 
 def reason(error: BaseException) -> str:
-  """Why the disk refused, in the system's words; else the first line of the error."""
+  """Returns why the disk refused, as the system words it; else the first line."""
   cause = error
   while cause is not None:
     if isinstance(cause, OSError) and cause.strerror:

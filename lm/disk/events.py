@@ -18,8 +18,8 @@ F32_MAX = (2 - 2**-23) * 2.0**127
 class Events:
   """Scalars of one process of a run, appended to a new file of `folder`.
 
-  TensorBoard forgets what older files of the folder say from step `purge_step` on.
-  OSError when the disk is full.
+  TensorBoard drops what older files of the folder have from step `purge_step` on.
+  Raises OSError when the disk is full.
   """
 
   def __init__(self, folder, *, purge_step: int):
@@ -42,6 +42,7 @@ class Events:
     self._file.flush()
 
   def close(self):
+    """Closes the file."""
     self._file.close()
 
   def _event(self, fields: bytes):
@@ -51,7 +52,7 @@ class Events:
 
 
 def _f32(value) -> float:
-  """`value`, infinite where float32 has no such number, which struct would refuse."""
+  """Returns `value`, or infinity where float32 overflows, which struct would refuse."""
   if math.isfinite(value) and abs(value) > F32_MAX:
     return math.copysign(math.inf, value)
   return value
@@ -70,7 +71,7 @@ def _bytes(field: int, value: bytes) -> bytes:
 
 
 def _digits(value: int) -> bytes:
-  """A number of base 128, lowest digit first, as protocol buffers write them."""
+  """Returns a varint of protocol buffers: base 128, lowest digit first."""
   digits = bytearray()
   while value > 127:
     digits.append(value & 127 | 128)
@@ -79,6 +80,7 @@ def _digits(value: int) -> bytes:
 
 
 def _table():
+  """Yields the CRC-32C of every byte."""
   for byte in range(256):
     for _ in range(8):
       byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)  # Castagnoli's polynomial
@@ -89,7 +91,7 @@ _TABLE = tuple(_table())
 
 
 def _crc(data: bytes) -> bytes:
-  """The masked CRC-32C of a TFRecord, four bytes."""
+  """Returns the masked CRC-32C of a TFRecord, four bytes."""
   crc = 0xFFFFFFFF
   for byte in data:
     crc = _TABLE[(crc ^ byte) & 255] ^ crc >> 8

@@ -1,10 +1,11 @@
-"""What a GGUF file says (github.com/ggml-org/ggml, docs/gguf.md): checked throughout.
+"""Reads GGUF files (github.com/ggml-org/ggml, docs/gguf.md), checking every value.
 
     file = GgufFile("model.gguf")
     file.fields["general.architecture"], file.tensors["output_norm.weight"].shape
 
-Its keys and where its tensors are; the `gguf` package, which turns blocks into numbers,
-takes 200 MB and five seconds to read the same for a vocabulary of 49,152.
+Only the metadata and the offsets of tensors are parsed here; the `gguf` package, which
+dequantises blocks, takes 200 MB and five seconds to parse the same for a vocabulary of
+49,152.
 """
 
 import mmap
@@ -17,7 +18,7 @@ import numpy as np
 
 from lm.errors import Mistake
 
-# Type of a value -> its format; 8 is a string and 9 an array.
+# Type of a value -> its struct format; 8 is a string and 9 an array.
 FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?"}
 FORMATS |= {10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
@@ -25,16 +26,19 @@ VERSIONS = (2, 3)
 
 
 class Stored(NamedTuple):
-  """Where a tensor is; its shape is in NumPy's order, the last dimension in blocks."""
+  """Where a tensor is; its shape is in NumPy's order, the last dimension blocked."""
 
   kind: int  # a GGMLQuantizationType
   shape: tuple[int, ...]
-  start: int  # in the file
+  start: int  # the offset in the file
   num_bytes: int
 
 
 class GgufFile:
-  """`fields` by key and `tensors` by name; Mistake for what the format forbids."""
+  """`fields` by key, and `tensors` (`Stored`) by name.
+
+  Raises Mistake for what the format forbids.
+  """
 
   def __init__(self, path):
     self.path = Path(path)
@@ -42,14 +46,15 @@ class GgufFile:
       if os.fstat(file.fileno()).st_size < 24:
         raise Mistake(f"{path} is no GGUF file: it has less than 24 bytes")
       self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    self._at = 0
+    self._offset = 0
     try:
       self._read()
     except (ValueError, KeyError, struct.error) as error:
-      told = f"no type of value {error}" if isinstance(error, KeyError) else error
-      raise Mistake(f"{path} is no GGUF file or damaged: {told}") from error
+      reason = f"no type of value {error}" if isinstance(error, KeyError) else error
+      raise Mistake(f"{path} is no GGUF file or damaged: {reason}") from error
 
   def _read(self):
+    """Parses the header, the fields and where each tensor is."""
     magic, version, tensors, fields = (self._take(f) for f in ("4s", "I", "Q", "Q"))
     if magic != b"GGUF" or version not in VERSIONS:
       raise Mistake(f"it begins with {magic!r} and version {version}")
@@ -64,7 +69,7 @@ class GgufFile:
     align = self.fields.get("general.alignment", 32)
     if type(align) is not int or align < 1:
       raise Mistake(f"general.alignment is {align!r}")
-    begin = -(-self._at // align) * align
+    begin = -(-self._offset // align) * align
     self.tensors, end = {}, begin
     for name, kind, shape, offset in sorted(headers, key=lambda header: header[3]):
       stored = Stored(kind, shape, begin + offset, _num_bytes(name, kind, shape))
@@ -76,7 +81,7 @@ class GgufFile:
       end = stored.start + stored.num_bytes
 
   def read(self, name: str) -> np.ndarray:
-    """A tensor in float32; Mistake for a kind that cannot be read."""
+    """Returns a tensor in float32; Mistake for a quantisation that is not supported."""
     from gguf import GGMLQuantizationType, quants
 
     stored = self.tensors[name]
@@ -92,26 +97,26 @@ class GgufFile:
       ) from error
 
   def forget(self):
-    """Gives the memory of what was looked at back to the system."""
+    """Gives the memory of tensors that were read back to the system."""
     self._bytes.madvise(mmap.MADV_DONTNEED)
 
-  # In order
+  # The following read at the offset, and move it.
 
   def _take(self, form: str):
-    [value] = struct.unpack_from(f"<{form}", self._bytes, self._at)
-    self._at += struct.calcsize(f"<{form}")
+    [value] = struct.unpack_from(f"<{form}", self._bytes, self._offset)
+    self._offset += struct.calcsize(f"<{form}")
     return value
 
   def _fits(self, count: int):
-    """Raises Mistake when so many things cannot be in the rest of the file."""
-    if count > len(self._bytes) - self._at:
+    """Raises Mistake if the rest of the file is too small for `count` values."""
+    if count > len(self._bytes) - self._offset:
       raise Mistake(f"it tells of {count} values, more than it has bytes")
 
   def _string(self) -> str:
     size = self._take("Q")
     self._fits(size)
-    self._at += size
-    return self._bytes[self._at - size : self._at].decode()
+    self._offset += size
+    return self._bytes[self._offset - size : self._offset].decode()
 
   def _value(self, kind: int, depth: int = 0):
     if kind == STRING:
@@ -122,15 +127,15 @@ class GgufFile:
     self._fits(count)
     if inner in FORMATS:
       form = f"<{count}{FORMATS[inner]}"
-      values = struct.unpack_from(form, self._bytes, self._at)
-      self._at += struct.calcsize(form)
+      values = struct.unpack_from(form, self._bytes, self._offset)
+      self._offset += struct.calcsize(form)
       return list(values)
     if depth > 3:
       raise Mistake("arrays in arrays in arrays")
     return [self._value(inner, depth + 1) for _ in range(count)]
 
   def _header(self):
-    """(name, kind, shape, offset) of one tensor."""
+    """Returns (name, kind, shape, offset) of one tensor."""
     name, ndim = self._string(), self._take("I")
     self._fits(ndim)
     shape = tuple(self._take("Q") for _ in range(ndim))[::-1]
@@ -138,6 +143,7 @@ class GgufFile:
 
 
 def _num_bytes(name: str, kind: int, shape) -> int:
+  """Returns the size of a tensor; Mistake for a kind or shape that cannot be."""
   from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
   if kind not in {k.value for k in GGMLQuantizationType} or not shape:

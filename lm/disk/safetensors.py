@@ -1,8 +1,9 @@
-"""Files of named tensors, read and written one tensor at a time, and never believed.
+"""Safetensors: files of named tensors, read and written one tensor at a time.
 
 The format is https://huggingface.co/docs/safetensors: eight bytes with the length of a
-JSON header, the header, the bytes of all tensors without gaps. Unlike the library of
-that name this reads bfloat16, float8 and float4 into NumPy arrays.
+JSON header, the header, the bytes of all tensors without gaps. The header is validated
+as strictly as in the library; unlike it, this reads bfloat16, float8 and float4 into
+NumPy arrays.
 """
 
 import json
@@ -43,7 +44,7 @@ _ORDER = list(DTYPES)
 
 
 class Tensor(NamedTuple):
-  """What a header says of one tensor; it starts `start` bytes after the header."""
+  """Dtype and shape of a tensor, which starts `start` bytes after the header."""
 
   dtype: str
   shape: tuple[int, ...]
@@ -51,14 +52,15 @@ class Tensor(NamedTuple):
 
   @property
   def num_bytes(self) -> int:
+    """The size in the file."""
     return -(-math.prod(self.shape) * DTYPES[self.dtype][1] // 8)
 
 
 class File:
   """`tensors`, by name in the order of their bytes, and `metadata` of one file.
 
-  The bytes are mapped, not read: an array costs memory when it is looked at. Raises
-  Mistake, before any of them is looked at, for whatever the format does not allow.
+  The bytes are mapped: an array takes memory once its values are used. Raises Mistake
+  for whatever the format does not allow, before any value is used.
   """
 
   def __init__(self, path):
@@ -71,23 +73,26 @@ class File:
       self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
   def read(self, name: str) -> np.ndarray:
-    """The tensor as the file has it, read-only; float4 is unpacked."""
+    """Returns a tensor as the file has it, read-only; float4 is unpacked."""
     tensor = self.tensors[name]
     dtype, bits = DTYPES[tensor.dtype]
     kind, count = (np.uint8, tensor.num_bytes) if bits < 8 else (dtype, None)
     count = math.prod(tensor.shape) if count is None else count
-    at = self._begin + tensor.start
-    flat = np.frombuffer(self._bytes, kind, count, at) if count else np.empty(0, kind)
+    start = self._begin + tensor.start
+    flat = np.empty(0, kind)
+    if count:
+      flat = np.frombuffer(self._bytes, kind, count, start)
     if bits < 8:  # the first of two is in the low half
       flat = np.stack([flat & 15, flat >> 4], axis=-1).reshape(-1).view(dtype)
     return flat.reshape(tensor.shape)
 
   def forget(self):
-    """Gives the memory of what was looked at back to the system."""
+    """Gives the memory of tensors that were read back to the system."""
     self._bytes.madvise(mmap.MADV_DONTNEED)
 
 
 def _header(path: Path, file, size: int) -> bytes:
+  """Returns the JSON header; Mistake for a pickle, or a length that cannot be."""
   start = file.read(8)
   length = int.from_bytes(start, "little")
   if len(start) < 8 or not 2 <= length <= min(size - 8, HEADER_BYTES):
@@ -103,25 +108,25 @@ def _header(path: Path, file, size: int) -> bytes:
 
 
 def _parsed(path: Path, header: bytes, size: int):
-  """(metadata, {name: Tensor}) of a header in front of `size` bytes."""
+  """Returns (metadata, {name: Tensor}) of a header in front of `size` bytes."""
   try:
     if not header.startswith(b"{"):
       raise Mistake("it does not begin with {")
-    told = json.loads(header.decode(), object_pairs_hook=_unique)
-    metadata = told.pop("__metadata__", {})
+    entries = json.loads(header.decode(), object_pairs_hook=_unique)
+    metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict):
       raise Mistake("its __metadata__ is no object")
     if not all(isinstance(v, str) for v in metadata.values()):
       raise Mistake("its __metadata__ has values other than strings")
-    tensors = [_tensor(name, value) for name, value in told.items()]
+    tensors = [_tensor(name, value) for name, value in entries.items()]
   except (ValueError, RecursionError) as error:
     raise Mistake(f"{path} has a damaged header: {error}") from error
   end = 0
   tensors.sort(key=lambda item: (item[1].start, item[2]))
   for name, tensor, stop in tensors:
     if tensor.start != end:
-      what = "overlaps the tensor before it" if tensor.start < end else "leaves a gap"
-      raise Mistake(f"{path} is damaged: {name} begins at {tensor.start}, {what}")
+      fault = "overlaps the tensor before it" if tensor.start < end else "leaves a gap"
+      raise Mistake(f"{path} is damaged: {name} begins at {tensor.start}, {fault}")
     end = stop
   if end != size:
     raise Mistake(
@@ -132,56 +137,59 @@ def _parsed(path: Path, header: bytes, size: int):
 
 
 def _unique(pairs) -> dict:
-  found = dict(pairs)
-  if len(found) < len(pairs):
+  """Returns a dict of pairs; Mistake for a name that occurs twice."""
+  values = dict(pairs)
+  if len(values) < len(pairs):
     names = [name for name, _ in pairs]
-    twice = next(name for name in names if names.count(name) > 1)
-    raise Mistake(f"{_short(twice)} is in it twice")
-  return found
+    duplicate = next(name for name in names if names.count(name) > 1)
+    raise Mistake(f"{_short(duplicate)} is in it twice")
+  return values
 
 
-def _tensor(name: str, told) -> tuple[str, Tensor, int]:
-  """(name, tensor, where it ends) from its value in the header."""
-  wanted = {"dtype", "shape", "data_offsets"}
-  if not isinstance(told, dict) or set(told) != wanted:
-    raise Mistake(f"{_short(name)} should have {', '.join(sorted(wanted))}")
-  dtype, shape, at = told["dtype"], told["shape"], told["data_offsets"]
+def _tensor(name: str, entry) -> tuple[str, Tensor, int]:
+  """Returns (name, tensor, its end) of an entry of the header."""
+  keys = {"dtype", "shape", "data_offsets"}
+  if not isinstance(entry, dict) or set(entry) != keys:
+    raise Mistake(f"{_short(name)} should have {', '.join(sorted(keys))}")
+  dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
   if not isinstance(dtype, str) or dtype not in DTYPES:
     known = ", ".join(DTYPES)
     raise Mistake(f"{_short(name)} has dtype {_short(dtype)}; known: {known}")
-  if not _sizes(shape) or not _sizes(at) or len(at) != 2:
+  if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
     raise Mistake(
-      f"{_short(name)} has shape {_short(shape)} at {_short(at)}; wanted whole numbers"
+      f"{_short(name)} has shape {_short(shape)} at {_short(offsets)}; wanted whole "
+      "numbers"
     )
-  tensor = Tensor(dtype, tuple(shape), at[0])
-  if at[1] - at[0] != tensor.num_bytes:
+  start, end = offsets
+  tensor = Tensor(dtype, tuple(shape), start)
+  if end - start != tensor.num_bytes:
     raise Mistake(
       f"{_short(name)}, {dtype}{_short(shape)}, takes {_size(tensor.num_bytes)} bytes, "
-      f"and has {_size(at[1] - at[0])}"
+      f"and has {_size(end - start)}"
     )
-  return name, tensor, at[1]
+  return name, tensor, end
 
 
-def _sizes(value) -> bool:
+def _are_sizes(value) -> bool:
   return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
 
 
 def _short(value) -> str:
-  """At most a hundred characters of what a stranger wrote, in one line."""
+  """Returns at most a hundred characters of a value from a file, in one line."""
   text = repr(value) if isinstance(value, str | list) else str(value)
   return text if len(text) <= 100 else text[:97] + "..."
 
 
 def _size(n: int) -> str:
-  """A number for people, however long; Python writes no more than 4300 digits."""
+  """Returns a number as text; Python refuses those of more than 4300 digits."""
   return str(n) if abs(n) < 1 << 99 else "far too many"
 
 
 class NewFile:
-  """A file in the making: it has its size at once, its tensors in any order.
+  """A file to write: it has its final size at once, its tensors come in any order.
 
-  `tensors` tells dtype and shape of all of them beforehand. When each was put, it is
-  byte for byte what the library would write. What is in a file that exists stays.
+  `tensors` has dtype and shape of all of them. When each was put, the file is byte for
+  byte what the library would write. Tensors in a file that exists stay as they are.
   """
 
   def __init__(self, path, tensors: dict[str, Tensor], *, metadata=None):
@@ -189,9 +197,9 @@ class NewFile:
     header, end = {"__metadata__": metadata} if metadata else {}, 0
     for name in order:
       tensor = tensors[name]
-      at = [end, end := end + tensor.num_bytes]
-      told = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": at}
-      header[name] = told
+      offsets = [end, end := end + tensor.num_bytes]
+      entry = {"dtype": tensor.dtype, "shape": list(tensor.shape)}
+      header[name] = entry | {"data_offsets": offsets}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     self._begin = 8 + len(text)
@@ -204,13 +212,13 @@ class NewFile:
     self._file.truncate(self._begin + end)
 
   def put(self, name: str, array):
-    """Writes the bytes of a tensor, of which there are as many as was told."""
+    """Writes the values of a tensor, which has the dtype and shape announced."""
     tensor = self.tensors[name]
     self._file.seek(self._begin + tensor.start)
     self._file.write(_stored(name, tensor, array))
 
   def sync(self):
-    """Returns when all that was put survives a power cut."""
+    """Returns when all tensors that were put survive a power cut."""
     self._file.flush()
     os.fsync(self._file.fileno())
 
@@ -222,6 +230,7 @@ class NewFile:
 
 
 def _stored(name: str, tensor: Tensor, array) -> memoryview:
+  """Returns the bytes of an array in the file; float4 is packed."""
   dtype, bits = DTYPES[tensor.dtype]
   assert array.dtype == dtype and array.shape == tensor.shape, name
   flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)

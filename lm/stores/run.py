@@ -67,7 +67,10 @@ class RunFolder:
     """
     if self.model_file.is_file():
       return json_file.read(self.model_file)
-    fields = dict(self.config()["model"])
+    config = self.config()
+    if "model" not in config:
+      raise Mistake(f"{self.path} is not a run's folder: its config names no model")
+    fields = dict(config["model"])
     if "vocab" not in fields:
       fields["vocab"] = tokenizers.load(self.tokenizer).size
     return fields
@@ -154,7 +157,6 @@ class RunStore(Store):
 
   @functools.cached_property
   def config(self) -> dict:
-    """The config that the run was trained with; {} where it was not trained here."""
     return self.folder.config()
 
   @property

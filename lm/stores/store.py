@@ -28,6 +28,11 @@ class Store(abc.ABC):
   model = None  # the model as it was saved
 
   @property
+  def config(self) -> dict:
+    """The config of the run that trained the model; {} where it is unknown."""
+    return {}
+
+  @property
   def fields(self) -> dict:
     """The family, its flat fields and vocab: `models.build(**store.fields)`."""
     return fields_of(self.model)
@@ -144,6 +149,6 @@ def check_vocabulary(tokenizer, vocab: int, *, owner="the model") -> None:
   behind = (tokenizer.text_of_id(id) for id in range(vocab, tokenizer.size))
   if any(text and text not in special for text in behind):
     raise Mistake(
-      f"{owner} has {vocab} tokens, the tokenizer {tokenizer.size}; save the tokenizer "
+      f"{owner} has {vocab} tokens, the tokenizer {tokenizer.size}; use the tokenizer "
       "that it was trained with"
     )

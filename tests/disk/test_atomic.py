@@ -9,7 +9,7 @@ from lm.disk import atomic
 
 def begin(target, of="a", *, done=(), error=None):
   """(what was there, what was done) of a block that does some more, then raises."""
-  with atomic.making(target, of) as (folder, before):
+  with atomic.folder(target, of) as (folder, before):
     found = sorted(path.name for path in folder.iterdir()), set(before)
     for name in done:
       (folder / name).touch()
@@ -62,7 +62,7 @@ def test_it_begins_anew_if_it_is_another(tmp_path):
 def test_one_at_a_time(tmp_path):
   target = tmp_path / "new"
   with (
-    atomic.making(target),
+    atomic.folder(target),
     pytest.raises(ValueError, match=r"making .*; wait for it"),
   ):
     begin(target)
@@ -73,12 +73,26 @@ def test_one_at_a_time(tmp_path):
 
 def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
   path = tmp_path / "file"
-  atomic.write_atomically(path, b"old")
+  atomic.write(path, b"old")
 
   def full(*_):
     raise OSError(28, "No space left on device")
 
   monkeypatch.setattr(os, "fsync", full)
   with pytest.raises(OSError, match="No space"):
-    atomic.write_atomically(path, b"new")
+    atomic.write(path, b"new")
   assert path.read_bytes() == b"old"
+  assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_takes_its_name_when_the_block_ends(tmp_path):
+  path = tmp_path / "file"
+  atomic.write(path, "na\u00efve")
+  with pytest.raises(KeyError), atomic.open(path) as file:
+    file.write(b"half")
+    raise KeyError
+  assert path.read_text("utf-8") == "na\u00efve"
+  with atomic.open(path) as file:
+    file.write(b"new")
+    assert path.read_text("utf-8") == "na\u00efve"
+  assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]

@@ -34,11 +34,11 @@ ONLY_HERE |= set(HEADS) - {"bert", "bert, as trained", "t5", "t5, gated"}
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_in_and_out_again(flavour, tmp_path):
-  theirs, folder = saved(flavour)
+  hf_model, folder = saved(flavour)
   model, params, tokenizer = lm.load(folder)
   assert tokenizer is None
   tokens_BT = tokens(B, T)
-  wanted_BTV = logits(theirs, tokens_BT)
+  wanted_BTV = logits(hf_model, tokens_BT)
   assert np.std(wanted_BTV) > 0.5
   if flavour in ONLY_HERE:
     more = {"source_BS": tokens_BT[:, ::-1]} if model.traits.source else {}
@@ -55,15 +55,15 @@ def test_in_and_out_again(flavour, tmp_path):
   before, after = (File(p / WEIGHTS) for p in (folder, tmp_path / "ours"))
   for name in before.tensors:
     assert after.read(name).tobytes() == before.read(name).tobytes(), name
-  again = type(theirs).from_pretrained(tmp_path / "ours")
+  again = type(hf_model).from_pretrained(tmp_path / "ours")
   np.testing.assert_array_equal(logits(again, tokens_BT), wanted_BTV)
 
 
 def test_shards_and_dtypes_come_back(tmp_path):
   """Half precision, in several files, with a tied readout said twice."""
-  theirs, _ = saved("gpt2")
+  hf_model, _ = saved("gpt2")
   folder = tmp_path / "in"
-  half = copy.deepcopy(theirs).to(torch.bfloat16)
+  half = copy.deepcopy(hf_model).to(torch.bfloat16)
   half.save_pretrained(folder, max_shard_size="20KB")
   index = json.loads((folder / INDEX).read_text())
   assert len(set(index["weight_map"].values())) > 2
@@ -104,11 +104,26 @@ def test_weights_of_few_bits_come_back(dtype, tmp_path):
 
 
 def test_a_model_without_a_head_has_no_prefix(tmp_path):
-  theirs, folder = saved("gpt2")
-  theirs.transformer.save_pretrained(tmp_path)
+  hf_model, folder = saved("gpt2")
+  hf_model.transformer.save_pretrained(tmp_path)
   assert "wte.weight" in File(tmp_path / WEIGHTS).tensors
   got, wanted = lm.load(tmp_path)[1], lm.load(folder)[1]
   jax.tree.map(np.testing.assert_array_equal, got, wanted)
+
+
+def test_of_tied_tensors_the_readout_may_be_the_one_that_was_kept(tmp_path):
+  _, folder = saved("gpt2")
+  shutil.copytree(folder, tmp_path / "in")
+  file, table = File(folder / WEIGHTS), "transformer.wte.weight"
+  names = {("lm_head.weight" if name == table else name): name for name in file.tensors}
+  tensors = {name: file.tensors[was] for name, was in names.items()}
+  read = lambda name: file.read(names[name])
+  write(tmp_path / "in" / WEIGHTS, tensors, read, metadata=file.metadata)
+  model, params, _ = lm.load(tmp_path / "in")
+  jax.tree.map(np.testing.assert_array_equal, params, lm.load(folder)[1])
+  export.keep(tmp_path / "kept", stores.open(tmp_path / "in").source)
+  export.write(tmp_path / "same", model, params, None, kept=tmp_path / "kept")
+  assert bytes_of(tmp_path / "same") == bytes_of(tmp_path / "in")
 
 
 def test_bert_as_first_published(tmp_path):
@@ -145,10 +160,10 @@ def test_another_head_on_the_same_body(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, changed[part], params[part])
   export.write(tmp_path, model, changed, None)
   kind = transformers.BertForSequenceClassification
-  theirs = kind.from_pretrained(tmp_path).eval()
+  hf_model = kind.from_pretrained(tmp_path).eval()
   got_BC, _ = jax.jit(model.apply)({"params": changed}, tokens_BT)
   assert got_BC.shape == (B, 3)
-  np.testing.assert_allclose(got_BC, logits(theirs, tokens_BT), atol=1e-4, rtol=1e-4)
+  np.testing.assert_allclose(got_BC, logits(hf_model, tokens_BT), atol=1e-4, rtol=1e-4)
   assert lm.load(folder, dtype="bfloat16")[0].config.run.dtype == "bfloat16"
   with pytest.raises(
     ValueError,

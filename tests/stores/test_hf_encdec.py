@@ -33,12 +33,12 @@ FLAVOURS = {
 torch.set_num_threads(1)  # its threads spin, and would fight with XLA's for the cores
 
 
-def theirs_of(flavour):
+def hf_model_of(flavour):
   config = transformers.T5Config(**SMALL, **FLAVOURS[flavour])
-  theirs = transformers.T5ForConditionalGeneration(config)
+  hf_model = transformers.T5ForConditionalGeneration(config)
   if not config.scale_decoder_outputs:  # untied, as it is when its weights are loaded
-    theirs.lm_head.weight = torch.nn.Parameter(torch.zeros(VOCAB, SMALL["d_model"]))
-  return hf.noisy(theirs)
+    hf_model.lm_head.weight = torch.nn.Parameter(torch.zeros(VOCAB, SMALL["d_model"]))
+  return hf.noisy(hf_model)
 
 
 def close(got, wanted, limit=1e-4):
@@ -48,12 +48,12 @@ def close(got, wanted, limit=1e-4):
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_logits_are_theirs_at_once_and_one_by_one(flavour):
-  theirs = theirs_of(flavour)
-  model, params = hf.copied(theirs)
+  hf_model = hf_model_of(flavour)
+  model, params = hf.copied(hf_model)
   tokens_BT, source_BS = tokens(B, T), tokens(B, S, seed=1)
   segments_BS = (np.arange(S)[None] < np.array([[S], [5]])).astype(np.int32)
   with torch.no_grad():
-    wanted_BTV = theirs(
+    wanted_BTV = hf_model(
       input_ids=torch.from_numpy(source_BS.astype(np.int64)),
       attention_mask=torch.from_numpy(segments_BS.astype(np.int64)),
       decoder_input_ids=torch.from_numpy(tokens_BT.astype(np.int64)),
@@ -73,8 +73,8 @@ def test_logits_are_theirs_at_once_and_one_by_one(flavour):
 @pytest.mark.parametrize("count, reach", [(32, 128), (8, 10), (16, 128)])
 def test_buckets_are_theirs(count, reach):
   distance = torch.arange(3 * reach)
-  theirs = T5Attention._relative_position_bucket
+  hf_model = T5Attention._relative_position_bucket
   how = dict(bidirectional=False, num_buckets=count, max_distance=reach)
-  wanted = theirs(-distance, **how).numpy()
+  wanted = hf_model(-distance, **how).numpy()
   got = buckets(reach, count)[np.minimum(distance.numpy(), reach)]
   np.testing.assert_array_equal(got, wanted)

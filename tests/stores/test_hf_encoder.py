@@ -42,8 +42,8 @@ def whole(model):
 @pytest.mark.parametrize("act", ["gelu", "relu"])
 def test_everything_is_theirs_with_types_and_padding(act):
   config = transformers.BertConfig(**SMALL, hidden_act=act)
-  theirs = hf.noisy(transformers.BertForPreTraining(config))
-  model, params = hf.copied(theirs)
+  hf_model = hf.noisy(transformers.BertForPreTraining(config))
+  model, params = hf.copied(hf_model)
   tokens_BT, real_BT = tokens(B, T), np.arange(T)[None] < np.array([[T], [7]])
   types_BT = np.broadcast_to(np.arange(T) >= 5, (B, T)).astype(np.int32)
   with torch.no_grad():
@@ -52,7 +52,7 @@ def test_everything_is_theirs_with_types_and_padding(act):
       token_type_ids=torch.from_numpy(types_BT.astype(np.int64)),
       attention_mask=torch.from_numpy(real_BT.astype(np.int64)),
     )
-    body, all_of_it = theirs.bert(**known), theirs(**known)
+    body, all_of_it = hf_model.bert(**known), hf_model(**known)
   positions_BT = np.where(real_BT, np.arange(T)[None], -1).astype(np.int32)
   logits_BTV, x_BTD, pooled_BD, follows_BC = whole(model)(
     params, tokens_BT, types_BT=types_BT, positions_BT=positions_BT
@@ -64,9 +64,9 @@ def test_everything_is_theirs_with_types_and_padding(act):
 
 
 def test_masked_language_model_without_a_pooler():
-  theirs = hf.noisy(transformers.BertForMaskedLM(transformers.BertConfig(**SMALL)))
-  model, params = hf.copied(theirs)
+  hf_model = hf.noisy(transformers.BertForMaskedLM(transformers.BertConfig(**SMALL)))
+  model, params = hf.copied(hf_model)
   assert "pooler" not in params
   with torch.no_grad():
-    wanted = theirs(torch.from_numpy(tokens(B, T).astype(np.int64))).logits.numpy()
+    wanted = hf_model(torch.from_numpy(tokens(B, T).astype(np.int64))).logits.numpy()
   close(jax.jit(model.apply)({"params": params}, tokens(B, T))[0], wanted)

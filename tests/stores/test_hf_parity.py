@@ -59,7 +59,7 @@ FLAVOURS = {
   "llama, biases": ("Llama", LLAMA | dict(attention_bias=True, mlp_bias=True), {}),
   "llama, wide heads": ("Llama", LLAMA | dict(head_dim=16), {}),
   "llama, linear": ("Llama", rope("linear"), {}),
-  # Theirs takes the factor of the row at hand: 2 * 12 / 8 - (2 - 1).
+  # transformers takes the factor of the row at hand: 2 * 12 / 8 - (2 - 1).
   "llama, ntk": (
     "Llama",
     rope("dynamic") | dict(max_position_embeddings=8),
@@ -102,7 +102,7 @@ pytestmark = pytest.mark.parametrize("flavour", FLAVOURS)
 
 
 @pytest.fixture(scope="module")
-def theirs():
+def hf_model():
   """name -> a transformers model with noise for weights."""
   made = {}
 
@@ -122,20 +122,20 @@ def theirs():
   return make
 
 
-def test_logits_are_theirs(flavour, theirs):
-  model, params = hf.copied(theirs(flavour), **FLAVOURS[flavour][2])
+def test_logits_are_theirs(flavour, hf_model):
+  model, params = hf.copied(hf_model(flavour), **FLAVOURS[flavour][2])
   tokens_BT = tokens(B, T)
   got_BTV, _ = jax.jit(model.apply)({"params": params}, tokens_BT)
-  wanted_BTV = hf.logits(theirs(flavour), tokens_BT)
+  wanted_BTV = hf.logits(hf_model(flavour), tokens_BT)
   assert got_BTV.shape == wanted_BTV.shape == (B, T, VOCAB)
   assert np.std(wanted_BTV) > 0.5  # or else equal says little
   np.testing.assert_allclose(got_BTV, wanted_BTV, atol=1e-4, rtol=1e-4)
 
 
-def test_cached_decoding_gives_their_logits(flavour, theirs):
-  model, params = hf.copied(theirs(flavour), **FLAVOURS[flavour][2])
+def test_cached_decoding_gives_their_logits(flavour, hf_model):
+  model, params = hf.copied(hf_model(flavour), **FLAVOURS[flavour][2])
   tokens_BT = tokens(B, T)
-  wanted_BTV = hf.logits(theirs(flavour), tokens_BT)
+  wanted_BTV = hf.logits(hf_model(flavour), tokens_BT)
   apply = jax.jit(
     lambda p, tokens_BT, c: model.apply({"params": p}, tokens_BT, cache=c)
   )

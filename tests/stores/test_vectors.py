@@ -142,29 +142,39 @@ def test_it_is_evaluated_and_writes_no_text(run):
   assert done.code == 2 and "no 'taste' in lm/tasks; found: similarity" in done.err
 
 
-def test_another_model_begins_with_its_vectors(tmp_path, capsys):
-  tokenizer = tokenizers.make("bpe-290", ["the king saw the king and a queen " * 20])
-  texts = vectors.texts_of(tokenizer)
-  path, size = tmp_path / "v.bin", 384
-  SMALL.write(path)
-  rows_VD = np.random.default_rng(0).standard_normal((size, 3)).astype(np.float32)
-  params = {"embed": {"table": jnp.array(rows_VD)}, "norm": jnp.ones(3)}
-  state = train.TrainState(jnp.int32(0), params, (), params)
-  new = compose.embedded(path, state, tokenizer)
-  found = [i for i, text in enumerate(texts) if text in SMALL]
-  assert {texts[i] for i in found} >= {"king", "queen"}
-  said = (
-    f"{path}: {len(found)} of {tokenizer.size} tokens begin with a vector from there"
-  )
-  assert said in capsys.readouterr().out
+@pytest.fixture
+def file(tmp_path):
+  SMALL.write(tmp_path / "v.bin")
+  return tmp_path / "v.bin"
+
+
+KINGS = tokenizers.make("bpe-290", ["the king saw the king and a queen " * 20])
+
+
+def test_a_table_takes_vectors_of_its_words(file):
+  texts = vectors.texts_of(KINGS)
+  rows_VD = np.random.default_rng(0).standard_normal((384, 3)).astype(np.float32)
+  table_VD, count = vectors.into_table(file, jnp.array(rows_VD), KINGS)
+  ids = [id for id, text in enumerate(texts) if text in SMALL]
+  assert {texts[id] for id in ids} >= {"king", "queen"} and count == len(ids)
   wanted_VD = rows_VD.copy()
-  wanted_VD[found] = [SMALL[texts[i]] for i in found]
+  wanted_VD[ids] = [SMALL[texts[id]] for id in ids]
+  assert table_VD.tolist() == wanted_VD.tolist()
+  with pytest.raises(ValueError, match="a vector for no token"):
+    vectors.into_table(file, jnp.array(rows_VD), tokenizers.byte_tokenizer())
+  with pytest.raises(ValueError, match="width is 4; make model"):
+    vectors.into_table(file, jnp.zeros((384, 4)), KINGS)
+
+
+def test_another_model_begins_with_its_vectors(file, capsys):
+  """Its moving average too, in memory of its own."""
+  params = {"embed": {"table": jnp.zeros((384, 3))}, "norm": jnp.ones(3)}
+  state = train.TrainState(jnp.int32(0), params, (), params)
+  new = compose.embedded(file, state, KINGS)
+  table_VD, count = vectors.into_table(file, params["embed"]["table"], KINGS)
+  line = f"{file}: {count} of {KINGS.size} tokens begin with a vector from there"
+  assert line in capsys.readouterr().out
   for params in (new.params, new.ema):
-    assert params["embed"]["table"].tolist() == wanted_VD.tolist()
+    assert params["embed"]["table"].tolist() == table_VD.tolist()
     assert params["norm"].tolist() == [1, 1, 1]
   assert new.params["embed"]["table"] is not new.ema["embed"]["table"]
-  with pytest.raises(ValueError, match="a vector for no token"):
-    compose.embedded(path, state, tokenizers.byte_tokenizer())
-  wide = state.replace(params={"embed": {"table": jnp.zeros((size, 4))}})
-  with pytest.raises(ValueError, match="width is 4; make model"):
-    compose.embedded(path, wide, tokenizer)

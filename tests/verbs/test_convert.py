@@ -8,12 +8,15 @@ import math
 import pathlib
 import shutil
 
+import jax
+import numpy as np
 import processes
 import pytest
 import torch
 import transformers
 from hf_models import bytes_of, saved
 
+import lm
 from lm.data import tokenizers
 from lm.data.corpus import build
 
@@ -164,3 +167,38 @@ def test_what_an_encoder_is_not_for(theirs, tmp_path):
   tokenizers.byte_tokenizer().save(folder)
   assert "family 'encoder' writes no text" in refused(*asked)
   assert "sees the tokens that it should name" in refused(*scored)
+
+
+def test_a_run_starts_from_a_table_longer_than_its_tokenizer(tmp_path):
+  """By more than what rows are padded to, as Qwen's: its vocabulary is the model's."""
+  folder, text = tmp_path / "model", processes.corpus(tmp_path)
+  torch.manual_seed(0)
+  config = transformers.LlamaConfig(**SIZES, vocab_size=600, tie_word_embeddings=True)
+  transformers.LlamaForCausalLM(config).save_pretrained(folder)
+  tokenizers.byte_tokenizer().save(folder)
+  fields = dict(width=32, layers=2, heads=4, kv_heads=2, ff=48)
+  values = {f"model__{name}": value for name, value in fields.items()}
+  flags = processes.flags(
+    tmp_path / "run", text, init_from=folder, num_steps=1, optim__lr=0.0, **values
+  )
+  done = processes.run("train", *flags, f"--config.data.tokenizer={folder}")
+  assert done.code == 0, done.err
+  model, params, _ = lm.load(tmp_path / "run")
+  assert model.config.vocab == 600
+  jax.tree.map(np.testing.assert_array_equal, params, lm.load(folder)[1])
+
+
+def test_special_tokens_behind_the_table_are_no_obstacle(tmp_path):
+  """Gemma 3 has one; text never becomes it."""
+  folder, text = tmp_path / "model", processes.corpus(tmp_path)
+  torch.manual_seed(0)
+  config = transformers.LlamaConfig(**SIZES, vocab_size=258)
+  transformers.LlamaForCausalLM(config).save_pretrained(folder)
+  tokenizers.byte_tokenizer().extended(["<image_soft_token>"]).save(folder)
+  done = processes.run("evaluate", *processes.flags(folder, text))
+  assert done.code == 0, done.err
+  assert json.loads(done.out)["eval/nats_per_token"] > 0
+  for source, target in (("model", "run"), ("run", "same")):
+    ends = (f"--from={tmp_path / source}", f"--to={tmp_path / target}")
+    assert processes.run("convert", *ends).code == 0
+  assert bytes_of(tmp_path / "same") == bytes_of(folder)

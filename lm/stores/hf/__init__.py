@@ -50,8 +50,7 @@ class HfStore(Store):
     fields = self.family.config(hf)
     _check_fields(fields, len(source.tensors))
     self.model = models.build(self.family.FAMILY, **fields)
-    rows = without_prefix(self.family.mapping(hf), self.family.PREFIX, source.tensors)
-    self.mapping = Mapping(rows, trees.shapes_of(abstract(self.model)[0]))
+    self.mapping = mapping_of(self.family, hf, self.model)
     self.duplicate_head = _duplicate_head(
       source, self.mapping, fields.get("tied", True)
     )
@@ -99,6 +98,24 @@ def _check_fields(fields: dict, num_tensors: int):
       f"config.json says {fields['layers']} layers, the files have {num_tensors} "
       "tensors in all; they do not belong together"
     )
+
+
+def mapping_of(family, hf: HfConfig, model) -> Mapping:
+  """Returns the rows of a family bound to a model, under the names of hf's tensors.
+
+  Of two tied tensors a file may have kept HEAD alone: then it is the embedding.
+  """
+  rows = family.mapping(hf)
+  if hf.names is not None:
+    rows = without_prefix(rows, family.PREFIX, hf.names)
+    tied = models.fields(model).get("tied", False) and HEAD in hf.names
+    rows = [
+      r._replace(hf=HEAD)
+      if tied and r.paths == ("embed/table",) and r.hf not in hf.names
+      else r
+      for r in rows
+    ]
+  return Mapping(rows, trees.shapes_of(abstract(model)[0]))
 
 
 def _duplicate_head(source, mapping: Mapping, tied: bool) -> str:

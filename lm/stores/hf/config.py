@@ -7,7 +7,7 @@ import math
 
 from lm.errors import Mistake
 
-# Our activation -> theirs; "silu" in a gated feed-forward is "swiglu".
+# Our activation -> Hugging Face's; "silu" in a gated feed-forward is "swiglu".
 ACTIVATIONS = {
   "gelu": "gelu",
   "gelu_tanh": "gelu_new",

@@ -10,10 +10,9 @@ from lm import models, trees
 from lm.disk import atomic, json_file
 from lm.disk.safetensors import NewFile, Tensor
 from lm.errors import Mistake, one_of
-from lm.stores.hf import HEAD, engine, families
+from lm.stores.hf import HEAD, engine, families, mapping_of
 from lm.stores.hf.config import HfConfig
 from lm.stores.hf.folder import INDEX, WEIGHTS
-from lm.stores.hf.mapping import Mapping, without_prefix
 from lm.stores.store import abstract, fields_of
 
 SHARD_BYTES = 5_000_000_000
@@ -96,7 +95,8 @@ def write(
     hf |= {"dtype": dtype}
     hf.pop("torch_dtype", None)
   by_path = trees.by_path(params)
-  mapping = _mapping(model, hf, layout)
+  family = families.find(hf["model_type"])
+  mapping = mapping_of(family, hf, model)
   mapping.check_constants(by_path)
   plan = _plan(mapping, layout, dtype and DTYPES[dtype])
   _write_tensors(folder, plan, mapping, by_path, set() if done is None else done)
@@ -171,14 +171,6 @@ def _config(model, model_type: str) -> HfConfig:
       return hf
     reasons.append(f"{name} cannot say {', '.join(lost) or hf['model_type']}")
   raise Mistake(f"no family of Hugging Face's is this model: {'; '.join(reasons)}")
-
-
-def _mapping(model, hf: HfConfig, layout) -> Mapping:
-  family = families.find(hf["model_type"])
-  rows = family.mapping(hf)
-  if layout is not None:
-    rows = without_prefix(rows, family.PREFIX, hf.names)
-  return Mapping(rows, trees.shapes_of(abstract(model)[0]))
 
 
 def _write_tensors(folder: Path, plan: dict, mapping, params: dict, done: set):

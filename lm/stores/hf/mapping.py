@@ -31,9 +31,11 @@ def layers(prefix: str, hf_prefix: str, *rows) -> list[Row]:
   """Returns the rows (paths, hf, reshape) of one layer, with prefixes on all names."""
   return [
     row(
-      " ".join(prefix + path for path in paths.split()), name and hf_prefix + name, how
+      " ".join(prefix + path for path in paths.split()),
+      name and hf_prefix + name,
+      reshape,
     )
-    for paths, name, how in rows
+    for paths, name, reshape in rows
   ]
 
 
@@ -105,7 +107,7 @@ class Mapping:
     r, part = self._row_of[path]
     count = r.num_stacked
     ranges = [range(n)[i] for n, i in zip(self._shapes[path], index, strict=True)]
-    sizes = [len(r) for r in ranges]
+    sizes = [len(indices) for indices in ranges]
 
     def of_layer(numbers):
       name = r.hf.format(*numbers)
@@ -126,7 +128,9 @@ class Mapping:
       return of_layer(())
     shard = np.empty(sizes, np.float32)
     for place in itertools.product(*map(range, sizes[:count])):
-      shard[place] = of_layer([r[i] for r, i in zip(ranges, place, strict=False)])
+      shard[place] = of_layer(
+        [indices[i] for indices, i in zip(ranges, place, strict=False)]
+      )
     return shard
 
   def units(self) -> list[tuple[set[str], list[str]]]:

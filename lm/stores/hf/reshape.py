@@ -1,8 +1,9 @@
 """How a tensor of Hugging Face becomes one or several of our parameters, and back.
 
-Theirs are mostly (out, in) matrices of PyTorch; ours have a dimension for each letter,
-those that are summed over in front, and a vocabulary padded to a multiple of 128. All
-shapes are those of one layer. Results are views where that is possible.
+Tensors of checkpoints are mostly (out, in) matrices of PyTorch; our parameters have a
+dimension for each letter, those that are summed over in front, and a vocabulary padded
+to a multiple of 128. All shapes are those of one layer. Results are views where that is
+possible.
 """
 
 import math

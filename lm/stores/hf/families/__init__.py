@@ -49,9 +49,8 @@ def load(name: str) -> Family:
 def find(model_type: str) -> Family:
   """Returns the family that reads a model_type; Mistake lists all that are read."""
   family_of = {}
-  for name in names():
-    family = load(name)
-    for known in family.MODEL_TYPES:
-      assert known not in family_of, f"{known} is in {name} and in another family"
-      family_of[known] = family
+  for family in map(load, names()):
+    for supported in family.MODEL_TYPES:
+      assert supported not in family_of, f"two families read {supported}"
+      family_of[supported] = family
   return family_of[one_of("model_type", model_type, sorted(family_of))]

@@ -1,0 +1,25 @@
+"""Trees by path: what they are described by, and the first leaf in which two differ."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from lm import trees
+
+TREE = {"params": {"w": np.zeros((2, 3), np.float32)}, "step": np.int32(0), "opt": ()}
+
+
+def test_a_tree_is_described_by_dtype_and_shape():
+  want = {"params/w": "float32[2,3]", "step": "int32[]"}
+  assert trees.describe(TREE) == want
+  assert trees.by_field(TREE) == {"params": {"w": TREE["params"]["w"]}, "step": {"": 0}}
+
+
+def test_the_first_difference_is_one_line():
+  have, other = trees.describe(TREE), trees.describe(TREE | {"step": jnp.zeros(4)})
+  assert trees.differs(have, have) == ""
+  line = "step is int32[] in it, float32[4] was wanted"
+  assert trees.differs(have, other) == line
+  assert trees.differs({}, have).startswith("params/w is absent in it, float32[2,3]")
+  assert trees.is_under("params/w", "params") and not trees.is_under(
+    "params2", "params"
+  )
