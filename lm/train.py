@@ -20,7 +20,7 @@ from lm import letters as dims
 from lm import trees
 from lm.errors import Mistake
 from lm.letters import shardings, state_dims, unbox
-from lm.nn.linear import settled
+from lm.nn import cpu
 from lm.rng import stream
 
 
@@ -100,7 +100,7 @@ def make_step(
     grads = jax.tree.map(partial(jnp.multiply, 1 / weight), grads)
     updates, opt = tx.update(grads, state.opt, state.params)
     # Read twice, by their norm and by the parameters, which then change in place.
-    updates = jax.tree.map(settled, updates, state.params)
+    updates = jax.tree.map(cpu.materialise, updates, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema_decay:

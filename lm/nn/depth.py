@@ -9,7 +9,8 @@ from flax import linen as nn
 
 from lm import trees
 from lm.errors import Mistake, one_of
-from lm.nn.linear import DTYPES, settled
+from lm.nn import cpu
+from lm.nn.linear import DTYPES
 
 REMAT = {
   "none": None,
@@ -68,7 +69,9 @@ class Stack(nn.Module):
       apply = jax.checkpoint(apply, policy=REMAT[self.remat])
     weights, outputs = _cut(self.variables["params"]["layer"]), []
     for l in range(self.length):
-      x, out = apply(_layer(weights, l), _summed(x), _layer(inputs, l), *shared)
+      x, out = apply(
+        _layer(weights, l), cpu.materialise_cotangent(x), _layer(inputs, l), *shared
+      )
       outputs.append(out)
     return x, jax.tree.map(lambda *leaves: leaves, *outputs)
 
@@ -85,15 +88,6 @@ class Stack(nn.Module):
       metadata_params={nn.PARTITION_NAME: "L"},
     )
     return scanned(self.config, name="layer")(x, inputs, *shared)
-
-
-@jax.custom_vjp
-def _summed(x):
-  """x, whose gradient is added up before it goes on to the layers below."""
-  return x
-
-
-_summed.defvjp(lambda x: (x, None), lambda _, g: (settled(g, g),))
 
 
 def split(params):

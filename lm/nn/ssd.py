@@ -8,7 +8,7 @@ seen. Decays, their sums and states are float32; the operands of matmuls are in 
 X is B, Z and G: one dimension on a CPU, and on a mesh, which may split them, three.
 
 What one head sees in a chunk has a gradient of its own, and every matmul is a product
-of matrices as they lie in memory, or of a turned copy (see lm.nn.linear.transposed).
+of matrices as they lie in memory, or of a turned copy (see lm.nn.cpu.transpose).
 Einsums, and the gradients that JAX makes of them, took 0.43 s of CPU time for those of
 2M parameters from 2,048 tokens in bfloat16, on two Intel cores with AMX; this, 0.27.
 """
@@ -17,10 +17,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.layout import Layout, with_layout_constraint
 
+from lm.nn import cpu
 from lm.nn.attention.masks import MASKED
-from lm.nn.linear import dot, on_one_cpu, transposed
+from lm.nn.linear import dot
 
 UNROLLED = 8  # states in one turn of the loop from chunk to chunk
 
@@ -199,12 +199,12 @@ _product.defvjp(_product_forward, _product_backward)
 
 def _one(x):
   """B, Z and G as X; beside a G of size 1, XLA:CPU adds up 20 times more slowly."""
-  return x.reshape(-1, *x.shape[3:]) if on_one_cpu() else x
+  return cpu.merge_leading(x, 3)
 
 
 def _multiplied(x, y, dtype):
   """Matrix products; on a CPU with one leading dimension, which XLA does best."""
-  if not on_one_cpu():
+  if not cpu.active():
     letters = "BZGR"[: x.ndim - 2]
     return dot(f"{letters}QK,{letters}KN->{letters}QN", x, y, dtype)
   flat = lambda x: x.reshape(-1, *x.shape[-2:])
@@ -219,9 +219,9 @@ def _merged(x_XQRH):
 
 def _turned(x):
   """The last two dimensions exchanged; for XLA:CPU by a copy."""
-  return transposed(x) if on_one_cpu() else jnp.swapaxes(x, -1, -2)
+  return cpu.transpose(x)
 
 
 def _kept(x):
   """`x` as an array of its own: XLA:CPU would move it anew for each of its readers."""
-  return with_layout_constraint(x, Layout(tuple(range(x.ndim)))) if on_one_cpu() else x
+  return cpu.copy(x)
