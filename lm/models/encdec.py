@@ -32,7 +32,8 @@ from lm.nn.layers import (
   dropout,
   mask_padding,
 )
-from lm.nn.positions.relative import Distances, check_buckets, sinusoids
+from lm.nn.positions.relative import Distances, check_buckets
+from lm.nn.positions.sinusoidal import sinusoids
 
 POSITIONS = ("distances", "sinusoids")
 

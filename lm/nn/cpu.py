@@ -21,6 +21,11 @@ def active() -> bool:
   return platform.target() == "cpu" and platform.one_device()
 
 
+def lacks_ragged_products() -> bool:
+  """Whether `jax.lax.ragged_dot` costs as much as every row times every matrix."""
+  return platform.target() == "cpu"
+
+
 # -- arrays in memory
 
 
@@ -50,8 +55,8 @@ def materialise(x, witness):
 
   XLA:CPU would compute it anew in each of them, and then not update parameters in
   place. Implemented as a while loop whose trip count, isnan(witness[0]), is 0 in
-  practice, which the compiler cannot know; derivatives pass by the loop. A leaf of 50,304 x
-  768 with AdamW and the norms of the metrics: 136 -> 67 to 87 ms.
+  practice, which the compiler cannot know; derivatives pass by the loop. AdamW of a
+  table of 50,304 x 768 with the norms of the metrics: 136 -> 67 to 87 ms.
   """
   return _materialise(x, witness) if active() else x
 
@@ -71,6 +76,7 @@ def materialise_cotangent(x):
   """Returns x, whose cotangent is materialised before it is passed on.
 
   Between layers: each would otherwise sum the residual gradients of those above anew.
+  GPT-2 124M on one core: elementwise work outside of attention 1.13 -> 0.97 s.
   """
   if not active():
     return x

@@ -8,7 +8,6 @@ turns them and their gradient around by a copy before they are multiplied (see
 take 16 and 34, eight 26 and 37.
 """
 
-
 import jax
 import jax.numpy as jnp
 
