@@ -46,7 +46,7 @@ def ours(batch):
     lambda x: jax.numpy.asarray(0.02 * draw.standard_normal(x.shape, np.float32)),
     shapes,
   )
-  params = decode.prepare(model, params)
+  params = decode.prepare_params(model, params)
 
   def generate():
     found = decode.generate(model, params, list(prompts), max_tokens=NEW)

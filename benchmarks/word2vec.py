@@ -9,6 +9,7 @@ those per second of a core do not depend on what else the machine has to do.
 """
 
 import argparse
+import dataclasses
 import functools
 import itertools
 import json
@@ -18,15 +19,17 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+
 from benchmarks.sides import ALLOCATOR
-from lm.data.corpus import mixture
+from lm.data import Data, prepare
 from lm.data.sources import packages
 from lm.data.tokenizers import word_level
 from lm.stores import vectors
 from lm.tasks import similarity
 
 SOURCES = ("shakespeare", "sotu")
-SHARED = dict(tokenizer="words-14000", clean={}, pack="concat", seq=1024)
+TOKENIZER, SEQ = "words-14000", 1024
 WIDTH, WINDOW, NEGATIVES, SAMPLE, EPOCHS = 100, 5, 5, 1e-3, 5
 # Adam forgets slowly, since a rare word is met once in hundreds of steps.
 OURS = dict(name="adamw", betas=(0.9, 0.999), schedule="wsd", warmup=20)
@@ -37,34 +40,34 @@ SHOWN = ("wordsim353", "simlex999", "analogies")
 
 
 def prepared():
-  cache = os.path.join(".cache", "data")
-  return mixture.prepare_all(SOURCES, **SHARED, cache=cache, log=print)
+  """The dataset of all sources: an epoch of it has every row once."""
+  even = Data(source=SOURCES, tokenizer=TOKENIZER)
+  rows = prepare(even, seq=SEQ).rows("train", SEQ)
+  num_rows = tuple(float(number) for number, _ in rows.groups())
+  return prepare(dataclasses.replace(even, weights=num_rows), seq=SEQ)
 
 
-def words_of(parts) -> int:
-  """The words of one epoch, those that are not in the vocabulary left out."""
-  counts = (word_level.of_words(p.counts("train"), p.tokenizer) for p in parts)
-  return int(sum(counts_V.sum() for counts_V in counts))
+def words_of(dataset) -> np.ndarray:
+  """counts_V of one epoch, 0 for tokens that are no words of the vocabulary."""
+  return word_level.of_words(dataset.counts("train"), dataset.tokenizer)
 
 
 def ours(objective):
   import jax
-  import numpy as np
 
   from lm import letters as dims
   from lm import lookup, models, objectives, optim, train
   from lm.data.loader import Loader
   from lm.letters import make_mesh
 
-  parts, seq = prepared(), SHARED["seq"]
-  tokenizer = parts[0].tokenizer
-  counts_V = sum(word_level.of_words(p.counts("train"), tokenizer) for p in parts)
+  dataset = prepared()
+  tokenizer, counts_V = dataset.tokenizer, words_of(dataset)
   mesh = make_mesh()
-  rows = [len(p.rows("train")) for p in parts]
-  loader = Loader(parts, "train", batch=ROWS, seq=seq, seed=0, mesh=mesh, weights=rows)
-  steps = EPOCHS * sum(rows) // ROWS
+  rows = dataset.rows("train", SEQ)
+  loader = Loader(rows, batch=ROWS, mesh=mesh, seed=0)
+  steps = EPOCHS * len(rows) // ROWS
   model = models.build("word2vec", vocab=tokenizer.size, width=WIDTH)
-  tokens_BT = np.zeros((1, seq), np.int32)
+  tokens_BT = np.zeros((1, SEQ), np.int32)
   shapes, letters = dims.abstract(model, tokens_BT)
   options = optim.Optim(**OURS, lr=RATES[objective], decay=0.0, clip=0.0)
   tx, schedule = optim.make(options, num_steps=steps, params=shapes, letters=letters)
@@ -81,21 +84,21 @@ def ours(objective):
   with jax.set_mesh(mesh):
     jax.block_until_ready(step(init(root), loader(0), root))  # compiles
     state, clock = init(root), Clock()
-    for rows in loader.prefetch(0, steps):
-      state, _ = step(state, rows, root)
+    for batch in loader.prefetch(range(steps)):
+      state, _ = step(state, batch, root)
     jax.block_until_ready(state)
-    rates = clock.rates(EPOCHS * words_of(parts))
+    rates = clock.rates(EPOCHS * int(words_of(dataset).sum()))
   return rates | scores(vectors.of_model(model, state.params, tokenizer))
 
 
 def theirs(objective):
   from gensim.models import Word2Vec
 
-  parts = prepared()
-  names = vectors.texts_of(parts[0].tokenizer)
+  dataset = prepared()
+  names = vectors.texts_of(dataset.tokenizer)
   sentences = []
-  for part in parts:
-    tokens, offsets = part.tokens("train"), part.offsets("train")
+  for corpus in dataset.corpora:
+    tokens, offsets = corpus.tokens("train"), corpus.offsets("train")
     for start, stop in itertools.pairwise(offsets):
       words = [names[i] for i in tokens[start:stop] if names[i]]
       cuts = range(0, len(words), SENTENCE)
@@ -113,7 +116,7 @@ def theirs(objective):
   model.build_vocab(sentences)
   clock = Clock()
   model.train(sentences, total_examples=len(sentences), epochs=EPOCHS)
-  rates = clock.rates(EPOCHS * words_of(parts))
+  rates = clock.rates(EPOCHS * int(words_of(dataset).sum()))
   return rates | scores(vectors.Vectors(tuple(model.wv.index_to_key), model.wv.vectors))
 
 

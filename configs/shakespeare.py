@@ -8,41 +8,22 @@ four whole plays held out, after 4.3 minutes of training.
 from ml_collections import ConfigDict
 
 
-def get_config(arg=None):
-  cfg = ConfigDict(
-    dict(seed=0, num_steps=1_650, batch=8, seq=256, objective="next_token")
-  )
-  cfg.init_from = ""
-  cfg.init_embedding = ""
+def get_config():
+  cfg = ConfigDict(dict(num_steps=1_650, batch=8, seq=256))
   cfg.model = dict(
-    family="decoder",
-    preset="llama_tiny",
-    dtype="bfloat16",
-    scan=False,
-    remat="none",
-    width=192,
-    layers=4,
-    heads=2,
-    qk_norm="head",
-    dropout=0.0,
+    family="decoder", preset="llama_tiny", dtype="bfloat16", scan=False, qk_norm="head"
   )
-  cfg.data = dict(
-    source="shakespeare", tokenizer="bpe-4096", pack="concat", cache=".cache/data"
-  )
-  cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash")
+  cfg.data = dict(source="shakespeare", tokenizer="bpe-4096")
+  cfg.data.clean = dict(dedup="minhash")
   cfg.optim = dict(
     name="muon",
     lr=3e-2,
+    betas=(0.9, 0.99),
     schedule="linear",
     final=0.0,
     warmup=30,
-    betas=(0.9, 0.99),
     decay=0.2,
-    clip=1.0,
-    accumulate=1,
-    ema=0.0,
   )
-  cfg.mesh = dict(data=-1, fsdp=1, tensor=1, context=1, expert=1, stage=1)
-  cfg.checkpoint = dict(every=400, keep=3)
+  cfg.checkpoint = dict(every=400)
   cfg.eval = dict(every=400, batches=25, sample_tokens=200)
   return cfg

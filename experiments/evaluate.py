@@ -4,100 +4,106 @@
 ./launch.sh evaluate --workdir=runs/word2vec --tasks=similarity
 ./launch.sh evaluate --workdir=SmolLM2-135M --config=configs/shakespeare.py
 
-A folder of Hugging Face's or a .gguf file has no data of its own: --config names them,
-and the objective. Any run is scored on other data in the same way.
+A Hugging Face folder or a .gguf file has no data of its own: --config names them, and
+the objective. Any run is scored on other data in the same way.
 """
 
+import dataclasses
 import json
 import math
 import sys
 from functools import partial
-from pathlib import Path
 
 import jax
 from absl import flags
-from ml_collections import ConfigDict
 
-from experiments import check, compose, process
-from lm import evaluate, lookup, metrics
+from experiments import config, process
+from lm import data, evaluate, lookup, metrics, objectives, stores
+from lm.data.loader import Loader
 from lm.errors import Mistake
-from lm.generate.prompts import generates
 from lm.letters import make_mesh
-from lm.stores import hf, run
+from lm.log.progress import progress
+from lm.train.config import Experiment
 
-_WORKDIR = process.workdir_flag(
-  "a run's folder, a folder of Hugging Face's, or a .gguf file"
-)
-_CONFIG = process.config_flag("whose data to score it on, the run's own when left out")
+config.flag("the data to score it on; by default the run's own")
+_WORKDIR = process.workdir_flag("a run's folder, a Hugging Face folder or a .gguf file")
 _TASKS = flags.DEFINE_list("tasks", [], "what else to score, of lm/tasks")
-_STEP = flags.DEFINE_integer("step", None, "the checkpoint; the newest when left out")
+_STEP = flags.DEFINE_integer("step", None, "the checkpoint; by default the newest")
 
 
 def main():
-  path, own = _WORKDIR.value, _CONFIG.value is None
   tasks = [lookup.find("lm.tasks", name) for name in _TASKS.value]
-  cfg = config_of(path) if own else _CONFIG.value
-  if not own:
-    check.keys(cfg)
-    check.numbers(cfg)
+  experiment = config.experiment()[0] if config.is_given() else trained(_WORKDIR.value)
   mesh = make_mesh(jax.local_devices()[:1])
-  model, params, tokenizer = run.load(path, step=_STEP.value, mesh=mesh)
-  if not own:
-    adapt(cfg, path, model, tokenizer)
-  prepared = compose.data(cfg, log=partial(print, file=sys.stderr))
-  if own and tokenizer.digest != prepared.tokenizer.digest:
-    raise Mistake(
-      f"the data of {path} has changed since it was trained: its tokenizer is "
-      "another one now; restore the data or train anew"
-    )
-  if prepared.tokenizer.size > model.config.vocab:
-    raise Mistake(
-      f"objective {cfg.objective!r} needs {prepared.tokenizer.size} tokens, and {path} "
-      f"has {model.config.vocab}; choose a --config with another objective"
-    )
-  objective = compose.objective(cfg, prepared)
-  step = evaluate.make_eval_step(model.apply, objective, prepared.tokenizer.bytes_V)
-  loader = compose.loader(cfg, prepared, "heldout", seed=None, mesh=mesh)
-  found = evaluate.evaluate(
-    step, params, process.progress(loader.prefetch(0), len(loader))
-  )
-  if "eval/nats_per_token" in found:
-    found["unigram_nats_per_token"] = metrics.entropy(prepared.counts("train"))
-  if cfg.objective == "next_token" and "eval/bits_per_byte" not in found:
-    # Tokens that have no bytes of their own: of the whole text, its ends among it.
-    held = prepared.manifest["splits"]["heldout"]
-    bits_per_token = found["eval/nats_per_token"] / math.log(2)
-    found["eval/bits_per_byte"] = bits_per_token * held["tokens"] / held["bytes"]
+  model, params, tokenizer = stores.load(_WORKDIR.value, step=_STEP.value, mesh=mesh)
+  if config.is_given():
+    experiment = adapted(experiment, model, tokenizer)
+  values = scores(experiment, model, params, tokenizer, mesh)
   for task in tasks:
-    found |= task.evaluate(model, params, tokenizer, cache=cfg.data.cache)
-  print(json.dumps(found, indent=1))
+    cache = experiment.data.cache
+    values |= task.evaluate(model, params, tokenizer, cache=cache)
+  print(json.dumps(values, indent=1))
 
 
-def config_of(path) -> ConfigDict:
-  """The config that a run was trained with; Mistake where there are no data."""
-  foreign = hf.is_foreign(path)
-  cfg = {} if foreign else run.Workdir(path).config()
-  if "data" not in cfg:
+def trained(path) -> Experiment:
+  """Returns the Experiment of a run; raises Mistake where there are no data."""
+  store = stores.open(path)
+  values = store.config if isinstance(store, stores.RunStore) else {}
+  if "data" not in values:
     raise Mistake(
       f"{path} was not trained by `train` and has no data to be scored on; add "
-      "--config=configs/shakespeare.py, or one with the text that you want"
+      f"--config={config.SHOWN}, or one with the text that you want"
     )
-  return ConfigDict(cfg)
+  return Experiment.of(values)
 
 
-def adapt(cfg, path, model, tokenizer):
-  """Has a config's text read in the model's own tokens, in rows that it can hold."""
+def adapted(experiment, model, tokenizer) -> Experiment:
+  """Returns the experiment with the model's tokenizer, and rows that it can hold."""
+  path = _WORKDIR.value
   if tokenizer is None:
     raise Mistake(f"{path} has no tokenizer; text needs one")
-  if cfg.objective == "next_token" and not generates(model):
+  if experiment.objective == "next_token" and not model.traits.decodes:
     raise Mistake(
-      f"{path} sees the tokens that it should name; choose a --config with another "
+      f"{path} sees the tokens that it should predict; choose a --config with another "
       "objective than 'next_token', such as configs/family/bert.py"
     )
-  file = Path(path) if hf.is_foreign(path) else run.Workdir(path).tokenizer
-  cfg.data.tokenizer = str(file.resolve())
-  if model.config.context:
-    cfg.seq = min(cfg.seq, model.config.context)
+  own = str(stores.open(path).tokenizer_path.resolve())
+  seq = min(experiment.seq, model.config.context or experiment.seq)
+  text = dataclasses.replace(experiment.data, tokenizer=own)
+  return dataclasses.replace(experiment, data=text, seq=seq)
+
+
+def scores(experiment, model, params, tokenizer, mesh) -> dict[str, float]:
+  """Returns the metrics of a model on the held-out text of an experiment."""
+  dataset = data.prepare(
+    experiment.data, seq=experiment.seq, log=partial(print, file=sys.stderr)
+  )
+  path, vocab = _WORKDIR.value, model.config.vocab
+  if not config.is_given() and tokenizer.digest != dataset.tokenizer.digest:
+    raise Mistake(
+      f"the data of {path} has changed since it was trained: its tokenizer is another "
+      "one now; restore the data or train anew"
+    )
+  if experiment.data.corruption and dataset.tokenizer.size > vocab:
+    raise Mistake(
+      f"objective {experiment.objective!r} needs {dataset.tokenizer.size} tokens, and "
+      f"{path} has {vocab}; choose a --config with another objective"
+    )
+  objective, given = objectives.make(experiment.objective, experiment.loss, dataset)
+  step = evaluate.make_eval_step(model.apply, objective, dataset.tokenizer.bytes_V)
+  rows = dataset.rows("heldout", experiment.seq)
+  loader = Loader(rows, batch=experiment.batch, mesh=mesh, order="once")
+  batches = loader.prefetch(range(len(loader)))
+  batches = progress(batches, total=len(loader), unit="batch")
+  values = evaluate.evaluate(step, params, batches, given=given)
+  if "eval/nats_per_token" in values:
+    values["unigram_nats_per_token"] = metrics.entropy(dataset.counts("train"))
+  if experiment.objective == "next_token" and "eval/bits_per_byte" not in values:
+    # Tokens without bytes of their own: over the whole text, ends included.
+    split = dataset.manifest["splits"]["heldout"]
+    bits_per_token = values["eval/nats_per_token"] / math.log(2)
+    values["eval/bits_per_byte"] = bits_per_token * split["tokens"] / split["bytes"]
+  return values
 
 
 if __name__ == "__main__":

@@ -1,24 +1,23 @@
-"""Makes a config's data ready: sources -> cleaning -> tokenizer -> token shards.
+"""Prepares a config's data: sources -> cleaning -> tokenizer -> token shards.
 
   ./launch.sh prepare --config=configs/shakespeare.py
 
-`train` does this by itself; alone it is for large data and to see the report.
+`train` does this by itself; alone it is for large data, and to read the report.
 """
 
-from experiments import check, compose, process
-from lm.data.corpus.mixture import Mixture
+from experiments import config, process
+from lm import data
 
-_CONFIG = process.config_flag()
+config.flag()
 
 
 def main():
-  cfg = _CONFIG.value
-  check.keys(cfg)
-  prepared = compose.data(cfg)
-  for part in prepared if isinstance(prepared, Mixture) else [prepared]:
-    print((part.folder / "report.txt").read_text("utf-8"))
-  print(f"data: {prepared.folder}")
-  print(f"next: ./launch.sh train --config={process.config_file()}")
+  experiment, _ = config.experiment()
+  dataset = data.prepare(experiment.data, seq=experiment.seq)
+  for corpus in dataset.corpora:
+    print((corpus.folder / "report.txt").read_text("utf-8"))
+  print(f"data: {dataset.folder}")
+  print(f"next: ./launch.sh train --config={config.file()}")
 
 
 if __name__ == "__main__":

@@ -1,50 +1,25 @@
 """How every verb starts: flags are parsed, mistakes become one line and exit code 2."""
 
 import contextlib
-import itertools
 import logging as python_logging
 import os
 import re
-import runpy
 import signal
 import sys
 import threading
 import traceback
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
 
 import experiments
+from experiments import config
 from lm.errors import Mistake
-from lm.log.progress import Bar, Lines
 
-MISTAKE = 2  # exit code of everything the user can mend
-SHOWN = "configs/shakespeare.py"  # to those whose own is not right yet
-
-
-def config_flag(what=f"the experiment, such as {SHOWN}"):
-  """Defines --config, a locked ConfigDict; returns the holder to read it from."""
-  return config_flags.DEFINE_config_file(
-    "config", None, f"{what}; --config.optim.lr=1e-3 changes a value of it"
-  )
-
-
-def config_file() -> str:
-  """The file that --config named."""
-  return config_flags.get_config_filename(flags.FLAGS["config"])
+MISTAKE = 2  # exit code of everything the user can correct
 
 
 def workdir_flag(what="the run's folder"):
   return flags.DEFINE_string("workdir", None, what)
-
-
-def progress(items, total: int):
-  """The items, with a bar on a terminal and a line now and then elsewhere."""
-  shown = (Bar if sys.stderr.isatty() else Lines)(0, total)
-  for n, item in enumerate(items, start=1):
-    yield item
-    shown.progress(n, {})
-  shown.close()
 
 
 def run(main, *, required=()):
@@ -57,7 +32,7 @@ def run(main, *, required=()):
   """
   logging.set_verbosity(logging.WARNING)
   sys.unraisablehook = _unraisable
-  python_logging.getLogger("asyncio").addFilter(_is_no_straggler)
+  python_logging.getLogger("asyncio").addFilter(_is_not_orbax)
   for flag in flags.FLAGS.flags_by_module_dict().get(__name__, ()):
     # --help shows what the verb's own file defines, and what is registered like this.
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
@@ -65,64 +40,36 @@ def run(main, *, required=()):
 
 
 def _parse(argv, required):
-  _check_config(argv)
   try:
+    if "config" in flags.FLAGS:
+      with _exit_codes():
+        argv = config.read(argv)
     rest = flags.FLAGS(argv)
   except SystemExit:  # after --help, which absl counts as a failure
     sys.exit(0)
-  except (LookupError, AttributeError) as e:
-    _quit(_misspelt(str(e)))
-  except (flags.Error, ValueError, TypeError, OSError) as e:
-    _quit(e)
+  except (LookupError, AttributeError) as error:
+    _quit(_misspelt(str(error)))
+  except (flags.Error, ValueError, TypeError, OSError) as error:
+    _quit(error)
   if len(rest) > 1:
     _quit(f"unexpected argument {rest[1]!r}; flags look like --name=value")
-  helping = any(flags.FLAGS[name].value for name in ("help", "helpshort", "helpfull"))
+  is_help = any(flags.FLAGS[name].value for name in ("help", "helpshort", "helpfull"))
   missing = [name for name in required if flags.FLAGS[name].value is None]
-  if missing and not helping:
+  if missing and not is_help:
     _quit(f"--{missing[0]} is missing: {flags.FLAGS[missing[0]].help}")
   return rest
 
 
 def _misspelt(text: str) -> str:
-  """What ml_collections says of a key that the config lacks, in our words."""
+  """Returns a line for the error of ml_collections about a key that does not exist."""
   name = re.search(r"'(\w+)", text)
-  near = re.search(r'mean "(\w+)"', text)
-  hint = f"did you mean {near[1]!r}?" if near else "add it to the config's file"
+  close = re.search(r'mean "(\w+)"', text)
+  hint = f"did you mean {close[1]!r}?" if close else "nothing of that name is read"
   return f"the config has no value {name[1]!r}; {hint}" if name else text
 
 
-def _check_config(argv):
-  """Says what is wrong with --config=FILE itself, which its own parser says badly."""
-  for flag, after in itertools.pairwise([*argv[1:], ""]):
-    name, given, value = flag.partition("=")
-    if name in ("--config", "-config") and "config" in flags.FLAGS:
-      file, colon, argument = (value if given else after).partition(":")
-      if file:
-        with _told():
-          _check_config_file(file, [argument] if colon else [])
-
-
-def _check_config_file(file: str, arguments):
-  if not os.path.isfile(file):
-    raise Mistake(f"no config file {file}; wanted one such as {SHOWN}")
-  if not file.endswith(".py"):
-    raise Mistake(f"{file} is no config: wanted a .py file with get_config()")
-  try:
-    made = runpy.run_path(file)
-  except SyntaxError as e:
-    raise Mistake(f"{e.filename}, line {e.lineno}: {e.msg}") from e
-  if not callable(made.get("get_config")):
-    raise Mistake(f"{file} has no function get_config(); wanted one as in {SHOWN}")
-  found = made["get_config"](*arguments)
-  if not isinstance(found, ConfigDict):
-    raise Mistake(
-      f"get_config() of {file} gives a {type(found).__name__}; wanted a ConfigDict of "
-      "ml_collections"
-    )
-
-
 def _main(main):
-  with _told():
+  with _exit_codes():
     if signal.getsignal(signal.SIGINT) is experiments.interrupted:
       signal.signal(signal.SIGINT, signal.default_int_handler)
     main()
@@ -132,12 +79,12 @@ def _main(main):
 
 
 @contextlib.contextmanager
-def _told():
-  """Ends the process with a line for what the user can mend, and for Ctrl-C."""
+def _exit_codes():
+  """Ends the process with one line for what the user can correct, and for Ctrl-C."""
   try:
     yield
   except BrokenPipeError:
-    for stream in (1, 2):  # what is still to be written or flushed goes nowhere
+    for stream in (1, 2):  # what is still to be flushed goes nowhere
       os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     sys.exit(141)  # as the shell counts SIGPIPE
   except (Mistake, OSError, UnicodeError) as e:
@@ -147,17 +94,17 @@ def _told():
   except FloatingPointError as e:
     _quit(e)
   except KeyboardInterrupt as e:
-    told = str(e) or "the same command starts it again"
-    print(f"\ninterrupted; {told}", file=sys.stderr)
+    consequence = str(e) or "the same command starts it again"
+    print(f"\ninterrupted; {consequence}", file=sys.stderr)
     sys.exit(130)
 
 
 def _unraisable(unraisable):
-  """As Python's own hook, but for two things that have to be told otherwise.
+  """Replaces Python's own hook in two cases.
 
-  A Ctrl-C that met a callback of the garbage collector comes again, when that is over.
-  What a failed save leaves behind is nothing new: its other writes end in threads of
-  TensorStore, which print a page for each because nobody waits for it any more.
+  A Ctrl-C that hit a callback of the garbage collector is raised again a moment later.
+  After a failed save, which was reported, the writes that were still going on end in
+  threads of TensorStore, which would print a page for each.
   """
   if isinstance(unraisable.exc_value, KeyboardInterrupt):
     main = threading.main_thread().ident
@@ -166,8 +113,8 @@ def _unraisable(unraisable):
     sys.__unraisablehook__(unraisable)
 
 
-def _is_no_straggler(record) -> bool:
-  """The latter, for those that asyncio logs: "Task exception was never retrieved"."""
+def _is_not_orbax(record) -> bool:
+  """False for the same writes, which asyncio logs as "never retrieved"."""
   trace = traceback.extract_tb(record.exc_info[2]) if record.exc_info else ()
   return not any("orbax" in frame.filename for frame in trace)
 

@@ -1,4 +1,4 @@
-"""Compares runs in a table and a picture: bits per byte by FLOPs, time, parameters.
+"""Compares runs in a table and a picture: their scores by FLOPs, time, parameters.
 
 ./launch.sh report --workdirs=runs/lstm,runs/llama,runs/mamba2 --out=runs/families
 """
@@ -8,21 +8,22 @@ from pathlib import Path
 from absl import flags
 
 from experiments import process
-from lm.study import runs
+from lm.study import report, runs
 
 _WORKDIRS = flags.DEFINE_list(
-  "workdirs", None, "the runs' folders, with commas between"
+  "workdirs", None, "the runs' folders, separated by commas"
 )
 _OUT = flags.DEFINE_string("out", "runs/report", "writes OUT.md and OUT.png")
 
 
 def main():
   results = [runs.read(path) for path in _WORKDIRS.value]
-  picture, table = Path(f"{_OUT.value}.png"), Path(f"{_OUT.value}.md")
-  table.parent.mkdir(parents=True, exist_ok=True)
-  runs.draw(results, picture)
-  table.write_text(runs.table(results) + "\n", encoding="utf-8")
-  print(f"{table.read_text('utf-8')}\nresults: {table} {picture}")
+  table, picture = report.table(results), Path(f"{_OUT.value}.png")
+  picture.parent.mkdir(parents=True, exist_ok=True)
+  report.draw(results, picture)
+  markdown = Path(f"{_OUT.value}.md")
+  markdown.write_text(f"{table}\n", encoding="utf-8")
+  print(f"{table}\n\nresults: {markdown} {picture}")
 
 
 if __name__ == "__main__":

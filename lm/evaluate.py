@@ -1,44 +1,49 @@
-"""An objective over a split: every token scored once, whatever the batch size."""
+"""Evaluation: an objective over a split, every token scored once."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lm import metrics
 
 
-def make_eval_step(apply, objective, bytes_V):
-  """The jitted `step(params, batch) -> sums`, a dict of float32 scalars.
+def make_eval_step(apply, objective, bytes_V=None):
+  """Returns the jitted `step(params, batch, given) -> sums`, an objective's pairs.
 
-  `bytes_V` is the length in bytes of every token, so that losses of different
-  tokenizers can be compared (bits per byte); None where tokens have none.
+  `bytes_V` is the length in bytes of every token; with it, losses of different
+  tokenizers can be compared (bits per byte). None where tokens have no length.
   """
 
-  def step(params, batch):
-    if bytes_V is not None:
+  def step(params, batch, given=None):
+    if bytes_V is not None and "targets_BT" in batch:
       bytes_BT = jnp.take(jnp.asarray(bytes_V), batch["targets_BT"], axis=0)
       batch = batch | {"bytes_BT": bytes_BT}
-    total, weight, aux = objective(apply, params, batch, None, train=False)
-    return aux | {"loss": total, "weight": weight}
+    sums = objective(apply, params, batch, None, given=given, train=False)
+    return {name: pair for name, pair in sums.items() if name != "carry"}
 
   return jax.jit(step)
 
 
-def evaluate(step, params, batches) -> dict:
-  """The metrics "eval/..." of `params` over `batches`.
+def evaluate(step, params, batches, *, given=None) -> dict[str, float]:
+  """Returns the metrics {"eval/<name>": value} of `params` over `batches`.
 
-  Nats per token count every target; bits per byte only targets that stand for bytes, so
-  that an end-of-document token is neither rewarded nor charged.
+  Results are read one batch late, while the device is busy with the next. Nats per
+  token count every target, bits per byte only targets that stand for bytes.
   """
-  sums = {}
+  sums, pending = {}, None
   for batch in batches:
-    for key, value in jax.device_get(step(params, batch)).items():
-      sums[key] = sums.get(key, 0.0) + np.float64(value)
-  return {f"eval/{key}": value for key, value in metrics.report(sums).items()}
+    latest = step(params, batch, given)
+    if pending is not None:
+      sums = metrics.add(sums, jax.device_get(pending))
+    pending = latest
+  if pending is not None:
+    sums = metrics.add(sums, jax.device_get(pending))
+  sums = sums or {"loss": (0, 0)}
+  return {f"eval/{name}": value for name, value in metrics.means(sums).items()}
 
 
 def spread(total: int, count: int) -> list[int]:
-  """`count` of `total` indices, evenly spread; all for 0, or as many as there are."""
+  """Returns `count` of `total` indices, evenly spaced; all of them for 0 or too
+  many."""
   if not count or count >= total:
     return list(range(total))
   return [i * total // count for i in range(count)]

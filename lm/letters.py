@@ -106,6 +106,10 @@ def spec(letters: str) -> PartitionSpec:
   """
   if len(letters.replace("L", "")) < 2:
     return PartitionSpec()
+  return _by_rules(letters)
+
+
+def _by_rules(letters: str) -> PartitionSpec:
   used, axes_of = set(), {}
   for letter, axes in RULES:
     if letter in letters and not used & set(axes):
@@ -126,8 +130,11 @@ def suffix(name: str) -> str:
 
 
 def batch_shardings(mesh: Mesh, batch) -> dict:
-  """The sharding of every array of a batch, read off its key."""
-  return {key: sharding(mesh, suffix(key)) for key in batch}
+  """Returns the sharding of every array of a batch, by the suffix of its key.
+
+  Unlike weights, arrays of rank 1 (label_B) are split too.
+  """
+  return {key: NamedSharding(mesh, _by_rules(suffix(key))) for key in batch}
 
 
 def constrain(x, letters: str):

@@ -1,50 +1,58 @@
 """Modules and functions found by name: adding the file is registering it."""
 
 import importlib
-import inspect
 import pkgutil
+import re
+from collections.abc import Callable
 
 from lm.errors import Mistake
 
 
+def names(package: str) -> list[str]:
+  """Returns the names of the public modules of `package` ("lm.models"), sorted."""
+  modules = pkgutil.iter_modules(importlib.import_module(package).__path__)
+  return sorted(m.name for m in modules if not m.name.startswith("_"))
+
+
 def find(package: str, name: str):
-  """The module `name` of `package` ("lm.models"); Mistake lists what exists."""
-  parent = importlib.import_module(package)
-  found = sorted(
-    m.name for m in pkgutil.iter_modules(parent.__path__) if not m.name.startswith("_")
-  )
-  if name not in found:
+  """Returns the module `name` of `package` ("lm.models"); Mistake lists what exists."""
+  existing = names(package)
+  if name not in existing:
     path = package.replace(".", "/")
     raise Mistake(
-      f"no {name!r} in {path}; found: {', '.join(found)} (to add it: {path}/{name}.py)"
+      f"no {name!r} in {path}; found: {', '.join(existing)} (to add it: "
+      f"{path}/{name}.py)"
     )
   return importlib.import_module(f"{package}.{name}")
 
 
-def function(module, name: str):
-  """The public function `name` that `module`, or a file of it, defines.
+def function(package: str, name: str) -> Callable:
+  """Returns the function `name` of the file of that name in `package`.
 
-  Mistake lists them.
+  Raises Mistake, which lists the functions that there are.
   """
-  found = {
-    key: value
-    for key, value in vars(module).items()
-    if inspect.isfunction(value)
-    and f"{value.__module__}.".startswith(f"{module.__name__}.")
-    and not key.startswith("_")
-  }
-  if name not in found:
-    raise Mistake(
-      f"no {name!r} in {module.__name__}; found: {', '.join(sorted(found))}"
-    )
-  return found[name]
+  if name in names(package):
+    module = importlib.import_module(f"{package}.{name}")
+    if callable(getattr(module, name, None)):
+      return getattr(module, name)
+  path, existing = package.replace(".", "/"), ", ".join(functions(package))
+  raise Mistake(
+    f"no {name!r} in {path}; found: {existing} (to add it: a function {name} in "
+    f"{path}/{name}.py)"
+  )
 
 
-def functions(package: str) -> dict:
-  """{name: function} of the files of `package` that define a function of their name."""
-  parent, functions = importlib.import_module(package), {}
-  for info in sorted(pkgutil.iter_modules(parent.__path__), key=lambda m: m.name):
-    module = importlib.import_module(f"{package}.{info.name}")
-    if callable(getattr(module, info.name, None)):
-      functions[info.name] = getattr(module, info.name)
-  return functions
+def functions(package: str) -> dict[str, Callable]:
+  """Returns {name: function} of the files that define a function of their own name."""
+  members = {}
+  for name in names(package):
+    module = importlib.import_module(f"{package}.{name}")
+    if callable(getattr(module, name, None)):
+      members[name] = getattr(module, name)
+  return members
+
+
+def numbered(name: str) -> tuple[str, int | None]:
+  """Splits "bpe-2048" into ("bpe", 2048); a name without a number gets None."""
+  match = re.fullmatch(r"(.+)-(\d+)", name)
+  return (match[1], int(match[2])) if match else (name, None)

@@ -85,7 +85,7 @@ def note_rows(path):
   original = loader.Loader._row
 
   def row(self, step, place):
-    if not self._ordered:
+    if self.order != "once":
       with open(path, "a") as file:
         file.write(f"{step * self.batch + place}\n")
     return original(self, step, place)
@@ -141,7 +141,7 @@ def bug_in_the_loader(_):
   """It gives no batch, so that C code which ours calls raises a ValueError."""
   from lm.data import loader
 
-  loader.Loader.prefetch = lambda self, *steps: iter(())
+  loader.Loader.prefetch = lambda self, steps: iter(())
 
 
 def interrupt_a_callback(_):
@@ -162,15 +162,15 @@ def interrupt_a_callback(_):
 
 def hang_in_streaming(_):
   """The second piece of a text never comes."""
-  from lm.generate import text
+  from lm.generate import stream as streaming
 
-  original = text.stream
+  original = streaming.stream
 
   def stream(*args, **how):
     yield next(original(*args, **how))
     threading.Event().wait()
 
-  text.stream = stream
+  streaming.stream = stream
 
 
 def hang_in_preparing(_):
@@ -182,12 +182,12 @@ def hang_in_preparing(_):
 
 def fail_to_sample(_):
   """Generating a text raises."""
-  from lm.generate import text
+  from lm.generate import stream
 
   def fail(*args, **how):
     raise RuntimeError("no sample today")
 
-  text.generate = fail
+  stream.generate = fail
 
 
 def die_in_a_tensor(which):
@@ -218,7 +218,7 @@ def change_batches(change):
 
   def call(self, step):
     batch = original(self, step)
-    if self._ordered:
+    if self.order == "once":
       return batch
     changed = change(step, jax.device_get(batch))
     return {key: jax.device_put(changed[key], x.sharding) for key, x in batch.items()}

@@ -1,4 +1,4 @@
-"""Models of transformers as ours: as they save them, and lm.stores.hf loads them."""
+"""Models of transformers as ours: as they save them, and lm.stores loads them."""
 
 import json
 import pathlib
@@ -7,7 +7,7 @@ import tempfile
 import numpy as np
 import torch
 
-from lm.stores import hf
+from lm import stores
 
 
 def copied(theirs, **fields):
@@ -19,8 +19,8 @@ def copied(theirs, **fields):
       told = json.loads(path.read_text())
       told["rope_parameters"]["rope_type"] = "default"
       path.write_text(json.dumps(told))
-    found = hf.checkpoint(folder, **fields)
-    return found.model, found.params()
+    model, params, _ = stores.load(folder, **fields)
+    return model, params
 
 
 def noisy(theirs, seed=0):

@@ -4,10 +4,10 @@ Also a config itself: --config=tests/shrink.py:shakespeare is configs/shakespear
 shrunk, and --config=tests/shrink.py is its base.
 """
 
-import importlib.util
 import pathlib
 
-from lm import lookup, models
+from experiments import config as settings
+from lm import models
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 
@@ -16,6 +16,7 @@ MODEL = dict(
   width=16, layers=2, heads=2, kv_heads=0, ff=32, context=64, scan=True, head_size=0
 )
 RUN = dict(num_steps=2, batch=8, seq=16)
+SHORT = dict(every=0, batches=1, sample_tokens=0)
 
 
 def names() -> list[str]:
@@ -25,24 +26,19 @@ def names() -> list[str]:
 
 
 def config(name: str):
-  """The config `name` as it is."""
-  path = CONFIGS / f"{name}.py"
-  spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config()
+  """Returns the config `name` as its file has it."""
+  return settings.execute(str(CONFIGS / f"{name}.py"))
 
 
 def shrink(cfg):
-  """The same kind of run, of two steps on few tokens; `cfg` itself, changed."""
-  with cfg.unlocked():
-    cfg.update(RUN)
-    family = lookup.find("lm.models", cfg.model.family)
-    known = set(models._names(family.Config))
-    cfg.model.update({k: v for k, v in MODEL.items() if k in known})
-    cfg.optim.warmup = 1
-    cfg.eval.update(every=0, batches=1, sample_tokens=0)
-    cfg.checkpoint.every = 0
+  """Makes `cfg` the same kind of run of two steps on few tokens, and returns it."""
+  cfg.update(RUN)
+  family = cfg.model.family
+  fields = models.defaults(family, cfg.model.get("preset", ""))
+  cfg.model.update({name: value for name, value in MODEL.items() if name in fields})
+  cfg.optim.warmup = 1
+  cfg.eval = dict(cfg.get("eval", {})) | SHORT
+  cfg.checkpoint = {"every": 0}
   return cfg
 
 

@@ -9,10 +9,10 @@ import pytest
 from compiling import compiled
 from families import FAMILIES, MESHES, VOCAB, tokens
 
-from lm import letters as dims
-from lm import objectives, optim, train, trees
+from lm import optim, train, trees
 from lm.letters import batch_shardings, make_mesh
 from lm.rng import stream
+from lm.train import loop
 
 B, T = 16, 8
 ROOT = jax.random.key(7)
@@ -32,23 +32,12 @@ def batches(count, name, seed=0):
 
 
 def trainer(name, mesh, *, accumulate=1, ema=0.0, optimiser="adamw", **fields):
-  """(init, abstract, step) of a family on a mesh."""
+  """Returns (init, abstract, step) of a family on a mesh."""
   model = FAMILIES[name].model(dropout=0.0, **fields)
-  shapes, letters = dims.abstract(model, jnp.zeros((1, T), jnp.int32))
-  options = optim.Optim(optimiser, lr=1e-2, warmup=2)
-  tx, schedule = optim.make(options, num_steps=10, params=shapes, letters=letters)
-  tokens_BT = jnp.zeros((1, T), jnp.int32)
-  init, abstract = train.state_maker(model, tx, mesh, tokens_BT, ema=ema > 0)
-  step = train.make_step(
-    model.apply,
-    objectives.next_token,
-    tx,
-    schedule=schedule,
-    accumulate=accumulate,
-    ema_decay=ema,
-    abstract=abstract,
-  )
-  return init, abstract, step
+  options = optim.Optim(optimiser, lr=1e-2, warmup=2, accumulate=accumulate, ema=ema)
+  [batch] = batches(1, name)
+  built = train.build(model, "next_token", options, mesh, batch=batch, num_steps=10)
+  return built.init, built.abstract, built.step
 
 
 def run(name, steps=3, sizes=None, **how):
@@ -233,7 +222,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved():
 def test_the_seconds_of_a_step_are_without_the_hooks_before_it(monkeypatch):
   """By a clock that only the work moves: 1 s for a batch, 2 for a step, 100 to look."""
   now, rows = 0.0, []
-  monkeypatch.setattr(train.time, "perf_counter", lambda: now)
+  monkeypatch.setattr(loop.time, "perf_counter", lambda: now)
 
   def work(seconds, result=None):
     nonlocal now
@@ -254,12 +243,12 @@ def test_the_seconds_of_a_step_are_without_the_hooks_before_it(monkeypatch):
 
 
 def test_the_clock_adds_up():
-  clock = train.Clock()
+  clock = loop.Clock()
   with clock("data"):
     pass
   with clock("data"):
     pass
-  seconds, spent = clock.take()
+  seconds, spent = clock.read()
   assert list(spent) == ["time/data_s"]
   assert 0 <= spent["time/data_s"] <= seconds
-  assert clock.take()[1] == {}
+  assert clock.read()[1] == {}

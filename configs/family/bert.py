@@ -13,44 +13,24 @@ held out 3.74 nats per hidden token (6.05 by frequency alone), 2.02 bits per byt
 from ml_collections import ConfigDict
 
 
-def get_config(arg=None):
-  cfg = ConfigDict(
-    dict(seed=0, num_steps=2_000, batch=16, seq=128, objective="masked_lm")
-  )
-  cfg.init_from = ""
-  cfg.init_embedding = ""
-  cfg.corrupt = dict(name="masked", rate=0.15, whole_words=False)
+def get_config():
+  cfg = ConfigDict(dict(num_steps=2_000, batch=16, seq=128, objective="masked_lm"))
   cfg.model = dict(
     family="encoder",
     preset="bert_tiny",
     dtype="bfloat16",
     scan=False,
-    remat="none",
     context=128,
     width=192,
     layers=4,
-    heads=2,
     positions="rotary",
+    post_norm=False,
     qk_norm="head",
     types=0,
-    post_norm=False,
-    dropout=0.0,
   )
-  cfg.data = dict(
-    source="shakespeare", tokenizer="bpe-2048", pack="concat", cache=".cache/data"
-  )
-  cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash")
-  cfg.optim = dict(
-    name="muon",
-    lr=3e-2,
-    schedule="cosine",
-    warmup=100,
-    decay=0.2,
-    clip=1.0,
-    accumulate=1,
-    ema=0.0,
-  )
-  cfg.mesh = dict(data=-1, fsdp=1, tensor=1, context=1, expert=1, stage=1)
-  cfg.checkpoint = dict(every=500, keep=3)
-  cfg.eval = dict(every=500, batches=50, sample_tokens=0)
+  cfg.data = dict(source="shakespeare", tokenizer="bpe-2048")
+  cfg.data.clean = dict(dedup="minhash")
+  cfg.data.corrupt = dict(name="masked")
+  cfg.optim = dict(name="muon", lr=3e-2, warmup=100, decay=0.2)
+  cfg.eval = dict(batches=50)
   return cfg

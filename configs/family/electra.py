@@ -14,44 +14,23 @@ are those of guessing by frequency (6.05).
 from ml_collections import ConfigDict
 
 
-def get_config(arg=None):
-  cfg = ConfigDict(
-    dict(seed=0, num_steps=2_000, batch=16, seq=128, objective="replaced_token")
-  )
-  cfg.init_from = ""
-  cfg.init_embedding = ""
-  cfg.loss = dict(detector=50.0)
-  cfg.corrupt = dict(name="masked", rate=0.15, whole_words=False)
+def get_config():
+  cfg = ConfigDict(dict(num_steps=2_000, batch=16, seq=128, objective="replaced_token"))
   cfg.model = dict(
     family="electra",
     preset="electra_small",
     dtype="bfloat16",
     scan=False,
-    remat="none",
     context=128,
     table=96,
     width=192,
     layers=4,
-    heads=4,
     generator=0.5,
     types=0,
-    dropout=0.0,
   )
-  cfg.data = dict(
-    source="shakespeare", tokenizer="bpe-2048", pack="concat", cache=".cache/data"
-  )
-  cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash")
-  cfg.optim = dict(
-    name="adamw",
-    lr=2e-3,
-    schedule="cosine",
-    warmup=100,
-    decay=0.1,
-    clip=1.0,
-    accumulate=1,
-    ema=0.0,
-  )
-  cfg.mesh = dict(data=-1, fsdp=1, tensor=1, context=1, expert=1, stage=1)
-  cfg.checkpoint = dict(every=500, keep=3)
-  cfg.eval = dict(every=500, batches=50, sample_tokens=0)
+  cfg.data = dict(source="shakespeare", tokenizer="bpe-2048")
+  cfg.data.clean = dict(dedup="minhash")
+  cfg.data.corrupt = dict(name="masked")
+  cfg.optim = dict(lr=2e-3, warmup=100)
+  cfg.eval = dict(batches=50, score="detector_nats_per_token")
   return cfg

@@ -12,38 +12,12 @@ Shakespeare knows.
 from ml_collections import ConfigDict
 
 
-def get_config(arg=None):
-  cfg = ConfigDict(dict(seed=0, num_steps=500, batch=64, seq=1024, objective="glove"))
-  cfg.init_from = ""
-  cfg.init_embedding = ""
-  cfg.loss = dict(most=100.0, power=0.75)
-  cfg.model = dict(
-    family="glove",
-    preset="glove_50",
-    dtype="float32",
-    scan=False,
-    remat="none",
-    width=50,
-    dropout=0.0,
-  )
-  cfg.data = dict(
-    source="shakespeare",
-    tokenizer="words-8000",
-    pack="cooccurrence-10",
-    cache=".cache/data",
-  )
-  cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash", stopwords="")
-  cfg.optim = dict(
-    name="adamw",
-    lr=1e-2,
-    schedule="wsd",
-    warmup=20,
-    decay=0.0,
-    clip=0.0,
-    accumulate=1,
-    ema=0.0,
-  )
-  cfg.mesh = dict(data=-1, fsdp=1, tensor=1, context=1, expert=1, stage=1)
+def get_config():
+  cfg = ConfigDict(dict(num_steps=500, batch=64, seq=1_024, objective="glove"))
+  cfg.model = dict(family="glove", preset="glove_50", scan=False)
+  cfg.data = dict(source="shakespeare", tokenizer="words-8000", rows="cooccurrence-10")
+  cfg.data.clean = dict(dedup="minhash")
+  cfg.optim = dict(lr=1e-2, schedule="wsd", warmup=20, decay=0.0, clip=0.0)
   cfg.checkpoint = dict(every=0, keep=1)
-  cfg.eval = dict(every=200, batches=4, sample_tokens=0)
+  cfg.eval = dict(every=200, batches=4, score="error_per_pair")
   return cfg

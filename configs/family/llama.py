@@ -11,39 +11,11 @@ byte on four whole plays held out; its 2,000 steps: not measured.
 from ml_collections import ConfigDict
 
 
-def get_config(arg=None):
-  cfg = ConfigDict(
-    dict(seed=0, num_steps=2_000, batch=8, seq=256, objective="next_token")
-  )
-  cfg.init_from = ""
-  cfg.init_embedding = ""
-  cfg.model = dict(
-    family="decoder",
-    preset="llama_tiny",
-    dtype="bfloat16",
-    scan=False,
-    remat="none",
-    context=256,
-    width=192,
-    layers=4,
-    heads=2,
-    dropout=0.0,
-  )
-  cfg.data = dict(
-    source="shakespeare", tokenizer="bpe-2048", pack="concat", cache=".cache/data"
-  )
-  cfg.data.clean = dict(unicode="NFC", boilerplate=True, dedup="minhash")
-  cfg.optim = dict(
-    name="muon",
-    lr=2e-2,
-    schedule="cosine",
-    warmup=100,
-    decay=0.1,
-    clip=1.0,
-    accumulate=1,
-    ema=0.0,
-  )
-  cfg.mesh = dict(data=-1, fsdp=1, tensor=1, context=1, expert=1, stage=1)
-  cfg.checkpoint = dict(every=500, keep=3)
-  cfg.eval = dict(every=500, batches=50, sample_tokens=200)
+def get_config():
+  cfg = ConfigDict(dict(num_steps=2_000, batch=8, seq=256))
+  cfg.model = dict(family="decoder", preset="llama_tiny", dtype="bfloat16", scan=False)
+  cfg.data = dict(source="shakespeare", tokenizer="bpe-2048")
+  cfg.data.clean = dict(dedup="minhash")
+  cfg.optim = dict(name="muon", lr=2e-2, warmup=100)
+  cfg.eval = dict(batches=50, sample_tokens=200)
   return cfg

@@ -12,129 +12,93 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from lm.trees import path_name
-
-
-def parts(tree) -> dict[str, dict[str, object]]:
-  """The leaves of `tree`, by top-level field and then by path ("blocks/attention/q").
-
-  Fields without arrays do not appear.
-  """
-  found = {}
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    name = path_name(path[:1])
-    found.setdefault(name, {})[path_name(path[1:])] = leaf
-  return found
-
-
-def describe(leaves_of: dict) -> dict[str, str]:
-  """Shape and dtype of every leaf of `parts`: {"params/embed": "float32[256,64]"}."""
-  return {
-    f"{part}/{path}".rstrip("/"): f"{leaf.dtype}{list(leaf.shape)}".replace(" ", "")
-    for part, leaves in leaves_of.items()
-    for path, leaf in leaves.items()
-  }
-
-
-def within(name: str, folder: str) -> bool:
-  return name == folder or name.startswith(f"{folder}/")
-
-
-def mismatch(saved: dict[str, str], abstract, field: str = "") -> str:
-  """How the arrays that `describe` told of differ from `abstract`; "" if they do not.
-
-  With a `field`, only that one is compared.
-  """
-  wanted = describe(parts(abstract))
-  for name in sorted({*saved, *wanted}):
-    if saved.get(name) != wanted.get(name) and (not field or within(name, field)):
-      there, here = saved.get(name, "absent"), wanted.get(name, "absent")
-      return f"{name} is {there} in it, {here} was wanted"
-  return ""
+from lm.trees import by_field, by_path
 
 
 class Writer:
-  """Writes in the background; one write at a time."""
+  """Writes in the background, one state at a time."""
 
   def __init__(self):
     ocp = _orbax()
     self._checkpointer = ocp.AsyncCheckpointer(_handler())
 
-  def start(self, folder, leaves_of: dict) -> None:
-    """Returns once the arrays are in host memory: the caller may donate them then.
+  def start(self, folder, fields: dict) -> None:
+    """Starts to write `fields` (see trees.by_field) into a folder.
 
-    On CPU, where host memory is device memory, they are held instead, and XLA copies
-    what a donating step would overwrite.
+    Returns once the arrays are in host memory: the caller may donate them then. On CPU,
+    where host memory is device memory, they are held instead, and XLA copies what a
+    donating step would overwrite.
     """
     ocp = _orbax()
-    trees = {
-      part: ocp.args.PyTreeSave(_nest(leaves)) for part, leaves in leaves_of.items()
+    requests = {
+      field: ocp.args.PyTreeSave(_nest(leaves)) for field, leaves in fields.items()
     }
-    self._checkpointer.save(folder, args=ocp.args.Composite(**trees))
+    self._checkpointer.save(folder, args=ocp.args.Composite(**requests))
 
   def wait(self) -> None:
     """Returns once all processes have written; raises what went wrong."""
     self._checkpointer.wait_until_finished()
 
   def close(self) -> None:
+    """Stops the threads of Orbax."""
     self._checkpointer.close()
 
 
 def read(folder, abstract):
-  """The arrays of `abstract`, a tree of ShapeDtypeStruct, on the devices it names.
+  """Returns the arrays of `abstract`, a tree of ShapeDtypeStruct with shardings.
 
-  Only the fields that `abstract` has are read. A leaf without a sharding comes to the
-  first device.
+  Only the fields and leaves that `abstract` has are read. A leaf without a sharding
+  comes to the first device.
   """
   ocp = _orbax()
-  wanted = parts(jax.tree.map(_placed, abstract))
+  fields = by_field(jax.tree.map(_with_sharding, abstract))
   requests = {}
-  for part, leaves in wanted.items():
+  for field, leaves in fields.items():
     tree = _nest(leaves)
-    where = ocp.checkpoint_utils.construct_restore_args(tree)
-    requests[part] = ocp.args.PyTreeRestore(tree, restore_args=where)
+    restore_args = ocp.checkpoint_utils.construct_restore_args(tree)
+    requests[field] = ocp.args.PyTreeRestore(
+      tree, restore_args=restore_args, partial_restore=True
+    )
   with ocp.Checkpointer(_handler()) as checkpointer:
-    found = dict(checkpointer.restore(folder, args=ocp.args.Composite(**requests)))
-  loaded = {
-    path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)
-  }
-  leaves = [
-    loaded[f"{part}/{path or _LEAF}"]
-    for part, leaves in wanted.items()
+    restored = checkpointer.restore(folder, args=ocp.args.Composite(**requests))
+  arrays = by_path(dict(restored))
+  ordered = [
+    arrays[f"{field}/{path or _LEAF}"]
+    for field, leaves in fields.items()
     for path in leaves
   ]
-  return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
+  return jax.tree.unflatten(jax.tree.structure(abstract), ordered)
 
 
 @dataclass(frozen=True)
 class Stored:
-  """An array on the disk, which `np.asarray` reads: twice its size, for a moment."""
+  """An array on disk, read by `np.asarray`: twice its size in memory, for a moment."""
 
   folder: Path
-  part: str
+  field: str
   path: str
   shape: tuple[int, ...]
   dtype: np.dtype
 
   def __array__(self, dtype=None, copy=None):
     ocp = _orbax()
-    wanted = _nest({self.path: jax.ShapeDtypeStruct(self.shape, self.dtype)})
-    how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-    request = ocp.args.PyTreeRestore(wanted, restore_args=how, partial_restore=True)
-    args = ocp.args.Composite(**{self.part: request})
+    tree = _nest({self.path: jax.ShapeDtypeStruct(self.shape, self.dtype)})
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+    request = ocp.args.PyTreeRestore(tree, restore_args=as_numpy, partial_restore=True)
+    args = ocp.args.Composite(**{self.field: request})
     with ocp.Checkpointer(_handler()) as checkpointer:
-      [found] = jax.tree.leaves(dict(checkpointer.restore(self.folder, args=args)))
-    return found if dtype is None else found.astype(dtype)
+      [array] = jax.tree.leaves(dict(checkpointer.restore(self.folder, args=args)))
+    return array if dtype is None else array.astype(dtype)
 
 
 def stored(folder, abstract):
-  """A tree as `abstract`, of fields, whose leaves are `Stored`."""
-  found = [
-    Stored(folder, part, path, leaf.shape, leaf.dtype)
-    for part, leaves in parts(abstract).items()
+  """Returns a tree like `abstract`, of fields, whose leaves are `Stored`."""
+  leaves = [
+    Stored(folder, field, path, leaf.shape, leaf.dtype)
+    for field, leaves in by_field(abstract).items()
     for path, leaf in leaves.items()
   ]
-  return jax.tree.unflatten(jax.tree.structure(abstract), found)
+  return jax.tree.unflatten(jax.tree.structure(abstract), leaves)
 
 
 def barrier(key: str, *, timeout_s: int = 1200) -> None:
@@ -147,9 +111,10 @@ def barrier(key: str, *, timeout_s: int = 1200) -> None:
 
 
 def _orbax():
-  """The library, imported when first needed, without its pages of log lines.
+  """Imports the library when it is first needed, and silences its log.
 
-  They hold nothing that we do not raise, in one line, and include tracebacks.
+  Its log holds pages of lines and tracebacks, and nothing that we do not raise in one
+  line ourselves.
   """
   import orbax.checkpoint as ocp
 
@@ -162,27 +127,31 @@ def _not_orbax(record) -> bool:
 
 
 def _handler():
-  """Plain bytes: weights compress by 8 %, and zstd takes 4 times the CPU time to write
-  and 5 times as long to read (100 MB, two cores)."""
+  """Returns Orbax's handler of plain, uncompressed bytes.
+
+  Weights compress by 8 %, and zstd takes 4 times the CPU time to write and 5 times as
+  long to read (100 MB, two cores).
+  """
   ocp = _orbax()
-  trees = ocp.PyTreeCheckpointHandler(use_compression=False)
+  handler = ocp.PyTreeCheckpointHandler(use_compression=False)
   registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
-  registry.add(None, ocp.args.PyTreeSave, trees)
-  registry.add(None, ocp.args.PyTreeRestore, trees)
+  registry.add(None, ocp.args.PyTreeSave, handler)
+  registry.add(None, ocp.args.PyTreeRestore, handler)
   return ocp.CompositeCheckpointHandler(handler_registry=registry)
 
 
-def _placed(leaf):
+def _with_sharding(leaf):
   if leaf.sharding is not None:
     return leaf
-  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
+  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
 
 
 _LEAF = "value"  # the name of a field that is an array itself, like `step`
 
 
 def _nest(leaves: dict) -> dict:
+  """Returns {"a/b": x} as {"a": {"b": x}}."""
   tree = {}
   for path, leaf in leaves.items():
     *folders, name = (path or _LEAF).split("/")

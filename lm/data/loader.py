@@ -1,117 +1,88 @@
 """Rows to global sharded batches, each a pure function of (seed, step).
 
+    loader = Loader(dataset.rows("train", seq), batch=16, mesh=mesh, seed=0)
+    batch = loader(step)          # {"tokens_BT": jax.Array, ...}
+
 Nothing is iterated, so there is no state to save: step 1000 after a restart, on another
-number of hosts, is the step 1000 that would have been. Grain draws the rows: shuffled
-anew in every epoch, and mixed in fixed proportions, all by index.
+number of hosts, is the step 1000 that would have been. Grain computes the order of the
+rows: shuffled anew in every epoch, and sources mixed in fixed proportions, by index.
 """
 
 import collections
 import functools
 import hashlib
 import itertools
+import math
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
 
-from lm.data.corpus import mixture
-from lm.data.rows import pack
-from lm.errors import Mistake
-from lm.letters import batch_shardings, spec
+from lm.data.rows import ArrayShape, Rows
+from lm.errors import Mistake, one_of
+from lm.letters import batch_shardings, suffix
+
+NAMES = {"B": "batch", "T": "seq"}  # what a config calls these sizes
 
 
 class Loader:
   """`loader(step)` is the batch of that step: global jax.Arrays by name.
 
-  "train" is shuffled by `seed`, or of pack "stream" begins where `seed` says, and never
-  ends. Any other split, or `seed=None`, is in order, each row once, and ends after
-  `len(loader)` steps; its last batch is filled up with rows of weight 0, so sums over
-  it do not depend on the batch size.
+  order "shuffled": every epoch has all rows of a source once in an order drawn from
+    `seed`; sources are mixed by their shares (`Rows.groups`). It never ends.
+  order "carried": place b of a batch continues place b of the batch before. Places
+    start at equal distances, the first one where `seed` says. It never ends.
+  order "once": all rows in order, for evaluation. It ends after `len(loader)` steps;
+    the last batch is filled up with rows of weight 0, so that sums over the batches do
+    not depend on the batch size.
 
-  `prepared` is one Prepared or a sequence of them, mixed with `weights` (rows of each,
-  in proportion; equal for none), or in order one after another. `corrupt` is what is
-  done to every row, see lm.data.rows.corrupt: to a row of the training anew whenever
-  it is read, to any other one always the same. Raises Mistake if their tokenizers or
-  packs differ, or if the batch does not divide over the mesh.
+  `shapes` are those of a batch as jax.ShapeDtypeStruct, sharded as it. Raises Mistake
+  for an unknown order, for a batch that does not divide over the mesh, and if "carried"
+  has fewer rows than places.
   """
 
-  def __init__(
-    self, prepared, split, *, batch, seq, seed, mesh, weights=(), corrupt=None
-  ):
-    prepared = prepared if isinstance(prepared, (list, tuple)) else [prepared]
-    self.tokenizer = prepared[0].tokenizer
-    if len({(p.tokenizer.digest, p.pack) for p in prepared}) > 1:
-      raise Mistake(
-        "the sources of a mixture differ in tokenizer or pack; prepare them together "
-        "with mixture.prepare_all"
-      )
-    self.batch, self.seq, self._mesh = batch, seq, mesh
-    self._rows = [p.rows(split, seq) for p in prepared]
-    self._shares = mixture.shares(weights, len(prepared))
-    self._ordered = split != "train" or seed is None
-    if self._ordered:
-      self._rows, self._shares = [mixture.Joined(self._rows)], [1.0]
-    check_divides(mesh, batch=batch, seq=seq)
-    if not self._ordered:
-      if prepared[0].pack == "stream":
-        self._drawn = _stream(self._rows, batch, seed)
-      else:
-        self._drawn = _draw(self._rows, seed, self._shares)
-    padding = self._rows[0].pad_row()
-    if corrupt is not None:
-      fixed = Fixed(self._rows[0], corrupt)
-      padding = fixed.pad_row()
-      if self._ordered:
-        self._rows = [fixed]
-      else:
-        self._drawn = Fresh(self._drawn, mixture.Joined(self._rows), corrupt, seed)
-    self._shapes = {batched(key): (batch, *x.shape) for key, x in padding.items()}
-    self._shardings = batch_shardings(mesh, self._shapes)
-
-  @property
-  def bytes_V(self):
-    """See Tokenizer.bytes_V: for bits per byte."""
-    return self.tokenizer.bytes_V
+  def __init__(self, rows: Rows, *, batch: int, mesh, order="shuffled", seed: int = 0):
+    self._rows, self.batch, self._seed = rows, batch, seed
+    self.order = one_of("order", order, ORDERS)
+    row_shapes = rows.shapes()
+    self._key_of_row = {batched(key): key for key in row_shapes}
+    self.shapes = batch_shapes(row_shapes, batch=batch, mesh=mesh)
+    self._order = ORDERS[order](rows, batch, seed)
 
   def __len__(self) -> int:
-    """Steps that see every row once (the last may be partly filled)."""
-    if len(self._rows) > 1:
+    """Steps that read every row once (the last one perhaps partly filled)."""
+    if len(self._rows.groups()) > 1 and self.order != "once":
       raise Mistake("a mixture has no length: its sources end at different steps")
-    return -(-len(self._rows[0]) // self.batch)
+    return -(-len(self._rows) // self.batch)
 
   def epoch(self, step: int) -> float:
     """Passes made before `step`; of a mixture, over the source that was seen most."""
     seen = step * self.batch
-    return max(
-      seen * share / len(rows)
-      for share, rows in zip(self._shares, self._rows, strict=True)
-    )
+    return max(seen * share / num_rows for num_rows, share in self._rows.groups())
 
   def __call__(self, step: int) -> dict:
     """The batch of `step`; every process reads only the rows that its devices hold."""
     read = functools.cache(functools.partial(self._row, step))  # not once per replica
 
     def local(key, index):
-      places, columns = range(self.batch)[index[0]], index[1]
-      return np.stack([read(place)[_of_row(key)][columns] for place in places])
+      places, rest = range(self.batch)[index[0]], index[1:]
+      return np.stack([read(place)[self._key_of_row[key]][rest] for place in places])
 
     return {
       key: jax.make_array_from_callback(
-        shape, self._shardings[key], functools.partial(local, key)
+        shape.shape, shape.sharding, functools.partial(local, key)
       )
-      for key, shape in self._shapes.items()
+      for key, shape in self.shapes.items()
     }
 
-  def prefetch(self, start: int, stop: int | None = None, *, ahead: int = 2):
-    """Yields the batches of steps start to stop (None: the end), made by a thread.
+  def prefetch(self, steps, ahead: int = 2):
+    """Yields the batches of an iterable of steps, made by a thread.
 
-    It stays `ahead` batches in front, on the devices. What goes wrong in the thread is
-    raised here; closing the iterator, or leaving it, ends the thread.
+    It stays `ahead` batches in front, on the devices. An error of the thread is raised
+    here; closing the iterator, or leaving it, ends the thread.
     """
-    if stop is None and self._ordered:
-      stop = len(self)
-    steps = iter(itertools.count(start) if stop is None else range(start, stop))
+    steps = iter(steps)
     pool = ThreadPoolExecutor(1, thread_name_prefix="loader")
     try:
       waiting = collections.deque(
@@ -134,91 +105,99 @@ class Loader:
     return digest.hexdigest()
 
   def _row(self, step: int, place: int) -> dict:
+    """The row at one place of the batch of `step`."""
     index = step * self.batch + place
-    if not self._ordered:
-      return self._drawn[index]
+    if self.order != "once":
+      seed = 1, self._seed % 2**32, index
+      return self._rows.drawn(int(self._order[index]), seed)
     if not 0 <= step < len(self):
       raise IndexError(f"step {step} of a loader with {len(self)} steps")
-    rows = self._rows[0]
-    return rows[index] if index < len(rows) else rows.pad_row()
-
-
-class Fresh:
-  """Rows by index, corrupted anew at every index: for training."""
-
-  def __init__(self, drawn, rows, corrupt, seed: int):
-    self._drawn, self._rows, self._corrupt, self._seed = drawn, rows, corrupt, seed
-
-  def __getitem__(self, index: int) -> dict:
-    draw = np.random.default_rng([1, self._seed % 2**32, index])
-    return self._corrupt(self._drawn[index], draw, rows=self._rows)
-
-
-class Fixed:
-  """Rows in order, each corrupted the same way whenever it is read: held-out text."""
-
-  def __init__(self, rows, corrupt):
-    self._rows, self._corrupt = rows, corrupt
-
-  def __len__(self) -> int:
-    return len(self._rows) * self._corrupt.views
-
-  def __getitem__(self, index: int) -> dict:
-    row, view = divmod(int(index), self._corrupt.views)
-    draw = np.random.default_rng([0, row])
-    return self._corrupt(self._rows[row], draw, rows=self._rows, view=view)
-
-  def pad_row(self) -> dict:
-    draw = np.random.default_rng(0)
-    return self._corrupt(self._rows.pad_row(), draw, rows=self._rows, view=0)
+    return self._rows[index] if index < len(self._rows) else self._rows.padding()
 
 
 def batched(key: str) -> str:
-  """The name in a batch of what a row calls `key`: "tokens_BT" for "tokens_T"."""
+  """The key in a batch of a row's array: "tokens_BT" for "tokens_T"."""
   name, _, letters = key.rpartition("_")
+  assert name, f"row key {key!r} has no underscore"
   return f"{name}_B{letters}"
 
 
-def _of_row(key: str) -> str:
-  name, _, letters = key.rpartition("_")
-  return f"{name}_{letters[1:]}"
+def batch_shapes(row_shapes: dict[str, ArrayShape], *, batch: int, mesh=None) -> dict:
+  """The arrays of a batch as jax.ShapeDtypeStruct, sharded over `mesh` if there is one.
+
+  `row_shapes` are those of `lm.data.row_shapes` or `Rows.shapes`. Raises Mistake when
+  they do not divide over the mesh.
+  """
+  if batch < 1:
+    raise Mistake(f"batch={batch}; wanted 1 or more")
+  shapes = {batched(key): (batch, *x.shape) for key, x in row_shapes.items()}
+  if mesh is None:
+    return {
+      batched(key): jax.ShapeDtypeStruct(shapes[batched(key)], x.dtype)
+      for key, x in row_shapes.items()
+    }
+  shardings = batch_shardings(mesh, shapes)
+  for key, shape in shapes.items():
+    _check_divides(mesh, key, shape, shardings[key].spec)
+  return {
+    batched(key): jax.ShapeDtypeStruct(
+      shapes[batched(key)], x.dtype, sharding=shardings[batched(key)]
+    )
+    for key, x in row_shapes.items()
+  }
 
 
-def check_divides(mesh, *, batch, seq):
-  """Raises Mistake when a batch of these sizes does not divide over the mesh."""
-  for (name, size), axes in zip(
-    (("batch", batch), ("seq", seq)), spec("BT"), strict=True
-  ):
-    axes = (axes,) if isinstance(axes, str) else axes
-    parts = int(np.prod([mesh.shape[axis] for axis in axes]))
-    if size < 1 or size % parts:
+def _check_divides(mesh, key: str, shape: tuple, spec):
+  for letter, size, axes in zip(suffix(key), shape, spec, strict=True):
+    axes = (axes,) if isinstance(axes, str) else axes or ()
+    parts = math.prod(mesh.shape[axis] for axis in axes)
+    if size % parts:
+      name = NAMES.get(letter, f"{letter} of {key}")
       raise Mistake(
         f"{name}={size} does not divide over mesh {'*'.join(axes)}={parts}; wanted a "
         f"multiple of {parts}"
       )
 
 
-def _stream(rows, batch: int, seed: int):
-  """All rows for ever, by index, in an order in which batches go on (`pack.Stream`)."""
-  if len(rows) > 1:
-    raise Mistake(
-      f"pack 'stream' takes one source, got {len(rows)}; use 'concat' for a mixture"
-    )
-  return pack.Stream(rows[0], batch, seed)
-
-
-def _draw(rows, seed: int, shares):
-  """All rows for ever, by index: each source in a new order every epoch.
+def _shuffled(rows: Rows, batch: int, seed: int):
+  """Row numbers for ever, by index; each group in a new order every epoch.
 
   Grain shuffles epoch e with seed + e, so the seeds of runs and of sources are hashed
   far apart; it mixes by whole numbers of which the least is 100.
   """
   import grain
 
-  parts = [
-    grain.MapDataset.source(part)
-    .shuffle(seed=zlib.crc32(f"rows of source {i}, seed {seed}".encode()))
-    .repeat()
-    for i, part in enumerate(rows)
-  ]
-  return parts[0] if len(parts) == 1 else grain.MapDataset.mix(parts, shares)
+  orders, shares, start = [], [], 0
+  for number, (num_rows, share) in enumerate(rows.groups()):
+    group_seed = zlib.crc32(f"rows of source {number}, seed {seed}".encode())
+    numbers = grain.MapDataset.source(range(start, start + num_rows))
+    orders.append(numbers.shuffle(seed=group_seed).repeat())
+    shares.append(share)
+    start += num_rows
+  return orders[0] if len(orders) == 1 else grain.MapDataset.mix(orders, shares)
+
+
+class _Carried:
+  """Row numbers for ever, by index step * batch + place; the last is followed by 0."""
+
+  def __init__(self, rows: Rows, batch: int, seed: int):
+    assert len(rows.groups()) == 1, "a state is carried through one source"
+    self._num_rows, self._batch = len(rows), batch
+    self._shift = zlib.crc32(f"start of the stream, seed {seed}".encode())
+    if self._num_rows < batch:
+      raise Mistake(
+        f"order 'carried' needs a full row of text for each of batch={batch}, and "
+        f"there are {self._num_rows}; give more text, a smaller seq or a smaller batch"
+      )
+
+  def __getitem__(self, index: int) -> int:
+    step, place = divmod(int(index), self._batch)
+    apart = self._num_rows // self._batch
+    return (self._shift + place * apart + step) % self._num_rows
+
+
+def _once(rows: Rows, batch: int, seed: int):
+  return range(len(rows))
+
+
+ORDERS = {"shuffled": _shuffled, "carried": _Carried, "once": _once}

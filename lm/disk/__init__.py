@@ -1,0 +1,11 @@
+"""Bytes on disk: how a file is written safely, how damage is noticed, file formats.
+
+atomic       files and folders that are whole or absent, however a process dies; locks
+digest       SHA256SUMS of a folder, so that a single wrong bit is noticed
+json_file    a small JSON object, with the user's mistakes named
+safetensors  files of named tensors (Hugging Face)
+gguf         files of llama.cpp: metadata and quantised tensors
+events       scalars for TensorBoard
+
+Nothing here knows what a model is, and nothing that a file brings is run.
+"""

@@ -1,4 +1,7 @@
-"""Files that are whole or absent, whatever dies when; locks; what a file holds."""
+"""Files and folders that are whole or absent, whenever the process dies; and locks.
+
+Everything is written under another name beside its target and renamed at the end.
+"""
 
 import contextlib
 import fcntl
@@ -10,31 +13,44 @@ from pathlib import Path
 from lm.errors import Mistake
 
 
-def write_atomically(path, data):
-  """Writes bytes (or anything with a buffer) so that `path` is old, new or absent."""
+def write(path, data):
+  """Writes bytes, anything with a buffer, or text (UTF-8) to `path` in one step.
+
+  Whatever happens, `path` has its old content, the new one, or does not exist.
+  """
+  with open(path) as file:
+    file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def open(path):
+  """A binary file to write into, which takes the name `path` when the block ends.
+
+  If the block raises, `path` is untouched and nothing is left of the new file.
+  """
   path = Path(path)
-  # The process in the name: two writers of one file must not write into each other.
+  # The process id keeps two writers of one path apart.
   temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
   try:
-    with open(temporary, "wb") as file:
-      file.write(data)
+    with temporary.open("wb") as file:
+      yield file
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
-  finally:  # a full disk must not stay full of halves
+  finally:  # the half of a file must not fill a disk that is full already
     temporary.unlink(missing_ok=True)
   sync_folder(path.parent)
 
 
 def rename_folder(source, target):
-  """Moves a finished folder into place for good."""
+  """Renames a finished folder to `target` so that it survives a power cut."""
   sync_folder(source)
   os.rename(source, target)
   sync_folder(Path(target).parent)
 
 
 def sync_folder(folder):
-  """Makes the names in a folder survive a power cut."""
+  """Writes the names in a folder through to the disk: they survive a power cut."""
   handle = os.open(folder, os.O_RDONLY)
   try:
     os.fsync(handle)
@@ -43,14 +59,18 @@ def sync_folder(folder):
 
 
 class Done(set):
-  """What was done so far: for good, in the lines of a file, when `add` returns."""
+  """A set of finished items that survives the process: one line of a file each.
+
+  The first line of the file is `of`, a description of all inputs. A file with another
+  description, or none, starts as an empty set. When `add` returns, the item is on disk.
+  """
 
   def __init__(self, file, of: str):
     self._file = file
     file.seek(0)
     whole = file.read().rpartition(b"\n")[0]  # the last line may be cut off
-    told, *items = whole.decode().split("\n")
-    if of and told == of:
+    inputs, *items = whole.decode().split("\n")
+    if of and inputs == of:
       super().__init__(items)
       file.truncate(len(whole) + 1)
     else:
@@ -58,6 +78,7 @@ class Done(set):
       self._write(of)
 
   def add(self, item: str):
+    """Adds an item and returns once it is on the disk."""
     self._write(item)
     super().add(item)
 
@@ -67,55 +88,57 @@ class Done(set):
 
 
 @contextlib.contextmanager
-def making(target, of: str = ""):
-  """(folder, Done) of a hidden folder beside `target`, which takes its name at the end.
+def folder(target, of: str = ""):
+  """(new folder, Done): a hidden folder beside `target`, renamed to it at the end.
 
-  A block that is killed, or that the system refuses something, leaves the folder if
-  anything was `Done`, for the next block with the same `of`: one line that tells all
-  that the result depends on. Else it begins empty. Raises Mistake when `target`
-  exists, when another process is making it, and in place of an OSError.
+  If the block is killed or meets an OSError after some items were marked done, the
+  hidden folder stays, and the next call with the same `of` (one line that describes all
+  inputs) goes on with it. Otherwise the folder starts empty and is removed on failure.
+
+  Raises Mistake when `target` exists, when another process is making it, and in place
+  of an OSError.
   """
   target = Path(target)
-  folder = target.with_name(f".{target.name}.part")
-  folder.mkdir(parents=True, exist_ok=True)
-  note = folder / ".done"
-  with open(note, "a+b", buffering=0) as file:
+  hidden = target.with_name(f".{target.name}.part")
+  hidden.mkdir(parents=True, exist_ok=True)
+  note = hidden / ".done"
+  with note.open("a+b", buffering=0) as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
       raise Mistake(f"another process is making {target}; wait for it") from error
     if target.exists():  # perhaps that other process has made it meanwhile
-      shutil.rmtree(folder, ignore_errors=True)
+      shutil.rmtree(hidden, ignore_errors=True)
       raise Mistake(f"{target} exists; choose another, or move it away")
     done = Done(file, of)
-    for path in folder.rglob(".*.tmp") if done else set(folder.iterdir()) - {note}:
+    for path in hidden.rglob(".*.tmp") if done else set(hidden.iterdir()) - {note}:
       shutil.rmtree(path) if path.is_dir() else path.unlink()
     try:
-      yield folder, done
-      rename_folder(folder, target)
+      yield hidden, done
+      rename_folder(hidden, target)
       (target / note.name).unlink()
     except BaseException as error:
       stays = done and not isinstance(error, ValueError)
       if not stays:
-        shutil.rmtree(folder, ignore_errors=True)
-      told = f"the same command goes on with what is in {folder}"
-      _explain(error, target, told if stays else "the same command starts it again")
+        shutil.rmtree(hidden, ignore_errors=True)
+      resumes = f"the same command goes on with what is in {hidden}"
+      _explain(error, target, resumes if stays else "the same command starts it again")
       raise
 
 
-def _explain(error: BaseException, target, told: str):
-  """Raises what the user can mend, or did, with a line about it."""
+def _explain(error: BaseException, target, advice: str):
+  """Raises a Mistake for an OSError, and KeyboardInterrupt with advice for Ctrl-C."""
   if isinstance(error, OSError):
     reason = error.strerror or error
-    raise Mistake(f"{target} could not be made: {reason}; {told}") from error
+    raise Mistake(f"{target} could not be made: {reason}; {advice}") from error
   if isinstance(error, KeyboardInterrupt):
-    raise KeyboardInterrupt(told) from error
+    raise KeyboardInterrupt(advice) from error
 
 
 @contextlib.contextmanager
 def locked(path, *, log):
-  """Holds a lock that the kernel frees when the process dies, however it dies."""
-  with open(path, "ab") as file:
+  """Holds a lock, which the kernel frees when the process dies, however it dies."""
+  with Path(path).open("ab") as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -125,5 +148,10 @@ def locked(path, *, log):
 
 
 def sha256_of_file(path) -> str:
-  with open(path, "rb") as file:
+  """Returns the SHA-256 of a file's bytes, in hex."""
+  with Path(path).open("rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# The names that lm/data uses until it is merged.
+write_atomically, making = write, folder

@@ -11,6 +11,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from lm.disk.atomic import sync_folder
+
 SUMS = "SHA256SUMS"
 
 
@@ -37,15 +39,6 @@ def write(folder: Path) -> None:
     os.fsync(file.fileno())
   for where, _, _ in os.walk(folder):
     sync_folder(where)
-
-
-def sync_folder(folder) -> None:
-  """Makes the names in `folder` survive a loss of power."""
-  handle = os.open(folder, os.O_RDONLY)
-  try:
-    os.fsync(handle)
-  finally:
-    os.close(handle)
 
 
 def read(folder: Path) -> dict[str, str]:

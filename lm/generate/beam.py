@@ -2,9 +2,9 @@
 
 As `transformers` does it (early_stopping="never"): a hypothesis scores the sum of its
 log-probabilities over length**length_penalty, its stop id counted; each step looks at
-the best continuations of all beams of a prompt; a prompt is finished when its W
-hypotheses beat whatever a live beam could still become. All W beams of all prompts are
-rows of one batch, and the loop is compiled whole. W is the number of beams.
+the best continuations of all beams of a prompt; a prompt is finished when its Z
+hypotheses beat whatever a live beam could still become. The Z beams of all B prompts
+are the R = B*Z rows of one batch, and the loop is compiled whole.
 """
 
 import functools
@@ -18,133 +18,139 @@ from flax import struct
 from jax import lax
 
 from lm.errors import Mistake
-from lm.generate.decode import forward, prefill
-from lm.generate.prompts import bucket, check_room, pad_prompts, pad_sources
+from lm.generate.decode import forward, is_stop, prefill
+from lm.generate.prompts import bucket, pad_prompts, pad_sources, validate_request
 
 
 @struct.dataclass
 class Beams:
-  """W sequences for each prompt, best first."""
+  """Z sequences for each prompt, best first."""
 
-  ids_BWT: jax.Array
-  lengths_BW: jax.Array
-  scores_BW: jax.Array  # -inf where there is none
+  ids_BZT: jax.Array
+  lengths_BZ: jax.Array
+  scores_BZ: jax.Array  # -inf where there is no sequence
 
-  def take(self, index_BW):
-    """The sequences with these indices."""
-    return jax.tree.map(lambda x: _gather(x, index_BW), self)
+  def take(self, index_BZ):
+    """Returns the sequences with these indices among the Z of their prompt."""
+    return jax.tree.map(lambda x: _gather(x, index_BZ), self)
 
 
 @struct.dataclass
 class Search:
-  """What beam search carries from token to token."""
+  """The state of beam search between two tokens."""
 
-  cache: Any  # of B*W rows
+  cache: Any  # of B*Z rows
   live: Beams  # scored by the plain sum of log-probabilities
-  ended: Beams  # scored by that over length**penalty
-  stopped_BW: jax.Array  # ended by a stop id, not by the limit
+  ended: Beams  # scored by that sum over length**penalty
+  stopped_BZ: jax.Array  # ended by a stop id, not by the limit
   open_B: jax.Array  # a live beam could still win
-  last_BW: jax.Array  # the tokens to go on from
+  last_BZ: jax.Array  # the newest tokens, which the model reads next
   step: jax.Array
 
 
 @dataclass(frozen=True)
-class Output:
-  """The hypotheses of every prompt, best first, as numpy arrays."""
+class Hypotheses:
+  """The best continuations of every prompt, best first, as numpy arrays."""
 
-  ids_BWT: np.ndarray
-  lengths_BW: np.ndarray  # the stop id is counted; 0 where there is no hypothesis
-  scores_BW: np.ndarray
-  stopped_BW: np.ndarray
+  ids_BZT: np.ndarray
+  lengths_BZ: np.ndarray  # the stop id is counted; 0 where there is no hypothesis
+  scores_BZ: np.ndarray
+  stopped_BZ: np.ndarray
 
 
-def _gather(x, index_BW):
-  index = index_BW.reshape(index_BW.shape + (1,) * (x.ndim - 2))
+def _gather(x, index_BZ):
+  """x[b, index_BZ[b]] for every prompt b."""
+  index = index_BZ.reshape(index_BZ.shape + (1,) * (x.ndim - 2))
   return jnp.take_along_axis(x, index, axis=1)
 
 
-def _extend(live: Beams, logits_BWV, step, count):
-  """The `count` best continuations of each prompt, the beams they extend, tokens."""
-  B, W, V = logits_BWV.shape
-  total_BWV = live.scores_BW[:, :, None] + jax.nn.log_softmax(logits_BWV)
-  scores_BM, index_BM = lax.top_k(total_BWV.reshape(B, W * V), count)
-  parents_BM, tokens_BM = index_BM // V, index_BM % V
-  old = live.take(parents_BM)
-  at = (0, 0, step)
-  ids_BMT = lax.dynamic_update_slice(old.ids_BWT, tokens_BM[:, :, None], at)
-  return Beams(ids_BMT, old.lengths_BW + 1, scores_BM), parents_BM, tokens_BM
+def _extend(live: Beams, logits_BZV, step, count):
+  """Returns (candidates, parents_BO, tokens_BO): the `count` best continuations.
+
+  `candidates` are Beams with O = `count` in the place of Z; parents_BO are the beams
+  that they extend, tokens_BO their new tokens.
+  """
+  B, Z, V = logits_BZV.shape
+  total_BZV = live.scores_BZ[:, :, None] + jax.nn.log_softmax(logits_BZV)
+  scores_BO, index_BO = lax.top_k(total_BZV.reshape(B, Z * V), count)
+  parents_BO, tokens_BO = index_BO // V, index_BO % V
+  parents = live.take(parents_BO)
+  corner = (0, 0, step)
+  ids_BOT = lax.dynamic_update_slice(parents.ids_BZT, tokens_BO[:, :, None], corner)
+  return Beams(ids_BOT, parents.lengths_BZ + 1, scores_BO), parents_BO, tokens_BO
 
 
-def _select(search: Search, logits_BWV, stops_C, limit, penalty):
+def _select(search: Search, logits_BZV, stop_ids, limit, penalty):
   """The search one token later, its cache reordered to follow the beams."""
-  s, (B, W, V) = search, logits_BWV.shape
+  s, (B, Z, V) = search, logits_BZV.shape
   step = s.step + 1
-  # Enough that W of them go on even if every beam's best token is a stop id.
-  count = min((1 + stops_C.size) * W, W * V)
-  new, parents_BM, tokens_BM = _extend(s.live, logits_BWV, s.step, count)
-  stop_BM = jnp.any(tokens_BM[:, :, None] == stops_C[None, None], axis=2)
-  ends_BM = stop_BM | (step >= limit)
+  # Enough that Z of them stay live even if every beam's best token is a stop id.
+  count = min((1 + stop_ids.size) * Z, Z * V)
+  candidates, parents_BO, tokens_BO = _extend(s.live, logits_BZV, s.step, count)
+  stop_BO = is_stop(tokens_BO, stop_ids)
+  ends_BO = stop_BO | (step >= limit)
 
-  goes_on_BM = jnp.where(ends_BM, -jnp.inf, new.scores_BW)
-  scores_BW, index_BW = lax.top_k(goes_on_BM, W)
-  live = new.take(index_BW).replace(scores_BW=scores_BW)
-  parents_BW = jnp.take_along_axis(parents_BM, index_BW, axis=1)
+  live_scores_BO = jnp.where(ends_BO, -jnp.inf, candidates.scores_BZ)
+  scores_BZ, index_BZ = lax.top_k(live_scores_BO, Z)
+  live = candidates.take(index_BZ).replace(scores_BZ=scores_BZ)
+  parents_BZ = jnp.take_along_axis(parents_BO, index_BZ, axis=1)
 
-  # Only the W best may end: the others are there to replace those that do.
-  ends_BM &= (jnp.arange(count) < W)[None] & s.open_B[:, None]
-  final_BM = jnp.where(ends_BM, new.scores_BW / step**penalty, -jnp.inf)
-  both = jax.tree.map(
-    lambda old, late: jnp.concatenate([old, late], axis=1),
-    (s.ended, s.stopped_BW),
-    (new.replace(scores_BW=final_BM), stop_BM),
+  # Only the Z best may end: the others are there to replace those that do.
+  ends_BO &= (jnp.arange(count) < Z)[None] & s.open_B[:, None]
+  final_BO = jnp.where(ends_BO, candidates.scores_BZ / step**penalty, -jnp.inf)
+  ended, stopped = jax.tree.map(
+    lambda old, new: jnp.concatenate([old, new], axis=1),
+    (s.ended, s.stopped_BZ),
+    (candidates.replace(scores_BZ=final_BO), stop_BO),
   )
-  _, best_BW = lax.top_k(both[0].scores_BW, W)
-  ended, stopped_BW = both[0].take(best_BW), _gather(both[1], best_BW)
+  _, best_BZ = lax.top_k(ended.scores_BZ, Z)
+  ended, stopped_BZ = ended.take(best_BZ), _gather(stopped, best_BZ)
 
-  # Log-probabilities are negative: with a positive penalty long is the best case.
+  # Log-probabilities are negative: with a positive penalty the longest scores best.
   longest = jnp.where(penalty > 0, limit, step)
-  hope_B = live.scores_BW[:, 0] / longest**penalty
-  open_B = s.open_B & (hope_B > jnp.min(ended.scores_BW, axis=1))
-  rows_BW = jnp.arange(B)[:, None] * W + parents_BW
-  cache = s.cache.take(rows_BW.reshape(B * W))
-  last_BW = jnp.take_along_axis(tokens_BM, index_BW, axis=1)
-  return Search(cache, live, ended, stopped_BW, open_B, last_BW, step)
+  bound_B = live.scores_BZ[:, 0] / longest**penalty
+  open_B = s.open_B & (bound_B > jnp.min(ended.scores_BZ, axis=1))
+  rows_BZ = jnp.arange(B)[:, None] * Z + parents_BZ
+  cache = s.cache.take(rows_BZ.reshape(B * Z))
+  last_BZ = jnp.take_along_axis(tokens_BO, index_BZ, axis=1)
+  return Search(cache, live, ended, stopped_BZ, open_B, last_BZ, step)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "W", "T"))
+@functools.partial(jax.jit, static_argnames=("model", "Z", "T"))
 def _search(
-  model, params, cache, prompts_B, last_B, *, open_B, stops_C, limit, penalty, W, T
+  model, params, cache, lengths_B, last_B, *, open_B, stop_ids, limit, penalty, Z, T
 ):
+  """The search at its end; `lengths_B` and `last_B` are of the prompts."""
   B = last_B.size
-  none = Beams(
-    jnp.zeros((B, W, T), jnp.int32),
-    jnp.zeros((B, W), jnp.int32),
-    jnp.full((B, W), -jnp.inf),
+  empty = Beams(
+    jnp.zeros((B, Z, T), jnp.int32),
+    jnp.zeros((B, Z), jnp.int32),
+    jnp.full((B, Z), -jnp.inf),
   )
-  # At first all beams are the same: only one of them may be continued.
-  one = none.replace(scores_BW=none.scores_BW.at[:, 0].set(0))
+  # At first all beams are the same: only the first may be continued.
+  first = empty.replace(scores_BZ=empty.scores_BZ.at[:, 0].set(0))
   search = Search(
-    cache.take(jnp.repeat(jnp.arange(B), W)),
-    live=one,
-    ended=none,
-    stopped_BW=jnp.zeros((B, W), bool),
+    cache.take(jnp.repeat(jnp.arange(B), Z)),
+    live=first,
+    ended=empty,
+    stopped_BZ=jnp.zeros((B, Z), bool),
     open_B=open_B,
-    last_BW=jnp.broadcast_to(last_B[:, None], (B, W)),
+    last_BZ=jnp.broadcast_to(last_B[:, None], (B, Z)),
     step=jnp.int32(0),
   )
-  prompts_R = jnp.repeat(prompts_B, W)
+  lengths_R = jnp.repeat(lengths_B, Z)
 
-  def going(s):
+  def unfinished(s):
     return (s.step < limit) & jnp.any(s.open_B)
 
   def body(s):
     logits_RV, cache = forward(
-      model, params, s.last_BW.reshape(B * W), prompts_R - 1 + s.step, s.cache
+      model, params, s.last_BZ.reshape(B * Z), lengths_R - 1 + s.step, s.cache
     )
-    logits_BWV = logits_RV.reshape(B, W, -1)
-    return _select(s.replace(cache=cache), logits_BWV, stops_C, limit, penalty)
+    logits_BZV = logits_RV.reshape(B, Z, -1)
+    return _select(s.replace(cache=cache), logits_BZV, stop_ids, limit, penalty)
 
-  return lax.while_loop(going, body, search)
+  return lax.while_loop(unfinished, body, search)
 
 
 def generate(
@@ -157,44 +163,44 @@ def generate(
   length_penalty=1.0,
   stops=(),
   sources=None,
-) -> Output:
-  """The `beams` best continuations of every prompt of ids.
+) -> Hypotheses:
+  """Returns the `beams` best continuations of every prompt of ids.
 
-  `length_penalty` above 0 favours long ones, below 0 short ones; `sources` are as in
-  `decode.start`. Raises Mistake for settings that make no sense and for what the
-  context of the model cannot hold.
+  `length_penalty` above 0 favours long ones, below 0 short ones; `stops` and `sources`
+  are as in `decode.start`. Raises Mistake for settings out of range and for a request
+  that the context of the model cannot hold.
   """
   if beams < 1:
     raise Mistake(f"beams must be 1 or more, got {beams}")
-  check_room(model, prompts, [max_tokens] * len(prompts), 1)
-  tokens_BT, prompts_B = pad_prompts(prompts)
+  validate_request(model, prompts, [max_tokens] * len(prompts), 1)
+  tokens_BT, lengths_B = pad_prompts(prompts)
   T = bucket(max_tokens)
   source, size = pad_sources(model, sources, len(tokens_BT)), tokens_BT.shape[1] + T
-  cache, _ = prefill(model, params, tokens_BT, prompts_B, source, size=size)
+  cache, _ = prefill(model, params, tokens_BT, lengths_B, source, size=size)
   search = _search(
     model,
     params,
     cache,
-    prompts_B,
-    tokens_BT[np.arange(len(prompts_B)), prompts_B - 1],
-    open_B=np.arange(len(prompts_B)) < len(prompts),
-    stops_C=np.array(sorted(stops), np.int32),
+    lengths_B,
+    tokens_BT[np.arange(len(lengths_B)), lengths_B - 1],
+    open_B=np.arange(len(lengths_B)) < len(prompts),
+    stop_ids=np.array(sorted(stops), np.int32),
     limit=np.int32(max_tokens),
     penalty=np.float32(length_penalty),
-    W=beams,
+    Z=beams,
     T=T,
   )
-  found, stopped_BW = jax.device_get((search.ended, search.stopped_BW))
-  if not np.isfinite(found.scores_BW[: len(prompts), 0]).all():
+  ended, stopped_BZ = jax.device_get((search.ended, search.stopped_BZ))
+  if not np.isfinite(ended.scores_BZ[: len(prompts), 0]).all():
     raise Mistake(
       "beam search found nothing: the model's logits are not finite; "
       "look at the parameters (a run that diverged, a damaged file?)"
     )
-  there_BW = np.isfinite(found.scores_BW)
+  exists_BZ = np.isfinite(ended.scores_BZ)
   rows = slice(len(prompts))
-  return Output(
-    found.ids_BWT[rows],
-    np.where(there_BW, found.lengths_BW, 0)[rows],
-    found.scores_BW[rows],
-    stopped_BW[rows],
+  return Hypotheses(
+    ended.ids_BZT[rows],
+    np.where(exists_BZ, ended.lengths_BZ, 0)[rows],
+    ended.scores_BZ[rows],
+    stopped_BZ[rows],
   )

@@ -1,9 +1,10 @@
-"""Vectors of texts from an encoder: the mean over a text's tokens, of length one.
+"""Embeddings of texts from an encoder: the mean over a text's tokens, of length one.
 
     model, params, tokenizer = lm.load("all-MiniLM-L6-v2")
-    near_NN = embed(model, params, tokenizer, texts) @ embed(...).T
+    x_RD = embed(model, params, tokenizer, ["a text", "another text"])
+    cosine_RR = x_RD @ x_RD.T
 
-As Sentence-BERT has it, arXiv:1908.10084.
+Sentence-BERT (Reimers and Gurevych 2019, arXiv:1908.10084).
 """
 
 import functools
@@ -12,50 +13,54 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.errors import Mistake
+from lm.errors import Mistake, one_of
 from lm.generate.prompts import bucket
 
 POOLINGS = ("mean", "first")
 
 
-def embed(model, params, tokenizer, texts, *, pooling="mean", most=0, batch=32):
-  """x_ND, a vector for each text; of its first token, where `pooling` says so.
+def embed(
+  model, params, tokenizer, texts, *, pooling="mean", max_tokens=0, batch_size=32
+) -> np.ndarray:
+  """Returns x_RD: an embedding of length one for each of the R texts.
 
-  A text of more than `most` tokens (0: what the context holds) is cut, and keeps the
-  token that ends it. Mistake without texts or for an unknown pooling.
+  `pooling` is "mean" (over the tokens) or "first" (the vector of the first token). A
+  text of more than `max_tokens` tokens (0: those that the context holds) is truncated,
+  but keeps its last token. Raises Mistake without texts or for an unknown pooling.
   """
   if isinstance(texts, str) or not len(texts):
     raise Mistake("wanted a list of texts, of one at least")
-  if pooling not in POOLINGS:
-    raise Mistake(f"no pooling {pooling!r}; found: {', '.join(POOLINGS)}")
-  most = most or model.config.context
-  ids = [_cut(tokenizer.prompt(text), most) for text in texts]
-  order = np.argsort([len(each) for each in ids], kind="stable")
-  found = np.zeros((len(ids), model.config.width), np.float32)
-  for start in range(0, len(ids), batch):
-    rows = order[start : start + batch]
-    longest = min(bucket(max(len(ids[row]) for row in rows)), most)
+  one_of("pooling", pooling, POOLINGS)
+  max_tokens = max_tokens or model.config.context
+  ids = [_truncate(tokenizer.prompt(text), max_tokens) for text in texts]
+  by_length = np.argsort([len(text_ids) for text_ids in ids], kind="stable")
+  x_RD = np.zeros((len(ids), model.config.width), np.float32)
+  for start in range(0, len(ids), batch_size):
+    rows = by_length[start : start + batch_size]
+    longest = min(bucket(max(len(ids[row]) for row in rows)), max_tokens)
     tokens_BT = np.zeros((bucket(len(rows), 1), longest), np.int32)
     positions_BT = np.full(tokens_BT.shape, -1, np.int32)
-    for place, row in enumerate(rows):
-      tokens_BT[place, : len(ids[row])] = ids[row]
-      positions_BT[place, : len(ids[row])] = np.arange(len(ids[row]))
-    x_BD = _vectors(model, pooling)(params, tokens_BT, positions_BT)
-    found[rows] = np.asarray(x_BD)[: len(rows)]
-  return found
+    for b, row in enumerate(rows):
+      tokens_BT[b, : len(ids[row])] = ids[row]
+      positions_BT[b, : len(ids[row])] = np.arange(len(ids[row]))
+    x_BD = _pooled(model, pooling)(params, tokens_BT, positions_BT)
+    x_RD[rows] = np.asarray(x_BD)[: len(rows)]
+  return x_RD
 
 
-def _cut(ids, most: int):
-  return ids if len(ids) <= most else np.append(ids[: most - 1], ids[-1])
+def _truncate(ids, max_tokens: int):
+  """The first ids and the last, `max_tokens` in all."""
+  return ids if len(ids) <= max_tokens else np.append(ids[: max_tokens - 1], ids[-1])
 
 
 @functools.cache
-def _vectors(model, pooling):
-  """The jitted function of one batch; position -1 is padding."""
+def _pooled(model, pooling):
+  """The jitted function (params, tokens, positions) -> x_BD; position -1 is padding."""
 
-  def vectors(params, tokens_BT, positions_BT):
-    how = dict(positions_BT=positions_BT, method="features")
-    x_BTD, *_ = model.apply({"params": params}, tokens_BT, **how)
+  def pooled(params, tokens_BT, positions_BT):
+    x_BTD, *_ = model.apply(
+      {"params": params}, tokens_BT, positions_BT=positions_BT, method="features"
+    )
     if pooling == "first":
       x_BD = x_BTD[:, 0]
     else:
@@ -65,4 +70,4 @@ def _vectors(model, pooling):
     length_B1 = jnp.linalg.norm(x_BD, axis=-1, keepdims=True)
     return x_BD / jnp.maximum(length_B1, 1e-12)
 
-  return jax.jit(vectors)
+  return jax.jit(pooled)

@@ -1,8 +1,58 @@
-"""Lists of ids into arrays of a few sizes, and whether they fit the model."""
+"""Prompts: text to ids, ids to arrays of a few sizes, and what fits the model."""
 
 import numpy as np
 
+from lm.data.rows.corrupt import start_id
 from lm.errors import Mistake
+
+
+def encode(tokenizer, prompts) -> list[np.ndarray]:
+  """Returns the ids of every prompt.
+
+  `prompts` is a string, a sequence of ids, or a list of those. An empty prompt becomes
+  the token that begins a document. Raises Mistake when there is no prompt, for an empty
+  one if the tokenizer has neither bos nor eos, and for ids outside the vocabulary.
+  """
+  is_single = isinstance(prompts, str) or (
+    len(prompts) > 0 and not isinstance(prompts[0], str) and np.ndim(prompts[0]) == 0
+  )
+  prompts = [prompts] if is_single else prompts
+  if not len(prompts):
+    raise Mistake("no prompt was given; give a string or a list of strings")
+  return [_encode_prompt(tokenizer, prompt) for prompt in prompts]
+
+
+def _encode_prompt(tokenizer, prompt):
+  """The ids of a string, or a sequence of ids as an array."""
+  ids = tokenizer.prompt(prompt) if isinstance(prompt, str) else prompt
+  if not len(ids):
+    start = tokenizer.eos if tokenizer.bos is None else tokenizer.bos
+    if start is None:
+      raise Mistake(
+        "an empty prompt needs a token to start from, and the tokenizer has neither "
+        "bos nor eos; give a prompt"
+      )
+    ids = [start]
+  ids = np.asarray(ids, np.int64)
+  if ids.min() < 0 or ids.max() >= tokenizer.size:
+    raise Mistake(
+      f"ids must be from 0 to {tokenizer.size - 1}, got {ids.min()} to {ids.max()}"
+    )
+  return ids
+
+
+def as_sources(model, tokenizer, prompts) -> tuple[list, list | None]:
+  """Returns (prompts, sources) as `decode.start` takes them.
+
+  A model with an encoder reads the prompts as its sources, ended by eos as in training,
+  and writes from the token that begins all its targets. Any other model continues the
+  prompts and has no sources (None).
+  """
+  if not model.traits.source:
+    return prompts, None
+  end = tokenizer.eos
+  sources = [ids if ids[-1] == end else np.append(ids, end) for ids in prompts]
+  return [[start_id(tokenizer)]] * len(prompts), sources
 
 
 def bucket(size: int, smallest: int = 16) -> int:
@@ -14,26 +64,26 @@ def bucket(size: int, smallest: int = 16) -> int:
 
 
 def pad_prompts(prompts):
-  """tokens_BT and lengths_B (numpy) of the id sequences, padded to buckets.
+  """Returns (tokens_RT, lengths_R), numpy, of id sequences, padded to buckets.
 
-  Rows that fill the batch up hold one token. Raises Mistake on an empty prompt.
+  Rows beyond the prompts hold one token. Raises Mistake on an empty prompt.
   """
   lengths = [len(prompt) for prompt in prompts]
   if not lengths or min(lengths) < 1:
     raise Mistake("a prompt needs at least one id to start from, got none")
-  B = bucket(len(prompts), 1)
-  tokens_BT = np.zeros((B, bucket(max(lengths))), np.int32)
+  R = bucket(len(prompts), 1)
+  tokens_RT = np.zeros((R, bucket(max(lengths))), np.int32)
   for row, prompt in enumerate(prompts):
-    tokens_BT[row, : len(prompt)] = prompt
-  return tokens_BT, np.array(lengths + [1] * (B - len(lengths)), np.int32)
+    tokens_RT[row, : len(prompt)] = prompt
+  return tokens_RT, np.array(lengths + [1] * (R - len(lengths)), np.int32)
 
 
 def pad_sources(model, sources, rows: int) -> dict:
-  """The arrays of the sources that a model reads, {} for one that reads none.
+  """Returns the source arrays that a model reads, by name; {} for one that reads none.
 
-  Padded to buckets, like the prompts beside them: to `rows` rows, those that fill the
-  batch up with one token. Raises Mistake when the model reads sources and there are
-  none, or the other way round, and for a source that is empty or too long.
+  Like the prompts, they are padded to buckets, and to `rows` rows by sources of one
+  token. Raises Mistake when the model reads sources and there are none, or the other
+  way round, and for a source that is empty or longer than the context.
   """
   has_source = model.traits.source
   if has_source != (sources is not None):
@@ -42,11 +92,11 @@ def pad_sources(model, sources, rows: int) -> dict:
   if sources is None:
     return {}
   source_BS, lengths_B = pad_prompts(sources)
-  context = model.config.context
-  if context and max(map(len, sources)) > context:
+  context, longest = model.config.context, max(map(len, sources))
+  if context and longest > context:
     raise Mistake(
-      f"a source of {max(map(len, sources))} tokens does not fit the model's context "
-      f"of {context}; shorten it"
+      f"a source of {longest} tokens does not fit the model's context of {context}; "
+      "shorten it"
     )
   if len(source_BS) != rows:
     raise Mistake(f"{len(sources)} sources for another number of prompts")
@@ -54,14 +104,13 @@ def pad_sources(model, sources, rows: int) -> dict:
   return {"source_BS": source_BS, "source_segments_BS": real_BS.astype(np.int32)}
 
 
-def generates(model) -> bool:
-  """Whether a model goes on from a text; encoders and word vectors do not."""
-  return model.traits.decodes
+def validate_request(model, prompts, limits, n):
+  """Raises Mistake for a request that the model cannot serve.
 
-
-def check_room(model, prompts, limits, n):
-  """Raises Mistake when nothing is asked for, or more than the context can hold."""
-  if not generates(model):
+  That is: the family does not decode, n or a limit (max_tokens of a prompt) is below 1,
+  or a prompt and its limit do not fit the context.
+  """
+  if not model.traits.decodes:
     family = type(model).__module__.rpartition(".")[2]
     raise Mistake(f"family {family!r} writes no text: it has no cache to go on from")
   if n < 1:
@@ -79,7 +128,7 @@ def check_room(model, prompts, limits, n):
       )
 
 
-def stop_row(stops):
-  """The stop ids as an array of a few sizes, filled up with -1, which is no id."""
+def pad_stops(stops):
+  """The stop ids as an array of a few sizes, padded with -1, which is no id."""
   stops = np.array(sorted(stops), np.int32)
   return np.pad(stops, (0, bucket(stops.size, 4) - stops.size), constant_values=-1)

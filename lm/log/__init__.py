@@ -2,35 +2,35 @@
 
 `metrics.jsonl` holds an object a line, `{"step": 9, "time_s": 31.2, "train/lr": ...}`,
 in strict JSON: a number that is not finite is the string "NaN", "Infinity" or
-"-Infinity", which `float` reads. `time_s` counts the seconds of training and goes on
-across restarts. There is no jax here: values are numbers or what has `.item()`.
+"-Infinity", which `float` reads. `time_s` counts the seconds of training and continues
+across restarts. There is no jax here: values are numbers or have `.item()`.
 """
 
 import errno
 import json
 import math
 import os
-import sys
 import time
 from pathlib import Path
 
+from lm.disk import atomic
 from lm.disk.events import Events
 from lm.errors import Mistake
-from lm.log.progress import Bar, Lines
+from lm.log.progress import display
 
 
 class Log:
-  """The log of one run, a context manager; on other processes than the first, silent.
+  """The log of one run, a context manager; silent unless `primary` (process 0).
 
-  `resume_step` is the step the run goes on from. What a former process wrote about
-  later steps is dropped, so that an interrupted run ends with one line a logged step;
-  so write what belongs to a step before its checkpoint is saved. `num_steps` is where
-  the run ends, for the time left. OSError when the disk is full or nothing may be
-  written to the folder.
+  `resume_step` is the step that the run resumes from: lines about later steps, written
+  before the run was interrupted, are removed, so that every logged step has one line.
+  Write the metrics of a step before its checkpoint is saved, or a kill in between loses
+  them. `num_steps` is the last step, for the time left. Raises OSError when the disk is
+  full or the folder cannot be written.
   """
 
   def __init__(self, workdir, *, resume_step=0, num_steps=None, primary=True):
-    self._file = self._events = self._screen = None
+    self._file = self._events = self._display = None
     if not primary:
       return
     folder = Path(workdir)
@@ -40,7 +40,7 @@ class Log:
     # Unbuffered and appending: a line is one write, so kill -9 cuts at most the last.
     self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
     self._events = Events(folder / "tensorboard", purge_step=resume_step + 1)
-    self._screen = (Bar if sys.stderr.isatty() else Lines)(resume_step, num_steps)
+    self._display = display(resume_step, num_steps)
 
   def write(self, step: int, metrics: dict):
     """Appends one line; names are "group/name", values numbers or scalar arrays."""
@@ -55,22 +55,23 @@ class Log:
       raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
     self._events.write(int(step), values)
 
-  def progress(self, step: int, **shown):
-    """Shows that `step` is done, with numbers such as loss=3.21, tokens_per_s=14203."""
-    if self._screen is not None:
-      self._screen.progress(int(step), {k: _number(v) for k, v in shown.items()})
+  def progress(self, step: int, **values):
+    """Shows that `step` is done, with values such as loss=3.21, tokens_per_s=14203."""
+    if self._display is not None:
+      values = {name: _number(value) for name, value in values.items()}
+      self._display.update(int(step), values)
 
   def say(self, line: str):
-    """Prints a line without breaking the progress bar."""
-    if self._screen is not None:
-      self._screen.say(line)
+    """Prints a line to stdout without breaking the progress bar."""
+    if self._display is not None:
+      self._display.say(line)
 
   def close(self):
     """Ends the progress bar and closes the files."""
-    for part in (self._screen, self._events, self._file):
+    for part in (self._display, self._events, self._file):
       if part is not None:
         part.close()
-    self._file = self._events = self._screen = None
+    self._file = self._events = self._display = None
 
   def __enter__(self):
     return self
@@ -80,57 +81,53 @@ class Log:
 
 
 def read(path) -> list[dict]:
-  """The rows of a metrics.jsonl, with "NaN" and its kind as floats again.
+  """Returns the rows of a metrics.jsonl, "NaN" and the infinities as floats again.
 
-  A last line that a killed process left half-written is skipped; Mistake names any
-  other line that is not one of ours.
+  Skips a last line that a killed process left incomplete. Raises Mistake naming any
+  other line that is not a JSON object with step and time_s.
   """
   return [
     {k: v if k in ("step", "time_s") else float(v) for k, v in row.items()}
-    for _, row in _lines(Path(path))
+    for _, row in _parsed_lines(Path(path))
   ]
 
 
-def _lines(path: Path) -> list[tuple]:
-  """The lines as they are, each with its row."""
-  found, lines = [], path.read_bytes().split(b"\n")
+def _parsed_lines(path: Path) -> list[tuple]:
+  """Returns (line, row) of every complete line: its bytes, and the object in them."""
+  parsed, lines = [], path.read_bytes().split(b"\n")
   for number, line in enumerate(lines, start=1):
     try:
       row = json.loads(line)
-      found.append((line, row | {"step": int(row["step"]), "time_s": row["time_s"]}))
+      parsed.append((line, row | {"step": int(row["step"]), "time_s": row["time_s"]}))
     except (ValueError, TypeError, LookupError) as error:
       if number == len(lines):  # empty after the last end of line, or cut by kill -9
         break
       raise Mistake(
         f"line {number} of {path} is not an object with step and time_s; remove it"
       ) from error
-  return found
+  return parsed
 
 
 def _rewind(path: Path, step: int) -> float:
-  """Drops what `path` says about later steps than `step`; the last time_s that is left.
+  """Removes the lines about steps after `step`; returns the last time_s that is left.
 
-  A run that starts anew, at step 0, keeps nothing.
+  At step 0, a new run, no line is kept.
   """
-  lines = _lines(path) if path.exists() else []
+  lines = _parsed_lines(path) if path.exists() else []
   lines = [(line, row) for line, row in lines if step and row["step"] <= step]
   kept = b"".join(line + b"\n" for line, _ in lines)
   if path.exists() and path.read_bytes() != kept:
-    new = path.with_suffix(".jsonl.new")
-    with open(new, "wb") as f:
-      f.write(kept)
-      f.flush()
-      os.fsync(f.fileno())
-    os.replace(new, path)
+    atomic.write(path, kept)
   return max((row["time_s"] for _, row in lines), default=0.0)
 
 
 def _number(value):
-  """A Python number of a number or of an array that holds one."""
+  """The Python number in a scalar array; a number as it is."""
   return value.item() if hasattr(value, "item") else value
 
 
 def _strict(value):
+  """The value, or the string that stands for it where JSON has no such number."""
   if math.isfinite(value):
     return value
   return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

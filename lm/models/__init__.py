@@ -1,108 +1,171 @@
-"""Models by the name of their family, and the contract that each of them keeps.
+"""Model families by name, and the contract that every family keeps.
 
-A family is a file here with a frozen `Config`, `PRESETS`, a `Block` and a `Model`, a
-linen module with `config`, `traits` and the methods
+A family is a file here with a frozen `Config`, `PRESETS` (name -> fields of the
+Config), a `Block`, and a `Model`: a linen module that extends `LanguageModel` with
+
+  traits                     what the family can do: `Traits`
   features(tokens_BT, *, positions_BT=None, segments_BT=None, cache=None, train=False)
-    -> Features; families also take the arrays that their `traits.reads` names
-  readout(x_BTD) -> logits_BTV in float32
-  init_cache(batch, size) -> an empty cache, where `traits.decodes`
-and `__call__`, which returns (logits_BTV, cache). Parameters are float32 and are
-created by `lm.letters.weight`.
+                             -> `Features`; also the arrays that `traits.reads` names
+  readout(x_BTD)             -> logits_BTV in float32
+  init_cache(batch, size)    -> an empty cache, where `traits.decodes`
+
+Positions count 0, 1, 2... from 0 in every segment; position -1 is padding, which no
+other token sees. `segments_BT` numbers the documents of a packed row. Parameters are
+float32 and are created by `lm.letters.weight`. Adding a file here adds a family.
 """
 
 import dataclasses
-import difflib
 from typing import Any, NamedTuple
 
 import jax
+from flax import linen as nn
 
 from lm import lookup
-from lm.errors import Mistake
+from lm.errors import Mistake, suggestion
 
 
 class Auxiliary(NamedTuple):
-  """A loss of the model itself, averaged over its tokens and layers (experts)."""
+  """A loss of the model itself, a mean over tokens and layers (experts)."""
 
-  loss: jax.Array | float  # times its weight: what an objective adds per token
-  mean: jax.Array  # without it: what is reported
+  loss: jax.Array | float  # `mean` times its weight: an objective adds it per token
+  mean: jax.Array  # without the weight, as metrics report it
 
 
 class Features(NamedTuple):
   """What `Model.features` returns."""
 
-  x_BTD: jax.Array  # the residual stream before the readout
-  cache: Any = None  # the cache that came in, with these tokens added
+  x_BTD: jax.Array  # the input of the readout
+  cache: Any = None  # the given cache with these tokens added; None without a cache
   losses: dict[str, Auxiliary] = {}  # noqa: RUF012 - never changed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Traits:
-  """What a family can do; every `Model` declares it, and tests/laws hold it to that."""
+  """What a family can do: every `Model` declares it, and tests/laws checks it.
 
-  sees: str = "past"  # which tokens its features depend on: "past", "both", "itself"
-  decodes: bool = False  # it continues a text: `init_cache` makes a cache
-  source: bool = False  # it reads source_BS, and writes what follows from it
+  `sees` says which tokens the features of a token depend on: "past" (it and those
+  before it), "both" (all of its document), or "itself" alone.
+  """
+
+  sees: str = "past"
+  decodes: bool = False  # continues a text: has `init_cache`
+  source: bool = False  # reads source_BS and writes the text that follows from it
   carries: bool = False  # its cache has constant size and can go on to the next batch
   packs: bool = True  # segments_BT keeps the documents of a row apart
   reads: tuple[str, ...] = ("positions_BT", "segments_BT")  # besides tokens_BT
+  head: tuple[str, ...] = (
+    "head",
+  )  # top-level parameters that another head may replace
 
 
 READS = Traits().reads
 SOURCE = ("source_BS", "source_segments_BS")
+INPUTS = (*READS, "types_BT", *SOURCE)  # all that any family reads besides tokens_BT
 
 
-def build(family: str, *, preset: str = "", vocab: int, **fields):
-  """The model of a family: a preset's values, some of them replaced by `fields`.
+class LanguageModel(nn.Module):
+  """The methods that all families share; a family defines the rest of the contract."""
 
-  Fields are flat: `heads=8` finds its way into the group of the Config that has it.
-  Raises Mistake for a preset or a field that does not exist.
+  config: Any
+  traits = Traits()
+
+  def __call__(self, tokens_BT, **inputs):
+    """(logits_BTV in float32, cache): the readout of `features(tokens_BT, **inputs)`.
+
+    V is the vocabulary, without its padding. `cache` is the given one with these
+    tokens added, None without a cache.
+    """
+    features = self.features(tokens_BT, **inputs)
+    logits_BTV = self.readout(features.x_BTD)
+    return logits_BTV[..., : self.config.vocab], features.cache
+
+  def word_vectors(self, params):
+    """vectors_VD of all tokens (V padded), from the parameters; needs no `apply`."""
+    return params["embed"]["table"]
+
+
+def build(family: str, *, preset: str = "", vocab: int, **fields) -> LanguageModel:
+  """Returns the model of a family: the fields of a preset, overridden by `fields`.
+
+  Fields are flat: `heads=8` is set in the group of the Config that has it. Raises
+  Mistake for a family, a preset or a field that does not exist, and for values that do
+  not fit together.
+
+    model = build("decoder", preset="llama-tiny", vocab=2048, heads=8)
+    params = letters.unbox(model.init(jax.random.key(0), tokens_BT)["params"])
+    logits_BTV, _ = model.apply({"params": params}, tokens_BT)
   """
   module = lookup.find("lm.models", family)
-  name = preset.replace("_", "-")
-  if name and name not in module.PRESETS:
-    known = ", ".join(module.PRESETS)
-    raise Mistake(f"no preset {preset!r} in family {family!r}; found: {known}")
-  known = _names(module.Config)
+  names = _names(module.Config)
   for field in fields:
-    if field not in known:
-      near = difflib.get_close_matches(field, known, n=1)
-      hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
+    if field not in names:
+      hint = suggestion(field, names, otherwise=f"it has {', '.join(names)}")
       raise Mistake(f"family {family!r} has no field {field!r}; {hint}")
-  fields = module.PRESETS.get(name, {}) | fields | {"vocab": vocab}
-  return module.Model(_fill(module.Config, fields))
+  fields = _preset(module, family, preset) | fields | {"vocab": vocab}
+  return module.Model(_config(module.Config, fields))
 
 
-def fields(built) -> dict:
-  """What `model` has to be told, but for the vocabulary, to make `built` again."""
-  values = {"family": type(built).__module__.rpartition(".")[2]} | _flat(built.config)
+def defaults(family: str, preset: str = "") -> dict[str, Any]:
+  """Returns all flat fields of a family but `vocab`, with the values of the preset.
+
+  `build(family, preset=preset, vocab=V)` equals `build(family, vocab=V, **defaults(
+  family, preset))`. Raises Mistake as `build` does.
+  """
+  module = lookup.find("lm.models", family)
+  return _defaults(module.Config) | _preset(module, family, preset)
+
+
+def fields(model: LanguageModel) -> dict[str, Any]:
+  """Returns the arguments of `build`, but for `vocab`, that make an equal model."""
+  values = {"family": type(model).__module__.rpartition(".")[2]} | _flat(model.config)
   del values["vocab"]
   return values
 
 
+def _preset(module, family: str, preset: str) -> dict:
+  """Returns the fields of a preset ({} for ""); flags may write _ in place of -."""
+  name = preset.replace("_", "-")
+  if name and name not in module.PRESETS:
+    names = ", ".join(module.PRESETS)
+    raise Mistake(f"no preset {preset!r} in family {family!r}; found: {names}")
+  return module.PRESETS.get(name, {})
+
+
 def _flat(config) -> dict:
-  """The values of a dataclass and of those in it, by their flat names."""
-  found = {}
+  """Returns the values of a dataclass, and of those in it, by their flat names."""
+  values = {}
   for f in dataclasses.fields(config):
     value = getattr(config, f.name)
-    found |= _flat(value) if dataclasses.is_dataclass(value) else {f.name: value}
-  return found
+    values |= _flat(value) if dataclasses.is_dataclass(value) else {f.name: value}
+  return values
 
 
-def _fill(cls, fields: dict):
-  """A `cls`, its fields and those of the dataclasses in it, from `fields`."""
+def _defaults(cls) -> dict:
+  """Returns the flat defaults of a dataclass; groups may replace their class's own."""
   values = {}
   for f in dataclasses.fields(cls):
     if dataclasses.is_dataclass(f.type):
-      group = f.default_factory()  # whose defaults need not be those of its class
-      told = {name: fields[name] for name in _names(f.type) if name in fields}
-      values[f.name] = dataclasses.replace(group, **told)
+      values |= _flat(f.default_factory())
+    elif f.default is not dataclasses.MISSING:
+      values[f.name] = f.default
+  return values
+
+
+def _config(cls, fields: dict):
+  """Returns a `cls` whose fields, and those of its groups, are taken from `fields`."""
+  values = {}
+  for f in dataclasses.fields(cls):
+    if dataclasses.is_dataclass(f.type):
+      group = f.default_factory()  # its defaults need not be those of its class
+      given = {name: fields[name] for name in _names(f.type) if name in fields}
+      values[f.name] = dataclasses.replace(group, **given)
     elif f.name in fields:
       values[f.name] = fields[f.name]
   return cls(**values)
 
 
 def _names(cls) -> list[str]:
-  """The flat names of all fields of `cls`."""
+  """Returns the flat names of all fields of a dataclass."""
   return [
     name
     for f in dataclasses.fields(cls)

@@ -8,17 +8,19 @@ arXiv:2502.02737. Mixtral: arXiv:2401.04088.
 What differs: weights start from a normal with std 1/sqrt(fan in), those that write into
 the residual stream divided by sqrt(2 L), embeddings with 0.02; norms, softmax and the
 residual stream are float32 whatever `dtype` is.
+
+Read first: nn/attention/__init__.py (Attention, Cache, begin), nn/layers.py (Norm,
+FeedForward, Embedding, Readout), nn/depth.py (Stack); nn/experts.py for mixtures.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.errors import Mistake, not_negative, one_of, positive
-from lm.letters import constrain
-from lm.models import Auxiliary, Features, Traits
+from lm.models import Auxiliary, Features, LanguageModel, Traits
 from lm.nn.attention import Attention, Cache, Heads, begin
 from lm.nn.depth import Run, Stack
 from lm.nn.experts import Experts, Feed, traffic
@@ -26,11 +28,14 @@ from lm.nn.layers import (
   NORMS,
   Embedding,
   FeedForward,
+  LearnedPositions,
   Norm,
   Readout,
   dropout,
-  mask_padding,
-  softcap,
+  dropout_key,
+  layer_keys,
+  residual,
+  split_key,
 )
 from lm.nn.positions.rotary import Rope, rotary
 
@@ -43,7 +48,7 @@ class Residual:
 
   norm: str = "rms"  # or "layer"
   eps: float = 1e-5  # of the norms
-  order: str = "before"  # norm what goes in, what comes out, or "parallel": see Block
+  order: str = "before"  # of norms and sums: "before", "after", "parallel"; see Block
 
   def __post_init__(self):
     one_of("norm", self.norm, NORMS)
@@ -53,6 +58,8 @@ class Residual:
 
 @dataclass(frozen=True)
 class Config:
+  """The sizes of a decoder, and which of the published kinds it is."""
+
   vocab: int  # tokens; tables are padded to a multiple of 128
   context: int = 1024  # the longest row: a limit, and the size of learned positions
   width: int = 768  # D
@@ -77,10 +84,12 @@ class Config:
 
   @property
   def F(self) -> int:
+    """Features of the feed-forward, or of each expert."""
     return self.feed.size(self.width)
 
 
 def _gpt2(width, layers, heads, context=1024):
+  """The fields of a GPT-2."""
   return dict(
     width=width,
     layers=layers,
@@ -93,14 +102,16 @@ def _gpt2(width, layers, heads, context=1024):
   )
 
 
-def _llama(width, layers, heads, kv_heads, ff, context, **more):
+def _llama(width, layers, heads, kv_heads, ff, context, **others):
+  """The fields of a Llama, with `others` in place of or beside them."""
   sizes = dict(width=width, layers=layers, heads=heads, kv_heads=kv_heads, ff=ff)
-  return dict(sizes, context=context, tied=False) | more
+  return dict(sizes, context=context, tied=False) | others
 
 
 def _pythia(width, layers, heads):
-  different = dict(rotary_share=0.25, order="parallel", activation="gelu", tied=False)
-  return _gpt2(width, layers, heads, 2048) | different | dict(positions="rotary")
+  """The fields of a Pythia: a GPT-NeoX."""
+  others = dict(rotary_share=0.25, order="parallel", activation="gelu", tied=False)
+  return _gpt2(width, layers, heads, 2048) | others | dict(positions="rotary")
 
 
 # Llama 3.2 1B was stretched from 8k to 128k tokens.
@@ -145,95 +156,117 @@ PRESETS = {
 
 
 class Block(nn.Module):
-  """Attention and the feed-forward, each added to the residual stream.
+  """Attention and the feed-forward, each added to the residual stream x.
 
-  One after the other, normed before (GPT-2, Llama) or only after (OLMo 2); or both
-  reading the same stream, each through its own norm (GPT-NeoX).
+  before (GPT-2, Llama)    x += attention(norm(x));  x += ff(norm(x))
+  after (OLMo 2)           x += norm(attention(x));  x += norm(ff(x))
+  parallel (GPT-NeoX)      x += attention(norm(x)) + ff(norm'(x))
   """
 
   config: Config
 
   @nn.compact
-  def __call__(self, x_BTD, inputs, mask, angles, slot, tokens):
-    c, kv, key = self.config, inputs["kv"], inputs["key"]
-    order, eps = c.residual.order, c.residual.eps
-    keys = (None, None) if key is None else jax.random.split(key)
-    out = (2 * c.layers) ** -0.5
-    attention = Attention(
-      c.attention, c.bias, c.bias, c.run.dtype, eps, out, name="attention"
-    )
+  def __call__(self, x_BTD, inputs, rows, shared):
+    """(x_BTD, outputs); `inputs` has "kv" and "key", `outputs` "kv" and "means"."""
+    c, rate = self.config, self.config.run.dropout
+    keys = split_key(inputs["key"], 2)
+    norm = partial(Norm, kind=c.residual.norm, eps=c.residual.eps, bias=c.bias)
+    attention_norm, ff_norm = norm(name="attention_norm"), norm(name="ff_norm")
+    attention = self._attention(inputs["kv"], rows, shared)
+    ff = self._feed_forward(rows["routing"])
 
-    def normed(name, x_BTD, *, where):
-      if (order == "after") != (where == "after"):
-        return x_BTD
-      return Norm(c.residual.norm, eps, bias=c.bias, name=f"{name}_norm")(x_BTD)
-
-    def add(x_BTD, name, y_BTD, key):
-      y_BTD = normed(name, y_BTD, where="after")
-      return constrain(x_BTD + dropout(key, y_BTD, c.run.dropout), "BTD")
-
-    first_BTD = x_BTD
-    y_BTD = normed("attention", x_BTD, where="before")
-    y_BTD, kv = attention(y_BTD, mask, angles, kv, slot)
-    x_BTD = add(x_BTD, "attention", y_BTD, keys[0])
-    y_BTD = first_BTD if order == "parallel" else x_BTD
-    y_BTD, means = normed("ff", y_BTD, where="before"), {}
-    if c.feed.experts:
-      y_BTD, means = Experts(c.feed, c.run.dtype, out, name="ff")(y_BTD, tokens)
+    if c.residual.order == "before":
+      y_BTD, kv = attention(attention_norm(x_BTD))
+      x_BTD += dropout(keys[0], y_BTD, rate)
+      x_BTD = residual(self, "attention", x_BTD)
+      y_BTD, means = ff(ff_norm(x_BTD))
+      x_BTD += dropout(keys[1], y_BTD, rate)
+    elif c.residual.order == "after":
+      y_BTD, kv = attention(x_BTD)
+      x_BTD += dropout(keys[0], attention_norm(y_BTD), rate)
+      x_BTD = residual(self, "attention", x_BTD)
+      y_BTD, means = ff(x_BTD)
+      x_BTD += dropout(keys[1], ff_norm(y_BTD), rate)
     else:
-      activation = c.feed.activation
-      y_BTD = FeedForward(c.F, activation, c.bias, c.run.dtype, out, name="ff")(y_BTD)
-    return add(x_BTD, "ff", y_BTD, keys[1]), {"kv": kv, "means": means}
+      attended_BTD, kv = attention(attention_norm(x_BTD))
+      y_BTD, means = ff(ff_norm(x_BTD))
+      x_BTD += dropout(keys[0], attended_BTD, rate)
+      x_BTD = residual(self, "attention", x_BTD)
+      x_BTD += dropout(keys[1], y_BTD, rate)
+    return residual(self, "ff", x_BTD), {"kv": kv, "means": means}
+
+  def _attention(self, kv, rows, shared):
+    """x_BTD -> (y_BTD, kv)."""
+    c = self.config
+    module = Attention(
+      heads=c.attention,
+      bias=c.bias,
+      out_bias=c.bias,
+      dtype=c.run.dtype,
+      eps=c.residual.eps,
+      scale=(2 * c.layers) ** -0.5,
+      name="attention",
+    )
+    given = dict(mask=rows["mask"], angles=rows["angles"], kv=kv, slot=shared["slot"])
+    return partial(module, **given)
+
+  def _feed_forward(self, routing):
+    """x_BTD -> (y_BTD, means of the auxiliary losses: {} without experts)."""
+    c = self.config
+    options = dict(dtype=c.run.dtype, scale=(2 * c.layers) ** -0.5, name="ff")
+    if c.feed.experts:
+      experts = Experts(feed=c.feed, **options)
+      return lambda x_BTD: experts(x_BTD, routing)
+    ff = FeedForward(size=c.F, activation=c.feed.activation, bias=c.bias, **options)
+    return lambda x_BTD: (ff(x_BTD), {})
 
 
-class Model(nn.Module):
+class Model(LanguageModel):
+  """A decoder of any of these kinds."""
+
   config: Config
   traits = Traits(decodes=True)
 
   def setup(self):
     c = self.config
-    self.embed = Embedding(c.vocab, c.width)
+    self.embed = Embedding(size=c.vocab, width=c.width)
     if c.attention.positions == "learned":
-      self.places = Embedding(c.context, c.width, dim="T")
-    self.blocks = Stack(Block, c, c.layers, c.run.scan, c.run.remat)
-    self.norm = Norm(c.residual.norm, c.residual.eps, bias=c.bias)
-    if not c.tied:
-      self.head = Readout(c.vocab, c.run.dtype)
-
-  def __call__(self, tokens_BT, **how):
-    """logits_BTV in float32, and the cache that came in with these tokens added."""
-    x_BTD, cache, _ = self.features(tokens_BT, **how)
-    return self.readout(x_BTD)[..., : self.config.vocab], cache
+      self.positions = LearnedPositions(size=c.context, width=c.width)
+    self.blocks = Stack(block=Block, config=c, length=c.layers, run=c.run)
+    self.norm = Norm(kind=c.residual.norm, eps=c.residual.eps, bias=c.bias)
+    self.head = Readout(
+      vocab=c.vocab,
+      dtype=c.run.dtype,
+      tied_to=self.embed if c.tied else None,
+      softcap=c.logit_softcap,
+    )
 
   def features(
     self, tokens_BT, *, positions_BT=None, segments_BT=None, cache=None, train=False
   ):
-    """x_BTD before the readout, and the cache.
+    """Features: x_BTD, the cache, and the auxiliary losses of experts.
 
-    Positions default to 0, 1, 2..., from 0 in every segment; -1 is padding. A position
-    past `config.context` is the caller's error and is not noticed here.
+    Positions default to 0, 1, 2..., from 0 in every segment, or from where the cache
+    stands; -1 is padding. Positions past `config.context` are not noticed here.
     """
-    c = self.config
-    mask, at, cache, kv, slot = begin(tokens_BT, positions_BT, segments_BT, cache)
-    key = self.make_rng("dropout") if train and c.run.dropout else None
-    first, keys_L = None, None
-    if key is not None:
-      first, rest = jax.random.split(key)
-      keys_L = jax.random.split(rest, c.layers)
+    c, rate = self.config, self.config.run.dropout
+    mask, positions, cache, kv, slot = begin(
+      tokens_BT, positions_BT, segments_BT, cache
+    )
+    first, keys_L = layer_keys(dropout_key(self, rate, train=train), c.layers)
 
-    x_BTD = self.embed(tokens_BT)
-    angles = None
+    x_BTD, angles = self.embed(tokens_BT), None
     if c.attention.positions == "learned":
-      x_BTD += self.places(jnp.maximum(at, 0))
+      x_BTD += self.positions(positions)
     else:
-      angles = rotary(at, c.attention.sizes(c.width)[2], c.rope)
-    x_BTD = dropout(first, x_BTD, c.run.dropout)
-    inputs = {"kv": kv, "key": keys_L}
-    tokens = traffic(positions_BT, segments_BT, train=train)
-    x_BTD, out = self.blocks(x_BTD, inputs, mask, angles, slot, tokens)
+      angles = rotary(positions, c.attention.sizes(c.width)[2], c.rope)
+    x_BTD = dropout(first, x_BTD, rate)
+    routing = traffic(positions_BT, segments_BT, train=train)
+    rows = {"mask": mask, "angles": angles, "routing": routing}
+    x_BTD, outputs = self.blocks(x_BTD, {"kv": kv, "key": keys_L}, rows, {"slot": slot})
     if cache is not None:
-      cache = cache.replace(**out["kv"])
-    return Features(self.norm(x_BTD), cache, self._losses(out["means"]))
+      cache = cache.replace(**outputs["kv"])
+    return Features(self.norm(x_BTD), cache, self._losses(outputs["means"]))
 
   def _losses(self, means) -> dict:
     """The auxiliary losses of the experts, averaged over the layers."""
@@ -244,9 +277,7 @@ class Model(nn.Module):
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
-    c = self.config
-    logits_BTV = self.embed.readout(x_BTD, c.run.dtype) if c.tied else self.head(x_BTD)
-    return mask_padding(softcap(logits_BTV, c.logit_softcap), c.vocab)
+    return self.head(x_BTD)
 
   def init_cache(self, batch: int, size: int) -> Cache:
     """An empty cache for rows of up to `size` tokens; needs no parameters."""

@@ -5,19 +5,21 @@ released in the authors' repository (arXiv:2002.05202). The Transformer: Vaswani
 2017, arXiv:1706.03762. What differs: weights start from a normal with std 1/sqrt(fan
 in), those that write into a residual stream without norms behind it divided by the root
 of how many do; norms, softmax and the residual stream are float32 whatever `dtype` is;
-dropout is one rate, on embeddings and on what every layer adds.
+dropout is one rate, on embeddings and on the output of every sublayer.
+
+Read first: nn/attention/cross.py (MultiHead, Memory), nn/positions/relative.py,
+nn/layers.py (Norm, FeedForward, Embedding, Readout), nn/depth.py (Stack).
 """
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.errors import Mistake, not_negative, one_of, positive
-from lm.letters import constrain
-from lm.models import READS, SOURCE, Features, Traits
+from lm.models import READS, SOURCE, Features, LanguageModel, Traits
 from lm.nn.attention import Cache, begin
 from lm.nn.attention.cross import Memory, MultiHead, source_mask_of
 from lm.nn.attention.masks import Mask, packed_positions
@@ -30,7 +32,10 @@ from lm.nn.layers import (
   Norm,
   Readout,
   dropout,
-  mask_padding,
+  dropout_key,
+  layer_keys,
+  residual,
+  split_key,
 )
 from lm.nn.positions.relative import Distances, check_buckets
 from lm.nn.positions.sinusoidal import sinusoids
@@ -40,16 +45,16 @@ POSITIONS = ("distances", "sinusoids")
 
 @dataclass(frozen=True)
 class Style:
-  """What sets the Transformer of 2017 and T5 apart; as it stands, T5."""
+  """Where the Transformer of 2017 and T5 differ; the defaults are T5's."""
 
-  positions: str = "distances"  # in the scores; or "sinusoids", added at the start
+  positions: str = "distances"  # in the scores; or "sinusoids", in the embeddings
   buckets: int = 32  # of distances
-  reach: int = 128  # distances from here on are one
+  reach: int = 128  # all distances from here on are in the last bucket
   norm: str = "rms"  # or "layer"
   eps: float = 1e-6  # of the norms
   post_norm: bool = False  # norms behind every residual sum, or in front
   bias: bool = False  # of norms and of the feed-forward
-  divided: bool = False  # scores, by the root of the head size
+  divided: bool = False  # scores are divided by the root of the head size
   unit_table: bool = True  # sqrt(D) divides the tied readout; else it scales the input
 
   def __post_init__(self):
@@ -61,6 +66,8 @@ class Style:
 
 @dataclass(frozen=True)
 class Config:
+  """The sizes of an encoder-decoder, and which of the published kinds it is."""
+
   vocab: int  # tokens; tables are padded to a multiple of 128
   context: int = 0  # the longest source and the longest target; 0 means no limit
   width: int = 512  # D
@@ -79,27 +86,34 @@ class Config:
     positive(self, "vocab", "width", "layers", "heads")
     not_negative(self, "context", "source_layers", "head_size", "ff")
     if not self.head_size and self.width % self.heads:
-      asked = f"heads={self.heads} does not divide width={self.width}"
-      raise Mistake(f"{asked}; give head_size or another number of heads")
+      raise Mistake(
+        f"heads={self.heads} does not divide width={self.width}; give head_size or "
+        "another number of heads"
+      )
 
   @property
   def source_L(self) -> int:
+    """Layers of the encoder."""
     return self.source_layers or self.layers
 
   @property
   def H(self) -> int:
+    """Head size."""
     return self.head_size or self.width // self.heads
 
   @property
   def F(self) -> int:
+    """Features of the feed-forward."""
     return self.ff or 4 * self.width
 
 
-def _t5(width, layers, heads, ff, **more):
-  return dict(width=width, layers=layers, heads=heads, head_size=64, ff=ff, **more)
+def _t5(width, layers, heads, ff, **others):
+  """The fields of a T5, whose heads have size 64."""
+  return dict(width=width, layers=layers, heads=heads, head_size=64, ff=ff, **others)
 
 
 def _transformer(width, heads):
+  """The fields of a Transformer of 2017."""
   norms = dict(norm="layer", post_norm=True, bias=True)
   scales = dict(divided=True, unit_table=False)
   return dict(width=width, heads=heads, positions="sinusoids", **norms, **scales)
@@ -119,94 +133,89 @@ PRESETS = {
 }
 
 
-def _norm(c, name):
-  return Norm(c.style.norm, c.style.eps, bias=c.style.bias, name=name)
+class Block(nn.Module, kw_only=True):
+  """Sublayers f, each with a norm, added to the residual stream x.
 
+    post_norm (2017)   x = norm(x + f(x))   for every f in turn
+    otherwise (T5)     x += f(norm(x))      for every f in turn
 
-def _attention(c, name, out, *, cross=False):
-  how = dict(dtype=c.run.dtype, scale=out, cross=cross)
-  return MultiHead(c.heads, c.H, c.style.divided, **how, name=name)
-
-
-def _add(c, x_BTD, norm, layer, key):
-  """The residual stream with a layer added to it, normed in front of that or behind."""
-  y_BTD = layer(x_BTD if c.style.post_norm else norm(x_BTD))
-  x_BTD = constrain(x_BTD + dropout(key, y_BTD, c.run.dropout), "BTD")
-  return norm(x_BTD) if c.style.post_norm else x_BTD
-
-
-class SourceBlock(nn.Module):
-  """Attention among the tokens of the source, then the feed-forward."""
+  f is attention and the feed-forward; in the decoder (`reads`) between these also
+  "cross", attention to the encoder's output.
+  """
 
   config: Config
+  reads: bool  # a source
 
   @nn.compact
-  def __call__(self, x_BTD, key, mask, bias):
-    c = self.config
-    keys = (None, None) if key is None else jax.random.split(key)
-    out = 1.0 if c.style.post_norm else (2 * c.source_L) ** -0.5
-    attention = _attention(c, "attention", out)
-    attend = lambda x_BTD: attention(x_BTD, mask, bias)[0]
-    x_BTD = _add(c, x_BTD, _norm(c, "attention_norm"), attend, keys[0])
-    ff = FeedForward(c.F, c.activation, c.style.bias, c.run.dtype, out, name="ff")
-    return _add(c, x_BTD, _norm(c, "ff_norm"), ff, keys[1]), None
+  def __call__(self, x_BTD, inputs, rows, shared):
+    """(x_BTD, caches of the layer: "own" and, after a new source, "source", or None).
 
-
-class Block(nn.Module):
-  """Attention to the tokens so far, attention to the source, then the feed-forward."""
-
-  config: Config
-
-  @nn.compact
-  def __call__(self, x_BTD, inputs, masks, bias, memory_BSD, slot):
-    c, key, new = self.config, inputs["key"], {}
-    keys = (None,) * 3 if key is None else jax.random.split(key, 3)
-    out = 1.0 if c.style.post_norm else (3 * c.layers) ** -0.5
-    attention = _attention(c, "attention", out)
-    cross = _attention(c, "cross", out, cross=True)
+    `inputs` has "key", and in the decoder the caches "own" and "source"; `rows` has
+    "mask" and "bias", in the decoder also "source_mask" and "memory_BSD", the encoder's
+    output, which is None where the cache stands for it.
+    """
+    c, new = self.config, {}
+    names = ("attention", "cross", "ff") if self.reads else ("attention", "ff")
+    depth = c.layers if self.reads else c.source_L
+    scale = 1.0 if c.style.post_norm else (len(names) * depth) ** -0.5
+    options = dict(dtype=c.run.dtype, scale=scale)
+    attention = partial(
+      MultiHead, heads=c.heads, size=c.H, divided=c.style.divided, **options
+    )
 
     def attend(x_BTD):
-      how = dict(kv=inputs["own"], slot=slot)
-      y_BTD, new["own"] = attention(x_BTD, masks["own"], bias, **how)
+      given = dict(kv=inputs.get("own"), slot=shared and shared["slot"])
+      layer = attention(name="attention")
+      y_BTD, new["own"] = layer(x_BTD, rows["mask"], rows["bias"], **given)
       return y_BTD
 
-    def read(x_BTD):
-      how = dict(memory_BSD=memory_BSD, kv=inputs["source"])
-      y_BTD, new["source"] = cross(x_BTD, masks["source"], **how)
+    def cross(x_BTD):
+      given = dict(memory_BSD=rows["memory_BSD"], kv=inputs["source"])
+      layer = attention(name="cross", cross=True)
+      y_BTD, new["source"] = layer(x_BTD, rows["source_mask"], **given)
       return y_BTD
 
-    x_BTD = _add(c, x_BTD, _norm(c, "attention_norm"), attend, keys[0])
-    x_BTD = _add(c, x_BTD, _norm(c, "cross_norm"), read, keys[1])
-    ff = FeedForward(c.F, c.activation, c.style.bias, c.run.dtype, out, name="ff")
-    x_BTD = _add(c, x_BTD, _norm(c, "ff_norm"), ff, keys[2])
-    if memory_BSD is None:
-      del new["source"]  # as it came in
-    return x_BTD, None if slot is None else new
+    ff = FeedForward(
+      size=c.F, activation=c.activation, bias=c.style.bias, **options, name="ff"
+    )
+    sublayers = {"attention": attend, "cross": cross, "ff": ff}
+    for name, key in zip(names, split_key(inputs["key"], len(names)), strict=True):
+      f, options = sublayers[name], dict(kind=c.style.norm, eps=c.style.eps)
+      norm = Norm(bias=c.style.bias, name=f"{name}_norm", **options)
+      if c.style.post_norm:
+        x_BTD += dropout(key, f(x_BTD), c.run.dropout)
+        x_BTD = residual(self, name, norm(x_BTD))
+      else:
+        x_BTD += dropout(key, f(norm(x_BTD)), c.run.dropout)
+        x_BTD = residual(self, name, x_BTD)
+    if rows.get("memory_BSD") is None:
+      new.pop("source", None)  # unchanged
+    return x_BTD, new if shared and shared["slot"] is not None else None
 
 
-class Model(nn.Module):
+class Model(LanguageModel):
+  """A Transformer of 2017 or a T5."""
+
   config: Config
   traits = Traits(decodes=True, source=True, reads=(*READS, *SOURCE))
 
   def setup(self):
     c, s = self.config, self.config.style
     std = 1.0 if s.unit_table else c.width**-0.5
-    self.embed = Embedding(c.vocab, c.width, std=std)
+    self.embed = Embedding(size=c.vocab, width=c.width, std=std)
     if s.positions == "distances":
-      far = lambda both: Distances(c.heads, s.buckets, s.reach, both, c.width**-0.5)
-      self.source_distances, self.distances = far(True), far(False)
-    self.source_blocks = Stack(SourceBlock, c, c.source_L, c.run.scan, c.run.remat)
-    self.blocks = Stack(Block, c, c.layers, c.run.scan, c.run.remat)
+      sizes = dict(heads=c.heads, count=s.buckets, reach=s.reach, std=c.width**-0.5)
+      self.source_distances = Distances(**sizes, both_ways=True)
+      self.distances = Distances(**sizes, both_ways=False)
+    stack = dict(block=Block, config=c, run=c.run)
+    reads, not_reads = ({"reads": True},), ({"reads": False},)
+    self.source_blocks = Stack(length=c.source_L, kinds=not_reads, **stack)
+    self.blocks = Stack(length=c.layers, kinds=reads, **stack)
     if not s.post_norm:
-      self.source_norm = Norm(s.norm, s.eps, bias=s.bias)
-      self.norm = Norm(s.norm, s.eps, bias=s.bias)
-    if not c.tied:
-      self.head = Readout(c.vocab, c.run.dtype)
-
-  def __call__(self, tokens_BT, **how):
-    """logits_BTV in float32, and the cache that came in with these tokens added."""
-    x_BTD, cache, _ = self.features(tokens_BT, **how)
-    return self.readout(x_BTD)[..., : self.config.vocab], cache
+      self.source_norm = Norm(kind=s.norm, eps=s.eps, bias=s.bias)
+      self.norm = Norm(kind=s.norm, eps=s.eps, bias=s.bias)
+    tied_to = self.embed if c.tied else None
+    self.head = Readout(vocab=c.vocab, dtype=c.run.dtype, tied_to=tied_to)
 
   def features(
     self,
@@ -219,22 +228,20 @@ class Model(nn.Module):
     cache=None,
     train=False,
   ):
-    """x_BTD before the readout, and the cache.
+    """Features: x_BTD and the cache.
 
     A source comes with the first tokens; the cache keeps what decoding needs of it.
     `source_segments_BS` is 0 where the source is padding; where segments_BT is given
     too, tokens read the source of their own segment. Other arguments are as in
-    `lm.models.decoder`.
+    `lm.models.decoder`. Raises Mistake without a source.
     """
     if source_BS is None and self.is_initializing():
       source_BS = tokens_BT
     if source_BS is None and (cache is None or not cache.source.positions_BS.size):
       raise Mistake("an encoder-decoder reads a source: give source_BS")
     c, own = self.config, cache and cache.own
-    mask, at, own, kv, slot = begin(tokens_BT, positions_BT, segments_BT, own)
-    keys = (None, None, None)
-    if train and c.run.dropout:
-      keys = jax.random.split(self.make_rng("dropout"), 3)
+    mask, positions, own, kv, slot = begin(tokens_BT, positions_BT, segments_BT, own)
+    keys = split_key(dropout_key(self, c.run.dropout, train=train), 3)
     memory_BSD, source_kv = None, None
     if source_BS is not None:
       memory_BSD = self.encode(source_BS, source_segments_BS, keys[0])
@@ -242,15 +249,19 @@ class Model(nn.Module):
     else:
       source_kv = {"keys": cache.source.keys, "values": cache.source.values}
       source_mask = Mask(k_positions_BS=cache.source.positions_BS, causal=False)
-    x_BTD, bias = self._start(tokens_BT, at, keys[1]), None
+    x_BTD, bias = self._embed(tokens_BT, positions, keys[1]), None
     if c.style.positions == "distances":
       # In a segment indices are as far apart as positions, and the same in all rows.
-      near = jnp.arange(tokens_BT.shape[1])[None] if positions_BT is None else at
-      q, k = (near, near) if own is None else (at, own.positions_BS)
+      index = (
+        jnp.arange(tokens_BT.shape[1])[None] if positions_BT is None else positions
+      )
+      q, k = (index, index) if own is None else (positions, own.positions_BS)
       bias = self.distances(q, k)
-    inputs = {"own": kv, "source": source_kv, "key": _split(keys[2], c.layers)}
-    masks = {"own": mask, "source": source_mask}
-    x_BTD, new = self.blocks(x_BTD, inputs, masks, bias, memory_BSD, slot)
+    keys_L = None if keys[2] is None else split_key(keys[2], c.layers)
+    inputs = {"own": kv, "source": source_kv, "key": keys_L}
+    rows = {"mask": mask, "source_mask": source_mask, "bias": bias}
+    rows["memory_BSD"] = memory_BSD
+    x_BTD, new = self.blocks(x_BTD, inputs, rows, {"slot": slot})
     if cache is not None:
       cache = cache.replace(own=own.replace(**new["own"]))
       if memory_BSD is not None:
@@ -258,45 +269,41 @@ class Model(nn.Module):
     return Features(x_BTD if c.style.post_norm else self.norm(x_BTD), cache)
 
   def encode(self, source_BS, source_segments_BS=None, key=None):
-    """memory_BSD, what the decoder reads of a source."""
+    """memory_BSD: the encoder's output for a source, which the decoder attends to."""
     c, s = self.config, self.config.style
-    first, rest = (None, None) if key is None else jax.random.split(key)
+    first, keys_L = layer_keys(key, c.source_L)
     segments_BS = source_segments_BS
-    mask = Mask(None, None, segments_BS, segments_BS, causal=False)
+    mask = Mask.both_ways(segments_BT=segments_BS)
     index, bias = jnp.arange(source_BS.shape[1])[None], None
     if s.positions == "distances":
       bias = self.source_distances(index, index)
-    at = index if segments_BS is None else packed_positions(segments_BS)
-    x_BSD = self._start(source_BS, at, first)
-    x_BSD, _ = self.source_blocks(x_BSD, _split(rest, c.source_L), mask, bias)
+    positions = index if segments_BS is None else packed_positions(segments_BS)
+    x_BSD = self._embed(source_BS, positions, first)
+    rows = {"mask": mask, "bias": bias}
+    x_BSD, _ = self.source_blocks(x_BSD, {"key": keys_L}, rows)
     return x_BSD if s.post_norm else self.source_norm(x_BSD)
 
-  def _start(self, tokens_BT, at, key):
-    """The residual stream at its start."""
+  def _embed(self, tokens_BT, positions, key):
+    """x_BTD: embeddings of tokens, and of positions where those are sinusoids."""
     c, x_BTD = self.config, self.embed(tokens_BT)
     if not c.style.unit_table:
       x_BTD *= math.sqrt(c.width)
     if c.style.positions == "sinusoids":
-      x_BTD += sinusoids(at, c.width)
+      x_BTD += sinusoids(positions, c.width)
     return dropout(key, x_BTD, c.run.dropout)
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
     c = self.config
-    if not c.tied:
-      return mask_padding(self.head(x_BTD), c.vocab)
-    if c.style.unit_table:
+    if c.tied and c.style.unit_table:
       x_BTD *= c.width**-0.5
-    return mask_padding(self.embed.readout(x_BTD, c.run.dtype), c.vocab)
+    return self.head(x_BTD)
 
   def init_cache(self, batch: int, size: int) -> Memory:
     """An empty cache for rows of up to `size` tokens; needs no parameters."""
     c = self.config
-    empty = lambda size: Cache.empty(
-      c.layers, (batch, size, c.heads, c.H), scan=c.run.scan
+    own, source = (
+      Cache.empty(c.layers, (batch, slots, c.heads, c.H), scan=c.run.scan)
+      for slots in (size, 0)
     )
-    return Memory(empty(size), empty(0))
-
-
-def _split(key, L: int):
-  return None if key is None else jax.random.split(key, L)
+    return Memory(own, source)

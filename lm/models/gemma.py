@@ -4,30 +4,43 @@ Gemma 2: arXiv:2408.00118 (every second layer global, soft-caps). Gemma 3:
 arXiv:2503.19786 (every sixth, QK-norm in place of soft-caps, slower rotary angles in
 global layers). Norms before and after each sublayer, with scales kept as differences
 from one; embeddings multiplied by sqrt(D).
-What differs: the starting weights, as in the decoder. Which layers are global is data
-of a scan, hence a branch at run time, and any number of layers works; unrolled, XLA
-drops the branch. Local layers cache every key, although they need only a window.
+What differs: the initial weights, as in the decoder. Any number of layers works. Local
+layers cache every key, although they need only a window.
+
+Read first: nn/attention/__init__.py (Attention, Cache, begin), nn/layers.py (Norm,
+FeedForward, Embedding, Readout), nn/depth.py (Stack and its kinds of layers).
 """
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from lm.errors import Mistake, not_negative, positive
-from lm.letters import constrain
-from lm.models import Features, Traits
+from lm.models import Features, LanguageModel, Traits
 from lm.nn.attention import Attention, Cache, Heads, begin
 from lm.nn.depth import Run, Stack
-from lm.nn.layers import Embedding, FeedForward, Norm, dropout, mask_padding, softcap
+from lm.nn.layers import (
+  Embedding,
+  FeedForward,
+  Norm,
+  Readout,
+  dropout,
+  dropout_key,
+  layer_keys,
+  residual,
+  split_key,
+)
 from lm.nn.positions.rotary import Rope, rotary
+
+NORM = "rms_about_one"  # see lm.nn.layers.Norm
 
 
 @dataclass(frozen=True)
 class Config:
+  """The sizes of a Gemma, and which layers see a window."""
+
   vocab: int  # tokens; the table is padded to a multiple of 128
   context: int = 8192  # the longest row: a limit
   width: int = 2304  # D
@@ -37,7 +50,7 @@ class Config:
   logit_softcap: float = 0.0  # 0 means none
   global_every: int = 2  # layers 2, 4, 6... counted from 1 see more than the window
   local_theta: float = 10_000.0  # base of the rotary angles of the others
-  attention: Heads = field(default_factory=Heads)
+  attention: Heads = field(default_factory=lambda: Heads(window=4096))
   rope: Rope = field(default_factory=Rope)  # of the global layers
   run: Run = field(default_factory=Run)
 
@@ -52,9 +65,10 @@ class Config:
       raise Mistake(f"window={self.attention.window}; local layers need 1 or more")
 
 
-def _gemma(width, layers, heads, kv_heads, ff, window, **more):
+def _gemma(width, layers, heads, kv_heads, ff, window, **others):
+  """The fields of a Gemma, with `others` in place of or beside them."""
   sizes = dict(width=width, layers=layers, heads=heads, kv_heads=kv_heads, ff=ff)
-  return dict(sizes, head_size=256, window=window) | more
+  return dict(sizes, head_size=256, window=window) | others
 
 
 GEMMA_2 = dict(softcap=50.0, logit_softcap=30.0)
@@ -73,81 +87,90 @@ PRESETS = {
 }
 
 
-class Block(nn.Module):
-  """Attention, then the feed-forward, each between two norms of its own."""
+class Block(nn.Module, kw_only=True):
+  """x += norm(attention(norm(x))); x += norm(ff(norm(x))), each norm its own."""
 
   config: Config
+  window: int  # keys that this kind of layer sees; 0 means all
 
   @nn.compact
-  def __call__(self, x_BTD, inputs, mask, angles, slot):
-    c, kv, key, local = self.config, inputs["kv"], inputs["key"], inputs["local"]
-    keys = (None, None) if key is None else jax.random.split(key)
-    out = (2 * c.layers) ** -0.5
-    kind = "rms_about_one"
-    norm = lambda name: Norm(kind, c.eps, name=name)
+  def __call__(self, x_BTD, inputs, rows, shared):
+    """(x_BTD, kv); `inputs` has "kv" and "key"."""
+    c, rate = self.config, self.config.run.dropout
+    keys = split_key(inputs["key"], 2)
+    options = dict(dtype=c.run.dtype, bias=False, scale=(2 * c.layers) ** -0.5)
+    norm = partial(Norm, kind=NORM, eps=c.eps)
     attention = Attention(
-      c.attention, False, False, c.run.dtype, c.eps, out, kind, name="attention"
+      heads=replace(c.attention, window=self.window),
+      out_bias=False,
+      eps=c.eps,
+      norm=NORM,
+      **options,
+      name="attention",
     )
-    ff = FeedForward(c.ff, "geglu", False, c.run.dtype, out, name="ff")
+    ff = FeedForward(size=c.ff, activation="geglu", **options, name="ff")
+    angles = rows["local_angles" if self.window else "global_angles"]
+    given = dict(mask=rows["mask"], angles=angles, slot=shared["slot"])
 
-    angles = jax.tree.map(lambda near, far: jnp.where(local, near, far), *angles)
-    y_BTD = norm("attention_norm")(x_BTD)
-    y_BTD, kv = attention(y_BTD, mask, angles, kv, slot, local)
-    y_BTD = norm("attention_out_norm")(y_BTD)
-    x_BTD = constrain(x_BTD + dropout(keys[0], y_BTD, c.run.dropout), "BTD")
-    y_BTD = norm("ff_out_norm")(ff(norm("ff_norm")(x_BTD)))
-    x_BTD = constrain(x_BTD + dropout(keys[1], y_BTD, c.run.dropout), "BTD")
-    return x_BTD, kv
+    y_BTD = norm(name="attention_norm")(x_BTD)
+    y_BTD, kv = attention(y_BTD, kv=inputs["kv"], **given)
+    y_BTD = norm(name="attention_out_norm")(y_BTD)
+    x_BTD += dropout(keys[0], y_BTD, rate)
+    x_BTD = residual(self, "attention", x_BTD)
+    y_BTD = ff(norm(name="ff_norm")(x_BTD))
+    y_BTD = norm(name="ff_out_norm")(y_BTD)
+    x_BTD += dropout(keys[1], y_BTD, rate)
+    return residual(self, "ff", x_BTD), kv
 
 
-class Model(nn.Module):
+class Model(LanguageModel):
+  """A Gemma 2 or 3 for text."""
+
   config: Config
   traits = Traits(decodes=True)
 
   def setup(self):
     c = self.config
-    self.embed = Embedding(c.vocab, c.width)
-    self.blocks = Stack(Block, c, c.layers, c.run.scan, c.run.remat)
-    self.norm = Norm("rms_about_one", c.eps)
-
-  def __call__(self, tokens_BT, **how):
-    """logits_BTV in float32, and the cache that came in with these tokens added."""
-    x_BTD, cache, _ = self.features(tokens_BT, **how)
-    return self.readout(x_BTD)[..., : self.config.vocab], cache
+    self.embed = Embedding(size=c.vocab, width=c.width)
+    local, everything = {"window": c.attention.window}, {"window": 0}
+    kinds = (*[local] * (c.global_every - 1), everything)
+    self.blocks = Stack(block=Block, config=c, length=c.layers, run=c.run, kinds=kinds)
+    self.norm = Norm(kind=NORM, eps=c.eps)
+    self.head = Readout(
+      vocab=c.vocab, dtype=c.run.dtype, tied_to=self.embed, softcap=c.logit_softcap
+    )
 
   def features(
     self, tokens_BT, *, positions_BT=None, segments_BT=None, cache=None, train=False
   ):
-    """x_BTD before the readout, and the cache.
+    """Features: x_BTD and the cache.
 
-    Positions default to 0, 1, 2..., from 0 in every segment; -1 is padding. A position
-    past `config.context` is the caller's error and is not noticed here.
+    Positions default to 0, 1, 2..., from 0 in every segment, or from where the cache
+    stands; -1 is padding. Positions past `config.context` are not noticed here.
     """
-    c = self.config
-    mask, at, cache, kv, slot = begin(tokens_BT, positions_BT, segments_BT, cache)
-    key = self.make_rng("dropout") if train and c.run.dropout else None
-    first, keys_L = None, None
-    if key is not None:
-      first, rest = jax.random.split(key)
-      keys_L = jax.random.split(rest, c.layers)
+    c, rate = self.config, self.config.run.dropout
+    mask, positions, cache, kv, slot = begin(
+      tokens_BT, positions_BT, segments_BT, cache
+    )
+    first, keys_L = layer_keys(dropout_key(self, rate, train=train), c.layers)
 
     x_BTD = self.embed(tokens_BT) * math.sqrt(c.width)
-    x_BTD = dropout(first, x_BTD, c.run.dropout)
+    x_BTD = dropout(first, x_BTD, rate)
     H = c.attention.sizes(c.width)[2]
-    near = replace(c.rope, theta=c.local_theta, scaling="none", factor=1.0)
-    angles = rotary(at, H, near), rotary(at, H, c.rope)
-    local_L = np.arange(1, c.layers + 1) % c.global_every != 0
-    inputs = {"kv": kv, "key": keys_L, "local": local_L}
-    x_BTD, kv = self.blocks(x_BTD, inputs, mask, angles, slot)
+    local_rope = replace(c.rope, theta=c.local_theta, scaling="none", factor=1.0)
+    rows = {
+      "mask": mask,
+      "local_angles": rotary(positions, H, local_rope),
+      "global_angles": rotary(positions, H, c.rope),
+    }
+    x_BTD, kv = self.blocks(x_BTD, {"kv": kv, "key": keys_L}, rows, {"slot": slot})
     if cache is not None:
       cache = cache.replace(**kv)
     return Features(self.norm(x_BTD), cache)
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
-    c = self.config
-    logits_BTV = self.embed.readout(x_BTD, c.run.dtype)
-    return mask_padding(softcap(logits_BTV, c.logit_softcap), c.vocab)
+    return self.head(x_BTD)
 
   def init_cache(self, batch: int, size: int) -> Cache:
     """An empty cache for rows of up to `size` tokens; needs no parameters."""

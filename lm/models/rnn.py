@@ -4,26 +4,30 @@ LSTM: Zaremba et al. 2014, arXiv:1409.2329, whose small, medium and large models
 presets, dropout included (between layers, never from one token to the next). GRU:
 arXiv:1406.1078. What differs: weights are normal with std 1/sqrt(fan_in), those from
 state to state orthogonal, forget gates start open; embeddings may be tied
-(arXiv:1608.05859). With data.pack="stream" every row goes on where that of the last
-batch ended, its state with it, as Zaremba trains.
+(arXiv:1608.05859). When rows are streams of text, every row continues that of the last
+batch, from the same state, as Zaremba trains.
+
+Read first: nn/recurrent.py (Recurrence, State), nn/layers.py (Embedding, Readout),
+nn/depth.py (Stack).
 """
 
 from dataclasses import dataclass, field
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.errors import Mistake, not_negative, one_of, positive
 from lm.letters import constrain
-from lm.models import Features, Traits
+from lm.models import Features, LanguageModel, Traits
 from lm.nn.depth import Run, Stack
-from lm.nn.layers import Embedding, Readout, dropout, mask_padding
+from lm.nn.layers import Embedding, Readout, dropout, dropout_key, layer_keys
 from lm.nn.recurrent import CELLS, Recurrence, State
 
 
 @dataclass(frozen=True)
 class Config:
+  """The sizes of a recurrent model."""
+
   vocab: int  # tokens; tables are padded to a multiple of 128
   context: int = 0  # the longest row; 0 means no limit
   width: int = 650  # D, of embeddings and states
@@ -48,74 +52,72 @@ PRESETS = {
 
 
 class Block(nn.Module):
-  """One layer, then dropout."""
+  """x = dropout(cell(x)): one recurrent layer."""
 
   config: Config
 
   @nn.compact
-  def __call__(self, x_TBD, inputs, marks):
+  def __call__(self, x_TBD, inputs, rows, shared):
+    """(x_TBD, state); `inputs` has "state" and "key", `rows` are `token_masks`."""
+    del shared
     c = self.config
-    cell = Recurrence(c.cell, c.run.dtype, name="cell")
-    x_TBD, state = cell(x_TBD, inputs["state"], marks)
+    cell = Recurrence(cell=c.cell, dtype=c.run.dtype, name="cell")
+    x_TBD, state = cell(x_TBD, inputs["state"], rows)
+    self.sow("intermediates", "cell_output_TBD", x_TBD)
     return dropout(inputs["key"], x_TBD, c.run.dropout), state
 
 
-class Model(nn.Module):
+class Model(LanguageModel):
+  """A stack of LSTMs or GRUs."""
+
   config: Config
   traits = Traits(decodes=True, carries=True)
 
   def setup(self):
     c = self.config
-    self.embed = Embedding(c.vocab, c.width, std=0.1)  # no norm will enlarge it
-    self.blocks = Stack(Block, c, c.layers, c.run.scan, c.run.remat)
-    if not c.tied:
-      self.head = Readout(c.vocab, c.run.dtype)
-
-  def __call__(self, tokens_BT, **how):
-    """logits_BTV in float32, and the cache that came in, these tokens later."""
-    x_BTD, cache, _ = self.features(tokens_BT, **how)
-    return self.readout(x_BTD)[..., : self.config.vocab], cache
+    self.embed = Embedding(size=c.vocab, width=c.width, std=0.1)  # no norm enlarges it
+    self.blocks = Stack(block=Block, config=c, length=c.layers, run=c.run)
+    tied_to = self.embed if c.tied else None
+    self.head = Readout(vocab=c.vocab, dtype=c.run.dtype, tied_to=tied_to)
 
   def features(
     self, tokens_BT, *, positions_BT=None, segments_BT=None, cache=None, train=False
   ):
-    """x_BTD before the readout, and the cache.
+    """Features: x_BTD and the cache.
 
-    Of positions only this matters: -1 is padding, which leaves the state alone. Every
+    Of positions only -1 matters: padding, which leaves the state as it is. Every
     segment starts from an empty state.
     """
-    c = self.config
+    c, rate = self.config, self.config.run.dropout
     if segments_BT is not None and cache is not None:
       raise Mistake("segments_BT with a cache: decode one document a row instead")
-    key = self.make_rng("dropout") if train and c.run.dropout else None
-    first, keys_L = None, None
-    if key is not None:
-      first, rest = jax.random.split(key)
-      keys_L = jax.random.split(rest, c.layers)
+    first, keys_L = layer_keys(dropout_key(self, rate, train=train), c.layers)
 
-    x_BTD = dropout(first, self.embed(tokens_BT), c.run.dropout)
+    x_BTD = dropout(first, self.embed(tokens_BT), rate)
     x_TBD = constrain(jnp.swapaxes(x_BTD, 0, 1), "TBD")
     inputs = {"state": cache and cache.layers, "key": keys_L}
-    x_TBD, layers = self.blocks(x_TBD, inputs, marks(positions_BT, segments_BT))
+    rows = token_masks(positions_BT, segments_BT)
+    x_TBD, layers = self.blocks(x_TBD, inputs, rows)
     cache = cache and State(layers)
     return Features(constrain(jnp.swapaxes(x_TBD, 0, 1), "BTD"), cache)
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
-    c = self.config
-    logits_BTV = self.embed.readout(x_BTD, c.run.dtype) if c.tied else self.head(x_BTD)
-    return mask_padding(logits_BTV, c.vocab)
+    return self.head(x_BTD)
 
   def init_cache(self, batch: int, size: int) -> State:
-    """The empty state; of constant memory, so that `size` is of no consequence."""
+    """The empty state, of constant memory: `size` has no effect."""
     del size
     c = self.config
     shapes = {name: (batch, c.width) for name in CELLS[c.cell].state}
     return State.empty(c.layers, shapes, scan=c.run.scan)
 
 
-def marks(positions_BT, segments_BT):
-  """Which tokens change the state and which start anew; see `Recurrence`."""
+def token_masks(positions_BT, segments_BT):
+  """{"real", "fresh"}: booleans TB, or None when all tokens are alike.
+
+  Tokens that are not real leave the state as it is; it is emptied before fresh ones.
+  """
   real_TB, fresh_TB = None, None
   if positions_BT is not None:
     real_TB = positions_BT.T >= 0

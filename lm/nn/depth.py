@@ -1,4 +1,19 @@
-"""How a model is computed: precision, depth as a loop or a scan, recomputation."""
+"""Depth: how a stack of layers is computed, scanned or unrolled, and how a model runs.
+
+A form of depth is a function of one signature, which `scan` and `unroll` have:
+
+  form(layers, variables, x, inputs, rows, shared, *, length) -> (x, outputs)
+
+- layers: functions layer(variables, x, inputs, rows, shared) -> (x, outputs), used in
+  turn: layer l is computed by layers[l % len(layers)]
+- variables: a tree with L in front, of which a layer gets its slice
+- x: the arrays that go from layer to layer, such as the residual stream
+- inputs, outputs: trees that belong to one layer each, with L in front: cache, keys
+- rows: arrays that all layers share and that have the rows of the batch as a dimension
+  (or 1 in its place): masks, positions, rotary angles. A form that computes some rows
+  at a time, as a pipeline does, has to cut them like x
+- shared: the rest of what all layers share, such as the slot of a cache
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,16 +22,17 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm import trees
 from lm.errors import Mistake, one_of
 from lm.nn import cpu
 from lm.nn.linear import DTYPES
 
+# What the backward pass keeps; it recomputes the rest.
 REMAT = {
-  "none": None,
+  "none": None,  # keeps all
   "full": jax.checkpoint_policies.nothing_saveable,
   "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
+LAYER = "layer"  # the name of a Stack's stacked variables in its tree
 
 
 @dataclass(frozen=True)
@@ -35,72 +51,145 @@ class Run:
       raise Mistake(f"dropout={self.dropout}; wanted 0 or more, less than 1")
 
 
-class Stack(nn.Module):
-  """`length` blocks, one after the other; their weights are one tree with L in front.
+class Stack(nn.Module, kw_only=True):
+  """`length` blocks, one after the other; their variables are one tree, L in front.
 
-  A block is made as `block(config)` and called as `block(x, inputs, *shared)`; it
-  returns `(x, outputs)`. Inputs and outputs belong to one layer (its cache, its key).
+  A block is made as `block(config=config, **kind)`, where `kinds` are the fields by
+  which layers differ, in turn. It is called as `block(x, inputs, rows, shared)` and
+  returns `(x, outputs)`; the docstring of this file says what each of them is.
 
   Scanned, depth costs no compile time (TPUs, deep models). Unrolled, XLA:CPU runs 1.5x
-  faster, and any leaf may be a tuple of L arrays in place of a stacked one, which saves
-  the slicing (`split`). The numbers are the same either way.
+  faster, and any leaf of variables or inputs may be a tuple of L arrays in place of a
+  stacked one, which saves the slicing (`split`). The numbers are the same either way,
+  and so is what a block records in "intermediates".
   """
 
   block: type[nn.Module]
   config: Any
-  length: int
-  scan: bool
-  remat: str
+  length: int  # L
+  run: Run
+  kinds: tuple = ({},)  # all kinds have the same parameters
 
   @nn.compact
-  def __call__(self, x, inputs, *shared):
-    # Only a scan can create the stacked weights, and only there can one look inside.
-    looking = self.is_mutable_collection("intermediates")
-    if self.scan or looking or self.is_initializing():
-      return self._scanned(
-        x, jax.tree.map(_stacked, inputs, is_leaf=_is_split), *shared
-      )
-    block = self.block(self.config, parent=None)
+  def __call__(self, x, inputs, rows=None, shared=None):
+    if self.is_initializing():
+      inputs = jax.tree.map(_stacked, inputs, is_leaf=_is_split)
+      return self._create(x, inputs, rows, shared)
+    form = scan if self.run.scan else unroll
+    variables = {
+      name: tree[LAYER]
+      for name, tree in self.variables.items()
+      if LAYER in tree and name != "intermediates"
+    }
+    written = [
+      name
+      for name in (*variables, "intermediates")
+      if name != "params" and self.is_mutable_collection(name)
+    ]
+    layers = [self._layer(kind, written) for kind in self.kinds]
+    options = dict(length=self.length)
+    x, (outputs, updates) = form(layers, variables, x, inputs, rows, shared, **options)
+    for name, tree in updates.items():
+      tree = jax.tree.map(_stacked, tree, is_leaf=_is_split)
+      self.put_variable(name, LAYER, _exchanged(tree, list, tuple))
+    return x, outputs
 
-    def apply(weights, x, inputs, *shared):
-      return block.apply({"params": weights}, x, inputs, *shared)
-
-    if self.remat != "none":
-      apply = jax.checkpoint(apply, policy=REMAT[self.remat])
-    weights, outputs = _cut(self.variables["params"]["layer"]), []
-    for l in range(self.length):
-      x, out = apply(
-        _layer(weights, l), cpu.materialise_cotangent(x), _layer(inputs, l), *shared
-      )
-      outputs.append(out)
-    return x, jax.tree.map(lambda *leaves: leaves, *outputs)
-
-  def _scanned(self, x, inputs, *shared):
-    block = self.block
-    if self.remat != "none":
-      block = nn.remat(block, policy=REMAT[self.remat], prevent_cse=False)
-    scanned = nn.scan(
-      block,
-      variable_axes={"params": 0, "intermediates": 0},
+  def _create(self, x, inputs, rows, shared):
+    """Creates the stacked variables, which only a lifted scan can do."""
+    create = nn.scan(
+      self.block,
+      variable_axes={True: 0},
       split_rngs={"params": True},
-      in_axes=(0, *(nn.broadcast for _ in shared)),
+      in_axes=(0, nn.broadcast, nn.broadcast),
       length=self.length,
       metadata_params={nn.PARTITION_NAME: "L"},
     )
-    return scanned(self.config, name="layer")(x, inputs, *shared)
+    block = create(config=self.config, **self.kinds[0], name=LAYER)
+    return block(x, inputs, rows, shared)
+
+  def _layer(self, kind, written):
+    """layer(variables, x, inputs, rows, shared) -> (x, (outputs, updates))."""
+    block = self.block(config=self.config, **kind, parent=None)
+
+    def layer(variables, x, *args):
+      results = block.apply(variables, x, *args, mutable=written or False)
+      (x, outputs), updates = results if written else (results, {})
+      # What is sown are tuples, which would be taken for a leaf of L arrays.
+      return x, (outputs, _exchanged(updates, tuple, list))
+
+    if self.run.remat == "none":
+      return layer
+    # Forward and backward pass of a scan are two loops: they share nothing anyway.
+    options = dict(policy=REMAT[self.run.remat], prevent_cse=not self.run.scan)
+    return jax.checkpoint(layer, **options)
+
+
+def scan(layers, variables, x, inputs, rows, shared, *, length: int):
+  """The layers in a loop; where they are of several kinds, each turn is one of each.
+
+  Layers that do not fill a turn come after the loop.
+  """
+  stacked = jax.tree.map(_stacked, [variables, inputs], is_leaf=_is_split)
+  period = len(layers)
+  if period == 1:
+    turn = lambda x, own: layers[0](own[0], x, own[1], rows, shared)
+    return jax.lax.scan(turn, x, stacked, length=length)
+
+  def several(x, own, count):
+    """x and the stacked outputs of `count` layers."""
+    outputs = []
+    for index in range(count):
+      variables, inputs = _layer(own, index)
+      x, out = layers[index](variables, x, inputs, rows, shared)
+      outputs.append(out)
+    return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
+
+  turns, left = divmod(length, period)
+  parts, cut = [], turns * period
+  if turns:
+    own = jax.tree.map(
+      lambda leaf: leaf[:cut].reshape(turns, period, *leaf.shape[1:]), stacked
+    )
+    x, outputs = jax.lax.scan(lambda x, own: several(x, own, period), x, own)
+    merge = lambda leaf: leaf.reshape(cut, *leaf.shape[2:])
+    parts.append(jax.tree.map(merge, outputs))
+  if left:
+    own = jax.tree.map(lambda leaf: leaf[cut:], stacked)
+    x, outputs = several(x, own, left)
+    parts.append(outputs)
+  return x, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+
+def unroll(layers, variables, x, inputs, rows, shared, *, length: int):
+  """The layers one after the other in the program; outputs are tuples of L leaves."""
+  variables, outputs = _cut(variables), []
+  for l in range(length):
+    layer, own = layers[l % len(layers)], (_layer(variables, l), _layer(inputs, l))
+    x, out = layer(own[0], cpu.materialise_cotangent(x), own[1], rows, shared)
+    outputs.append(out)
+  return x, jax.tree.map(lambda *leaves: leaves, *outputs)
 
 
 def split(params):
-  """The parameters with every stacked weight as a tuple of L arrays.
+  """The parameters with every stacked weight of a Stack as a tuple of L arrays.
 
   For loops outside of which the slicing should happen once, like decoding. It suits a
   model that is not scanned.
   """
+  if not isinstance(params, dict):
+    return params
+  if list(params) == [LAYER]:  # the tree of a Stack
+    return {LAYER: jax.tree.map(tuple, params[LAYER])}
+  return {name: split(tree) for name, tree in params.items()}
 
-  def one(path, leaf):
-    return tuple(leaf) if "layer" in trees.path_name(path).split("/") else leaf
 
-  return jax.tree_util.tree_map_with_path(one, params)
+def _exchanged(tree, old: type, new: type):
+  """The tree with its sequences of type `old` as those of type `new`."""
+  return jax.tree.map(
+    lambda node: new(node) if isinstance(node, old) else node,
+    tree,
+    is_leaf=lambda node: isinstance(node, old),
+  )
 
 
 def _is_split(leaf) -> bool:
@@ -111,18 +200,18 @@ def _stacked(leaf):
   return jnp.stack(leaf) if _is_split(leaf) else leaf
 
 
-def _cut(weights):
-  """Every stacked weight as a tuple of L arrays, whose gradients are put together once.
+def _cut(variables):
+  """Every stacked leaf as a tuple of L arrays, whose gradients are put together once.
 
   Indexing would add up L arrays of the whole size, all but one layer of each zeros.
   """
 
-  def one(leaf):
+  def cut(leaf):
     if _is_split(leaf):
       return leaf
     return tuple(piece[0] for piece in jax.lax.split(leaf, [1] * len(leaf)))
 
-  return jax.tree.map(one, weights, is_leaf=_is_split)
+  return jax.tree.map(cut, variables, is_leaf=_is_split)
 
 
 def _layer(tree, l: int):

@@ -1,4 +1,4 @@
-"""Norms, feed-forward, embedding, readout and dropout."""
+"""Norms, feed-forward, embeddings, readout, dropout and the residual stream."""
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +21,16 @@ GATED = ("swiglu", "geglu")
 NORMS = ("layer", "rms", "rms_about_one")
 
 
-class Norm(nn.Module):
-  """RMSNorm (arXiv:1910.07467) or LayerNorm (arXiv:1607.06450), last dimension.
+class Norm(nn.Module, kw_only=True):
+  """RMSNorm (arXiv:1910.07467) or LayerNorm (arXiv:1607.06450) of the last dimension.
 
-  `rms_about_one` keeps its scale as an offset from one (Gemma): bit for bit what such
-  a checkpoint holds, and decay pulls the scale to one.
+  Computed in float32. `rms_about_one` stores its scale as an offset from one (Gemma),
+  as such checkpoints do, so that weight decay pulls the scale towards one.
   """
 
-  kind: str
-  eps: float
-  dim: str = "D"
+  kind: str  # see NORMS
+  eps: float  # added to the mean of squares
+  dim: str = "D"  # letter of the last dimension
   bias: bool = False
 
   @nn.compact
@@ -52,87 +52,112 @@ class Norm(nn.Module):
     return x
 
 
-class FeedForward(nn.Module):
-  """Two matmuls and an activation, or three with a gate (arXiv:2002.05202)."""
+class FeedForward(nn.Module, kw_only=True):
+  """Two matmuls with an activation between, or three with a gate (arXiv:2002.05202)."""
 
-  size: int
-  activation: str
+  size: int  # F
+  activation: str  # see ACTIVATIONS; those in GATED have the third matmul
   bias: bool
-  dtype: str
-  scale: float  # of the way back into the residual stream
+  dtype: str  # of the operands
+  scale: float  # of the initial weights of the output projection
 
   @nn.compact
   def __call__(self, x_BTD):
     D, F = x_BTD.shape[-1], self.size
     act = ACTIVATIONS[self.activation]
     x_BTD = x_BTD.astype(self.dtype)
+    options = dict(dtype=self.dtype, bias=self.bias)
 
-    def into(name):
-      return linear(
-        self, name, "BTD,DF->BTF", x_BTD, (D, F), dtype=self.dtype, bias=self.bias
-      )
+    def project(name):
+      return linear(self, name, "BTD,DF->BTF", x_BTD, (D, F), **options)
 
     if self.activation in GATED:
-      h_BTF = act(into("gate")) * into("up")
+      h_BTF = act(project("gate")) * project("up")
     else:
-      h_BTF = act(into("up"))
+      h_BTF = act(project("up"))
     h_BTF = constrain(h_BTF, "BTF")
-    return linear(
-      self,
-      "down",
-      "BTF,FD->BTD",
-      h_BTF,
-      (F, D),
-      dtype=self.dtype,
-      bias=self.bias,
-      scale=self.scale,
-    )
+    options["scale"] = self.scale
+    return linear(self, "down", "BTF,FD->BTD", h_BTF, (F, D), **options)
 
 
-class Embedding(nn.Module):
-  """A table of vectors, its vocabulary padded to a multiple of 128."""
+def padded(vocab: int) -> int:
+  """Rows of a table of the vocabulary: a multiple of VOCAB_MULTIPLE."""
+  return -(-vocab // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
 
-  size: int
-  width: int
-  dim: str = "V"
-  std: float = 0.02
+
+class Embedding(nn.Module, kw_only=True):
+  """A table of vectors; with `dim` V its rows are `padded`."""
+
+  size: int  # how many vectors
+  width: int  # D
+  dim: str = "V"  # letter of the rows
+  std: float = 0.02  # of the initial normal
 
   def setup(self):
-    multiple = VOCAB_MULTIPLE if self.dim == "V" else 1
-    rows = -(-self.size // multiple) * multiple
+    rows = padded(self.size) if self.dim == "V" else self.size
     init = nn.initializers.normal(self.std)
-    self.table_VD = weight(self, "table", self.dim + "D", (rows, self.width), init)
+    self.table = weight(self, "table", self.dim + "D", (rows, self.width), init)
 
-  def __call__(self, tokens_BT):
+  def __call__(self, ids_BT):
     # A table sharded over both dimensions cannot be gathered from without moving all of
     # it; held whole in D, each device looks up its own rows.
     where = jax.sharding.PartitionSpec(spec(self.dim + "D")[0], None)
-    table_VD = constrain_to(self.table_VD, where)
-    return constrain(jnp.take(table_VD, tokens_BT, axis=0), "BTD")
+    table_VD = constrain_to(self.table, where)
+    return constrain(jnp.take(table_VD, ids_BT, axis=0), "BTD")
 
-  def readout(self, x_BTD, dtype):
-    """logits_BTV against this table; V is padded, see `mask_padding`."""
-    return dot("BTD,VD->BTV", x_BTD, self.table_VD, dtype)
+  def readout(self, x_BTD, dtype: str):
+    """logits_BTV against this table, V padded; see `mask_padding`."""
+    return dot("BTD,VD->BTV", x_BTD, self.table, dtype)
 
 
-class Readout(nn.Module):
-  """logits_BTV from a table of its own (an untied softmax); see `mask_padding`."""
+class LearnedPositions(Embedding, kw_only=True):
+  """A vector for every position; padding, at position -1, has that of position 0."""
 
-  size: int
-  dtype: str
+  dim: str = "T"
+  first: int = 0  # the row of position 0; those before it are not used (RoBERTa has 2)
+
+  def __call__(self, positions):
+    """Vectors of width D for positions BT, or 1T when all rows have the same."""
+    return super().__call__(self.first + jnp.maximum(positions, 0))
+
+
+class TokenTypes(Embedding, kw_only=True):
+  """A vector for every part of a row (BERT's sentence A and B, arXiv:1810.04805)."""
+
+  dim: str = "C"
+
+  def __call__(self, tokens_BT, types_BT=None):
+    """x_BTD of the types; None means that all tokens have type 0."""
+    return super().__call__(jnp.zeros_like(tokens_BT) if types_BT is None else types_BT)
+
+
+class Readout(nn.Module, kw_only=True):
+  """logits_BTV in float32 from a table of its own, or from a tied embedding.
+
+  V is `padded`; the logits of its padding are the smallest float32. A `softcap` above 0
+  holds the others within (-softcap, softcap).
+  """
+
+  vocab: int
+  dtype: str  # of the operands
+  tied_to: Embedding | None = None  # arXiv:1608.05859
+  softcap: float = 0.0
 
   @nn.compact
   def __call__(self, x_BTD):
-    rows = -(-self.size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
-    shape = (x_BTD.shape[-1], rows)
-    return linear(self, "table", "BTD,DV->BTV", x_BTD, shape, dtype=self.dtype)
+    if self.tied_to is not None:
+      logits_BTV = self.tied_to.readout(x_BTD, self.dtype)
+    else:
+      shape = (x_BTD.shape[-1], padded(self.vocab))
+      logits_BTV = linear(self, "table", "BTD,DV->BTV", x_BTD, shape, dtype=self.dtype)
+    return mask_padding(softcap(logits_BTV, self.softcap), self.vocab)
 
 
 def mask_padding(logits_BTV, vocab: int):
-  """The logits with the entries past the vocabulary at -inf's finite neighbour.
+  """The logits with those of the padding, from `vocab` on, at the smallest float32.
 
-  Cutting them off instead would leave V indivisible by the mesh. This comes last: a
-  soft-cap after it would make the padding likely again.
+  Cutting them off would leave V indivisible by the mesh. Comes last: a soft-cap after
+  it would make the padding likely again.
   """
   logits_BTV = constrain(logits_BTV, "BTV")
   if logits_BTV.shape[-1] == vocab:
@@ -147,8 +172,38 @@ def softcap(logits, cap: float):
 
 
 def dropout(key, x, rate: float):
-  """`x` with a share `rate` zeroed, the rest scaled up; no key means evaluation."""
+  """`x` with a share `rate` zeroed and the rest scaled up; as it is without a key."""
   if key is None or rate == 0:
     return x
   keep = jax.random.bernoulli(key, 1 - rate, x.shape)
   return jnp.where(keep, x / (1 - rate), 0)
+
+
+def dropout_key(module: nn.Module, rate: float, *, train: bool):
+  """The key of a model's dropout; None in evaluation and without dropout."""
+  return module.make_rng("dropout") if train and rate else None
+
+
+def split_key(key, count: int):
+  """`count` keys, or `count` times None without a key."""
+  return (None,) * count if key is None else jax.random.split(key, count)
+
+
+def layer_keys(key, L: int):
+  """(key of the embeddings, keys_L of the layers); (None, None) without a key."""
+  first, rest = split_key(key, 2)
+  return first, None if rest is None else jax.random.split(rest, L)
+
+
+def residual(module: nn.Module, name: str, x_BTD):
+  """The residual stream behind the sublayer `name`, sharded as BTD and recorded.
+
+  A model that is applied with mutable=["intermediates"] returns it there, at the path
+  of the block, as `<name>_residual_BTD`: a tuple of one array, with L in front.
+
+    _, seen = model.apply(variables, tokens_BT, mutable=["intermediates"])
+    (x_LBTD,) = seen["intermediates"]["blocks"]["layer"]["attention_residual_BTD"]
+  """
+  x_BTD = constrain(x_BTD, "BTD")
+  module.sow("intermediates", f"{name}_residual_BTD", x_BTD)
+  return x_BTD

@@ -1,4 +1,7 @@
-"""What an encoder says of a row, and the layers that say it."""
+"""Output heads of encoders: masked token, next sentence, classes, labels, answer span.
+
+The heads of BERT (arXiv:1810.04805, section 3) and RoBERTa (arXiv:1907.11692).
+"""
 
 from dataclasses import dataclass
 
@@ -11,23 +14,29 @@ from lm.letters import constrain
 from lm.nn.layers import ACTIVATIONS, Norm
 from lm.nn.linear import linear
 
-# What a model says: x_BTD itself; the token that belongs in each place; whether the
-# second part of a row follows the first; a class of the row, or of every token; where
-# in the row an answer starts and where it ends.
-HEADS = ("none", "tokens", "next", "classes", "labels", "span")
-# The parameters of a model that are of its head; all others are of its body.
+HEADS = (
+  "none",  # x_BTD itself
+  "tokens",  # logits of the token that belongs in each place, over the vocabulary
+  "next",  # logits: the second part of the row follows the first, or does not
+  "classes",  # logits of the row's class
+  "labels",  # logits of every token's class
+  "span",  # logits of every token to start, and to end, the answer in the row
+)
+# The first names of the parameters that belong to a head; all others are the body's.
 PARTS = ("head", "bias", "pooler", "follows", "hidden", "classifier")
 HIDDEN = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
 
 @dataclass(frozen=True)
-class Says:
-  """What the model says of a row."""
+class TaskHead:
+  """The output head of an encoder."""
 
   head: str = "tokens"  # see HEADS
   classes: int = 2  # of "classes" and "labels"
-  pooler: bool = False  # a layer over the first token; with "tokens", also for "next"
-  hidden: str = ""  # "classes": its own such layer, "tanh" or "relu", not the pooler's
+  pooler: bool = (
+    False  # tanh layer over the first token; with "tokens", also for "next"
+  )
+  hidden: str = ""  # "classes": "tanh" or "relu" layer of its own, not the pooler
 
   def __post_init__(self):
     one_of("head", self.head, HEADS)
@@ -45,36 +54,37 @@ class Says:
 
   @property
   def classifies(self) -> bool:
+    """Whether there are as many outputs as `classes`."""
     return self.head in ("classes", "labels")
 
   @property
   def follows(self) -> bool:
-    """Whether it tells if the second part of a row follows the first."""
+    """Whether there is a next-sentence classifier: its own head, or with "tokens"."""
     return self.head == "next" or (self.head == "tokens" and self.pooler)
 
 
-class Hidden(nn.Module):
-  """x_BTD as the masked-token readout wants it: a layer, the activation, a norm."""
+class TokenTransform(nn.Module, kw_only=True):
+  """A dense layer, the activation and a norm before the masked-token readout (BERT)."""
 
-  activation: str
-  eps: float
+  activation: str  # see lm.nn.layers.ACTIVATIONS
+  eps: float  # of the norm
   dtype: str
 
   @nn.compact
   def __call__(self, x_BTD):
     D = x_BTD.shape[-1]
-    # The same width under another letter: an einsum cannot say D twice.
+    # The output, as wide, has another letter: an einsum cannot have D twice.
     h_BTF = linear(
       self, "dense", "BTD,DF->BTF", x_BTD, (D, D), dtype=self.dtype, bias=True
     )
     h_BTD = constrain(ACTIVATIONS[self.activation](h_BTF), "BTD")
-    return Norm("layer", self.eps, bias=True, name="norm")(h_BTD)
+    return Norm(kind="layer", eps=self.eps, bias=True, name="norm")(h_BTD)
 
 
-class Dense(nn.Module):
-  """y_BTC, one layer on x_BTD."""
+class Dense(nn.Module, kw_only=True):
+  """y_BTC: a linear layer with a bias on x_BTD."""
 
-  size: int
+  size: int  # C
   dtype: str
 
   @nn.compact

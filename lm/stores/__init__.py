@@ -1,0 +1,139 @@
+"""Where a model lives: `open` a path, `load` a model, `save` one, `write` it elsewhere.
+
+  store = stores.open("SmolLM2-135M")        # or a run's folder, or a .gguf file
+  model = models.build(**store.fields)
+  params = store.params(wanted, fresh=("classifier/.*",), drawn=params)
+
+`Store` (store.py) is the contract. Formats of other projects are imported when a path
+needs them: training a model from nothing does not pay for them.
+"""
+
+from pathlib import Path
+
+import jax
+
+from lm import models, trees
+from lm.disk import atomic, json_file
+from lm.errors import Mistake
+from lm.letters import make_mesh, shardings, unbox
+from lm.stores import run
+from lm.stores.run import RunFolder, RunStore, save
+from lm.stores.store import Store, abstract, check_vocabulary, described, is_head
+
+__all__ = [
+  "RunFolder",
+  "RunStore",
+  "Store",
+  "abstract",
+  "check_vocabulary",
+  "described",
+  "load",
+  "open",
+  "save",
+  "write",
+]
+
+
+def open(path, *, step: int | None = None, family: str = "") -> Store:
+  """Returns the store at a path: RunStore, HfStore or GgufStore.
+
+  `step` is a saved step of a run, by default the newest without damage. `family` is a
+  model_type in place of the one in a Hugging Face config.json; a run ignores it. Raises
+  Mistake for anything else at the path, and for what is damaged.
+  """
+  path = Path(path)
+  if path.suffix == ".gguf":
+    from lm.stores.gguf import GgufStore
+
+    store = GgufStore(path, family=family)
+  elif (config := _hf_config(path)) is not None:
+    from lm.stores.hf import HfStore
+
+    store = HfStore(path, config, family=family)
+  else:
+    return RunStore(path, step=step)
+  if step is not None:
+    raise Mistake(f"{path} has no steps; leave out step={step}")
+  return store
+
+
+def _hf_config(path: Path) -> dict | None:
+  """Returns config.json if it names a model_type, as Hugging Face's do, else None."""
+  file = path / "config.json"
+  if not file.is_file():
+    return None
+  config = json_file.read(file)
+  return config if "model_type" in config else None
+
+
+def load(path, *, step=None, mesh=None, seed: int = 0, **fields):
+  """Returns (model, params, tokenizer) of whatever is at a path.
+
+    model, params, tokenizer = lm.load("runs/shakespeare")
+    model, params, _ = lm.load("bert-base-uncased", head="classes", classes=3)
+
+  The path is a run's folder, a folder of Hugging Face or a .gguf file. `step` is a
+  saved one of a run, by default the newest; `mesh` is where the parameters go, by
+  default the first device. The tokenizer is None where there is none.
+
+  `fields` are values of the model in place of its own: dtype="bfloat16", or another
+  output head; the parameters of a new head are drawn with `seed`. Raises Mistake when
+  there is nothing to load, and when `fields` would change more than the head.
+  """
+  store = open(path, step=step)
+  mesh = mesh or make_mesh(jax.devices()[:1])
+  model = models.build(**(store.fields | fields)) if fields else store.model
+  shapes, letters = abstract(model)
+  wanted = trees.placed(shapes, shardings(mesh, letters, shapes))
+  have = trees.describe(abstract(store.model)[0])
+  fresh = [
+    path
+    for path, leaf in trees.describe(wanted).items()
+    if have.get(path) != leaf and is_head(path, model)
+  ]
+  drawn = _draw(model, {p: trees.by_path(wanted)[p].sharding for p in fresh}, seed)
+  params = store.params(wanted, fresh=fresh, drawn=drawn)
+  return model, params, store.tokenizer()
+
+
+def _draw(model, sharding_of: dict, seed: int) -> dict:
+  """Returns the parameters at some paths, by path, drawn by the model's own init."""
+
+  def draw(key):
+    params = trees.by_path(
+      unbox(model.init(key, jax.numpy.zeros((1, 8), int))["params"])
+    )
+    return {path: params[path] for path in sharding_of}
+
+  if not sharding_of:
+    return {}
+  return jax.jit(draw, out_shardings=sharding_of)(jax.random.key(seed))
+
+
+def write(target, store: Store, *, family: str = "", dtype: str = "", log=print):
+  """Writes the model of a store into a new folder of the other kind; returns the model.
+
+  A run becomes a folder of Hugging Face that `transformers` reads; what came from one
+  and did not change is byte for byte the same. `family` is its model_type, by default
+  the first that can represent the model; `dtype` that of the tensors, by default as
+  they came, or float32. A call that was killed goes on where it was, and `log`s that.
+
+  A folder of Hugging Face or a .gguf file becomes a run's folder; `dtype` is then the
+  model's own, of the operands of matmuls.
+
+  Raises Mistake when `target` exists, and when no family can represent the model.
+  """
+  from lm.stores.hf import export
+
+  if dtype:
+    export.check_dtype(dtype)
+  if isinstance(store, RunStore):
+    return export.of_run(target, store, family=family, dtype=dtype, log=log)
+  fields = store.fields | ({"dtype": dtype} if dtype else {})
+  model, (shapes, letters) = models.build(**fields), abstract(store.model)
+  mesh = make_mesh(jax.devices()[:1])
+  wanted = trees.placed(shapes, shardings(mesh, letters, shapes))
+  with atomic.folder(target) as (folder, _):
+    run.save(folder, model, store.params(wanted), store.tokenizer())
+    store.keep(RunFolder(folder).kept)
+  return model

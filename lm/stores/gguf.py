@@ -1,8 +1,8 @@
 """GGUF files, of llama.cpp: their weights dequantised, one tensor at a time.
 
-What a file says is told as a config.json would, and its tensors under the names of
-Hugging Face's, so that the tables of the families fit: what llama.cpp changed on the
-way (queries and keys in the order of its rotary embedding) is undone.
+A file is presented as a config.json and tensors of Hugging Face, so that the families
+of hf/ read it. What llama.cpp's converter changed (queries and keys in the order of its
+rotary embedding) is undone.
 """
 
 import math
@@ -14,8 +14,10 @@ import numpy as np
 from lm.disk.gguf import GgufFile
 from lm.disk.safetensors import Tensor
 from lm.errors import Mistake
-from lm.stores.hf.config import Theirs
+from lm.stores.hf import HfStore
+from lm.stores.hf.config import HfConfig
 
+# Name of a tensor here -> there.
 NAMES = {
   "token_embd": "model.embed_tokens",
   "output_norm": "model.norm",
@@ -32,83 +34,109 @@ NAMES = {
   "ffn_up": "mlp.up_proj",
   "ffn_down": "mlp.down_proj",
 }
-KINDS = ("llama", "qwen2", "qwen3")
-PERMUTED = ("llama",)  # their queries and keys turn neighbours, not halves
-# How Llama 3.1 and later were stretched; a file holds only what comes out of it.
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+PERMUTED = ("llama",)  # rotary turns neighbours of queries and keys, not halves
+# Rope scaling of Llama 3.1 and later; a file has only the factors that result.
 LLAMA_3 = dict(low_freq_factor=1.0, high_freq_factor=4.0)
 FACTORS = "rope_freqs.weight"
 LLAMA_3 |= dict(rope_type="llama3", original_max_position_embeddings=8192)
 
 
+class GgufStore(HfStore):
+  """A model in a .gguf file."""
+
+  def __init__(self, path, *, family: str = ""):
+    self.path = Path(path)
+    if not self.path.is_file():
+      raise Mistake(
+        f"{path} is neither a Hugging Face folder (config.json with a model_type) nor "
+        "a .gguf file"
+      )
+    self._open(Gguf(path), family)
+
+  def keep(self, folder):
+    """Keeps nothing: a GGUF file cannot be written."""
+
+
 class Gguf:
-  """`config` and `tensors` of a file: a source for the engine."""
+  """`config` and `tensors` of a file: a source for the engine of hf/."""
 
   def __init__(self, path):
     self.path = Path(path)
     self._file = GgufFile(path)
-    kind = self._told("general.architecture")
-    if kind not in KINDS:
-      raise Mistake(f"{path} holds a {kind!r}; known: {', '.join(KINDS)}")
+    architecture = self._field("general.architecture")
+    if architecture not in ARCHITECTURES:
+      known = ", ".join(ARCHITECTURES)
+      raise Mistake(f"{path} holds a {architecture!r}; known: {known}")
     stored = self._file.tensors
-    self._name = {_theirs(name): name for name in stored if name != FACTORS}
+    self._stored_name = {_hf_name(name): name for name in stored if name != FACTORS}
     self.tensors = {
-      theirs: Tensor("F32", stored[name].shape) for theirs, name in self._name.items()
+      hf: Tensor("F32", stored[name].shape) for hf, name in self._stored_name.items()
     }
-    self.config = Theirs(self._config(kind))
+    self.config = HfConfig(self._config(architecture))
 
-  def _told(self, key: str, absent=None):
-    value = self._file.fields.get(key, absent)
+  def _field(self, key: str, default=None):
+    """Returns a field of the file; Mistake when it is absent without a default."""
+    value = self._file.fields.get(key, default)
     if value is None:
       raise Mistake(f"{self.path} does not say {key!r}; it is not whole")
     return value
 
-  def _config(self, kind: str) -> dict:
-    told = lambda key, absent=None: self._told(f"{kind}.{key}", absent)
-    width, heads = told("embedding_length"), told("attention.head_count")
+  def _config(self, architecture: str) -> dict:
+    """Returns the fields as a config.json has them."""
+
+    def field(key, default=None):
+      return self._field(f"{architecture}.{key}", default)
+
+    width, heads = field("embedding_length"), field("attention.head_count")
     table = "model.embed_tokens.weight"
     if table not in self.tensors:
       raise Mistake(f"{self.path} has no token_embd.weight; it is not whole")
+    has_bias = "blk.0.attn_q.bias" in self._file.tensors
     config = dict(
-      model_type=kind,
+      model_type=architecture,
       vocab_size=self.tensors[table].shape[0],
       hidden_size=width,
-      num_hidden_layers=told("block_count"),
+      num_hidden_layers=field("block_count"),
       num_attention_heads=heads,
-      num_key_value_heads=told("attention.head_count_kv", heads),
-      head_dim=told("attention.key_length", width // max(heads, 1)),
-      intermediate_size=told("feed_forward_length"),
-      max_position_embeddings=told("context_length"),
-      rms_norm_eps=_shortest(told("attention.layer_norm_rms_epsilon")),
+      num_key_value_heads=field("attention.head_count_kv", heads),
+      head_dim=field("attention.key_length", width // max(heads, 1)),
+      intermediate_size=field("feed_forward_length"),
+      max_position_embeddings=field("context_length"),
+      rms_norm_eps=_shortest(field("attention.layer_norm_rms_epsilon")),
       tie_word_embeddings="lm_head.weight" not in self.tensors,
-      attention_bias=kind == "llama" and "blk.0.attn_q.bias" in self._file.tensors,
+      attention_bias=architecture == "llama" and has_bias,
     )
-    rope = {"rope_theta": _shortest(told("rope.freq_base", 10_000.0))}
-    scaling = told("rope.scaling.type", "none")
+    rope = {"rope_theta": _shortest(field("rope.freq_base", 10_000.0))}
+    scaling = field("rope.scaling.type", "none")
     if scaling != "none":
-      rope |= {"rope_type": scaling, "factor": told("rope.scaling.factor")}
-      context = told("rope.scaling.original_context_length", 0)
+      rope |= {"rope_type": scaling, "factor": field("rope.scaling.factor")}
+      context = field("rope.scaling.original_context_length", 0)
       rope |= {"original_max_position_embeddings": context} if context else {}
     if FACTORS in self._file.tensors:
       rope |= self._llama_3(config["head_dim"], rope["rope_theta"])
     return config | {"rope_parameters": rope}
 
   def _llama_3(self, H: int, theta: float) -> dict:
-    """The rope_parameters that these factors came from."""
+    """Returns the rope_parameters that the stored factors came from.
+
+    Raises Mistake for factors that are not those of Llama 3.1 and later.
+    """
     factors = self._file.read(FACTORS)
-    told = LLAMA_3 | {"factor": float(factors.max())}
+    params = LLAMA_3 | {"factor": float(factors.max())}
     turns = theta ** (-2 * np.arange(H // 2) / H) * 8192 / (2 * math.pi)
-    kept = np.clip((turns - 1) / (4 - 1), 0, 1)
-    wanted = 1 / (kept + (1 - kept) / told["factor"])
-    if factors.shape != wanted.shape or not np.allclose(factors, wanted, rtol=1e-4):
+    unscaled = np.clip((turns - 1) / (4 - 1), 0, 1)
+    expected = 1 / (unscaled + (1 - unscaled) / params["factor"])
+    if factors.shape != expected.shape or not np.allclose(factors, expected, rtol=1e-4):
       raise Mistake(
         f"{self.path} has rope_freqs.weight that are not those of Llama 3.1 and later, "
         "which is not built here"
       )
-    return told
+    return params
 
   def read(self, name: str) -> np.ndarray:
-    """A tensor in float32."""
-    array = self._file.read(self._name[name])
+    """Returns a tensor in float32, under its name in Hugging Face's files."""
+    array = self._file.read(self._stored_name[name])
     heads = {"q": "num_attention_heads", "k": "num_key_value_heads"}
     projection = re.search(r"self_attn\.([qk])_proj", name)
     if projection and self.config["model_type"] in PERMUTED:
@@ -116,31 +144,30 @@ class Gguf:
     return array
 
   def forget(self):
+    """Gives the memory of tensors that were read back to the system."""
     self._file.forget()
 
-  def notes(self) -> dict[str, bytes]:
-    return {}
-
-  def layout(self) -> dict:
-    return {}
+  def paths(self) -> list[Path]:
+    """Returns all files that the model is read from."""
+    return [self.path]
 
 
 def _shortest(value: float) -> float:
-  """1e-5 for the float32 nearest to it, which in float64 is 9.99999974e-06."""
+  """Returns 1e-5 for the float32 nearest to it, which in float64 is 9.99999974e-06."""
   return float(str(np.float32(value)))
 
 
 def _halves(array: np.ndarray, heads: int) -> np.ndarray:
-  """Rows of each head with the even ones first, as Hugging Face's rotary wants them."""
+  """Returns the rows of each head with the even ones first, as in Hugging Face's."""
   rest = array.shape[1:]
   pairs = array.reshape(heads, -1, 2, *rest)
   return pairs.swapaxes(1, 2).reshape(-1, *rest)
 
 
-def _theirs(name: str) -> str:
-  """Hugging Face's name of a tensor; its own where there is none."""
-  found = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
-  if not found or found[2] not in NAMES:
+def _hf_name(name: str) -> str:
+  """Returns Hugging Face's name of a tensor; its own where there is none."""
+  match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
+  if not match or match[2] not in NAMES:
     return name
-  layer = "" if found[1] is None else f"model.layers.{found[1]}."
-  return f"{layer}{NAMES[found[2]]}.{found[3]}"
+  layer = "" if match[1] is None else f"model.layers.{match[1]}."
+  return f"{layer}{NAMES[match[2]]}.{match[3]}"

@@ -1,4 +1,4 @@
-"""Word vectors at hand: neighbours, analogies, files in the formats of word2vec.
+"""Word vectors: neighbours, analogies, and files in the formats of word2vec.
 
 vectors = of_model(*lm.load("runs/word2vec"))
 vectors.nearest("king", 5)
@@ -6,7 +6,6 @@ vectors.analogy("man", "king", "woman")  # as man is to king, so woman is to ...
 vectors.write("vectors.bin")
 """
 
-import contextlib
 import functools
 import os
 from dataclasses import dataclass
@@ -14,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from lm.disk import atomic
 from lm.errors import Mistake
-
-ROWS = 4096  # multiplied, written and read at a time
 
 
 @dataclass(frozen=True)
 class Vectors:
-  """`words` and their vectors, `table_VD` in float32; words come in order of counts."""
+  """`words`, in order of their counts, and a float32 row of `table_VD` for each."""
 
   words: tuple
   table_VD: np.ndarray
@@ -32,17 +30,17 @@ class Vectors:
 
   @functools.cached_property
   def index(self) -> dict:
-    """{word: row}, the first row of a word that comes twice."""
+    """{word: row}; the first row of a word that occurs twice."""
     return {word: row for row, word in reversed(list(enumerate(self.words)))}
 
   @functools.cached_property
   def unit_VD(self) -> np.ndarray:
-    """The vectors at length one; zeros stay zeros."""
+    """The vectors scaled to length one; zeros stay zeros."""
     length_V1 = np.linalg.norm(self.table_VD, axis=1, keepdims=True)
     return (self.table_VD / np.where(length_V1 > 0, length_V1, 1)).astype(np.float32)
 
   def row(self, word: str) -> int:
-    """Where a word is; Mistake when it is not there."""
+    """Returns the row of a word; Mistake when there is none."""
     if word not in self.index:
       raise Mistake(f"no vector for {word!r} among {len(self.words)} words")
     return self.index[word]
@@ -54,45 +52,45 @@ class Vectors:
     return word in self.index
 
   def nearest(self, word, k: int = 10) -> list:
-    """The k words with the greatest cosine to a word, or to a vector: [(word, cosine)].
+    """Returns [(word, cosine)] of the k nearest words to a word or a vector.
 
     A word is not its own neighbour.
     """
     if isinstance(word, str):
-      return self._nearest(self.unit_VD[self.row(word)], k, but=(word,))
+      return self._nearest(self.unit_VD[self.row(word)], k, excluded=(word,))
     return self._nearest(np.asarray(word, np.float32), k)
 
   def analogy(self, a: str, b: str, c: str, k: int = 1) -> list:
-    """What is to c as b is to a: the k words nearest to b - a + c, but for these three.
+    """Returns [(word, cosine)] of the k words that are to c as b is to a.
 
-    3CosAdd over vectors of length one (arXiv:1301.3781), [(word, cosine)].
+    3CosAdd over vectors of length one (arXiv:1301.3781): nearest to b - a + c, without
+    a, b and c.
     """
     a_D, b_D, c_D = (self.unit_VD[self.row(word)] for word in (a, b, c))
-    return self._nearest(b_D - a_D + c_D, k, but=(a, b, c))
+    return self._nearest(b_D - a_D + c_D, k, excluded=(a, b, c))
 
-  def _nearest(self, x_D, k, but=()) -> list:
+  def _nearest(self, x_D, k, excluded=()) -> list:
     cosine_V = self.unit_VD @ (x_D / (np.linalg.norm(x_D) or 1))
-    cosine_V[[self.index[word] for word in but]] = -np.inf
-    k = min(k, len(self.words) - len(set(but)))
+    cosine_V[[self.index[word] for word in excluded]] = -np.inf
+    k = min(k, len(self.words) - len(set(excluded)))
     best = np.argpartition(-cosine_V, max(0, k - 1))[:k]
     best = best[np.argsort(-cosine_V[best], kind="stable")]
     return [(self.words[row], float(cosine_V[row])) for row in best]
 
-  def similarity(self, one: str, other: str) -> float:
-    """The cosine of two words."""
-    return float(self.unit_VD[self.row(one)] @ self.unit_VD[self.row(other)])
+  def similarity(self, a: str, b: str) -> float:
+    """Returns the cosine of two words."""
+    return float(self.unit_VD[self.row(a)] @ self.unit_VD[self.row(b)])
 
   def write(self, path):
-    """Writes the vectors in word2vec's binary format (.bin) or its text (any other).
+    """Writes word2vec's binary format (.bin) or its text format (any other suffix).
 
-    Raises Mistake for a word that the formats cannot hold: an empty one, or one with
-    white space.
+    Raises Mistake for a word that the formats cannot hold: empty, or with white space.
     """
     for word in self.words:
       if not word or word.split() != [word]:
         raise Mistake(f"{word!r} is no word: a file of vectors ends words at spaces")
     path = Path(path)
-    with _new(path) as file:
+    with atomic.open(path) as file:
       file.write(f"{len(self.words)} {self.table_VD.shape[1]}\n".encode())
       for word, x_D in zip(self.words, self.table_VD, strict=True):
         if path.suffix == ".bin":
@@ -103,31 +101,26 @@ class Vectors:
 
 
 def of_model(model, params, tokenizer) -> Vectors:
-  """The vectors of a model's words, or of the tokens of any other model.
+  """Returns the vectors of a model's tokens, without special ones.
 
-  A family that has more than a table of embeddings says by `vectors` what a word's
-  vector is. Special tokens are left out.
+  `model.word_vectors` says what the vector of a word is. Special tokens are left out.
   """
-  import sys
-
-  module = sys.modules[type(model).__module__]
-  of = getattr(module, "vectors", lambda params: params["embed"]["table"])
-  table_VD = np.asarray(of(params), np.float32)
+  table_VD = np.asarray(model.word_vectors(params), np.float32)
   texts = texts_of(tokenizer)
   rows = [row for row, text in enumerate(texts) if text.split() == [text]]
   return Vectors(tuple(texts[row] for row in rows), table_VD[rows])
 
 
 def texts_of(tokenizer) -> list:
-  """The text of each id, without the space that a token may begin with; "": special."""
+  """Returns the text of each id without its leading space; "" for special tokens."""
   return [tokenizer.decode([i]).removeprefix(" ") for i in range(tokenizer.size)]
 
 
 def read(path) -> Vectors:
-  """The vectors in a file of word2vec's binary format (.bin) or its text (any other).
+  """Reads word2vec's binary format (.bin) or its text format (any other suffix).
 
-  Text may lack the first line with the sizes, as GloVe's does. Nothing in a file is
-  run. Raises Mistake when it is neither, or cut off.
+  Text may lack the first line with the sizes, as GloVe's does. Raises Mistake when it
+  is neither, or cut off.
   """
   path = check(path)
   with open(path, "rb") as file:
@@ -135,7 +128,7 @@ def read(path) -> Vectors:
 
 
 def check(path) -> Path:
-  """The path; Mistake when there is no file."""
+  """Returns the path; Mistake when there is no file."""
   path = Path(path)
   if not path.is_file():
     raise Mistake(f"no vectors at {path}; give a file in word2vec's .bin or .txt")
@@ -143,61 +136,64 @@ def check(path) -> Path:
 
 
 def _read_binary(file, path) -> Vectors:
-  head = _sizes(file.readline(100).split())
-  if head is None:
+  sizes = _sizes(file.readline(100).split())
+  if sizes is None:
     raise Mistake(f"{path} does not begin with a number of words and of dimensions")
-  count, width = head
+  count, width = sizes
   if count * width * 4 > os.path.getsize(path):  # before room for it is taken
     raise Mistake(f"{path} tells of {count} words in {width}, and is shorter")
   table_VD, words = np.empty((count, width), np.float32), []
-  data, at = b"", 0
+  data, start = b"", 0  # of the next word
   for row in range(count):
-    while (end := data.find(b" ", at)) < 0 or len(data) - end - 1 < 4 * width:
-      more = file.read(max(1 << 20, 8 * width))
-      if not more:
+    while (end := data.find(b" ", start)) < 0 or len(data) - end - 1 < 4 * width:
+      block = file.read(max(1 << 20, 8 * width))
+      if not block:
         raise Mistake(f"{path} ends after {row} of {count} words")
-      data, at = data[at:] + more, 0
-    words.append(data[at:end].lstrip(b"\n").decode("utf-8", "replace"))
+      data, start = data[start:] + block, 0
+    words.append(data[start:end].lstrip(b"\n").decode("utf-8", "replace"))
     table_VD[row] = np.frombuffer(data, "<f4", width, end + 1)
-    at = end + 1 + 4 * width
+    start = end + 1 + 4 * width
   return Vectors(tuple(words), table_VD)
 
 
 def _read_text(file, path) -> Vectors:
   first = file.readline().split()
-  head = _sizes(first)
+  sizes = _sizes(first)
   words, rows = [], []
-  for number, line in enumerate([] if head else [b" ".join(first)], 1):
+  for number, line in enumerate([] if sizes else [b" ".join(first)], 1):
     _add(line, words, rows, None, f"{path}:{number}")
   for number, line in enumerate(file, 2):
     if line.strip():
-      _add(line, words, rows, head[1] if head else len(rows[0]), f"{path}:{number}")
-  if not rows or (head and len(rows) != head[0]):
-    wanted = head[0] if head else "some"
+      _add(line, words, rows, sizes[1] if sizes else len(rows[0]), f"{path}:{number}")
+  if not rows or (sizes and len(rows) != sizes[0]):
+    wanted = sizes[0] if sizes else "some"
     raise Mistake(f"{path} has {len(rows)} vectors; wanted {wanted}")
   return Vectors(tuple(words), np.stack(rows))
 
 
-def _add(line: bytes, words: list, rows: list, width, where: str):
-  """Splits a line from its end: GloVe's largest files have words with spaces."""
+def _add(line: bytes, words: list, rows: list, width, place: str):
+  """Adds the word and the vector of a line to the lists.
+
+  Split from its end: words in GloVe's largest files have spaces.
+  """
   parts = line.rstrip().split(b" ")
   width = width or len(parts) - 1
   word, numbers = b" ".join(parts[:-width]), parts[-width:]
   if not word or len(numbers) < width or not width:
-    raise Mistake(f"{where} is no word with {width} numbers")
+    raise Mistake(f"{place} is no word with {width} numbers")
   words.append(word.decode("utf-8", "replace"))
-  rows.append(_numbers(numbers, where))
+  rows.append(_numbers(numbers, place))
 
 
-def _numbers(parts, where):
+def _numbers(parts, place):
   try:
     return np.array(parts, np.float32)
   except ValueError:
-    raise Mistake(f"{where} holds something that is no number") from None
+    raise Mistake(f"{place} holds something that is no number") from None
 
 
 def _sizes(parts):
-  """(words, dimensions) of a first line, None when it is another one."""
+  """Returns (words, dimensions) of a first line, None when it is another one."""
   return (
     tuple(map(int, parts))
     if len(parts) == 2 and all(part.isdigit() for part in parts)
@@ -205,13 +201,29 @@ def _sizes(parts):
   )
 
 
-@contextlib.contextmanager
-def _new(path: Path):
-  """A file that takes its name when it is whole."""
-  new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  try:
-    with open(new, "wb") as file:
-      yield file
-    os.replace(new, path)
-  finally:
-    new.unlink(missing_ok=True)
+def into_table(path, table_VD, tokenizer):
+  """Returns (table_VD with vectors of a file in it, number of tokens that got one).
+
+  A token gets the vector of the word that it is, with or without a space in front; all
+  others keep theirs. The table keeps its sharding. Raises Mistake when the width is
+  another one, or when the file has a vector for no token.
+  """
+  import jax
+
+  vectors = read(path)
+  if vectors.table_VD.shape[1] != table_VD.shape[1]:
+    width = vectors.table_VD.shape[1]
+    raise Mistake(
+      f"{path} has vectors of {width} numbers, and the model's width is "
+      f"{table_VD.shape[1]}; make model.width {width}"
+    )
+  texts = texts_of(tokenizer)
+  ids = [id for id, text in enumerate(texts) if text in vectors]
+  if not ids:
+    raise Mistake(f"{path} has a vector for no token; wanted one of the same words")
+  rows = vectors.table_VD[[vectors.row(texts[id]) for id in ids]]
+
+  def fill(table_VD):
+    return table_VD.at[np.array(ids)].set(rows)
+
+  return jax.jit(fill, out_shardings=table_VD.sharding)(table_VD), len(ids)

@@ -1,21 +1,19 @@
-"""Several runs on one axis: what each has spent, and how well it does on held-out text.
+"""The result of a run: what it has spent, and how well it does on held-out data.
 
-All of it is read from the runs' folders: config.json, manifest.txt and metrics.jsonl.
+Read from the files of its folder: config.json, manifest.txt and metrics.jsonl.
 """
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from lm import log, metrics
+from lm import log
 from lm.errors import Mistake
-from lm.stores.run import Workdir
+from lm.stores.run import RunFolder
 
-SPENT = {
-  "training FLOPs": "flops",
-  "training seconds": "seconds",
-  "parameters": "parameters",
-}
+# The one score that can be compared between tokenizers and objectives.
+COMPARABLE = "bits_per_byte"
+DEFAULT_SCORE = "loss"
 
 
 @dataclass(frozen=True)
@@ -23,112 +21,82 @@ class Result:
   """One run at its end."""
 
   name: str  # of its folder
-  kind: str  # family and objective
+  family: str
+  objective: str
   parameters: int
   tokens: int  # seen in training
   flops: float  # of the model, by the book, whatever was recomputed
   seconds: float  # of training, with evaluations and compiling
-  score: float  # held out, less is better
-  unit: str  # of the score: "bits per byte" can be compared, others stand alone
+  metric: str  # name of the score, such as "bits_per_byte"
+  larger_is_better: bool
+  score: float  # held out, of the last evaluation
   points: tuple  # (flops, seconds, score) of every evaluation
+
+  @property
+  def unit(self) -> str:
+    """The metric's name in words."""
+    return self.metric.replace("_", " ")
+
+  @property
+  def comparable_with(self) -> tuple:
+    """Equal for two results whose scores can be compared."""
+    return ("",) if self.metric == COMPARABLE else (self.objective, self.metric)
 
 
 def read(path) -> Result:
-  """The result of a run; Mistake when it was never evaluated."""
-  folder = Workdir(path)
+  """Returns the result of the run at `path`.
+
+  Its score is the held-out bits per byte, if the run has that; else the metric that the
+  config names as eval.score ("-accuracy": more is better), or the loss. Raises Mistake
+  for a folder that is no run's and for a run without an evaluation.
+  """
+  folder = RunFolder(path)
   config = folder.config()
   rows = log.read(folder.metrics_file) if folder.metrics_file.exists() else []
   trained = [row for row in rows if "train/flops" in row]
-  units = [u for u in metrics.UNITS if any(f"eval/{u}" in row for row in rows)]
-  if not (trained and units):
+  metrics = {k.removeprefix("eval/") for row in rows for k in row if k[:5] == "eval/"}
+  if not (trained and metrics):
     raise Mistake(f"{path} has no evaluation yet; train it to its end first")
+  metric, larger_is_better = _score(path, config, metrics)
   flops = {row["step"]: row["train/flops"] for row in trained}
-  key = f"eval/{units[0]}"
   points = [
-    (flops.get(row["step"], math.nan), row["time_s"], row[key])
+    (flops.get(row["step"], math.nan), row["time_s"], row[f"eval/{metric}"])
     for row in rows
-    if key in row
+    if f"eval/{metric}" in row
   ]
   last = trained[-1]
   return Result(
     name=Path(path).resolve().name,
-    kind=f"{config['model']['family']}, {config['objective']}",
-    parameters=parameters(folder),
+    family=config["model"]["family"],
+    objective=config["objective"],
+    parameters=count_parameters(folder),
     tokens=int(last["train/seen_tokens"]),
     flops=last["train/flops"],
     seconds=last["time_s"],
+    metric=metric,
+    larger_is_better=larger_is_better,
     score=points[-1][2],
-    unit=units[0].replace("_", " "),
     points=tuple(points),
   )
 
 
-def parameters(folder: Workdir) -> int:
-  """How many numbers a run trains, by its manifest."""
-  rows = [line.split() for line in (folder.path / "manifest.txt").open()]
+def _score(path, config, metrics) -> tuple[str, bool]:
+  """(name of the metric that scores a run, whether more of it is better)."""
+  if COMPARABLE in metrics:
+    return COMPARABLE, False
+  score = config["eval"].get("score", DEFAULT_SCORE)  # older runs name none
+  name = score.removeprefix("-")
+  if name not in metrics:
+    raise Mistake(
+      f"{path} was not evaluated by its score {name!r}; its metrics.jsonl has "
+      f"{', '.join(sorted(metrics))}"
+    )
+  return name, score.startswith("-")
+
+
+def count_parameters(folder: RunFolder) -> int:
+  """The number of trained numbers of a run, by its manifest."""
+  with (folder.path / "manifest.txt").open(encoding="utf-8") as lines:
+    rows = [line.split() for line in lines]
   shapes = [row[2] for row in rows if row[0].startswith("params/")]
   return sum(math.prod(map(int, shape.split("x"))) for shape in shapes)
-
-
-def table(results) -> str:
-  """Markdown, the best in bits per byte first; those of other units behind."""
-  lines = [
-    "| run | family, objective | parameters | tokens | FLOPs | seconds | held out |",
-    "|---|---|---|---|---|---|---|",
-  ]
-  for r in ordered(results):
-    lines.append(
-      f"| {r.name} | {r.kind} | {r.parameters / 1e6:.2f}M | {r.tokens / 1e6:.2f}M | "
-      f"{r.flops:.2g} | {r.seconds:.0f} | {r.score:.3f} {r.unit} |"
-    )
-  return "\n".join(lines)
-
-
-def ordered(results) -> list:
-  return sorted(results, key=lambda r: (metrics.UNITS.index(_key(r)), r.score))
-
-
-def _key(result) -> str:
-  return result.unit.replace(" ", "_")
-
-
-def draw(results, png_path):
-  """Writes a PNG: bits per byte against what the runs have spent.
-
-  Mistake when no run has bits per byte.
-  """
-  # Not pyplot: it keeps every figure alive and looks for a window system.
-  from matplotlib import colormaps
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-  from matplotlib.figure import Figure
-  from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
-
-  shown = [r for r in ordered(results) if r.unit == "bits per byte"]
-  if not shown:
-    raise Mistake("none of these runs has bits per byte; there is nothing to draw")
-  figure = Figure(figsize=(4.6 * len(SPENT), 4.4), layout="constrained")
-  FigureCanvasAgg(figure)
-  axes = figure.subplots(1, len(SPENT))
-  for axis, (label, field) in zip(axes, SPENT.items(), strict=True):
-    for i, result in enumerate(shown):
-      _mark(axis, result, field, colormaps["tab10"](i % 10))
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_xlabel(label)
-    axis.grid(color="#dddddd", lw=0.5, which="both")
-    axis.spines[["top", "right"]].set_visible(False)
-  figure.axes[0].set_ylabel("held-out bits per byte")
-  figure.axes[-1].legend(frameon=False, fontsize=9)
-  figure.savefig(png_path, dpi=130)
-
-
-def _mark(axis, result, field, colour):
-  """A run's end as a dot, and the way there as a line."""
-  if field in ("flops", "seconds"):
-    column = ("flops", "seconds").index(field)
-    curve = [(point[column], point[2]) for point in result.points]
-    axis.plot(*zip(*curve, strict=True), "-", lw=1, alpha=0.5, color=colour)
-  label = f"{result.name} {result.score:.2f}"
-  axis.plot(getattr(result, field), result.score, "o", color=colour, label=label)

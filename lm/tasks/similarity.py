@@ -1,4 +1,4 @@
-"""How well word vectors know what people know: similarity, relatedness, analogies.
+"""Word vectors against human judgement: similarity, relatedness, analogies.
 
 WordSim-353 (Finkelstein et al. 2002), SimLex-999 (arXiv:1408.3456) and Google's
 analogies (arXiv:1301.3781), as the package gensim carries them for its own tests.
@@ -15,74 +15,85 @@ BATCH = 512  # analogies at a time
 
 
 def evaluate(model, params, tokenizer, *, cache) -> dict:
-  """The metrics "similarity/..." of a model's vectors, see `scores`.
+  """Returns the metrics "similarity/..." of a model's word vectors, see `scores`.
 
-  The package with the data is fetched into `cache` where it is not installed.
+  The package with the data is fetched into `cache` unless it is installed.
   """
-  found = packages.texts("gensim", cache=cache)
-  texts = {name: found[name].decode() for name in (*FILES.values(), ANALOGIES)}
+  files = packages.texts("gensim", cache=cache)
+  texts = {name: files[name].decode() for name in (*FILES.values(), ANALOGIES)}
   return scores(vectors.of_model(model, params, tokenizer), texts)
 
 
-def scores(of: vectors.Vectors, texts: dict) -> dict:
-  """Spearman's correlations and the share of analogies solved, of files by name.
+def scores(words: vectors.Vectors, texts: dict) -> dict:
+  """Returns correlations and the share of analogies solved, from texts by file name.
 
-  "..._known" is the share of pairs or questions all of whose words have a vector, in
-  small letters; only these count, and "..._all" gives the others a cosine of 0 (in the
-  table of pairs) or counts them as failed (analogies).
+  Each metric comes in three forms. The plain name counts only the pairs or questions
+  whose words all have a vector, in lower case; "..._known" is the share of those; and
+  "..._all" also counts the others, with a cosine of 0 (pairs) or as failed (analogies).
   """
   report = {}
   for name, file in FILES.items():
-    report |= {f"similarity/{name}{k}": v for k, v in related(of, texts[file]).items()}
-  solved = analogies(of, texts[ANALOGIES])
-  return report | {f"similarity/analogies{k}": v for k, v in solved.items()}
-
-
-def related(of: vectors.Vectors, text: str) -> dict:
-  """Spearman's correlation of cosines and people's scores, of lines of two words."""
-  lines = [line.split("\t") for line in text.splitlines() if line[:1] != "#"]
-  pairs = [(one.lower(), other.lower()) for one, other, _ in lines]
-  people = np.array([float(score) for *_, score in lines])
-  known = np.array([one in of and other in of for one, other in pairs])
-  ours = np.zeros(len(pairs))
-  ours[known] = [of.similarity(*pairs[i]) for i in np.flatnonzero(known)]
-  return {
-    "": spearman(ours[known], people[known]),
-    "_all": spearman(ours, people),
-    "_known": float(known.mean()),
+    correlations = relatedness(words, texts[file])
+    report |= {
+      f"similarity/{name}{form}": value for form, value in correlations.items()
+    }
+  solved = analogies(words, texts[ANALOGIES])
+  return report | {
+    f"similarity/analogies{form}": value for form, value in solved.items()
   }
 
 
-def spearman(x_P, y_P) -> float:
-  """The correlation of ranks, those of equals being their mean; nan without spread."""
-  x_P, y_P = (ranks(v_P) - (len(v_P) - 1) / 2 for v_P in (x_P, y_P))
-  norm = np.sqrt((x_P @ x_P) * (y_P @ y_P))
-  return float(x_P @ y_P / norm) if norm else float("nan")
+def relatedness(words: vectors.Vectors, text: str) -> dict:
+  """Returns Spearman's correlation of cosines and human scores, in its three forms.
+
+  A line of `text` is two words and a score, separated by tabs.
+  """
+  lines = [line.split("\t") for line in text.splitlines() if line[:1] != "#"]
+  pairs = [(first.lower(), second.lower()) for first, second, _ in lines]
+  human_R = np.array([float(score) for *_, score in lines])
+  known_R = np.array([first in words and second in words for first, second in pairs])
+  cosine_R = np.zeros(len(pairs))
+  cosine_R[known_R] = [words.similarity(*pairs[i]) for i in np.flatnonzero(known_R)]
+  return {
+    "": spearman(cosine_R[known_R], human_R[known_R]),
+    "_all": spearman(cosine_R, human_R),
+    "_known": float(known_R.mean()),
+  }
 
 
-def ranks(x_P) -> np.ndarray:
-  """From 0, the mean of its places for a number that comes more than once."""
-  _, which_P, count = np.unique(x_P, return_inverse=True, return_counts=True)
-  return (np.cumsum(count) - (count + 1) / 2)[which_P]
+def spearman(x_R, y_R) -> float:
+  """Returns the correlation of ranks, ties sharing their mean; nan without spread."""
+  x_R, y_R = (ranks(v_R) - (len(v_R) - 1) / 2 for v_R in (x_R, y_R))
+  norm = np.sqrt((x_R @ x_R) * (y_R @ y_R))
+  return float(x_R @ y_R / norm) if norm else float("nan")
 
 
-def analogies(of: vectors.Vectors, text: str) -> dict:
-  """The share of "a b c d" solved: d is nearest to b - a + c, but for these three."""
+def ranks(x_R) -> np.ndarray:
+  """Returns the ranks from 0; equal numbers get the mean of their ranks."""
+  _, index_R, counts = np.unique(x_R, return_inverse=True, return_counts=True)
+  return (np.cumsum(counts) - (counts + 1) / 2)[index_R]
+
+
+def analogies(words: vectors.Vectors, text: str) -> dict:
+  """Returns the share of "a b c d" solved: d is the nearest word to b - a + c.
+
+  The words a, b and c themselves do not count (3CosAdd).
+  """
   lines = [line.lower().split() for line in text.splitlines()]
-  lines = [words for words in lines if words and words[0] != ":"]
-  known = [words for words in lines if all(word in of for word in words)]
-  rows = np.array([[of.row(word) for word in words] for words in known])
+  questions = [line for line in lines if line and line[0] != ":"]
+  answerable = [q for q in questions if all(word in words for word in q)]
+  rows = np.array([[words.row(word) for word in question] for question in answerable])
   rows = rows.reshape(-1, 4)
   solved = 0
   for start in range(0, len(rows), BATCH):
     a, b, c, d = rows[start : start + BATCH].T
-    unit_VD = of.unit_VD
-    cosine_QV = (unit_VD[b] - unit_VD[a] + unit_VD[c]) @ unit_VD.T
-    for given in (a, b, c):
-      cosine_QV[np.arange(len(given)), given] = -np.inf
-    solved += int(np.sum(np.argmax(cosine_QV, axis=1) == d))
+    unit_VD = words.unit_VD
+    cosine_RV = (unit_VD[b] - unit_VD[a] + unit_VD[c]) @ unit_VD.T
+    for excluded in (a, b, c):
+      cosine_RV[np.arange(len(excluded)), excluded] = -np.inf
+    solved += int(np.sum(np.argmax(cosine_RV, axis=1) == d))
   return {
     "": solved / max(1, len(rows)),
-    "_all": solved / max(1, len(lines)),
-    "_known": len(rows) / max(1, len(lines)),
+    "_all": solved / max(1, len(questions)),
+    "_known": len(rows) / max(1, len(questions)),
   }

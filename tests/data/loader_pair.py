@@ -10,21 +10,16 @@ import sys
 import jax
 import numpy as np
 
-from lm.data import loader
-from lm.data.corpus import build
+from lm.data import Data, Rows, loader, prepare
 from lm.letters import make_mesh
 
 
 def main(port, index, source, cache):
   jax.config.update("jax_num_cpu_devices", 2)
   jax.distributed.initialize(f"localhost:{port}", 2, int(index))
-  settings = dict(tokenizer="bytes", clean={}, pack="concat", seq=16)
-  prepared = build.prepare(source=source, cache=cache, **settings)
-  rows = Counted(prepared.rows("train"))
-  prepared.rows = lambda *_: rows
-  load = loader.Loader(
-    prepared, "train", batch=8, seq=16, seed=3, mesh=make_mesh(data=4)
-  )
+  dataset = prepare(Data(source=source, cache=cache), seq=16)
+  rows = Counted(dataset.rows("train", 16))
+  load = loader.Loader(rows, batch=8, seed=3, mesh=make_mesh(data=4))
   for step in (0, 5):
     rows.read.clear()
     batch = load(step)["tokens_BT"]
@@ -36,7 +31,7 @@ def main(port, index, source, cache):
     print(json.dumps([read, held, load.digest(step)]), flush=True)
 
 
-class Counted:
+class Counted(Rows):
   """Rows that note which of them were read."""
 
   def __init__(self, rows):
@@ -45,12 +40,12 @@ class Counted:
   def __len__(self):
     return len(self._rows)
 
-  def __getitem__(self, row):
-    self.read.append(int(row))
-    return self._rows[row]
+  def __getitem__(self, index):
+    self.read.append(int(index))
+    return self._rows[index]
 
-  def pad_row(self):
-    return self._rows.pad_row()
+  def padding(self):
+    return self._rows.padding()
 
 
 if __name__ == "__main__":

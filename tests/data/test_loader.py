@@ -1,5 +1,6 @@
 """The loader: a batch is a function of (seed, step), on any mesh and by any hosts."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -15,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loader_pair import Counted
 
-from lm.data import loader
-from lm.data.corpus import build, mixture
-from lm.data.loader import Loader
+import lm.data
+from lm.data import Data, Rows, loader
+from lm.data.loader import Loader, batch_shapes
+from lm.data.rows import Joined
 from lm.letters import make_mesh, sharding
 
 SEQ = 16
-ROOT = pathlib.Path(build.__file__).parents[3]
+ROOT = pathlib.Path(lm.data.__file__).parents[2]
 
 
 def text_of(seed: int, num: int) -> str:
@@ -38,35 +40,31 @@ def sources(tmp_path_factory):
   return folder
 
 
-def prepared_of(sources, *names, pack="concat", tokenizer="bytes"):
-  return mixture.prepare_all(
-    [f"text:{sources / name}.txt" for name in names],
-    tokenizer=tokenizer,
-    clean={},
-    pack=pack,
-    seq=SEQ,
-    cache=sources / "cache",
-    log=lambda line: None,
-  )
+def dataset_of(sources, *names, **settings):
+  names = tuple(f"text:{sources / name}.txt" for name in names)
+  data = Data(source=names, cache=str(sources / "cache"), **settings)
+  return lm.data.prepare(data, seq=SEQ, log=lambda line: None)
 
 
 @pytest.fixture(scope="module")
-def prepared(sources):
-  return prepared_of(sources, "large")[0]
+def concat(sources):
+  return dataset_of(sources, "large")
 
 
 @pytest.fixture(scope="module")
 def packed(sources):
-  return prepared_of(sources, "large", pack="first_fit")[0]
+  return dataset_of(sources, "large", rows="first_fit")
 
 
 def mesh_of(num: int = 1, **sizes):
   return make_mesh(jax.devices()[:num], **sizes)
 
 
-def loader_of(prepared, split="train", *, batch=8, seed=0, mesh=None, **more):
-  mesh = mesh or mesh_of()
-  return Loader(prepared, split, batch=batch, seq=SEQ, seed=seed, mesh=mesh, **more)
+def loader_of(dataset, split="train", *, batch=8, mesh=None, **options):
+  rows = dataset.rows(split, SEQ)
+  if split != "train":
+    options["order"] = "once"
+  return Loader(rows, batch=batch, mesh=mesh or mesh_of(), **options)
 
 
 def lines_of(batch, key="tokens_BT"):
@@ -83,14 +81,14 @@ MESHES = [
 
 
 @pytest.mark.parametrize(("num", "sizes"), MESHES)
-@pytest.mark.parametrize("pack", ["concat", "first_fit"])
-def test_a_batch_is_the_same_on_every_mesh(prepared, packed, pack, num, sizes):
-  data = prepared if pack == "concat" else packed
+@pytest.mark.parametrize("kind", ["concat", "first_fit"])
+def test_a_batch_is_the_same_on_every_mesh(concat, packed, kind, num, sizes):
+  data = concat if kind == "concat" else packed
   mesh = mesh_of(num, **sizes)
   load, plain = loader_of(data, mesh=mesh), loader_of(data)
   for step in (3, 0, 40):
     batch, wanted = load(step), plain(step)
-    assert batch.keys() == wanted.keys()
+    assert batch.keys() == wanted.keys() == load.shapes.keys()
     for key, value in batch.items():
       assert value.sharding == sharding(mesh, "BT")
       assert value.dtype == (np.float32 if key == "weights_BT" else np.int32)
@@ -98,13 +96,13 @@ def test_a_batch_is_the_same_on_every_mesh(prepared, packed, pack, num, sizes):
     assert load.digest(step) == plain.digest(step)
 
 
-def test_every_epoch_has_every_row_once_in_a_new_order(prepared):
-  rows = prepared.rows("train")
+def test_every_epoch_has_every_row_once_in_a_new_order(concat):
+  rows = concat.rows("train", SEQ)
   num = len(rows)
   wanted = sorted(tuple(rows[r]["tokens_T"].tolist()) for r in range(num))
   orders = []
   for seed in (0, 1):
-    load = loader_of(prepared, batch=1, seed=seed)
+    load = loader_of(concat, batch=1, seed=seed)
     for epoch in range(3):
       assert load.epoch(epoch * num) == epoch
       steps = range(epoch * num, (epoch + 1) * num)
@@ -115,35 +113,36 @@ def test_every_epoch_has_every_row_once_in_a_new_order(prepared):
 
 def test_the_order_is_that_of_the_first_release():
   # Another order (of a newer grain, say) would change the data of runs that resume.
-  drawn = loader._draw([range(100)], seed=0, shares=[1.0])
   places = [*range(5), 100, 10**9]
+  drawn = loader._shuffled(Joined([range(100)], [1.0]), batch=1, seed=0)
   assert [drawn[i] for i in places] == [71, 23, 90, 5, 80, 41, 56]
-  mixed = loader._draw([range(100), range(200, 210)], seed=0, shares=[0.5, 0.5])
-  assert [mixed[i] for i in places] == [71, 205, 23, 204, 90, 45, 28]
+  parts = [range(100), range(200, 210)]
+  mixed = loader._shuffled(Joined(parts, [0.5, 0.5]), batch=1, seed=0)
+  assert [mixed[i] for i in places] == [71, 105, 23, 104, 90, 45, 28]
+  carried = loader._Carried(Joined([range(100)], [1.0]), batch=3, seed=0)
+  assert [carried[i] for i in (0, 1, 2, 3, 300)] == [74, 7, 40, 75, 74]
 
 
 def test_rows_are_read_once_for_all_replicas(packed):
-  load = loader_of(packed, mesh=mesh_of(8, data=2, tensor=4))
-  rows = Counted(packed.rows("train"))
-  load._rows = [rows]
-  load._ordered = True
-  load(1)
+  rows = Counted(packed.rows("train", SEQ))
+  mesh = mesh_of(8, data=2, tensor=4)
+  Loader(rows, batch=8, mesh=mesh, order="once")(1)
   assert sorted(rows.read) == list(range(8, 16))
 
 
 @given(batch=st.integers(1, 9))
-def test_evaluation_sees_each_token_once_whatever_the_batch(prepared, packed, batch):
-  for data in (prepared, packed):
-    load = loader_of(data, "heldout", batch=batch, seed=None)
+def test_evaluation_sees_each_token_once_whatever_the_batch(concat, packed, batch):
+  for data in (concat, packed):
+    load = loader_of(data, "heldout", batch=batch)
     parts = {"tokens_BT": [], "targets_BT": []}
     for step in range(len(load)):
       held = load(step)
       real = np.asarray(held["weights_BT"]) == 1
       for key, found in parts.items():
         found.append(np.asarray(held[key])[real])
-    stream = data.tokens("heldout")[:]
+    stream = data.corpora[0].tokens("heldout")[:]
     found = np.concatenate(parts["targets_BT"])
-    if data is prepared:
+    if data is concat:
       np.testing.assert_array_equal(found, stream[1:])
       np.testing.assert_array_equal(np.concatenate(parts["tokens_BT"]), stream[:-1])
     else:
@@ -152,17 +151,20 @@ def test_evaluation_sees_each_token_once_whatever_the_batch(prepared, packed, ba
       load(len(load))
 
 
-def test_train_can_be_read_in_order(prepared):
-  load = loader_of(prepared, seed=None)
-  rows = prepared.rows("train")
+def test_train_can_be_read_in_order(concat):
+  load = loader_of(concat, order="once")
+  rows = concat.rows("train", SEQ)
   assert len(load) == -(-len(rows) // 8)
   np.testing.assert_array_equal(load(1)["tokens_BT"][0], rows[8]["tokens_T"])
 
 
 def test_a_mixture_keeps_its_proportions_and_its_epochs(sources):
-  both = prepared_of(sources, "large", "small", tokenizer="bpe-300")
-  load = loader_of(both, weights=(1, 3), batch=4)
-  from_small = {tuple(row["tokens_T"].tolist()) for row in iterate(both[1])}
+  both = dataset_of(sources, "large", "small", tokenizer="bpe-300", weights=(1, 3))
+  load = loader_of(both, batch=4)
+  rows = both.rows("train", SEQ)
+  (first, _), (second, _) = rows.groups()
+  small_rows = [rows[index] for index in range(first, first + second)]
+  from_small = {tuple(row["tokens_T"].tolist()) for row in small_rows}
   seen = [line for step in range(60) for line in lines_of(load(step))]
   flags = np.array([line in from_small for line in seen])
   counts = np.cumsum(flags)
@@ -174,29 +176,76 @@ def test_a_mixture_keeps_its_proportions_and_its_epochs(sources):
   assert load.epoch(60) == pytest.approx(180 / num)
 
 
-@pytest.mark.parametrize("pack", ["concat", "first_fit"])
-def test_evaluation_of_a_mixture_sees_each_token_of_each_source_once(sources, pack):
-  both = prepared_of(sources, "large", "small", pack=pack)
-  load = loader_of(both, "heldout", seed=None, weights=(1, 3))
+@pytest.mark.parametrize("kind", ["concat", "first_fit"])
+def test_evaluation_of_a_mixture_sees_each_token_of_each_source_once(sources, kind):
+  both = dataset_of(sources, "large", "small", rows=kind, weights=(1, 3))
+  load = loader_of(both, "heldout")
   batches = [load(step) for step in range(len(load))]
   real = [
     np.asarray(b["targets_BT"])[np.asarray(b["weights_BT"]) == 1] for b in batches
   ]
   found = np.concatenate(real)
-  streams = [part.tokens("heldout")[:] for part in both]
-  if pack == "concat":  # a stream's first token is not a target
+  streams = [corpus.tokens("heldout")[:] for corpus in both.corpora]
+  if kind == "concat":  # a stream's first token is not a target
     np.testing.assert_array_equal(found, np.concatenate([s[1:] for s in streams]))
   else:
     np.testing.assert_array_equal(np.sort(found), np.sort(np.concatenate(streams)))
-  assert load.epoch(len(load)) >= 1
+  with pytest.raises(ValueError, match="a mixture has no length"):
+    len(loader_of(both))
 
 
-def iterate(prepared):
-  rows = prepared.rows("train")
-  return [rows[r] for r in range(len(rows))]
+class Labelled(Rows):
+  """Rows with a number each: an array without a letter but B."""
+
+  def __len__(self):
+    return 11
+
+  def __getitem__(self, index):
+    return {"tokens_T": np.full(SEQ, index, np.int32), "label_": np.array(index)}
+
+  def padding(self):
+    return self[-1]
 
 
-def test_two_processes_read_only_their_rows(sources, prepared):
+def test_a_number_a_row_is_split_over_the_batch():
+  load = Loader(Labelled(), batch=8, mesh=mesh_of(8, data=4, tensor=2), order="once")
+  batch = load(1)
+  assert batch["label_B"].tolist() == [8, 9, 10, -1, -1, -1, -1, -1]
+  assert {s.data.shape for s in batch["label_B"].addressable_shards} == {(2,)}
+  assert batch["label_B"].sharding == load.shapes["label_B"].sharding
+
+
+KINDS = ("concat", "stream", "first_fit", "cooccurrence-2")
+CORRUPTIONS = ("", "masked", "pairs", "spans", "prefix")
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_shapes_are_known_without_data(sources, kind, name):
+  settings = dict(rows=kind, corrupt={"name": name})
+  if (
+    name
+    and kind not in ("concat", "stream")
+    and (name, kind[:9]) != ("masked", KINDS[2])
+  ):
+    with pytest.raises(ValueError, match=f"rows='{kind}'; wanted rows that hold text"):
+      Data(source="text:none.txt", **settings)
+    return
+  dataset = dataset_of(sources, "large", **settings)
+  data = Data(source="text:none.txt", **settings)
+  mesh = mesh_of(2, data=2)
+  wanted = batch_shapes(lm.data.row_shapes(data, SEQ), batch=4, mesh=mesh)
+  for split in ("train", "heldout"):
+    load = loader_of(dataset, split, batch=4, mesh=mesh)
+    assert load.shapes == wanted
+    batch = load(0)
+    assert batch.keys() == wanted.keys()
+    for key, x in batch.items():
+      facts = x.shape, x.dtype, x.sharding
+      assert facts == (wanted[key].shape, wanted[key].dtype, wanted[key].sharding)
+
+
+def test_two_processes_read_only_their_rows(sources, concat):
   with socket.socket() as held:
     held.bind(("localhost", 0))
     port = held.getsockname()[1]
@@ -214,7 +263,7 @@ def test_two_processes_read_only_their_rows(sources, prepared):
   told = [process.communicate()[0].splitlines() for process in pair]
   assert [process.returncode for process in pair] == [0, 0]
   told = [[json.loads(line) for line in lines] for lines in told]
-  load = loader_of(prepared, seed=3)
+  load = loader_of(concat, seed=3)
   for step, one, two in zip((0, 5), *told, strict=True):
     (read_one, held_one, digest_one), (read_two, held_two, digest_two) = one, two
     assert len(read_one) == len(read_two) == 4
@@ -229,27 +278,26 @@ def threads():
   return [t for t in threading.enumerate() if t.name.startswith("loader")]
 
 
-def test_prefetch_is_the_steps_in_order(prepared):
-  load = loader_of(prepared)
-  found = list(load.prefetch(3, 8))
-  assert len(found) == 5
-  for step, batch in enumerate(found, 3):
+@pytest.mark.parametrize("steps", [range(3, 8), (7, 0, 7)])
+def test_prefetch_is_the_steps_in_order(concat, steps):
+  load = loader_of(concat)
+  batches = list(load.prefetch(iter(steps)))
+  assert len(batches) == len(steps)
+  for step, batch in zip(steps, batches, strict=True):
     assert lines_of(batch) == lines_of(load(step))
-  ends = loader_of(prepared, "heldout", seed=None)
-  assert len(list(ends.prefetch(0))) == len(ends)
   assert not threads()
 
 
-def test_closing_prefetch_ends_its_thread(prepared):
-  ahead = loader_of(prepared).prefetch(0)
+def test_closing_prefetch_ends_its_thread(concat):
+  ahead = loader_of(concat).prefetch(itertools.count())
   next(ahead)
   assert len(threads()) == 1
   ahead.close()
   assert not threads()
 
 
-def test_errors_of_the_thread_reach_the_consumer(prepared, monkeypatch):
-  load = loader_of(prepared)
+def test_errors_of_the_thread_reach_the_consumer(concat, monkeypatch):
+  load = loader_of(concat)
   row = load._row
 
   def broken(step, place):
@@ -258,28 +306,30 @@ def test_errors_of_the_thread_reach_the_consumer(prepared, monkeypatch):
     return row(step, place)
 
   monkeypatch.setattr(load, "_row", broken)
-  found = load.prefetch(0)
+  found = load.prefetch(itertools.count())
   next(found), next(found)
   with pytest.raises(OSError, match="the disk is gone"):
     next(found)
   assert not threads()
 
 
-def test_digest_tells_steps_and_seeds_apart(prepared):
-  one, two = loader_of(prepared), loader_of(prepared, seed=1)
+def test_digest_tells_steps_and_seeds_apart(concat):
+  one, two = loader_of(concat), loader_of(concat, seed=1)
   assert len({one.digest(0), one.digest(1), two.digest(0)}) == 3
-  assert one.digest(0) == loader_of(prepared).digest(0)
+  assert one.digest(0) == loader_of(concat).digest(0)
 
 
-def test_wrong_inputs_are_told(sources, prepared, packed):
+def test_wrong_inputs_are_refused(sources, concat):
   with pytest.raises(ValueError, match=r"batch=6 .* mesh data\*fsdp=4"):
-    loader_of(prepared, batch=6, mesh=mesh_of(4, data=4))
+    loader_of(concat, batch=6, mesh=mesh_of(4, data=4))
   with pytest.raises(ValueError, match=r"seq=16 .* mesh context=5"):
-    loader_of(prepared, mesh=mesh_of(5, context=5))
+    loader_of(concat, mesh=mesh_of(5, context=5))
+  with pytest.raises(ValueError, match="batch=0; wanted 1 or more"):
+    loader_of(concat, batch=0)
   with pytest.raises(ValueError, match="no split 'test'"):
-    loader_of(prepared, "test")
-  with pytest.raises(ValueError, match="differ in tokenizer or pack"):
-    loader_of([prepared, packed])
-  for weights in ((1,), (1, 0), (1, -1), (1, float("nan"))):
-    with pytest.raises(ValueError, match="one above 0 for each"):
-      loader_of([prepared, prepared], weights=weights)
+    loader_of(concat, "test")
+  with pytest.raises(ValueError, match="no order 'twice'; found: shuffled, carried"):
+    loader_of(concat, order="twice")
+  stream = dataset_of(sources, "small", rows="stream")
+  with pytest.raises(ValueError, match=r"row of text for each of batch=5000, .* 50;"):
+    loader_of(stream, batch=5000, order="carried")

@@ -41,12 +41,12 @@ def test_with_beams_enough_it_is_brute_force(penalty):
   for row, prompt in enumerate(prompts):
     want = everything(prompt, 3, penalty)[:10]
     for w, (_, score) in enumerate(want):
-      assert out.scores_BW[row, w] == pytest.approx(score, abs=1e-4)
+      assert out.scores_BZ[row, w] == pytest.approx(score, abs=1e-4)
       if w == 0 or abs(score - want[w - 1][1]) > 1e-3:
         tied = [i for i, s in want if abs(s - score) < 1e-3]
-        got = tuple(out.ids_BWT[row, w, : out.lengths_BW[row, w]])
+        got = tuple(out.ids_BZT[row, w, : out.lengths_BZ[row, w]])
         assert got in tied
-        assert out.stopped_BW[row, w] == (got[-1] == STOP)
+        assert out.stopped_BZ[row, w] == (got[-1] == STOP)
 
 
 def test_one_beam_is_greedy():
@@ -54,7 +54,7 @@ def test_one_beam_is_greedy():
   prompts = [[3, 1, 4], [1, 5]]
   got = beam.generate(model, params, prompts, max_tokens=8, beams=1)
   want = decode.generate(model, params, prompts, max_tokens=8)
-  np.testing.assert_array_equal(got.ids_BWT[:, 0, :8], want.ids_BT[:, :8])
+  np.testing.assert_array_equal(got.ids_BZT[:, 0, :8], want.ids_BT[:, :8])
 
 
 def test_a_prompt_alone_is_the_prompt_in_a_batch():
@@ -64,8 +64,8 @@ def test_a_prompt_alone_is_the_prompt_in_a_batch():
   together = beam.generate(model, params, prompts, **options)
   for row, prompt in enumerate(prompts):
     alone = beam.generate(model, params, [prompt], **options)
-    np.testing.assert_array_equal(alone.ids_BWT[0], together.ids_BWT[row])
-    np.testing.assert_allclose(alone.scores_BW[0], together.scores_BW[row], atol=1e-5)
+    np.testing.assert_array_equal(alone.ids_BZT[0], together.ids_BZT[row])
+    np.testing.assert_allclose(alone.scores_BZ[0], together.scores_BZ[row], atol=1e-5)
 
 
 def test_mistakes_are_one_line():

@@ -49,13 +49,13 @@ def made(folder, template):
   inner.decoder = decoders.ByteLevel()
   inner.add_special_tokens(["<|im_start|>", "<|im_end|>"])
   inner.save(str(folder / "tokenizer.json"))
-  told = {
+  config = {
     "tokenizer_class": "PreTrainedTokenizerFast",
     "bos_token": "<|im_start|>",
     "eos_token": "<|im_end|>",
     "chat_template": template,
   }
-  (folder / "tokenizer_config.json").write_text(json.dumps(told))
+  (folder / "tokenizer_config.json").write_text(json.dumps(config))
   theirs = transformers.AutoTokenizer.from_pretrained(folder)
   return tokenizers.load(folder), theirs
 
@@ -116,15 +116,61 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_template_is_one_line(name, tmp_path, monkeypatch):
-  template, told = HOSTILE[name]
+  template, reason = HOSTILE[name]
   monkeypatch.chdir(tmp_path)
   (tmp_path / "jinja2.py").write_text("raise SystemExit('hijacked')")  # is not imported
   with pytest.raises(ValueError) as raised:
     chat.render(template, MESSAGES)
   line = str(raised.value)
-  assert line.startswith("the chat template failed: ") and told in line
+  assert line.startswith("the chat template failed: ") and reason in line
   assert "\n" not in line and "hijacked" not in line
   assert os.listdir(tmp_path) == ["jinja2.py"]
+
+
+def talk(words):
+  return [{"role": "user", "content": words}]
+
+
+def test_many_conversations_are_rendered_as_one_by_one(monkeypatch):
+  processes, start = [], chat.subprocess.Popen
+
+  def popen(*args, **options):
+    processes.append(start(*args, **options))
+    return processes[-1]
+
+  monkeypatch.setattr(chat.subprocess, "Popen", popen)
+  conversations = [MESSAGES, [], talk("a\nb\u2028" + "é" * 99_999), MESSAGES[:1]]
+  options = dict(
+    bos_token="<s>", tools=[{"name": "größe"}], add_generation_prompt=False
+  )
+  for template in (CHATML, RICH):
+    texts = chat.render_many(template, iter(conversations), **options)
+    assert len(processes) == 1
+    assert texts == [chat.render(template, c, **options) for c in conversations]
+    processes.clear()
+  assert chat.render_many(CHATML, []) == [] and not processes
+  assert all(process.poll() is not None for process in processes)
+
+
+COUNT = """\
+{%- for i in range(messages[0]['content'] | int) -%}
+  {%- for j in range(1000) -%}{%- endfor -%}
+{%- endfor -%}
+{{ messages[0]['content'] }}"""
+
+
+def test_each_of_many_conversations_has_its_own_time(monkeypatch):
+  monkeypatch.setattr(chat, "CPU_S", 0.5)
+  work = [talk("2000")] * 12  # about 0.1 s each, 1.2 s in all
+  assert chat.render_many(COUNT, work) == ["2000"] * 12
+  with pytest.raises(ValueError, match="it takes too much time or memory"):
+    chat.render_many(COUNT, [*work[:2], talk("60000"), *work])
+
+
+def test_the_first_conversation_that_fails_ends_the_rest():
+  strict = "{% if not messages %}{{ raise_exception('no message') }}{% endif %}ok"
+  with pytest.raises(ValueError, match=r"failed: TemplateError: no message$"):
+    chat.render_many(strict, [MESSAGES, [], MESSAGES])
 
 
 def test_a_process_that_does_not_end_is_not_waited_for(monkeypatch):

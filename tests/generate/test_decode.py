@@ -62,7 +62,9 @@ def test_greedy_is_the_argmax_of_the_whole_model(name, scan):
     model, params, size = family.model(scan=scan), family.params(), 61
   draw = np.random.default_rng(0)
   prompts = [draw.integers(0, size, n).tolist() for n in (1, 7, 4)]
-  out = decode.generate(model, decode.prepare(model, params), prompts, max_tokens=8)
+  out = decode.generate(
+    model, decode.prepare_params(model, params), prompts, max_tokens=8
+  )
   assert rows(out) == [by_hand(model, params, p, 8) for p in prompts]
   assert out.reasons == ("length",) * 3
 
@@ -123,10 +125,10 @@ def test_wider_buckets_change_no_token(monkeypatch):
 def test_pieces_of_any_size_give_the_same_tokens(prompts, steps):
   options = dict(max_tokens=12, sampling=WARM, stops=[5], logprobs=True)
   want = decode.generate(MODEL, PARAMS, prompts, **options)
-  state = decode.start(MODEL, PARAMS, prompts, **options)
+  decoding = decode.start(MODEL, PARAMS, prompts, **options)
   for until in np.cumsum([*steps, 12]):
-    state = decode.advance(MODEL, PARAMS, state, until)
-  got = decode.read(state, len(prompts))
+    decoding = decode.advance(MODEL, PARAMS, decoding, until)
+  got = decode.read(decoding, len(prompts))
   assert rows(got) == rows(want)
   assert got.reasons == want.reasons
   np.testing.assert_array_equal(got.logprobs_BT, want.logprobs_BT)
@@ -153,11 +155,11 @@ def test_new_prompts_and_settings_compile_nothing():
 def test_the_loop_moves_nothing_to_the_host_and_ends_early():
   model = fakes.small(fakes.ScriptModel, vocab=V)
   params = model.init([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
-  state = decode.start(model, params, [[0], [0, 0, 0]], max_tokens=10, stops=[7])
+  decoding = decode.start(model, params, [[0], [0, 0, 0]], max_tokens=10, stops=[7])
   with jax.transfer_guard_device_to_host("disallow"):
-    state = decode.advance(model, params, state, 10)
-  assert int(state.step) == 7
-  out = decode.read(state, 2)
+    decoding = decode.advance(model, params, decoding, 10)
+  assert int(decoding.step) == 7
+  out = decode.read(decoding, 2)
   assert rows(out) == [[1, 2, 3, 4, 5, 6, 7], [3, 4, 5, 6, 7]]
   assert out.reasons == ("stop", "stop")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from families import FAMILIES
 
-from lm.generate import beam, decode, prompts, text
+from lm.generate import beam, decode, prompts, stream
 from lm.generate.sample import Sampling
 
 FAMILY = FAMILIES["transformer-2017"]
@@ -34,12 +34,12 @@ def by_hand(count):
 
 
 def test_greedy_is_the_argmax_and_one_beam_is_greedy():
-  params = decode.prepare(MODEL, PARAMS)
+  params = decode.prepare_params(MODEL, PARAMS)
   how = dict(max_tokens=4, sources=SOURCES)
   got = rows(decode.generate(MODEL, params, START, **how))
   assert got == by_hand(4)
   beams = beam.generate(MODEL, params, START, beams=1, **how)
-  assert beams.ids_BWT[:, 0, :4].tolist() == got
+  assert beams.ids_BZT[:, 0, :4].tolist() == got
 
 
 def test_a_row_alone_is_the_row_in_a_batch():
@@ -52,7 +52,7 @@ def test_a_row_alone_is_the_row_in_a_batch():
     alone = decode.generate(MODEL, PARAMS, START[:1], sources=[source], **options)
     assert rows(alone) == together[2 * i : 2 * i + 2]
     one = beam.generate(MODEL, PARAMS, START[:1], sources=[source], **search)
-    np.testing.assert_array_equal(one.ids_BWT[0], beams.ids_BWT[i])
+    np.testing.assert_array_equal(one.ids_BZT[0], beams.ids_BZT[i])
 
 
 def test_a_prompt_is_the_source_ended_as_in_training(monkeypatch):
@@ -64,7 +64,7 @@ def test_a_prompt_is_the_source_ended_as_in_training(monkeypatch):
 
   monkeypatch.setattr(decode, "start", start)
   with pytest.raises(ZeroDivisionError):
-    next(text.stream(MODEL, PARAMS, fakes.ByteTokenizer(), ["ab", [9, 257]]))
+    next(stream.stream(MODEL, PARAMS, fakes.ByteTokenizer(), ["ab", [9, 257]]))
   assert seen == {"prompts": [[258], [258]], "sources": [[97, 98, 257], [9, 257]]}
 
 

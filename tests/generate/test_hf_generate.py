@@ -78,7 +78,7 @@ def test_beams(both, beams, length_penalty):
   options = dict(beams=beams, length_penalty=length_penalty, stops=[EOS])
   out = beam.generate(model, params, PROMPTS, max_tokens=LENGTH, **options)
   for row, prompt in enumerate(PROMPTS):
-    ids_WT, scores_W = said(
+    ids_ZT, scores_Z = said(
       theirs,
       prompt,
       num_beams=beams,
@@ -86,7 +86,7 @@ def test_beams(both, beams, length_penalty):
       length_penalty=float(length_penalty),
       early_stopping="never",
     )
-    np.testing.assert_allclose(out.scores_BW[row], scores_W.numpy(), rtol=1e-4)
+    np.testing.assert_allclose(out.scores_BZ[row], scores_Z.numpy(), rtol=1e-4)
     for w in range(beams):
-      ours = out.ids_BWT[row, w, : out.lengths_BW[row, w]].tolist()
-      assert ours == [int(i) for i in ids_WT[w] if i != VOCAB - 1 or i in ours]
+      ours = out.ids_BZT[row, w, : out.lengths_BZ[row, w]].tolist()
+      assert ours == [int(i) for i in ids_ZT[w] if i != VOCAB - 1 or i in ours]

@@ -3,8 +3,7 @@
 import fakes
 import suffixes
 
-from lm.generate import text
-from lm.generate.text import generate
+from lm.generate import stream
 
 
 def test_suffixes_are_shapes():
@@ -12,8 +11,8 @@ def test_suffixes_are_shapes():
   model = fakes.small(fakes.UniformModel, vocab=tokenizer.size)
   ask = dict(max_tokens=20, n=3, top_k=9, top_p=0.9, min_p=0.1, logprobs=True)
   with suffixes.checked("lm/generate/") as names:
-    generate(model, model.init(), tokenizer, ["abc", "d"], **ask, stop="q")
-    text.search(model, model.init(), tokenizer, "abc", beams=3, max_tokens=5)
+    stream.generate(model, model.init(), tokenizer, ["abc", "d"], **ask, stop="q")
+    stream.search(model, model.init(), tokenizer, "abc", beams=3, max_tokens=5)
   assert {name.split(":")[0].split("/")[-1] for name in names} >= {
-    "sample.py", "decode.py", "prompts.py", "text.py", "beam.py"
+    "sample.py", "decode.py", "prompts.py", "stream.py", "beam.py"
   }  # fmt: skip

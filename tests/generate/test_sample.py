@@ -183,6 +183,6 @@ def test_temperature_0_is_greedy_and_ends_no_filter_early():
 ])  # fmt: skip
 def test_a_setting_without_sense_is_named(name, value, wanted):
   with pytest.raises(ValueError) as error:
-    sample.check(Sampling(**{name: value}))
+    sample.validate(Sampling(**{name: value}))
   assert str(error.value).startswith(f"{name} must be {wanted}")
   assert str(value) in str(error.value)

@@ -207,7 +207,7 @@ def test_plain_lines_come_now_and_then(monkeypatch, capsys):
   monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
   lines = progress.Lines(100, 30_100)
   for step in range(101, 30_101):
-    lines.progress(step, {"loss": 3.14159, "tokens_per_s": 14203.7})
+    lines.update(step, {"loss": 3.14159, "tokens_per_s": 14203.7})
   lines.close()
   shown = capsys.readouterr().err.splitlines()
   assert 40 < len(shown) < 100
@@ -247,3 +247,34 @@ with Log({str(tmp_path)!r}, resume_step=5, num_steps=10) as run:
   assert "10/10" in bar
   assert "loss 2.5" in bar
   assert "step/s" in bar
+
+
+@pytest.mark.parametrize(
+  "options, lines",
+  [
+    ({}, ["step 1/4", "step 4/4  30 steps/s  0:00 left"]),
+    ({"unit": "batch"}, ["batch 1/4", "batch 4/4  30 batches/s  0:00 left"]),
+    ({"size": len, "unit": "doc"}, ["doc 2", "doc 8  60 docs/s"]),
+    (
+      {"size": len, "total": 8, "label": "tokenize"},
+      ["tokenize: step 2/8", "tokenize: step 8/8  60 steps/s  0:00 left"],
+    ),
+  ],
+)
+def test_progress_yields_the_items_and_counts_them(monkeypatch, capsys, options, lines):
+  clock = iter(x / 10 for x in [0, 0, 0, 0, 0, 1])  # 3 more items in 0.1 s
+  monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+  items = ["ab", "cd", "ef", "gh"]
+  assert list(progress.progress(items, **options)) == items
+  assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_progress_of_an_iterator_that_is_left_early(capsys):
+  for item in progress.progress(iter("abcdef"), unit="letter"):
+    if item == "d":
+      break
+  first, last = capsys.readouterr().err.splitlines()
+  assert first == "letter 1"
+  assert last.startswith("letter 3  ")  # the fourth was not finished
+  assert list(progress.progress([])) == []
+  assert capsys.readouterr().err == ""

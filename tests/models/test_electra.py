@@ -11,13 +11,14 @@ import transformers
 from families import FAMILIES, VOCAB, tokens
 
 from lm import letters as dims
-from lm import metrics, models
+from lm import models
 from lm.letters import batch_shardings, make_mesh, shardings
 from lm.models import Features
-from lm.objectives import masked_lm, replaced_token
-from lm.objectives.scoring import sample
-from lm.stores.hf.engine import Table, layers, linear, norm
-from lm.stores.hf.reshape import flat, rows, same, turned
+from lm.objectives.masked_lm import masked_lm
+from lm.objectives.replaced_token import replaced_token
+from lm.objectives.softmax import sample
+from lm.stores.hf.mapping import Mapping, layers, linear, norm
+from lm.stores.hf.reshape import flat, rows, same, transposed
 from lm.trees import by_path, shapes_of
 
 B, T = 8, 12
@@ -57,34 +58,34 @@ def table(model, params):
     "",
     "generator.embeddings.",
     ("embed/table", "word_embeddings.weight", rows(VOCAB)),
-    ("places/table", "position_embeddings.weight", same),
-    ("kinds/table", "token_type_embeddings.weight", same),
+    ("positions/table", "position_embeddings.weight", same),
+    ("types/table", "token_type_embeddings.weight", same),
     *norm("norm", "LayerNorm"),
   )
   for part in PARTS:
     found += layers(
-      f"{part}/", f"{part}.", *linear("project", "embeddings_project", turned())
+      f"{part}/", f"{part}.", *linear("project", "embeddings_project", transposed())
     )
     found += layers(
       f"{part}/blocks/layer/",
       part + ".encoder.layer.{}.",
-      *linear("attention/q", "attention.self.query", turned(), flat),
-      *linear("attention/k", "attention.self.key", turned(), flat),
-      *linear("attention/v", "attention.self.value", turned(), flat),
-      *linear("attention/o", "attention.output.dense", turned(2)),
+      *linear("attention/q", "attention.self.query", transposed(), flat),
+      *linear("attention/k", "attention.self.key", transposed(), flat),
+      *linear("attention/v", "attention.self.value", transposed(), flat),
+      *linear("attention/o", "attention.output.dense", transposed(2)),
       *norm("attention_norm", "attention.output.LayerNorm"),
-      *linear("ff/up", "intermediate.dense", turned()),
-      *linear("ff/down", "output.dense", turned()),
+      *linear("ff/up", "intermediate.dense", transposed()),
+      *linear("ff/down", "output.dense", transposed()),
       *norm("ff_norm", "output.LayerNorm"),
     )
   heads = [
-    *linear("head/dense", "generator_predictions.dense", turned()),
+    *linear("head/dense", "generator_predictions.dense", transposed()),
     *norm("head/norm", "generator_predictions.LayerNorm"),
     ("bias", "generator_lm_head.bias", rows(VOCAB)),
-    *linear("detector/dense", "discriminator_predictions.dense", turned()),
-    *linear("detector/out", "discriminator_predictions.dense_prediction", turned()),
+    *linear("detector/dense", "discriminator_predictions.dense", transposed()),
+    *linear("detector/out", "discriminator_predictions.dense_prediction", transposed()),
   ]
-  return Table(found + layers("", "", *heads), shapes_of(params))
+  return Mapping(found + layers("", "", *heads), shapes_of(params))
 
 
 def copied(model, params, made):
@@ -196,24 +197,25 @@ def test_sums_by_hand():
       judged.append(x)
     return {"readout": logits_BTV, "scores": scores_BT}.get(method, Features(x))
 
-  loss, weight, aux = replaced_token(apply, {}, rows, None, train=False)
+  sums = jax.device_get(replaced_token(apply, {}, rows, None, train=False))
+  loss, weight = sums["loss"]
   hidden_BT, real_BT = rows["weights_BT"] > 0, rows["segments_BT"] > 0
   row_BT = np.where(hidden_BT, said_BT, rows["targets_BT"])
   np.testing.assert_array_equal(judged, [row_BT])
   new_BT = row_BT != rows["targets_BT"]
   nats_BT = np.log1p(np.exp(np.where(new_BT, -scores_BT, scores_BT)))
   mean_B = (nats_BT * real_BT).sum(1) / np.maximum(real_BT.sum(1), 1)
-  assert weight == hidden_BT.sum() and "bytes" not in aux
-  wanted = aux["nll"] + 50 * (mean_B * hidden_BT.sum(1)).sum()
+  assert weight == hidden_BT.sum() and "bits_per_byte" not in sums
+  wanted = sums["nats_per_token"][0] + 50 * (mean_B * hidden_BT.sum(1)).sum()
   np.testing.assert_allclose(loss, wanted, rtol=1e-5)
   found_BT = (scores_BT > 0) & new_BT & real_BT
   kept_BT = (scores_BT <= 0) & ~new_BT & real_BT
-  assert 0 < aux["replaced_found"] == found_BT.sum() < aux["replaced"] == new_BT.sum()
-  assert (aux["original_kept"], aux["detected"]) == (kept_BT.sum(), real_BT.sum())
-  told = metrics.report(jax.device_get(aux | {"loss": loss, "weight": weight}))
-  assert next(iter(told)) == "detector_nats_per_token"
-  assert told["replaced_accuracy"] == pytest.approx(found_BT.sum() / new_BT.sum())
-  assert "bits_per_byte" not in told
+  assert 0 < found_BT.sum() < new_BT.sum()
+  assert sums["replaced_accuracy"] == (found_BT.sum(), new_BT.sum())
+  assert sums["original_accuracy"][0] == kept_BT.sum()
+  nats, count = sums["detector_nats_per_token"]
+  assert count == real_BT.sum()
+  np.testing.assert_allclose(nats, (nats_BT * real_BT).sum(), rtol=1e-5)
 
 
 def test_rows_add_up_in_any_batch_and_the_generator_learns_as_in_masked_lm():
@@ -228,8 +230,9 @@ def test_rows_add_up_in_any_batch_and_the_generator_learns_as_in_masked_lm():
   jax.tree.map(lambda a, b, c: close(a + b, c), *halves, whole)
   pieces = partial(replaced_token, logits_bytes=4 * B * T * 128 // 3)
   jax.tree.map(close, run(pieces)(rows), whole)
-  plain = run(partial(replaced_token, detector=0.0))(rows)[0]
-  close(plain, run(masked_lm)({k: x for k, x in rows.items() if k != "bytes_BT"})[0])
+  plain = run(partial(replaced_token, detector=0.0))(rows)["loss"]
+  text = {k: x for k, x in rows.items() if k != "bytes_BT"}
+  close(plain, run(masked_lm)(text)["loss"])
 
 
 def test_training_on_a_mesh_unrolled_equals_one_device_scanned():
@@ -239,15 +242,17 @@ def test_training_on_a_mesh_unrolled_equals_one_device_scanned():
 
   def step(model):
     def loss(params, rows, key):
-      total, weight, aux = replaced_token(model.apply, params, rows, key)
-      return total / weight, aux
+      sums = replaced_token(model.apply, params, rows, key)
+      return jnp.divide(*sums["loss"]), sums
 
     return jax.value_and_grad(loss, has_aux=True)
 
   keys = [jax.random.key(seed) for seed in (1, 2)]
   scanned = jax.jit(step(family.model(scan=True)))
   wanted = scanned(params, rows, keys[0])
-  assert wanted[0][1]["detector_nats"] != scanned(params, rows, keys[1])[0][1]["nll"]
+  other = scanned(params, rows, keys[1])[0][1]
+  name = "detector_nats_per_token"
+  assert wanted[0][1][name] != other[name]
   for part in PARTS:
     assert np.abs(wanted[1][part]["blocks"]["layer"]["ff"]["up"]).max() > 1e-4
   mesh = make_mesh(data=2, fsdp=2, tensor=2)

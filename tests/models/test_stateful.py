@@ -1,7 +1,6 @@
 """Truncated back-propagation: a state that goes on with its rows, however it is cut."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import processes
 import pytest
@@ -9,9 +8,9 @@ import shrink
 from families import FAMILIES, tokens
 
 from experiments import check
-from lm import letters as dims
-from lm import objectives, optim, train
+from lm import optim, train
 from lm.letters import batch_shardings, make_mesh
+from lm.objectives.next_token import next_token
 from lm.rng import stream
 
 B, T, STEPS = 8, 5, 3
@@ -37,32 +36,31 @@ def pieces():
 @pytest.mark.parametrize("name", NAMES)
 def test_pieces_of_rows_add_up_to_the_rows(name):
   model, params = FAMILIES[name].model(), FAMILIES[name].params()
-  run = jax.jit(
-    lambda batch: objectives.next_token(model.apply, params, batch, None, train=False)
-  )
-  wanted, weight, _ = run(long_batch())
-  carry, total, weights = model.init_cache(B, 0).carried(), 0.0, 0.0
+  run = jax.jit(lambda batch: next_token(model.apply, params, batch, None, train=False))
+  expected = run(long_batch())["loss"]
+  carry, total = model.init_cache(B, 0).carried(), np.zeros(2)
   for piece in pieces():
-    loss, weight_of, aux = run(piece | {"carry": carry})
-    carry, total, weights = aux["carry"], total + loss, weights + weight_of
-  np.testing.assert_allclose((total, weights), (wanted, weight), rtol=1e-5)
+    sums = run(piece | {"carry": carry})
+    carry, total = sums["carry"], total + np.array(sums["loss"])
+  np.testing.assert_allclose(total, expected, rtol=1e-5)
   assert {x.shape[0] for x in carry.values()} == {B}
 
 
-def steps(name, sizes=None, **how):
+def steps(name, sizes=None, accumulate=1):
   """(state, losses) after the pieces, on the mesh of these sizes."""
   sizes = sizes or {"data": 1}
   mesh = make_mesh(jax.devices()[: int(np.prod(list(sizes.values())))], **sizes)
-  model, tokens_BT = FAMILIES[name].model(layers=1), jnp.zeros((1, T), jnp.int32)
-  shapes, letters = dims.abstract(model, tokens_BT)
-  options = optim.Optim("adamw", lr=1e-2, schedule="constant", warmup=1, decay=0.0)
-  tx, schedule = optim.make(options, num_steps=9, params=shapes, letters=letters)
-  init, abstract = train.state_maker(model, tx, mesh, tokens_BT, carried=B)
-  step = train.make_step(
-    *(model.apply, objectives.next_token, tx),
-    schedule=schedule,
-    abstract=abstract,
-    **how,
+  options = optim.Optim(
+    "adamw", lr=1e-2, schedule="constant", warmup=1, decay=0.0, accumulate=accumulate
+  )
+  init, abstract, _, step, *_ = train.build(
+    FAMILIES[name].model(layers=1),
+    next_token,
+    options,
+    mesh,
+    batch=next(pieces()),
+    num_steps=9,
+    carries=True,
   )
   state, losses = init(stream(ROOT, "init")), []
   with jax.set_mesh(mesh):

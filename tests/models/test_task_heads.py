@@ -57,8 +57,11 @@ def test_what_it_says_and_what_it_has_for_that(fields):
     (dict(head="span", classes=3), "classes=3 with head='span'"),
     (dict(head="labels", hidden="tanh"), "hidden='tanh' is for head='classes'"),
     (dict(head="classes", hidden="gelu"), "no hidden 'gelu'; found: tanh, relu"),
-    (dict(first_place=-1), "first_place=-1; wanted 0"),
-    (dict(first_place=2, positions="rotary"), "first_place is for positions='learned'"),
+    (dict(first_position=-1), "first_position=-1; wanted 0"),
+    (
+      dict(first_position=2, positions="rotary"),
+      "first_position is for positions='learned'",
+    ),
   ],
 )
 def test_what_makes_no_sense(fields, told):

@@ -9,9 +9,13 @@ import pytest
 import torch
 from suffixes import checked
 
-from lm import lookup, models, objectives
+from lm import lookup, models
+from lm.errors import Mistake
 from lm.letters import abstract, batch_shardings, make_mesh, shardings
 from lm.objectives import windows
+from lm.objectives.glove import glove
+from lm.objectives.skip_gram import skip_gram
+from lm.objectives.windows import Words
 
 V, D, B, T = 61, 8, 2, 70  # rows of three blocks, the last of them not full
 
@@ -82,13 +86,11 @@ def test_loss_and_gradient_are_those_of_the_book(name):
   """What training expects, with torch, in float64 and pair by pair."""
   batch, counts_V, params = draw()
   model = models.build("word2vec", vocab=V, width=D)
-  run = partial(
-    lookup.function(objectives, name), model.apply, counts_V=counts_V, **HOW
-  )
-  loss = lambda params: run(params, batch, None, train=False)
-  (got, weight), grads = jax.jit(
-    jax.value_and_grad(lambda p: loss(p)[:2], has_aux=True)
-  )(params)
+  objective = lookup.function("lm.objectives", name)
+  words = {"words": Words.from_counts(counts_V, HOW["sample"])}
+  run = partial(objective, model.apply, given=words, **HOW)
+  loss = lambda params: run(params, batch, None, train=False)["loss"]
+  (got, weight), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
   tables = [torch.tensor(params[k]["table"], dtype=torch.float64) for k in params]
   tables = [table.requires_grad_() for table in tables]
   wanted, wanted_weight = by_the_book(name, batch, counts_V, tables, **HOW)
@@ -105,28 +107,31 @@ def test_what_is_drawn_is_on_average_what_is_expected():
   batch = {key: x[:1] for key, x in batch.items()}
   batch["tokens_BT"] = np.maximum(1, batch["tokens_BT"])  # 0 is no word, but a gap
   model = models.build("word2vec", vocab=V, width=D)
-  how = dict(counts_V=counts_V, sample=0, window=3, negatives=4)
-  run = partial(objectives.skip_gram, model.apply, params, batch, **how)
+  words = {"words": Words.from_counts(counts_V, 0)}
+  options = dict(given=words, window=3, negatives=4)
+  run = partial(skip_gram, model.apply, params, batch, **options)
   keys = jax.random.split(jax.random.key(0), 100)
-  losses, weights = jax.jit(jax.vmap(lambda key: run(key)[:2]))(keys)
-  wanted, weight = jax.jit(lambda: run(None, train=False)[:2])()
+  losses, weights = jax.jit(jax.vmap(lambda key: run(key)["loss"]))(keys)
+  wanted, weight = jax.jit(lambda: run(None, train=False)["loss"])()
   for found, mean in ((losses, wanted), (weights, weight)):
     assert abs(np.mean(found) - mean) < 4 * np.std(found) / np.sqrt(len(keys))
 
 
 def draws(words, window):
-  return jax.jit(lambda key, batch: vars(windows.drawn(key, batch, words, window)))
+  return jax.jit(
+    lambda key, batch: vars(windows.sample_windows(key, batch, words, window))
+  )
 
 
 def test_windows_close_over_the_words_that_are_left_out():
   batch, counts_V, _ = draw()
-  words = windows.Words(counts_V, 0.0)
+  words = Words.from_counts(counts_V, 0.0)
   seen = jax.device_get(draws(words, 3)(jax.random.key(1), batch))
   rows = -(-T // windows.BLOCK)
   met = set()
   for block in range(B * rows):
     for t, w in zip(*np.nonzero(seen["pairs_BTW"][block]), strict=True):
-      one, other = seen["centres_BT"][block, t], seen["near_BS"][block, t + w]
+      one, other = seen["centres_BT"][block, t], seen["neighbours_BS"][block, t + w]
       met.add((block // rows, int(one), int(other)))
   for row in range(B):
     real = (batch["weights_BT"][row] > 0) & (counts_V[batch["tokens_BT"][row]] > 0)
@@ -142,7 +147,7 @@ def test_windows_close_over_the_words_that_are_left_out():
 
 def test_frequent_words_are_thinned_and_noise_follows_the_counts():
   counts_V = np.array([0, 900_000, 99_000, 1_000, 0])
-  words = windows.Words(counts_V, 1e-3)
+  words = Words.from_counts(counts_V, 1e-3)
   ratio = np.sqrt(1e-3 / 0.9) + 1e-3 / 0.9
   np.testing.assert_allclose(words.keep_V, [0, ratio, 0.1106, 1, 0], atol=1e-4)
   ids = jax.jit(lambda key: words.noise(key, (50_000,)))(jax.random.key(0))
@@ -154,8 +159,10 @@ def test_frequent_words_are_thinned_and_noise_follows_the_counts():
   seen = draws(words, 2)(jax.random.key(0), batch)
   kept = float(seen["weights_BT"].sum()) / tokens_BT.size
   assert kept == pytest.approx(words.kept, rel=0.1)
-  with pytest.raises(ValueError, match="give counts_V"):
-    windows.Words(None, 1e-3)
+  with pytest.raises(
+    Mistake, match="sample=-1; wanted 0 or more, and a text with words"
+  ):
+    Words.from_counts(counts_V, -1)
   with pytest.raises(ValueError, match="window=0; wanted 1 or more words on either"):
     draws(words, 0)(jax.random.key(0), batch)
 
@@ -165,12 +172,15 @@ def test_sharded_equals_one_device_and_names_tell_the_shapes(name):
   batch, counts_V, params = draw()
   batch = {k: np.tile(x[:, :64], (4, 1)) for k, x in batch.items()}
   family = "glove" if name == "glove" else "word2vec"
-  more = {} if name == "glove" else dict(counts_V=counts_V, **HOW)
+  options = {}
+  if name != "glove":
+    words = Words.from_counts(counts_V, HOW["sample"])
+    options = dict(given={"words": words}, **HOW)
   model = models.build(family, vocab=V, width=D)
   if name == "glove":
     params |= dict.fromkeys(("bias", "around_bias"), params["embed"]["table"][:, 0])
-  run = partial(lookup.function(objectives, name), model.apply, **more)
-  loss = lambda p, batch: jnp.divide(*run(p, batch, jax.random.key(5))[:2])
+  run = partial(lookup.function("lm.objectives", name), model.apply, **options)
+  loss = lambda p, batch: jnp.divide(*run(p, batch, jax.random.key(5))["loss"])
   with checked("lm/") as names:
     jax.eval_shape(loss, params, batch)
   assert len(names) > 5
@@ -195,7 +205,7 @@ def test_glove_is_weighted_least_squares():
   counts_BT[:, :9] = 0  # padding
   batch = {"tokens_BT": ids[0], "targets_BT": ids[1], "weights_BT": counts_BT}
   model = models.build("glove", vocab=V, width=D)
-  run = lambda p: objectives.glove(model.apply, p, batch, None, train=False)[:2]
+  run = lambda p: glove(model.apply, p, batch, None, train=False)["loss"]
   (got, weight), grads = jax.jit(jax.value_and_grad(run, has_aux=True))(params)
   assert float(weight) == B * (T - 9)
   p = jax.tree.map(lambda x: torch.tensor(x, requires_grad=True), params)

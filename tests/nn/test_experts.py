@@ -9,10 +9,10 @@ import pytest
 from families import FAMILIES, tokens
 
 from lm import letters as dims
-from lm import models
+from lm import models, objectives
 from lm.letters import batch_shardings, make_mesh, shardings, spec, unbox
 from lm.nn.experts import Experts, Feed, Traffic, traffic
-from lm.objectives import next_token
+from lm.objectives.next_token import next_token
 
 B, T, D, F, E, J = 2, 12, 16, 24, 4, 2
 KEY = jax.random.key(0)
@@ -175,13 +175,25 @@ def test_losses_are_added_when_training_and_only_then():
     run = lambda p: next_token(model.apply, p, batch, KEY, train=train)
     return jax.jit(run)(params)
 
-  loss, weight, told = totals(True)
-  wanted = 0.5 * told["balance"] + 0.25 * told["router_z"]
-  np.testing.assert_allclose(loss - told["nll"], wanted, rtol=1e-3)
-  assert 2 <= told["balance"] / weight <= 4 and told["dropped_share"] == 0
-  loss, weight, plain = totals(False)
-  assert set(plain) == {"nll", "correct"} and loss == plain["nll"]
-  np.testing.assert_allclose(loss, told["nll"], rtol=1e-6)
+  trained = totals(True)
+  auxiliary = 0.5 * trained["balance"][0] + 0.25 * trained["router_z"][0]
+  nats, weight = trained["nats_per_token"]
+  np.testing.assert_allclose(trained["loss"][0] - nats, auxiliary, rtol=1e-3)
+  assert 2 <= trained["balance"][0] / weight <= 4
+  assert trained["dropped_share"][0] == 0
+  evaluated = totals(False)
+  assert set(evaluated) == {"loss", "nats_per_token", "accuracy"}
+  np.testing.assert_allclose(evaluated["loss"][0], nats, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["next_token", "masked_lm"])
+def test_auxiliary_losses_reach_every_objective(name):
+  family, ids_BT = FAMILIES["moe"], tokens(2, 8)
+  batch = {"tokens_BT": ids_BT, "targets_BT": ids_BT, "weights_BT": np.ones((2, 8))}
+  model, params = family.model(layers=1), family.params(layers=1)
+  objective, _ = objectives.make(name)
+  sums = jax.jit(lambda p: objective(model.apply, p, batch, KEY))(params)
+  assert sums["loss"][0] > sums["nats_per_token"][0] and "balance" in sums
 
 
 @pytest.mark.parametrize(

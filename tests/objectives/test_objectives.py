@@ -1,3 +1,5 @@
+"""Objectives: sums by hand, the same in pieces, micro-batches and on meshes."""
+
 import itertools
 
 import jax
@@ -8,10 +10,17 @@ import pytest
 from jax.extend import core
 from suffixes import checked
 
-from lm import lookup, objectives
+from lm import lookup
+from lm.errors import Mistake
 from lm.letters import batch_shardings, constrain, make_mesh, shardings
 from lm.models import Features
-from lm.objectives import cross_entropy, next_token
+from lm.objectives import scoring
+from lm.objectives.classify import classify
+from lm.objectives.masked_lm import masked_lm
+from lm.objectives.next_sentence import next_sentence
+from lm.objectives.next_token import next_token
+from lm.objectives.seq2seq import seq2seq
+from lm.objectives.softmax import cross_entropy
 
 B, T, D, V = 8, 16, 32, 64
 LETTERS = {"embed": "VD", "out": "DV"}
@@ -46,10 +55,9 @@ def draw(length=T, seed=0):
 
 def value_and_grad(params, batch, **kwargs):
   def loss(params):
-    total, weight, aux = next_token(
-      apply, params, batch, jax.random.key(0), **{"train": False} | kwargs
-    )
-    return total, aux | {"weight": weight}
+    options = {"train": False} | kwargs
+    sums = next_token(apply, params, batch, jax.random.key(0), **options)
+    return sums["loss"][0], sums
 
   return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
 
@@ -90,11 +98,11 @@ def test_z_loss_and_its_gradient():
     return jnp.sum((nll + coefficient * log_z**2) * batch["weights_BT"])
 
   expected, grads = jax.value_and_grad(plain)(params)
-  (loss, aux), ours = value_and_grad(params, batch, train=True, z_loss=coefficient)
+  (loss, sums), ours = value_and_grad(params, batch, train=True, z_loss=coefficient)
   assert_close((loss, ours), (expected, grads), rtol=1e-4, atol=1e-4)
-  assert aux["nll"] < loss
-  (loss, aux), _ = value_and_grad(params, batch, z_loss=coefficient)
-  assert aux["nll"] == loss  # evaluated, it is the plain loss
+  assert sums["nats_per_token"][0] < loss
+  (loss, sums), _ = value_and_grad(params, batch, z_loss=coefficient)
+  assert sums["nats_per_token"] == sums["loss"]  # in evaluation, the plain loss
 
 
 def test_sums_by_hand():
@@ -105,11 +113,13 @@ def test_sums_by_hand():
   nll = -np.take_along_axis(log_p, batch["targets_BT"][..., None], -1)[..., 0]
   weights, num_bytes = batch["weights_BT"], batch["bytes_BT"]
   hits = np.argmax(logits, -1) == batch["targets_BT"]
-  loss, weight, aux = next_token(apply, params, batch, None, train=False)
-  assert_close(loss, np.sum(nll * weights))
-  assert weight == weights.sum() and aux["correct"] == np.sum(hits * weights)
-  assert aux["bytes"] == np.sum(num_bytes * weights)
-  assert_close(aux["byte_nats"], np.sum((nll * weights)[num_bytes > 0]))
+  sums = next_token(apply, params, batch, None, train=False)
+  assert_close(sums["loss"], (np.sum(nll * weights), weights.sum()))
+  assert sums["nats_per_token"] == sums["loss"]
+  assert sums["accuracy"] == (np.sum(hits * weights), weights.sum())
+  bits, count = sums["bits_per_byte"]
+  assert count == np.sum(num_bytes * weights)
+  assert_close(bits, np.sum((nll * weights)[num_bytes > 0]) / np.log(2))
 
 
 @pytest.mark.parametrize("length, pieces", [(16, 2), (16, 16), (13, 3), (5, 4)])
@@ -141,7 +151,8 @@ def test_pieces_never_make_all_logits_forward_or_backward():
 
   def made(limit):
     def loss(params):
-      return next_token(apply, params, batch, None, train=False, logits_bytes=limit)[0]
+      sums = next_token(apply, params, batch, None, train=False, logits_bytes=limit)
+      return sums["loss"][0]
 
     compiled = jax.jit(jax.grad(loss)).lower(params).compile()
     arrays = largest(jax.make_jaxpr(jax.grad(loss))(params).jaxpr)
@@ -164,13 +175,16 @@ def test_targets_without_weight_do_not_matter():
 def test_segments_reach_the_model():
   params, batch = draw()
   zeros = batch | {"segments_BT": np.zeros((B, T), np.int32)}
-  loss, weight, _ = next_token(apply, params, zeros, None, train=False)
+  loss, weight = next_token(apply, params, zeros, None, train=False)["loss"]
   assert_close(loss / weight, np.log(V))
 
 
 def test_training_draws_from_the_key_and_evaluating_needs_none():
   params, batch = draw()
-  loss = lambda key, train: next_token(apply, params, batch, key, train=train)[0]
+
+  def loss(key, train):
+    return next_token(apply, params, batch, key, train=train)["loss"][0]
+
   keys = jax.random.key(1), jax.random.key(2)
   assert loss(keys[0], True) == loss(keys[0], True) != loss(keys[1], True)
   assert loss(None, False) == loss(keys[0], False)
@@ -203,23 +217,26 @@ def test_sharded_equals_one_device(sizes, limit):
 
 
 def test_the_limit_is_for_one_device():
-  assert objectives.scoring._device_bytes((8, 16, 64)) == 4 * 8 * 16 * 64
+  assert scoring._device_bytes((8, 16, 64)) == 4 * 8 * 16 * 64
   for sizes in dict(fsdp=8), dict(data=2, tensor=2, context=2):
     with jax.set_mesh(make_mesh(**sizes)):
-      assert objectives.scoring._device_bytes((8, 16, 64)) == 4 * 16 * 64
+      assert scoring._device_bytes((8, 16, 64)) == 4 * 16 * 64
 
 
 def test_names_tell_the_shapes():
   params, batch = draw()
   seen = set()
   for limit in 2**28, 4 * B * T * V // 4:
-    run = lambda p, k=limit: next_token(
-      apply, p, batch, jax.random.key(0), logits_bytes=k
-    )[0]
+
+    def run(params, limit=limit):
+      key = jax.random.key(0)
+      sums = next_token(apply, params, batch, key, logits_bytes=limit)
+      return sums["loss"][0]
+
     with checked("lm/") as names:
       jax.eval_shape(jax.grad(run), params)
     seen |= names
-  assert {name.split(":")[1] for name in seen} > {"_sums", "_pick"}, seen
+  assert {name.split(":")[1] for name in seen} > {"_sums", "pick"}, seen
 
 
 def test_smoothing_spreads_a_share_of_every_target():
@@ -232,19 +249,19 @@ def test_smoothing_spreads_a_share_of_every_target():
 
   soft = optax.smooth_labels(jax.nn.one_hot(batch["targets_BT"], V), 0.1)
   wanted = jnp.sum(optax.softmax_cross_entropy(logits, soft) * batch["weights_BT"])
-  how = dict(smoothing=0.1)
-  loss, _, aux = objectives.seq2seq(padded, params, batch, None, **how)
-  assert_close(loss, wanted)
-  plain, _, _ = objectives.seq2seq(padded, params, batch, None, train=False, **how)
-  assert plain == aux["nll"] and loss > plain + 0.5
-  with pytest.raises(ValueError, match=r"smoothing=1; wanted 0 or more, less than 1"):
-    objectives.seq2seq(padded, params, batch, None, smoothing=1)
+  sums = seq2seq(padded, params, batch, None, smoothing=0.1)
+  assert_close(sums["loss"][0], wanted)
+  plain = seq2seq(padded, params, batch, None, train=False, smoothing=0.1)
+  assert plain["loss"] == sums["nats_per_token"]
+  assert sums["loss"][0] > plain["loss"][0] + 0.5
+  with pytest.raises(Mistake, match=r"smoothing=1; wanted 0 or more, less than 1"):
+    seq2seq(padded, params, batch, None, smoothing=1)
 
 
 def test_next_sentence_adds_its_mean_to_that_of_the_hidden_tokens():
   params, batch = draw()
   batch["weights_BT"] = np.broadcast_to(np.arange(T) % 4 == 0, (B, T)).astype("f4")
-  batch["next_BC"] = np.arange(B)[:, None] % 2
+  batch["next_B"] = np.arange(B) % 2
   logits_BC = np.random.default_rng(1).normal(size=(B, 2)).astype("f4")
 
   def both(variables, x, *, method, **how):
@@ -254,17 +271,37 @@ def test_next_sentence_adds_its_mean_to_that_of_the_hidden_tokens():
       else apply(variables, x, method=method, **how)
     )
 
-  loss, weight, aux = objectives.next_sentence(both, params, batch, None, train=False)
-  hidden, same, _ = objectives.masked_lm(both, params, batch, None, train=False)
+  sums = next_sentence(both, params, batch, None, train=False)
+  masked = masked_lm(both, params, batch, None, train=False)
   log_p = jax.nn.log_softmax(logits_BC)
-  wanted = -np.mean(np.take_along_axis(log_p, batch["next_BC"], 1))
-  assert weight == same
-  assert_close(loss / weight, hidden / same + wanted)
-  right = np.argmax(logits_BC, 1) == batch["next_BC"][:, 0]
-  assert (aux["rows"], aux["rows_correct"]) == (B, right.sum())
+  wanted = -np.mean(np.take_along_axis(log_p, batch["next_B"][:, None], 1))
+  assert sums["loss"][1] == masked["loss"][1]
+  assert_close(np.divide(*sums["loss"]), np.divide(*masked["loss"]) + wanted)
+  correct = np.argmax(logits_BC, 1) == batch["next_B"]
+  assert sums["next_sentence_accuracy"] == (correct.sum(), B)
+
+
+def test_a_class_of_the_row_is_cross_entropy_over_real_rows():
+  params, batch = draw()
+  del batch["targets_BT"], batch["weights_BT"]
+  batch["label_B"] = np.arange(B) % 3
+  batch["weights_B"] = (np.arange(B) < 5).astype("f4")
+  logits_BC = np.random.default_rng(1).normal(size=(B, 3)).astype("f4")
+
+  def classifier(variables, x, *, method, **options):
+    if method == "classify":
+      return logits_BC
+    return apply(variables, x, method=method, **options)
+
+  sums = classify(classifier, params, batch, None, train=False)
+  log_p = jax.nn.log_softmax(logits_BC)[:5]
+  nll = -np.take_along_axis(log_p, batch["label_B"][:5, None], 1).sum()
+  assert_close(sums["loss"], (nll, 5.0))
+  correct = np.argmax(logits_BC[:5], 1) == batch["label_B"][:5]
+  assert sums["accuracy"] == (correct.sum(), 5)
 
 
 def test_only_objectives_are_found_by_name():
-  known = "cbow, glove, masked_lm, next_sentence, next_token, replaced_token, seq2seq"
-  with pytest.raises(ValueError, match=f"found: {known}, skip_gram"):
-    lookup.function(objectives, "x")
+  names = "cbow, classify, glove, masked_lm, next_sentence, next_token"
+  with pytest.raises(Mistake, match=f"found: {names}, replaced_token, seq2seq, skip_"):
+    lookup.function("lm.objectives", "x")

@@ -7,11 +7,10 @@ import pytest
 from hf_models import saved
 
 import lm
+from lm import stores
 from lm.disk.gguf import GgufFile
 from lm.nn.positions.rotary import Rope
-from lm.stores import hf
 from lm.stores.gguf import NAMES
-from lm.stores.hf.folder import Folder
 
 KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1")
 SHAPE = (3, 512)
@@ -70,7 +69,7 @@ def test_every_kind_is_read_as_the_package_reads_it(tmp_path):
 
 def from_folder(folder, path, more=None, theta=0.0):
   """A GGUF file of a folder's model, as llama.cpp's converter writes it."""
-  source = Folder(folder)
+  source = stores.open(folder).source
   c, tensors = source.config, {k: (v, "F32") for k, v in (more or {}).items()}
   heads = {"attn_q": c["num_attention_heads"], "attn_k": c["num_key_value_heads"]}
   for name in source.tensors:
@@ -127,7 +126,7 @@ def test_llama_3_is_known_by_its_factors(tmp_path):
   assert kept[3] == 0 and 0 < kept[2] < 1
   more = {"rope_freqs.weight": np.float32(1 / (kept + (1 - kept) / 32))}
   path = from_folder(folder, tmp_path / "a.gguf", more, theta=5e5)
-  assert hf.checkpoint(path).model.config.rope == Rope(
+  assert stores.open(path).model.config.rope == Rope(
     theta=5e5,
     scaling="llama3",
     factor=32.0,

@@ -17,12 +17,12 @@ from families import VOCAB, tokens
 from hf_models import FLAVOURS, HEADS, bytes_of, logits, saved, write
 
 import lm
-from lm import models, trees
+from lm import models, stores, trees
 from lm.disk.safetensors import DTYPES, File, Tensor
 from lm.letters import make_mesh, sharding, shardings
-from lm.stores import hf, run
-from lm.stores.hf import engine, export
+from lm.stores.hf import export
 from lm.stores.hf.folder import INDEX, WEIGHTS
+from lm.stores.hf.mapping import Mapping, row
 
 B, T = 2, 12
 
@@ -46,7 +46,7 @@ def test_in_and_out_again(flavour, tmp_path):
     np.testing.assert_allclose(got_BTV, wanted_BTV, atol=1e-4, rtol=1e-4)
 
   # With what the folder said besides: the same files.
-  export.keep(tmp_path / "kept", hf.open_source(folder))
+  export.keep(tmp_path / "kept", stores.open(folder).source)
   export.write(tmp_path / "same", model, params, None, kept=tmp_path / "kept")
   assert bytes_of(tmp_path / "same") == bytes_of(folder)
 
@@ -69,7 +69,7 @@ def test_shards_and_dtypes_come_back(tmp_path):
   assert len(set(index["weight_map"].values())) > 2
   last = sorted(set(index["weight_map"].values()))[-1]
   values = File(folder / last)
-  table = hf.checkpoint(folder).source.read("transformer.wte.weight")
+  table = stores.open(folder).source.read("transformer.wte.weight")
   told = values.tensors | {"lm_head.weight": Tensor("BF16", table.shape)}
   read = lambda name: table if name == "lm_head.weight" else values.read(name)
   write(folder / last, told, read, metadata=values.metadata)
@@ -79,7 +79,7 @@ def test_shards_and_dtypes_come_back(tmp_path):
 
   model, params, _ = lm.load(folder)
   assert params["embed"]["table"].dtype == np.float32
-  export.keep(tmp_path / "kept", hf.open_source(folder))
+  export.keep(tmp_path / "kept", stores.open(folder).source)
   export.write(tmp_path / "same", model, params, None, kept=tmp_path / "kept")
   got, wanted = bytes_of(tmp_path / "same"), bytes_of(folder)
   for name in got:
@@ -98,7 +98,7 @@ def test_weights_of_few_bits_come_back(dtype, tmp_path):
   model, params, _ = lm.load(folder)
   table_VD = few["model.embed_tokens.weight"].astype(np.float32)
   np.testing.assert_array_equal(params["embed"]["table"][:VOCAB], table_VD)
-  export.keep(tmp_path / "kept", hf.open_source(folder))
+  export.keep(tmp_path / "kept", stores.open(folder).source)
   export.write(same, model, params, None, kept=tmp_path / "kept")
   assert bytes_of(same) == bytes_of(folder)
 
@@ -130,7 +130,7 @@ def test_bert_as_first_published(tmp_path):
 
   model, params, _ = lm.load(tmp_path / "in")
   jax.tree.map(np.testing.assert_array_equal, params, lm.load(folder)[1])
-  export.keep(tmp_path / "kept", hf.open_source(tmp_path / "in"))
+  export.keep(tmp_path / "kept", stores.open(tmp_path / "in").source)
   export.write(tmp_path / "same", model, params, None, kept=tmp_path / "kept")
   assert bytes_of(tmp_path / "same") == bytes_of(tmp_path / "in")
 
@@ -150,7 +150,10 @@ def test_another_head_on_the_same_body(tmp_path):
   assert got_BC.shape == (B, 3)
   np.testing.assert_allclose(got_BC, logits(theirs, tokens_BT), atol=1e-4, rtol=1e-4)
   assert lm.load(folder, dtype="bfloat16")[0].config.run.dtype == "bfloat16"
-  with pytest.raises(ValueError, match=r"another blocks/layer/attention/k_norm/scale"):
+  with pytest.raises(
+    ValueError,
+    match=r"another model: blocks/layer/attention/k_norm/scale is absent in it",
+  ):
     lm.load(folder, qk_norm="head")
   with pytest.raises(ValueError, match="has no field 'clases'; did you mean 'classes'"):
     lm.load(folder, clases=3)
@@ -160,8 +163,7 @@ def test_each_device_reads_its_own_part():
   """Onto a mesh: what a shard needs is all that is read for it."""
   _, folder = saved("llama, grouped")
   mesh = make_mesh(data=2, fsdp=2, tensor=2)
-  found = hf.checkpoint(folder)
-  whole, parts = found.params(), found.params(mesh)
+  whole, parts = lm.load(folder)[1], lm.load(folder, mesh=mesh)[1]
   jax.tree.map(np.testing.assert_array_equal, parts, whole)
   assert parts["blocks"]["layer"]["ff"]["up"].sharding == sharding(mesh, "LDF")
 
@@ -193,7 +195,7 @@ def test_a_number_that_a_dtype_cannot_hold(tmp_path):
 
 def test_a_table_says_all_that_a_model_has():
   with pytest.raises(AssertionError, match="no row for b"):
-    engine.Table([engine.row("a", "A", None)], {"a": (), "b": ()})
+    Mapping([row("a", "A", None)], {"a": (), "b": ()})
 
 
 def test_a_run_starts_from_a_folder(tmp_path):
@@ -201,16 +203,19 @@ def test_a_run_starts_from_a_folder(tmp_path):
   _, folder = saved("qwen2")
   fields = dict(width=32, layers=2, heads=4, kv_heads=2, ff=48, qkv_bias=True)
   make = lambda vocab: models.build("decoder", vocab=vocab, tied=False, **fields)
-  run.check_init(folder, make)
-  model = make(VOCAB)
-  shapes, letters = hf.abstract(model)
+  store = stores.open(folder)
+  model = make(store.fields["vocab"])
+  shapes, letters = stores.abstract(model)
   mesh = make_mesh(data=2, fsdp=2, tensor=2)
   wanted = trees.placed(shapes, shardings(mesh, letters, shapes))
-  got = run.load_params(folder, wanted)
+  store.check(wanted)
+  got = store.params(wanted)
   jax.tree.map(np.testing.assert_array_equal, got, lm.load(folder)[1])
-  with pytest.raises(ValueError, match=r"blocks/layer/attention/k is .* in it, wanted"):
+  with pytest.raises(
+    ValueError, match=r"blocks/layer/attention/k is .* in it, .* was wanted"
+  ):
     model = models.build("decoder", vocab=VOCAB, tied=False, **fields | dict(width=64))
-    run.load_params(folder, hf.abstract(model)[0])
+    store.params(stores.abstract(model)[0])
   with pytest.raises(ValueError, match="has no steps; leave out step=3"):
     lm.load(folder, step=3)
 
@@ -219,7 +224,7 @@ def test_tied_tensors_that_came_apart_are_told(tmp_path):
   _, folder = saved("t5, tied without scaling")
   model, params, _ = lm.load(folder)
   params["head"]["table"] += 1
-  export.keep(tmp_path / "kept", hf.open_source(folder))
+  export.keep(tmp_path / "kept", stores.open(folder).source)
   with pytest.raises(
     ValueError, match=r"shared\.weight was one tensor, tied, and is tw"
   ):

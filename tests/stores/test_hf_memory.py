@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from hf_models import saved
 
-from lm import trees
+from lm import stores, trees
 from lm.disk.safetensors import NewFile, Tensor
 from lm.letters import make_mesh, shardings
-from lm.stores import hf
 from lm.stores.hf import engine, export
 from lm.stores.hf.folder import INDEX
 
@@ -52,11 +51,11 @@ def sparse(folder, *, D, F, L, N, K, V):
     tie_word_embeddings=False,
   )
   (folder / "config.json").write_text(json.dumps(config))
-  return hf.checkpoint(folder)
+  return stores.open(folder)
 
 
-def wanted(found, mesh):
-  shapes, letters = hf.abstract(found.model)
+def wanted(store, mesh):
+  shapes, letters = stores.abstract(store.model)
   return trees.placed(shapes, shardings(mesh, letters, shapes))
 
 
@@ -80,8 +79,8 @@ def peak():
 
 def test_in_takes_one_share_above_the_model(tmp_path, monkeypatch, peak):
   """Of the largest parameter, for one of eight devices, and one layer of it."""
-  found = sparse(tmp_path, **SMALL)
-  leaves = wanted(found, make_mesh(data=2, fsdp=2, tensor=2))
+  store = sparse(tmp_path, **SMALL)
+  leaves = wanted(store, make_mesh(data=2, fsdp=2, tensor=2))
   put = jax.device_put
 
   def outside(share, device):
@@ -94,16 +93,16 @@ def test_in_takes_one_share_above_the_model(tmp_path, monkeypatch, peak):
   monkeypatch.setattr(jax, "device_put", outside)
   largest = max(share_bytes(leaf) for leaf in jax.tree.leaves(leaves))
   model = sum(4 * leaf.size for leaf in jax.tree.leaves(leaves))
-  most = peak(found.params_as, leaves)
+  most = peak(store.params, leaves)
   assert largest < most < 1.5 * largest + 1_000_000 < model / 8
 
 
 def test_a_model_of_70b_is_read_by_shares(tmp_path, peak):
   """Of its 140 GB, what one device's share of one layer takes: that, and no more."""
-  found = sparse(tmp_path, **LLAMA_70B)
-  assert sum(t.num_bytes for t in found.source.tensors.values()) > 141e9
-  leaves = wanted(found, make_mesh(data=1, fsdp=2, tensor=4))
-  engine.check(found.table.tensors, found.source.tensors)
+  store = sparse(tmp_path, **LLAMA_70B)
+  assert sum(t.num_bytes for t in store.source.tensors.values()) > 141e9
+  leaves = wanted(store, make_mesh(data=1, fsdp=2, tensor=4))
+  engine.check(store.mapping.tensors, store.source.tensors)
   by_path = trees.by_path(leaves)
   largest = max(map(share_bytes, by_path.values()))
   model = sum(4 * leaf.size for leaf in by_path.values())
@@ -113,15 +112,15 @@ def test_a_model_of_70b_is_read_by_shares(tmp_path, peak):
   index = leaf.sharding.addressable_devices_indices_map(leaf.shape)[jax.devices()[0]]
   layer = share_bytes(leaf) // LLAMA_70B["L"]
   index = (slice(7, 8), *index[1:])
-  most = peak(found.table.into, path, found.source.read, index)
+  most = peak(store.mapping.into, path, store.source.read, index)
   assert 2 * layer <= most < 2.5 * layer + 100_000
 
 
 def test_out_reads_one_parameter_at_a_time_and_none_twice(tmp_path):
   """Those that were done before, not at all."""
   _, folder = saved("qwen3")
-  found = hf.checkpoint(folder)
-  params = trees.by_path(found.params())
+  store = stores.open(folder)
+  params = trees.by_path(stores.load(folder)[1])
   events = []
 
   class Leaf:
@@ -138,12 +137,12 @@ def test_out_reads_one_parameter_at_a_time_and_none_twice(tmp_path):
       super().add(item)
 
   leaves = jax.tree_util.tree_map_with_path(
-    lambda path, _: Leaf(trees.path_name(path)), hf.abstract(found.model)[0]
+    lambda path, _: Leaf(trees.path_name(path)), stores.abstract(store.model)[0]
   )
   done = Done()
-  export.write(tmp_path, found.model, leaves, None, done=done)
+  export.write(tmp_path, store.model, leaves, None, done=done)
   assert sorted(events[::2]) == sorted(params) and set(events[1::2]) == {"done"}
   events.clear()
   done.remove("blocks/layer/ff/up")
-  export.write(tmp_path, found.model, leaves, None, done=done)
+  export.write(tmp_path, store.model, leaves, None, done=done)
   assert events == ["blocks/layer/ff/up", "done"]

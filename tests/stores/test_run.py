@@ -13,7 +13,7 @@ from lm.checkpoint import Checkpoints
 from lm.data import tokenizers
 from lm.letters import abstract, make_mesh, sharding, shardings, spec
 from lm.stores import run
-from lm.stores.run import Workdir
+from lm.stores.run import RunFolder
 
 CONFIG = {
   "seed": 0,
@@ -50,8 +50,8 @@ def same(got, want):
 
 def a_run(path, *, config=CONFIG, **fields):
   """A folder as `train` leaves it, its checkpoint at step 3 with these fields."""
-  folder = Workdir(path)
-  folder.begin(config)
+  folder = RunFolder(path)
+  folder.begin(config, small())
   BYTES.save(folder.tokenizer)
   with Checkpoints(folder.checkpoints) as checkpoints:
     checkpoints.save(3, fields, about={})
@@ -62,8 +62,8 @@ def a_run(path, *, config=CONFIG, **fields):
 
 
 def test_a_folder_notes_its_config_and_versions(tmp_path):
-  folder = Workdir(tmp_path / "a" / "run")
-  folder.begin(CONFIG)
+  folder = RunFolder(tmp_path / "a" / "run")
+  folder.begin(CONFIG, small())
   assert folder.config()["model"] == CONFIG["model"]
   assert folder.config()["optim"]["freeze"] == [["embed/.*", True]]
   versions = json.loads((folder.path / "versions.json").read_text())
@@ -72,12 +72,16 @@ def test_a_folder_notes_its_config_and_versions(tmp_path):
 
 def test_a_run_goes_on_with_its_config_and_its_free_values(tmp_path):
   folder = a_run(tmp_path, params=noise(small()))
-  folder.begin(CONFIG)
-  folder.begin(CONFIG | {"num_steps": 20})
-  folder.begin(changed("eval", every=7))
-  folder.begin(changed("model", remat="full", backend="xla"))
-  folder.begin(CONFIG | {"loss": {"logits_bytes": 99}})
-  folder.begin(changed("data", cache="there"))
+  free = ("num_steps", "eval", "model.remat", "model.backend", "loss.logits_bytes")
+  for config in (
+    CONFIG,
+    CONFIG | {"num_steps": 20},
+    changed("eval", every=7),
+    changed("model", remat="full", backend="xla"),
+    CONFIG | {"loss": {"logits_bytes": 99}},
+    changed("data", cache="there"),
+  ):
+    folder.begin(config, small(), free=(*free, "data.cache"))
   assert folder.config()["data"]["cache"] == "there"
 
 
@@ -91,14 +95,14 @@ def test_a_run_of_another_config_is_refused(tmp_path, config, told):
   folder = a_run(tmp_path, params=noise(small()))
   before = folder.config_file.read_bytes()
   with pytest.raises(ValueError, match=rf"another config \({told}\); choose another"):
-    folder.begin(config)
+    folder.begin(config, small())
   assert folder.config_file.read_bytes() == before
 
 
 def test_a_run_that_came_to_nothing_does_not_count(tmp_path):
-  Workdir(tmp_path).begin(CONFIG)
-  Workdir(tmp_path).begin(CONFIG | {"seed": 1})
-  assert Workdir(tmp_path).config()["seed"] == 1
+  RunFolder(tmp_path).begin(CONFIG, small())
+  RunFolder(tmp_path).begin(CONFIG | {"seed": 1}, small())
+  assert RunFolder(tmp_path).config()["seed"] == 1
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
@@ -106,7 +110,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     ValueError, match=r"is not a run's folder: it has no config\.json"
   ):
     lm.load(tmp_path)
-  Workdir(tmp_path).config_file.write_text('{"seed": ')
+  RunFolder(tmp_path).config_file.write_text('{"seed": ')
   with pytest.raises(ValueError, match=r"config\.json is damaged"):
     lm.load(tmp_path)
 
@@ -115,7 +119,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def test_the_last_lines_name_what_is_there_and_what_comes_next(tmp_path):
-  folder = Workdir(tmp_path)
+  folder = RunFolder(tmp_path)
   folder.samples_file.write_text("To be")
   told = folder.next_commands(generates=True)
   assert str(folder.samples_file) in told
@@ -191,7 +195,7 @@ def test_the_last_saved_is_loaded(tmp_path):
   for seed in (1, 2):
     lm.save(tmp_path, small(), noise(small(), seed), BYTES)
   same(lm.load(tmp_path)[1], noise(small(), seed=2))
-  assert Checkpoints(Workdir(tmp_path).checkpoints, owned=False).steps() == [2]
+  assert Checkpoints(RunFolder(tmp_path).checkpoints, owned=False).steps() == [2]
 
 
 def test_saving_over_another_run_is_refused(tmp_path):

@@ -98,7 +98,7 @@ def test_spearman_is_scipys():
 
 def test_scores_count_what_is_known():
   pairs = "# pairs\nking\tman\t9\nQueen\twoman\t8\nman\tapple\t1\nking\tzebra\t5\n"
-  found = similarity.related(SMALL, pairs)
+  found = similarity.relatedness(SMALL, pairs)
   assert found["_known"] == 0.75 and found[""] == pytest.approx(0.5 * 3**0.5)
   asked = ": royals\nman king Woman queen\nman queen woman king\nman king cow zebra\n"
   found = similarity.analogies(SMALL, asked)

@@ -186,7 +186,7 @@ def test_minilm_finds_what_is_alike():
   cut = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
   texts = ["The guitar.", "An instrument to play music.", "Tax law in Norway."]
   texts += [TEXT, "naïve 東京 😀", "word " * 300]
-  got_ND = embed(model, params, tokenizer, texts, most=256)
+  got_ND = embed(model, params, tokenizer, texts, max_tokens=256)
   wanted = []
   for text in texts:
     told = cut(text, truncation=True, max_length=256, return_tensors="pt")

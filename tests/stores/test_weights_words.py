@@ -28,12 +28,12 @@ def people():
 def test_glove_knows_kings_and_scores_as_published_vectors_do(glove, people):
   assert glove.analogy("man", "king", "woman")[0][0] == "queen"
   assert "prince" in [word for word, _ in glove.nearest("king", 3)]
-  found = similarity.related(glove, people["wordsim353.tsv"].decode())
+  found = similarity.relatedness(glove, people["wordsim353.tsv"].decode())
   assert found["_known"] == 1 and found[""] == pytest.approx(0.503, abs=5e-4)
   common = vectors.Vectors(glove.words[:30_000], glove.table_VD[:30_000])
   solved = similarity.analogies(common, people["questions-words.txt"].decode())
   assert 0.4 < solved[""] < 0.7 and solved["_known"] > 0.7
-  assert 0.2 < similarity.related(glove, people["simlex999.txt"].decode())[""] < 0.3
+  assert 0.2 < similarity.relatedness(glove, people["simlex999.txt"].decode())[""] < 0.3
 
 
 def test_a_file_of_fasttext_is_read(people, tmp_path):

@@ -1,6 +1,7 @@
 """A picture comes out of whatever metrics.jsonl holds."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -47,15 +48,36 @@ def test_a_run_has_four_panels(tmp_path):
 @pytest.mark.parametrize(
   "metrics, panels",
   [
-    ({"train/nats_per_token": 2.5}, 1),
+    ({"train/loss": 2.5, "train/mfu": 0.3}, 1),
     ({"eval/bits_per_byte": 2.5, "train/lr": 0.0, "train/other": 1.0}, 2),
-    ({"train/nats_per_token": "NaN", "train/tokens_per_s": 10}, 1),
+    ({"train/loss": "NaN", "train/tokens_per_s": 10}, 1),
+    ({"eval/loss": 2.5, "eval/accuracy": 0.5, "eval/some_new_metric": 1}, 2),
   ],
 )
 def test_one_row_is_enough(tmp_path, metrics, panels):
   path = write(tmp_path / "m.jsonl", [{"step": 1, "time_s": 0.5} | metrics])
   curves.draw(path, tmp_path / "c.png")
   assert size(tmp_path / "c.png")[0] == 715 * panels
+
+
+def test_a_metric_of_any_name_has_a_panel_with_its_training_curve():
+  rows = [
+    {"step": 1, "time_s": 1, "train/hits_at_5": 0.25, "train/loss": 4.0},
+    {"step": 2, "time_s": 2, "eval/hits_at_5": 0.5, "eval/loss": 3.0, "train/lr": 1},
+    {"step": 3, "time_s": 3, "eval/hits_at_5": math.nan, "eval/loss": 2.0},
+  ]
+  panels = curves.panels(rows)
+  assert list(panels) == ["hits at 5", "loss", "learning rate"]
+  assert list(panels["hits at 5"]) == ["train/hits_at_5", "eval/hits_at_5"]
+  assert panels["hits at 5"]["eval/hits_at_5"].T.tolist() == [[2, 0.5]]
+  assert panels["loss"]["eval/loss"].T.tolist() == [[2, 3], [3, 2]]
+
+
+def test_a_loss_that_is_another_metric_is_drawn_once():
+  rows = [{"step": 1, "time_s": 1, "eval/loss": 3.0, "eval/nats_per_token": 3.0}]
+  assert list(curves.panels(rows)) == ["nats per token"]
+  rows.append({"step": 2, "time_s": 2, "eval/loss": 2.5, "eval/nats_per_token": 2.0})
+  assert list(curves.panels(rows)) == ["loss", "nats per token"]
 
 
 @pytest.mark.parametrize("rows", [[], [{"step": 1, "time_s": 0, "train/lr": "NaN"}]])

@@ -131,8 +131,8 @@ def test_it_is_scored_on_the_text_of_any_config(theirs, tmp_path):
 
   byte = tokenizers.byte_tokenizer()
   cache, clean = tmp_path / "cache", dict(unicode="NFC", boilerplate=True)
-  how = dict(source=f"text:{text}", clean=clean | dict(dedup="minhash"), seq=64)
-  prepared = build.prepare(**how, tokenizer=str(theirs), pack="concat", cache=cache)
+  clean |= dict(dedup="minhash")
+  prepared = build.prepare(f"text:{text}", str(theirs), clean=clean, cache=cache)
   assert prepared.tokenizer.digest == byte.digest
   assert len(list((cache / "prepared").glob("*/manifest.json"))) == 1
   model = transformers.AutoModelForCausalLM.from_pretrained(theirs)

@@ -41,7 +41,7 @@ IN_THE_CONFIG = {
   "data.source=shakspeare": "no data source 'shakspeare'; found: shakespeare",
   "data.source=text:none.txt": "no file or folder none.txt",
   "data.tokenizer=bpee": "no tokenizer 'bpee'; it is bytes, bpe-N",
-  "data.pack=tight": "no pack 'tight'; found: concat, stream, first_fit",
+  "data.rows=tight": "no rows 'tight'; found: concat, cooccurrence, first_fit, stream",
   "data.clean.dedup=some": "cleaning rule dedup='some'; wanted one of",
 }
 

@@ -12,7 +12,7 @@ import numpy as np
 import processes
 import pytest
 
-from lm.data.corpus.build import prepare
+from lm.data import Data, prepare
 from lm.data.loader import Loader
 from lm.letters import make_mesh
 
@@ -98,7 +98,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(rich, text, tmp_path):
 @pytest.mark.parametrize(
   "values",
   [
-    dict(optim__name="adafactor", optim__betas=(), data__pack="first_fit"),
+    dict(optim__name="adafactor", optim__betas=(), data__rows="first_fit"),
     dict(optim__name="muon", optim__schedule="wsd", model__remat="full"),
   ],
   ids=["adafactor-first_fit", "muon-remat"],
@@ -174,20 +174,13 @@ def test_computed_otherwise_it_goes_on_with_the_same_losses(plain, text, tmp_pat
 
 
 def test_the_digest_of_a_batch_is_the_same_on_every_mesh(text):
-  prepared = prepare(
-    source=f"text:{text}",
-    tokenizer="bytes",
-    clean={},
-    pack="concat",
-    seq=16,
-    cache=text.parent / "cache",
-    log=lambda line: None,
-  )
+  data = Data(source=f"text:{text}", cache=str(text.parent / "cache"))
+  rows = prepare(data, seq=16, log=lambda line: None).rows("train", 16)
   sizes = [dict(data=8), dict(fsdp=4, tensor=2), dict(data=2, context=4), dict(data=1)]
   streams = {}
   for size in sizes:
     mesh = make_mesh(jax.devices()[: int(np.prod(list(size.values())))], **size)
-    loader = Loader(prepared, "train", batch=8, seq=16, seed=5, mesh=mesh)
+    loader = Loader(rows, batch=8, seed=5, mesh=mesh)
     streams[str(size)] = [
       (loader.digest(step), np.asarray(loader(step)["tokens_BT"]).tobytes())
       for step in (0, 1, 700)

@@ -13,6 +13,7 @@ from lm.data.clean import dedup as dedup_
 from lm.data.clean.rewrite import STOPWORDS, rewrite
 from lm.errors import Mistake
 
+VERSION = 1  # of clean/*.py; raise it when the same text comes out otherwise
 FORMS = ("", "NFC", "NFD", "NFKC", "NFKD")
 DEDUP = ("none", "exact", "minhash")
 

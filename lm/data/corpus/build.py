@@ -1,9 +1,9 @@
-"""Sources, cleaned and tokenized once, found again by what they were made of.
+"""Builds corpora: sources, cleaned and tokenized once, found again by their contents.
 
 The folder's name holds a hash of the source's content, the tokenizer, the cleaning and
-the code, so data made of anything else is never opened. It is built beside its place,
-shard by shard, and renamed when it is whole; a build that was killed goes on where it
-was. Row plans are files in it: another `seq` or `pack` tokenizes nothing anew.
+the VERSION of each stage, so that data made of anything else are never opened. It is
+built beside its final place, shard by shard, and renamed when it is whole; a build that
+was killed continues where it was. Plans of rows are files in it, see Corpus.file.
 """
 
 import functools
@@ -22,34 +22,30 @@ import numpy as np
 from lm.data import clean as cleaning
 from lm.data import sources, tokenizers
 from lm.data.corpus import parallel, shards
-from lm.data.corpus.reader import Prepared
-from lm.data.rows import cooccurrence
-from lm.data.rows import pack as packing
+from lm.data.corpus.reader import Corpus
 from lm.disk import atomic
 from lm.errors import Mistake
 
 SPLITS = ("train", "heldout")
-# Modules here that come after the tokens: changing them leaves the shards as they are.
-LATER = {"cooccurrence.py", "loader.py", "mixture.py", "pack.py", "reader.py"}
 SHARD_CHARS = 16 << 20  # text of one shard: seconds of work to lose, not hours
 CHUNK_CHARS = 4 << 20  # text that a process cleans at a time
 
 
-def prepare(*, source, tokenizer, clean, pack, seq, cache, log=print) -> Prepared:
-  """The prepared data of `source` (see lm.data.sources), made now if it is not there.
+def prepare(source: str, tokenizer: str, *, clean: dict, cache, log=print) -> Corpus:
+  """Opens the corpus of `source` (see lm.data.sources), built now if it does not exist.
 
   `tokenizer` is "bytes", "bpe-N" or "words-N" (learnt from the cleaned train split), or
-  the path of a tokenizer.json; `clean` holds the keywords of lm.data.clean.clean, {}
-  for its own defaults; `cache` is a folder. Raises Mistake for a wrong name, a
-  broken source, and text too short for a row.
+  the path of a tokenizer; `clean` holds fields of lm.data.clean.Rules; `cache` is a
+  folder. Raises Mistake for a wrong name and a broken source.
   """
-  check(clean=clean, pack=pack, seq=seq)
+  tokenizers.check(tokenizer)
+  cleaning.checked(clean)
   made_of = {
     "source": source,
     "content": sources.fingerprint(source, cache=cache),
-    "tokenizer": identity(tokenizer),
+    "tokenizer": tokenizers.identity(tokenizer),
     "clean": json.loads(json.dumps(clean)),  # as the manifest will give it back
-    "code": code_digest(),
+    "versions": versions(),
   }
   folder = Path(cache) / "prepared" / folder_name(source, made_of)
   if not (folder / "manifest.json").is_file():
@@ -57,34 +53,13 @@ def prepare(*, source, tokenizer, clean, pack, seq, cache, log=print) -> Prepare
     with atomic.locked(folder.with_name(folder.name + ".lock"), log=log):
       if not (folder / "manifest.json").is_file():
         _build(folder, made_of, tokenizer, cache=cache, log=log)
-  prepared = Prepared(folder, pack=pack, seq=seq)
-  prepared.rows("train")  # plans, and complains, now
-  return prepared
+  return Corpus(folder)
 
 
-def check(*, clean, pack, seq):
-  """Raises Mistake for what is wrong whatever the source; writes nothing."""
-  cleaning.checked(clean)
-  if pack not in packing.PACKS and cooccurrence.window_of(pack) is None:
-    known = ", ".join(packing.PACKS)
-    raise Mistake(f"no pack {pack!r}; found: {known}, cooccurrence-N")
-  if seq < 1:
-    raise Mistake(f"seq={seq}; wanted 1 or more")
-
-
-def identity(tokenizer: str) -> str:
-  """What decides the ids: the name of a tokenizer to be trained, or a file's hash."""
-  named = tokenizer == "bytes" or tokenizers.learnt(tokenizer)
-  return tokenizer if named else tokenizers.load(tokenizer).digest
-
-
-def code_digest() -> str:
-  """A hash of every module that has a say in the tokens."""
-  digest = hashlib.sha256()
-  for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-    if path.name not in LATER:
-      digest.update(path.read_bytes())
-  return digest.hexdigest()
+def versions() -> dict[str, int]:
+  """The VERSION of every stage between a source and its shards."""
+  stages = {"clean": cleaning, "tokenizers": tokenizers, "shards": shards}
+  return {name: module.VERSION for name, module in stages.items()}
 
 
 def folder_name(source: str, made_of: dict) -> str:

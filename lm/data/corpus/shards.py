@@ -16,6 +16,8 @@ import numpy as np
 from lm.data import tokenizers
 from lm.disk import atomic
 
+VERSION = 1  # raise it when the same documents and ids are written otherwise
+
 
 def token_dtype(size: int) -> np.dtype:
   return np.dtype("<u2" if size <= 1 << 16 else "<u4")

@@ -1,78 +1,81 @@
-"""How often words meet, counted over a stream of text in bounded memory.
+"""How often words meet, counted over a token stream in bounded memory: GloVe's input.
 
-Two words d places apart, d up to the window, meet 1/d times (Pennington et al. 2014,
-section 4.2). Pairs are gathered until they fill LIMIT, sorted and summed into a run on
-disk, and the runs are merged a range of keys at a time. Keys are scrambled, one to one:
-so ranges are of equal size, sorted cells lie in random order, as training wants them,
-and a share of all keys is a random share of the cells, which is held out.
+Two words d positions apart, d up to the window ("cooccurrence-10"), meet 1/d times
+(Pennington et al. 2014, section 4.2). Pairs are gathered until they fill LIMIT, sorted
+and summed into a run on disk, and the runs are merged a range of keys at a time. Keys
+are scrambled by a bijection: so ranges are of equal size, sorted cells are in random
+order, as training wants them, and a range of keys is a random sample of the cells,
+which is held out.
 """
 
 import itertools
 import math
-import re
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from lm.data.rows.pack import empty_row
-from lm.disk import atomic
-from lm.errors import Mistake
+from lm.data.rows import Rows, empty_row, pad_id, text_shapes
+from lm.data.tokenizers import word_level
+from lm.errors import Mistake, one_of
+
+ORDER = "shuffled"
+HOLDS = "counts"
+NUMBER = (1, 20)  # words of the window; 5 bits of a key hold a distance
+VERSION = 1  # of the cells; raise it when the same tokens give others
 
 LIMIT = 1 << 24  # pairs in memory: some 400 MB while they are sorted
 CHUNK = 1 << 18  # tokens read at a time
 HELDOUT = 50  # one cell in so many
-WIDEST = 20  # of windows; 5 bits of a key hold a distance
 DISTANCE_BITS = 5
 # Odd numbers without a pattern (the golden ratio's and splitmix64's).
 SCRAMBLE = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9)
 CELL = np.dtype([("one", "<u4"), ("other", "<u4"), ("count", "<f4")])
 
 
-def window_of(pack: str) -> int | None:
-  """N of "cooccurrence-N", None for other packs; Mistake for an N out of range."""
-  found = re.fullmatch(r"cooccurrence-(\d+)", pack)
-  if not found:
-    return None
-  if not 1 <= int(found[1]) <= WIDEST:
-    raise Mistake(f"pack {pack!r}; wanted a window of 1 to {WIDEST} words")
-  return int(found[1])
+def shapes(seq: int, window: int) -> dict:
+  """The arrays of one row, those of text."""
+  return text_shapes(seq)
 
 
-def cells(path, tokens, *, size: int, skip, end: int, window: int) -> np.ndarray:
-  """The cells of a stream, counted on first use into the file `path`, as a memmap.
+def rows(corpus, split: str, seq: int, window: int) -> "CellRows":
+  """The rows of a split: of the training text; what is held out are cells of it."""
+  tok = corpus.tokenizer
 
-  `size` is the vocabulary's; ids in `skip` are no words, and what they stand between
-  moves together; `end` ends a document. Each pair of words has one cell, whichever came
-  first, and a word that meets itself counts twice. Scrambled, as `scrambled` has it.
-  """
-  path = Path(path)
-  if not path.is_file():
-    with atomic.locked(path.with_name(path.name + ".lock"), log=print):
-      if not path.is_file():
-        _count(path, tokens, size, skip=skip, end=end, window=window)
-  if not path.stat().st_size:
+  def write(path):
+    tokens, skip = corpus.tokens("train"), word_level.no_words(tok)
+    count(path, tokens, tok.size, skip=skip, end=tok.eos, window=window)
+
+  path = corpus.file(f"cooccurrence-{window}-v{VERSION}.cells", write)
+  cells = split_cells(open_cells(path), tok.size)
+  one_of("split", split, cells)
+  return CellRows(cells[split], seq, pad_id(tok))
+
+
+def open_cells(path) -> np.ndarray:
+  """The cells in a file, mapped into memory; there may be none."""
+  if not Path(path).stat().st_size:
     return np.zeros(0, CELL)
   return np.memmap(path, CELL, "r")
 
 
-def split(found: np.ndarray, size: int) -> dict:
-  """{"train", "heldout"}: views of cells."""
+def split_cells(cells: np.ndarray, size: int) -> dict[str, np.ndarray]:
+  """{"train", "heldout"}: views of the cells of a vocabulary of `size`."""
   bits = _bits(size)
   limit = (1 << bits) // HELDOUT
-  low, high = 0, len(found)
-  while low < high:  # a bisection, as the keys are not stored
+  low, high = 0, len(cells)
+  while low < high:  # bisect over the keys, which are computed and not stored
     middle = (low + high) // 2
-    one, other = (int(found[name][middle]) for name in ("one", "other"))
-    if int(scrambled(np.array([one * size + other], np.uint64), bits)[0]) < limit:
+    first, second = (int(cells[name][middle]) for name in ("one", "other"))
+    if int(scrambled(np.array([first * size + second], np.uint64), bits)[0]) < limit:
       low = middle + 1
     else:
       high = middle
-  return {"heldout": found[:low], "train": found[low:]}
+  return {"heldout": cells[:low], "train": cells[low:]}
 
 
 def scrambled(keys, bits: int):
-  """Keys below 2**bits in a random order: other keys below 2**bits, one to one."""
+  """A fixed permutation of the keys below 2**bits that looks random."""
   mask, half = np.uint64((1 << bits) - 1), np.uint64((bits + 1) // 2)
   for factor in SCRAMBLE:
     keys = (keys * np.uint64(factor)) & mask
@@ -81,7 +84,7 @@ def scrambled(keys, bits: int):
 
 
 def restored(keys, bits: int):
-  """What `scrambled` was given."""
+  """The inverse of `scrambled`."""
   mask, half = np.uint64((1 << bits) - 1), np.uint64((bits + 1) // 2)
   for factor in reversed(SCRAMBLE):
     keys = keys ^ (keys >> half)
@@ -96,61 +99,70 @@ def _bits(size: int) -> int:
   return bits
 
 
-def _count(path, tokens, size, *, skip, end, window):
+def count(path, tokens, size: int, *, skip, end: int, window: int):
+  """Counts the cells of a token stream into the file `path`.
+
+  `size` is that of the vocabulary. Ids in `skip` are no words: the words around them
+  become neighbours. `end` is the id that ends a document. Each pair of words has one
+  cell, whichever came first, and a word that meets itself counts twice. Cells are in
+  the order of their scrambled keys.
+  """
   from tqdm import tqdm
 
   bits = _bits(size)
-  with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+  with tempfile.TemporaryDirectory(dir=Path(path).parent) as scratch:
     runs, waiting, num = [], [], 0
-    known = np.zeros(0, np.int64), np.zeros(0, np.int64), 0
+    context = np.zeros(0, np.int64), np.zeros(0, np.int64), 0
     for start in tqdm(range(0, len(tokens), CHUNK), "pairs", disable=None):
       chunk = np.asarray(tokens[start : start + CHUNK])
-      keys, known = _pairs(chunk, known, size, bits, skip=skip, end=end, window=window)
+      keys, context = _pairs(
+        chunk, context, size, bits, skip=skip, end=end, window=window
+      )
       waiting.append(keys)
       num += len(keys)
       if num >= LIMIT:
         runs.append(_run(waiting, window, Path(scratch, f"{len(runs)}")))
         waiting, num = [], 0
     runs.append(_run(waiting, window, Path(scratch, f"{len(runs)}")))
-    new = Path(scratch, "cells")
-    _merge(runs, new, size, bits, window)
-    new.replace(path)
+    _merge(runs, path, size, bits, window)
 
 
-def _pairs(chunk, known, size, bits, *, skip, end, window):
-  """(keys of the pairs whose later word is in the chunk, what the next has to know).
+def _pairs(chunk, context, size, bits, *, skip, end, window):
+  """(keys of the pairs whose later word is in the chunk, the context of the next one).
 
-  A key has the scrambled pair in front and the distance in its last bits. Known are the
-  last words, the document of each, and the number of the document that goes on.
+  A key is the scrambled pair, followed by the distance in its last bits. The context is
+  the last words before the chunk, the document of each, and the number of the document
+  that the chunk continues.
   """
-  ids, documents, current = known
+  ids, documents, current = context
   document = current + np.cumsum(chunk == end)
   real, old = ~np.isin(chunk, skip), len(ids)
   ids = np.concatenate([ids, chunk[real].astype(np.int64)])
   documents = np.concatenate([documents, document[real]])
-  found = []
-  for apart in range(1, window + 1):
-    first = max(0, old - apart)  # so that the later word is a new one
-    earlier = np.arange(first, len(ids) - apart)
-    earlier = earlier[documents[earlier] == documents[earlier + apart]]
-    one, other = ids[earlier], ids[earlier + apart]
-    keys = np.minimum(one, other) * size + np.maximum(one, other)
+  keys_by_distance = []
+  for distance in range(1, window + 1):
+    start = max(0, old - distance)  # so that the later word is in the chunk
+    earlier = np.arange(start, len(ids) - distance)
+    earlier = earlier[documents[earlier] == documents[earlier + distance]]
+    first, second = ids[earlier], ids[earlier + distance]
+    keys = np.minimum(first, second) * size + np.maximum(first, second)
     keys = scrambled(keys.astype(np.uint64), bits)
-    found.append((keys << np.uint64(DISTANCE_BITS)) | np.uint64(apart))
-  last = ids[-window:], documents[-window:], int(document[-1])
-  return np.concatenate(found), last
+    keys_by_distance.append((keys << np.uint64(DISTANCE_BITS)) | np.uint64(distance))
+  context = ids[-window:], documents[-window:], int(document[-1])
+  return np.concatenate(keys_by_distance), context
 
 
 def _unit(window: int) -> int:
-  """What meeting once counts in a run: whole numbers have no rounding to depend on."""
+  """The count of two neighbours in a run: all 1/d are whole multiples, so sums are
+  exact whatever their order."""
   return math.lcm(*range(1, window + 1))
 
 
 def _run(waiting, window: int, path) -> tuple:
   """Pairs sorted and summed, on disk: (keys, sums) as memmaps."""
   keys = np.sort(np.concatenate(waiting)) if waiting else np.zeros(0, np.uint64)
-  apart = (keys & np.uint64((1 << DISTANCE_BITS) - 1)).astype(np.int64)
-  sums = _unit(window) // np.maximum(apart, 1)
+  distance = (keys & np.uint64((1 << DISTANCE_BITS) - 1)).astype(np.int64)
+  sums = _unit(window) // np.maximum(distance, 1)
   return _stored(path, *_summed(keys >> np.uint64(DISTANCE_BITS), sums))
 
 
@@ -184,34 +196,34 @@ def _merge(runs, path, size, bits, window):
       order = np.argsort(keys, kind="stable")
       keys, sums = _summed(keys[order], sums[order])
       pairs = restored(keys, bits)
-      found = np.empty(len(keys), CELL)
-      found["one"], found["other"] = np.divmod(pairs, np.uint64(size))
-      itself = found["one"] == found["other"]
-      found["count"] = sums * (1 + itself) / _unit(window)
-      found.tofile(file)
+      cells = np.empty(len(keys), CELL)
+      cells["one"], cells["other"] = np.divmod(pairs, np.uint64(size))
+      is_itself = cells["one"] == cells["other"]
+      cells["count"] = sums * (1 + is_itself) / _unit(window)
+      cells.tofile(file)
 
 
-class Rows:
+class CellRows(Rows):
   """Rows of `seq` cells: tokens_T meet targets_T as often as weights_T says.
 
   Every cell is in two rows, once from either side. The last rows are padded, weight 0.
   """
 
-  def __init__(self, found, seq: int, pad: int):
-    self._cells, self._seq, self._pad = found, seq, pad
+  def __init__(self, cells, seq: int, pad: int):
+    self._cells, self._seq, self._pad = cells, seq, pad
 
   def __len__(self) -> int:
     return 2 * -(-len(self._cells) // self._seq)
 
-  def __getitem__(self, row: int) -> dict:
-    block, turned = divmod(int(row), 2)
-    part = self._cells[block * self._seq : (block + 1) * self._seq]
-    out = self.pad_row()
-    one, other = ("other", "one") if turned else ("one", "other")
-    out["tokens_T"][: len(part)] = part[one]
-    out["targets_T"][: len(part)] = part[other]
-    out["weights_T"][: len(part)] = part["count"]
-    return out
+  def __getitem__(self, index: int) -> dict:
+    block, swapped = divmod(int(index), 2)
+    cells = self._cells[block * self._seq : (block + 1) * self._seq]
+    row = self.padding()
+    inputs, targets = ("other", "one") if swapped else ("one", "other")
+    row["tokens_T"][: len(cells)] = cells[inputs]
+    row["targets_T"][: len(cells)] = cells[targets]
+    row["weights_T"][: len(cells)] = cells["count"]
+    return row
 
-  def pad_row(self) -> dict:
+  def padding(self) -> dict:
     return empty_row(self._seq, self._pad)

@@ -1,16 +1,20 @@
 """Documents by name: "shakespeare", "text:PATH", "jsonl:PATH", "tfds:NAME", ...
 
-A kind of source is a module of this folder, with two functions:
-  documents(argument, *, cache) -> {"train": sequence, "heldout": sequence}
-  content(argument, *, cache) -> str, a hash of what it reads
-Packages (lm/data/sources/builders.py) and the usual TFDS names need no prefix.
+A source is a module of this folder; "name" or "name:argument" is the value of
+`data.source` in a config. It has
+  documents(argument, *, cache) -> {"train": sequence, "heldout": sequence} of records
+  content(argument, *, cache) -> str, a hash of the bytes that it reads
+  VERSION   an int; raise it when the records of the same bytes change
+  ARGUMENT  what the argument is, in words; only in a source that wants one
+Adding the file is registering it. Packages (_builders.py) and the usual TFDS names need
+no prefix.
 """
 
 import hashlib
-import pathlib
+import importlib
 
 from lm import lookup
-from lm.data.sources import packages
+from lm.data.sources import _records, packages
 from lm.errors import Mistake
 
 # Names everybody uses, and the TFDS dataset, config and date that they stand for.
@@ -20,41 +24,51 @@ STANDARD = {
   "tiny_shakespeare": "tiny_shakespeare",
   "wikipedia": "wikipedia/20230601.en",
 }
-PREFIXES = {
-  "jsonl": "a file with one JSON object a line and the text in its field 'text'",
-  "text": "a .txt file, or a folder of them",
-  "tfds": "any dataset of TFDS that has a feature 'text'",
-}
 
 
 def documents(source: str, *, cache) -> dict:
   """{"train", "heldout"}: random-access sequences of {"id": str, "text": str}.
 
   Whole works or documents are held out, by a rule that depends on nothing but the
-  source. Texts are as they were found: lm.data.clean changes them, visibly. Raises
-  Mistake for a name nobody knows and for a source that is missing, empty or broken.
+  source. Texts are as they are in the source: lm.data.clean changes them, visibly.
+  Raises Mistake for an unknown name and for a source that is missing, empty or broken.
   """
-  module, argument = _resolve(source)
+  module, argument = resolve(source)
   return module.documents(argument, cache=cache)
 
 
 def fingerprint(source: str, *, cache) -> str:
-  """A sha256 of what `documents` returns: of the content and the code that reads it."""
-  module, argument = _resolve(source)
-  digest = hashlib.sha256(module.content(argument, cache=cache).encode())
-  for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
-    digest.update(path.read_bytes())
-  return digest.hexdigest()
+  """A sha256 of what `documents` returns: of the bytes, and the VERSION of the code."""
+  module, argument = resolve(source)
+  content = module.content(argument, cache=cache)
+  facts = f"{module.VERSION} {_records.VERSION} {content}"
+  return hashlib.sha256(facts.encode()).hexdigest()
 
 
-def _resolve(source: str):
-  prefix, _, argument = source.partition(":")
+def resolve(source: str) -> tuple:
+  """Returns (module, argument) of a source's name; Mistake lists the names."""
+  name, _, argument = source.partition(":")
   if source in packages.PACKAGES:
-    prefix, argument = "package", source
+    name, argument = "package", source
   elif source in STANDARD:
-    prefix, argument = "tfds", STANDARD[source]
-  elif source != "python_stdlib" and not (prefix in PREFIXES and argument):
-    known = [*packages.PACKAGES, "python_stdlib", *STANDARD]
-    known += [f"{prefix}:... ({what})" for prefix, what in PREFIXES.items()]
-    raise Mistake(f"no data source {source!r}; found: {', '.join(known)}")
-  return lookup.find("lm.data.sources", prefix), argument
+    name, argument = "tfds", STANDARD[source]
+  modules = _modules(name)
+  if not modules or bool(argument) != hasattr(modules[name], "ARGUMENT"):
+    raise Mistake(f"no data source {source!r}; found: {', '.join(_descriptions())}")
+  return modules[name], argument
+
+
+def _modules(*names: str) -> dict:
+  """{name: module} of those names that are sources."""
+  existing = [name for name in names if name in lookup.names(__name__)]
+  modules = {name: importlib.import_module(f"{__name__}.{name}") for name in existing}
+  return {name: m for name, m in modules.items() if hasattr(m, "documents")}
+
+
+def _descriptions() -> list[str]:
+  """All names of sources, with what their arguments are."""
+  names = [*packages.PACKAGES, *STANDARD]
+  for name, module in _modules(*lookup.names(__name__)).items():
+    argument = getattr(module, "ARGUMENT", "")
+    names.append(f"{name}:... ({argument})" if argument else name)
+  return names

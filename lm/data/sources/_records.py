@@ -1,4 +1,4 @@
-"""What all sources share: lazily read records, and which of them are held out."""
+"""Lazily read records, and the rules that hold some of them out; for all sources."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,12 +7,13 @@ import numpy as np
 
 from lm.errors import Mistake
 
+VERSION = 1  # of the rules that hold documents out; raise it when they change
 EVERY = 20  # one document of twenty is held out
-GZIP = b"\x1f\x8b"  # how its files begin, and no text does
+GZIP = b"\x1f\x8b"  # the first bytes of its files, which no text begins with
 
 
 class Records(Sequence):
-  """read(items[i]) at [i]. Pickles (for a pool of processes) if both parts do."""
+  """The sequence of read(item); can be sent to another process if its parts can."""
 
   def __init__(self, items, read):
     self.items, self.read = items, read
@@ -25,22 +26,23 @@ class Records(Sequence):
 
 
 def split(items, held, read) -> dict:
-  """The two sequences, from a flag for each item."""
+  """{"train", "heldout"}: the `Records` of the items whose flag in `held` says so."""
   train = [item for item, flag in zip(items, held, strict=True) if not flag]
   heldout = [item for item, flag in zip(items, held, strict=True) if flag]
   return {"train": Records(train, read), "heldout": Records(heldout, read)}
 
 
 def held_by_place(num: int) -> list:
-  """Flags: every twentieth, from the middle of each twenty; one at least."""
+  """Flags of `num` items: set for the middle one of each twenty, for one at least."""
   first = min(EVERY // 2, num // 2)
   return [index % EVERY == first for index in range(num)]
 
 
 def held_by_hash(hashes, where: str) -> np.ndarray:
-  """Flags: about a twentieth, the same ones however much the corpus grows.
+  """Flags that are set for about a twentieth, the same ones when the corpus grows.
 
-  Equal hashes fall on the same side. Mistake if there is nothing to divide.
+  Equal hashes get equal flags. Raises Mistake if all hashes are equal; `where` names
+  the source in it.
   """
   hashes = np.asarray(hashes, np.uint64)
   if not (hashes != hashes[0]).any():
@@ -48,16 +50,17 @@ def held_by_hash(hashes, where: str) -> np.ndarray:
       f"{where} has only one document; wanted at least two, one of them to hold out"
     )
   held = hashes % EVERY == 0
-  # A small corpus may have none of either: then the one of the lowest hash is held out.
+  # In a small corpus all flags may be equal: then the lowest hash is held out.
   return held if held.any() and not held.all() else hashes == hashes.min()
 
 
 def hash64(data: bytes) -> int:
+  """A 64-bit hash that is the same on every machine."""
   return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def decode(data: bytes, where: str) -> str:
-  """The text of UTF-8 bytes; Mistake names the place of the first wrong byte."""
+  """The text of UTF-8 bytes; Mistake names the offset of the first wrong byte."""
   if data.startswith(GZIP):
     raise Mistake(f"{where} is compressed; gunzip the file first")
   try:

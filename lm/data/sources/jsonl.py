@@ -1,4 +1,4 @@
-"""A file with one JSON object a line: the text in "text", a name perhaps in "id"."""
+"""A file with one JSON object a line: the text in "text", perhaps a name in "id"."""
 
 import functools
 import json
@@ -11,11 +11,13 @@ from lm.data.sources import _records
 from lm.disk import atomic
 from lm.errors import Mistake
 
+VERSION = 1
+ARGUMENT = "a file with one JSON object a line and the text in its field 'text'"
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def documents(path: str, *, cache) -> dict:
-  """About 5% of the lines held out, by hash of the line: equal lines stay together.
+  """A document a line; about 5% are held out by hash, so that equal lines are together.
 
   Lines are parsed when they are read; a bad one raises Mistake with its number.
   """
@@ -31,7 +33,7 @@ def documents(path: str, *, cache) -> dict:
   if not rows:
     raise Mistake(f"{path} is empty; wanted one JSON object a line")
   read = functools.partial(_read, str(path))
-  read(rows[0])  # a file of another kind is noticed now, not by a worker later
+  read(rows[0])  # raises now for a file of another kind, not later in a worker
   held = _records.held_by_hash(hashes, str(path))
   rows = np.array(rows, np.int64)
   return {
@@ -41,6 +43,7 @@ def documents(path: str, *, cache) -> dict:
 
 
 def content(path: str, *, cache) -> str:
+  """A hash of the bytes of the file."""
   return atomic.sha256_of_file(_file(path))
 
 
@@ -52,6 +55,7 @@ def _file(path: str) -> pathlib.Path:
 
 
 def _read(path: str, row) -> dict:
+  """The record of a line; `row` is its number, offset and size in bytes."""
   number, start, size = (int(value) for value in row)
   with open(path, "rb") as file:
     file.seek(start)
@@ -62,10 +66,10 @@ def _read(path: str, row) -> dict:
   except json.JSONDecodeError as error:
     raise Mistake(f"{where} is not JSON: {error.msg} (column {error.colno})") from None
   if not isinstance(record, dict) or not isinstance(record.get("text"), str):
-    got = type(record).__name__
+    shown = type(record).__name__
     if isinstance(record, dict):
-      got = {key: type(value).__name__ for key, value in sorted(record.items())}
-    raise Mistake(f"{where}: wanted an object with a string 'text', got {got}")
+      shown = {key: type(value).__name__ for key, value in sorted(record.items())}
+    raise Mistake(f"{where}: wanted an object with a string 'text', got {shown}")
   name = record.get("id", f"{pathlib.Path(path).name}:{number}")
   # JSON can spell half a character ("\ud800"), which no encoding can hold.
   return {"id": str(name), "text": _SURROGATES.sub("\ufffd", record["text"])}

@@ -9,6 +9,7 @@ import sysconfig
 from lm.data.sources import _records
 from lm.disk import atomic
 
+VERSION = 1
 # Ordinary modules, of all kinds, that every version has: 4% of the library.
 HELDOUT_MODULES = (
   "argparse",
@@ -24,7 +25,7 @@ _NOT_THE_LIBRARY = {"site-packages", "dist-packages", "__pycache__"}
 
 
 def documents(argument: str, *, cache) -> dict:
-  """A document a file; eight top-level modules held out, with their tests.
+  """A document a file; eight top-level modules are held out, with their tests.
 
   Files that are not UTF-8 (a few inputs of the library's own tests) are left out.
   """
@@ -35,13 +36,13 @@ def documents(argument: str, *, cache) -> dict:
 
 
 def content(argument: str, *, cache) -> str:
-  """From the names and bytes of all files."""
+  """A hash of the names and bytes of all files."""
   root = _root()
-  paths = _paths(root)
-  found = [
-    (path.relative_to(root).as_posix(), atomic.sha256_of_file(path)) for path in paths
+  digests = [
+    (path.relative_to(root).as_posix(), atomic.sha256_of_file(path))
+    for path in _paths(root)
   ]
-  return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+  return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 def _root() -> pathlib.Path:
@@ -66,7 +67,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _module(name: str) -> str:
-  """The top-level module a file belongs to; "test/test_json/..." belongs to "json"."""
+  """The top-level module of a file; "json" for "json/..." and "test/test_json/..."."""
   parts = [part.removesuffix(".py") for part in pathlib.PurePosixPath(name).parts]
   if parts[0] == "test" and len(parts) > 1:
     return parts[1].removeprefix("test_")

@@ -1,4 +1,4 @@
-"""Plain text: a folder of .txt files, or one file."""
+"""Plain text: one .txt file, or a folder of them."""
 
 import functools
 import hashlib
@@ -11,16 +11,19 @@ from lm.data.sources import _records
 from lm.disk import atomic
 from lm.errors import Mistake
 
+VERSION = 1
+ARGUMENT = "a .txt file, or a folder of them"
 CHUNK_CHARS = 2**18  # at most, in a big file: 5% held out are then in many places
 CHUNKS = 20  # at least, in a small one
 
 
 def documents(path: str, *, cache) -> dict:
-  """Folder: a document a file, about 5% of the files held out, by hash of their names.
+  """Splits a folder, or one file, into training and held-out documents.
 
-  One file: its documents are what lies between form feeds; without form feeds, at
-  least 20 contiguous chunks of whole paragraphs (of lines, if there are few of those).
-  Every twentieth of them is held out whole, the first from the middle of the file.
+  In a folder every file is a document; about 5% are held out, by hash of their names.
+  Of one file, form feeds separate the documents; without form feeds they are 20 or
+  more contiguous chunks of whole paragraphs (of lines, if paragraphs are too few).
+  Every twentieth is held out, the first one from the middle of the file.
   """
   root, paths = _files(path)
   if len(paths) > 1:
@@ -35,23 +38,24 @@ def documents(path: str, *, cache) -> dict:
       f"{paths[0]} cannot be divided into training and held-out text: wanted two lines"
       f" or more, got {len(pieces)}"
     )
-  found = [
+  records = [
     {"id": f"{paths[0].name}#{index}", "text": piece}
     for index, piece in enumerate(pieces)
   ]
-  return _records.split(found, _records.held_by_place(len(found)), _same)
+  return _records.split(records, _records.held_by_place(len(records)), _same)
 
 
 def content(path: str, *, cache) -> str:
-  """From the names and bytes of all files."""
+  """A hash of the names and bytes of all files."""
   root, paths = _files(path)
-  found = [
+  digests = [
     (file.relative_to(root).as_posix(), atomic.sha256_of_file(file)) for file in paths
   ]
-  return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+  return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
-def _files(path: str):
+def _files(path: str) -> tuple:
+  """(folder, paths of its files that are not empty); Mistake if there are none."""
   root = pathlib.Path(path).expanduser()
   if root.is_file():
     root, paths = root.parent, [root]
@@ -68,16 +72,16 @@ def _files(path: str):
 
 
 def _pieces(text: str) -> list:
-  """The text cut at form feeds, or into nearly equal chunks; none of them blank."""
+  """The text split at form feeds or into nearly equal chunks, without blank ones."""
   if "\f" in text:
     return [piece for piece in text.split("\f") if piece.strip()]
   num = max(CHUNKS, -(-len(text) // CHUNK_CHARS))
   ends = [match.end() for match in re.finditer(r"\n\s*\n", text)]
   if len(ends) < num:
     ends = [match.end() for match in re.finditer(r"\n", text)]
-  cuts, wanted = [0], len(text) / num
+  cuts, mean_size = [0], len(text) / num
   for end in ends:
-    if end >= len(cuts) * wanted:
+    if end >= len(cuts) * mean_size:
       cuts.append(end)
   cuts.append(len(text))
   pieces = [text[a:b] for a, b in itertools.pairwise(cuts)]

@@ -12,9 +12,12 @@ import json
 from lm.data.sources import _records
 from lm.errors import Mistake
 
+VERSION = 1
+ARGUMENT = "any dataset of TFDS that has a feature 'text'"
+
 
 def documents(name: str, *, cache) -> dict:
-  """TFDS's train split, and its validation or test split for "heldout".
+  """TFDS's split "train", and "validation" or else "test" as the held-out split.
 
   Where there is only "train" (wikipedia), every twentieth document is held out.
   """
@@ -25,14 +28,14 @@ def documents(name: str, *, cache) -> dict:
       "train": records(builder, "train"),
       "heldout": records(builder, heldout[0]),
     }
-  every = records(builder, "train")
-  return _records.split(every.items, _records.held_by_place(len(every)), every.read)
+  train = records(builder, "train")
+  return _records.split(train.items, _records.held_by_place(len(train)), train.read)
 
 
 def content(name: str, *, cache) -> str:
-  """From what TFDS says of the data (version, splits, shards) and the files' sizes.
+  """A hash of TFDS's metadata (version, splits, shards) and the sizes of the files.
 
-  Not from the bytes themselves, of which c4 has 800 GB.
+  The bytes themselves are not read: c4 has 800 GB.
   """
   builder = _builder(name)
   splits = {
@@ -42,8 +45,8 @@ def content(name: str, *, cache) -> str:
   files = []
   if builder.data_path.exists():
     files = sorted((f.name, f.stat().length) for f in builder.data_path.iterdir())
-  found = json.dumps([builder.info.full_name, splits, files])
-  return hashlib.sha256(found.encode()).hexdigest()
+  facts = json.dumps([builder.info.full_name, splits, files])
+  return hashlib.sha256(facts.encode()).hexdigest()
 
 
 def records(builder, split: str) -> _records.Records:
@@ -64,11 +67,11 @@ def _str(value) -> str:
 
 
 def _builder(name: str):
-  """The prepared builder; Mistake if there is none or it has no text."""
+  """The builder of a dataset, prepared; Mistake if there is none or it has no text."""
   import tensorflow_datasets as tfds
 
-  # TFDS 4.9 stops registering its datasets, in silence, at the first module that lacks
-  # a dependency (h5py), and would not know any of these.
+  # TFDS 4.9 silently stops registering datasets at the first module that lacks a
+  # dependency (h5py), before it reaches these.
   for kind in ("question_answering", "summarization", "text", "text_simplification"):
     importlib.import_module(f"tensorflow_datasets.{kind}")
   try:
@@ -78,13 +81,13 @@ def _builder(name: str):
     raise Mistake(
       f"TFDS has no dataset {name!r}; see tensorflow.org/datasets/catalog for its names"
     ) from None
-  except Exception as error:  # whatever a download can meet: TFDS has no class for it
+  except Exception as error:  # TFDS has no class for what a download can raise
     reason = str(error).strip().splitlines() or [type(error).__name__]
     raise Mistake(
       f"TFDS could not prepare {name!r} ({reason[0]}); prepare it where there is a"
       f" network (tfds build {name} --file_format=array_record) and set TFDS_DATA_DIR"
     ) from error
   if "text" not in builder.info.features:
-    found = ", ".join(builder.info.features)
-    raise Mistake(f"TFDS's {name!r} has no feature 'text'; it has: {found}")
+    features = ", ".join(builder.info.features)
+    raise Mistake(f"TFDS's {name!r} has no feature 'text'; it has: {features}")
   return builder

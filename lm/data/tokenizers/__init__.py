@@ -10,11 +10,11 @@ import functools
 import hashlib
 import itertools
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 
+from lm import lookup
 from lm.data.tokenizers import bpe, builders, files, word_level
 from lm.data.tokenizers.bpe import END, PAD, byte_of_char
 from lm.disk.atomic import write_atomically
@@ -28,8 +28,9 @@ KNOWN = {
   "pad_token": (PAD, "<pad>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>"),
   "unk_token": (word_level.UNKNOWN, "<unk>", "[UNK]"),
 }
-# What is learnt from the text, under names such as "bpe-2048" and "words-20000".
-LEARNT = {"bpe": bpe.learn, "words": word_level.learn}
+VERSION = 1  # raise it when a tokenizer learns or encodes anything otherwise
+# Tokenizers that are learnt from the text: names such as "bpe-2048" and "words-20000".
+LEARNT = {"bpe": bpe, "words": word_level}
 
 
 class Tokenizer:
@@ -270,26 +271,43 @@ def load(path) -> Tokenizer:
 
 
 def make(name: str, texts) -> Tokenizer:
-  """The tokenizer "bytes", "bpe-N" or "words-N" (both learnt), or one at a path."""
+  """The tokenizer of a name: "bytes", "bpe-N", "words-N", or the path of one.
+
+  "bpe-N" and "words-N" are learnt from `texts`, a sequence of strings. Raises Mistake
+  as `check` and `load` do.
+  """
   if name == "bytes":
     return byte_tokenizer()
-  if found := learnt(name):
-    kind, size = found
-    return _ours(LEARNT[kind](texts, size))
+  if recipe := learnt(name):
+    kind, size = recipe
+    return _ours(LEARNT[kind].learn(texts, size))
   return load(name)
 
 
 def learnt(name: str) -> tuple[str, int] | None:
   """("bpe", N) of "bpe-N", ("words", N) of "words-N"; None for other tokenizers.
 
-  Raises Mistake for a name that is no tokenizer's: neither learnt, nor "bytes", nor
-  an existing path.
+  Raises Mistake for a name that is neither one of these, nor "bytes", nor an existing
+  path.
   """
-  if found := re.fullmatch(r"(bpe|words)-(\d+)", name):
-    return found[1], int(found[2])
+  kind, size = lookup.numbered(name)
+  if kind in LEARNT and size is not None:
+    return kind, size
   if name != "bytes" and not Path(name).exists():
     raise Mistake(
       f"no tokenizer {name!r}; it is bytes, bpe-N (such as bpe-2048), words-N or the "
       "path of a tokenizer.json"
     )
   return None
+
+
+def check(name: str):
+  """Raises Mistake for a name that `make` has no tokenizer for; learns nothing."""
+  if recipe := learnt(name):
+    kind, size = recipe
+    LEARNT[kind].check_size(size)
+
+
+def identity(name: str) -> str:
+  """What decides the ids: the name of a learnt tokenizer, the digest of a file's."""
+  return name if name == "bytes" or learnt(name) else load(name).digest

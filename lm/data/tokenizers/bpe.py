@@ -58,20 +58,24 @@ def pieces_of(text: str) -> list[str]:
   return [*pieces, text[start:]]
 
 
-def learn(texts, size: int):
-  """A `tokenizers.Tokenizer` of at most `size` entries, from a sequence of texts.
-
-  Fewer when the text has too few pairs that occur twice. Raises Mistake when `size`
-  cannot hold the 256 bytes and the two special tokens.
-  """
-  from tokenizers import Tokenizer as Inner
-  from tokenizers import decoders, models, pre_tokenizers, trainers
-
+def check_size(size: int):
+  """Raises Mistake when `size` cannot hold the 256 bytes and the 2 special tokens."""
   if size < 258:
     raise Mistake(
       f"a BPE of {size} entries cannot hold 256 bytes and 2 special tokens; "
       "ask for bpe-258 or more"
     )
+
+
+def learn(texts, size: int):
+  """A `tokenizers.Tokenizer` of at most `size` entries, from a sequence of texts.
+
+  It has fewer when too few pairs of tokens occur twice. Raises Mistake as `check_size`.
+  """
+  from tokenizers import Tokenizer as Inner
+  from tokenizers import decoders, models, pre_tokenizers, trainers
+
+  check_size(size)
   inner = Inner(models.BPE())
   inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   inner.decoder = decoders.ByteLevel()

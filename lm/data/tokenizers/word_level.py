@@ -11,19 +11,24 @@ SPECIAL = (END, PAD, UNKNOWN)
 WORD = r"[\p{L}\p{M}]+(?:['\u2019][\p{L}\p{M}]+)*"
 
 
-def learn(texts, size: int):
-  """A `tokenizers.Tokenizer` of the `size` commonest words, from a sequence of texts.
-
-  Words come in the order of their counts, behind three special tokens; every other word
-  is UNKNOWN. Raises Mistake when `size` leaves no room for a word.
-  """
-  from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
-  from tokenizers import Tokenizer as Inner
-
+def check_size(size: int):
+  """Raises Mistake when `size` leaves no room for a word."""
   if size <= len(SPECIAL):
     raise Mistake(
       f"words-{size} holds {len(SPECIAL)} special tokens and no word; ask for more"
     )
+
+
+def learn(texts, size: int):
+  """A `tokenizers.Tokenizer` of the commonest words of a sequence of texts.
+
+  Its `size` entries are three special tokens, then words in the order of their counts;
+  every other word is UNKNOWN. Raises Mistake as `check_size`.
+  """
+  from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+  from tokenizers import Tokenizer as Inner
+
+  check_size(size)
   inner = Inner(models.WordLevel(unk_token=UNKNOWN))
   inner.normalizer = normalizers.Lowercase()
   # Inverted: what matches is kept, and what lies between is dropped.

@@ -1,13 +1,16 @@
 """Conversations as the text that a model was trained on: its own chat template.
 
     ids = chat.encode(tokenizer, [{"role": "user", "content": "Hello"}])
+    texts = chat.render_many(tokenizer.chat_template, conversations)
 
 A template is a program that came with the weights. It runs in a process of its own,
-within limits of time, memory and output, and sees nothing but the messages; see
-lm.generate.chat.template. Starting that takes about 0.1 s.
+within limits of time, memory and output, and is given nothing but the messages; see
+lm.generate.chat.template. Starting the process takes about 0.1 s.
 """
 
+import contextlib
 import json
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -17,67 +20,111 @@ import numpy as np
 from lm.errors import Mistake
 
 PROGRAM = Path(__file__).with_name("template.py")
-PATIENCE_S = 30  # of waiting; the program itself stops after less time of its own
-MOST = 1_000_000  # characters of text
+PATIENCE_S = 30  # of waiting for a conversation, on a machine with other work to do
+CPU_S = 2  # for a conversation
+MEMORY_BYTES = 1 << 29  # for the process
+MAX_CHARS = 1_000_000  # of a rendered conversation
 
 
 def render(source: str, messages, **variables) -> str:
-  """The text of a conversation; Mistake when the template fails or goes too far.
+  """Returns the text of a conversation; as `render_many` of one."""
+  return render_many(source, [messages], **variables)[0]
 
-  `messages` are dicts of JSON values with "role" and "content"; `variables` are what
-  else a template may ask for, such as tools or bos_token.
+
+def render_many(source: str, conversations, **variables) -> list[str]:
+  """Returns the texts of conversations, all rendered by one process.
+
+  `source` is the template. A conversation is a list of messages: dicts of JSON values
+  with "role" and "content". `variables` are what else the template may use, such as
+  tools, bos_token, or add_generation_prompt (True by default). Raises Mistake when the
+  template fails, or takes more than CPU_S, PATIENCE_S, MEMORY_BYTES or MAX_CHARS.
   """
-  told = {"add_generation_prompt": True} | variables | {"messages": list(messages)}
-  asked = {"template": source, "variables": told, "most": MOST}
+  conversations = [list(messages) for messages in conversations]
+  if not conversations:
+    return []
+  variables = {"add_generation_prompt": True} | variables
+  limits = {"cpu_s": CPU_S, "memory_bytes": MEMORY_BYTES, "max_chars": MAX_CHARS}
+  header = {"template": source, "variables": variables, "limits": limits}
+  with _started(header) as process:
+    return [_rendered(process, messages) for messages in conversations]
+
+
+@contextlib.contextmanager
+def _started(header: dict):
+  """A process that renders a conversation for each line of its input."""
   # -I: neither the environment nor the current folder decides what is imported.
-  command = [sys.executable, "-I", str(PROGRAM)]
+  process = subprocess.Popen(
+    [sys.executable, "-I", str(PROGRAM)],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  )
   try:
-    done = subprocess.run(
-      command, input=json.dumps(asked).encode(), capture_output=True, timeout=PATIENCE_S
-    )
-  except subprocess.TimeoutExpired:
-    raise Mistake(f"the chat template was not done after {PATIENCE_S} s") from None
-  if done.returncode:
-    said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    if done.returncode < 0:
-      said = ["it takes too much time or memory"]
-    raise Mistake(f"the chat template failed: {(said or ['no reason given'])[-1]}")
-  return done.stdout.decode()
+    _send(process, header)
+    yield process
+  finally:
+    process.kill()
+    process.communicate()
+
+
+def _send(process, value):
+  """Writes a line of JSON; that the process has ended is seen when its answer lacks."""
+  with contextlib.suppress(BrokenPipeError):
+    process.stdin.write(json.dumps(value).encode() + b"\n")
+    process.stdin.flush()
+
+
+def _rendered(process, messages) -> str:
+  """The text of one conversation; the process has answered all others before it."""
+  _send(process, messages)
+  ready, _, _ = select.select([process.stdout], [], [], PATIENCE_S)
+  if not ready:
+    raise Mistake(f"the chat template was not done after {PATIENCE_S} s")
+  line = process.stdout.readline()
+  if line.endswith(b"\n"):
+    return json.loads(line)
+  _, errors = process.communicate()
+  reasons = errors.decode("utf-8", "replace").strip().splitlines()
+  if process.returncode < 0:
+    reasons = ["it takes too much time or memory"]
+  raise Mistake(f"the chat template failed: {(reasons or ['no reason given'])[-1]}")
 
 
 def encode(tokenizer, messages, **variables) -> np.ndarray:
-  """The ids of a conversation up to where the model is to answer.
+  """Returns the ids of a conversation up to where the model is to answer.
 
-  Special tokens of the template are such; in a message "<|im_end|>" is ten characters.
-  Raises Mistake when there is no template, or as `render`.
+  Special tokens of the template become such; in a message "<|im_end|>" is ten
+  characters. Raises Mistake when there is no template, or as `render`.
   """
   if tokenizer.chat_template is None:
     raise Mistake("the tokenizer has no chat template; this is no chat model")
   messages = json.loads(json.dumps(list(messages)))
-  seam = _unused(json.dumps(messages, ensure_ascii=False))
-  cut = _Cut(tokenizer.special, seam)
-  told = tokenizer.special_tokens | variables
-  text = render(tokenizer.chat_template, cut.all(messages), **told)
+  seam = _unused_char(json.dumps(messages, ensure_ascii=False))
+  splitter = _Splitter(tokenizer.special, seam)
+  variables = tokenizer.special_tokens | variables
+  text = render(tokenizer.chat_template, splitter.split(messages), **variables)
   parts = [tokenizer.marked(part) for part in text.split(seam)]
   return np.concatenate(parts).astype(np.int32)
 
 
-def _unused(text: str) -> str:
-  """A character that is not in the text: one of those that Unicode reserves for us."""
+def _unused_char(text: str) -> str:
+  """A noncharacter of Unicode (reserved for internal use) that is not in the text."""
   return next(c for c in map(chr, range(0xFDD0, 0xFDF0)) if c not in text)
 
 
-class _Cut:
-  """Puts a seam into whatever looks like a special token, so that it is not one."""
+class _Splitter:
+  """Puts a seam into strings that look like a special token, so that they are none."""
 
   def __init__(self, special, seam):
-    self._special, self._seam = [t for t in special if len(t) > 1], seam
+    self._special = [token for token in special if len(token) > 1]
+    self._seam = seam
 
-  def all(self, value):
+  def split(self, value):
+    """A JSON value with seams in all its strings."""
     if isinstance(value, dict):
-      return {key: self.all(each) for key, each in value.items()}
+      return {key: self.split(inner) for key, inner in value.items()}
     if isinstance(value, list):
-      return [self.all(each) for each in value]
+      return [self.split(inner) for inner in value]
     if isinstance(value, str):
       for token in self._special:
         value = value.replace(token, token[0] + self._seam + token[1:])

@@ -12,7 +12,7 @@ from flax import struct
 from lm.errors import Mistake, not_negative, one_of, positive
 from lm.letters import constrain
 from lm.nn.attention import backends
-from lm.nn.attention.masks import Mask, places
+from lm.nn.attention.masks import Mask, default_positions
 from lm.nn.layers import Norm
 from lm.nn.linear import linear
 from lm.nn.positions.rotary import POSITIONS, rotate
@@ -110,7 +110,7 @@ def begin(tokens_BT, positions_BT, segments_BT, cache: Cache | None):
   # Left at None, positions are the indices; in segments they differ from those by a
   # constant, which no mask sees and which lets kernels skip blocks.
   mask = Mask(positions_BT, positions_BT, segments_BT, segments_BT)
-  at = places(tokens_BT, positions_BT, segments_BT)
+  at = default_positions(tokens_BT, positions_BT, segments_BT)
   if cache is None:
     return mask, at, None, None, None
   if positions_BT is None:
@@ -189,7 +189,7 @@ class Attention(nn.Module):
     return y_BTD, kv
 
   def _normed(self, name, x_BTNH):
-    norm = Norm(self.norm, self.eps, dim="H", name=name)
+    norm = Norm(kind=self.norm, eps=self.eps, dim="H", name=name)
     if self.heads.qk_norm == "head":
       return norm(x_BTNH)
     # The scale of all heads is one vector: rank 1, like any other norm's.

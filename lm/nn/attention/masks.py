@@ -1,4 +1,4 @@
-"""Who may look at whom, said once at the top of a model and consumed by every block."""
+"""Which keys a query attends to: made once by a model, read by its blocks."""
 
 import jax
 import jax.numpy as jnp
@@ -23,16 +23,22 @@ class Mask:
   window: int = struct.field(pytree_node=False, default=0)  # keys seen; 0 is no limit
 
   def __post_init__(self):
-    # No key is in a negative one, and a query without keys sees all: MASKED is finite.
+    # A negative window has no keys, and such a query would see all: MASKED is finite.
     assert self.window >= 0, self.window
+
+  @classmethod
+  def both_ways(cls, positions_BT=None, segments_BT=None) -> "Mask":
+    """The mask of an encoder: every token sees all real tokens of its segment."""
+    return cls(positions_BT, positions_BT, segments_BT, segments_BT, causal=False)
 
   @property
   def indexed(self) -> bool:
-    """Whether positions are those of the arrays: what kernels with static masks do."""
+    """Whether positions are the indices: what kernels with static masks can do."""
     return self.q_positions_BT is None and self.k_positions_BS is None
 
   @property
   def segmented(self) -> bool:
+    """Whether the rows have segments."""
     return self.q_segments_BT is not None
 
   def dense(self, T: int, S: int) -> jax.Array:
@@ -50,10 +56,10 @@ class Mask:
     return seen
 
 
-def places(tokens_BT, positions_BT, segments_BT) -> jax.Array:
-  """Positions BT, or 1T when all rows have the same: 0, 1, 2... where none are given.
+def default_positions(tokens_BT, positions_BT, segments_BT) -> jax.Array:
+  """Returns `positions_BT` if given, else 0, 1, 2..., from 0 in every segment.
 
-  In segments they start from 0 in every one; -1, if given, is padding.
+  They are BT, or 1T when all rows have the same. A given -1 is padding.
   """
   if positions_BT is not None:
     return positions_BT
@@ -63,7 +69,7 @@ def places(tokens_BT, positions_BT, segments_BT) -> jax.Array:
 
 
 def packed_positions(segments_BT: jax.Array) -> jax.Array:
-  """positions_BT that start from 0 in every segment of a packed row."""
+  """Returns positions_BT that start from 0 in every segment of a packed row."""
   index_BT = jnp.broadcast_to(jnp.arange(segments_BT.shape[1]), segments_BT.shape)
   first_BT = jnp.pad(
     segments_BT[:, 1:] != segments_BT[:, :-1], ((0, 0), (1, 0)), constant_values=True

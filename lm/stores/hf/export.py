@@ -1,4 +1,4 @@
-"""A model of ours as a folder of Hugging Face's, which `transformers` reads."""
+"""Writes one of our models as a folder of Hugging Face, which `transformers` reads."""
 
 import contextlib
 import json
@@ -6,35 +6,65 @@ from pathlib import Path
 
 import numpy as np
 
-from lm import lookup, models, trees
-from lm.disk import atomic
+from lm import models, trees
+from lm.disk import atomic, json_file
 from lm.disk.safetensors import NewFile, Tensor
-from lm.errors import Mistake
-from lm.stores import hf
-from lm.stores.hf import engine
-from lm.stores.hf.config import Theirs
-from lm.stores.hf.folder import INDEX, WEIGHTS, is_folder, read_json
+from lm.errors import Mistake, one_of
+from lm.stores.hf import HEAD, engine, families
+from lm.stores.hf.config import HfConfig
+from lm.stores.hf.folder import INDEX, WEIGHTS
+from lm.stores.hf.mapping import Mapping, without_prefix
+from lm.stores.store import abstract, fields_of
 
 SHARD_BYTES = 5_000_000_000
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 LAYOUT = "layout.json"
-# Fields of ours that say how a model is computed or trained, not what it is.
-HOW = ("dtype", "scan", "remat", "dropout", "backend", "chunk")
-HOW += ("balance", "router_z", "capacity")
+# Fields that say how a model is computed or trained, not which function it is.
+NOT_OF_THE_FUNCTION = ("dtype", "scan", "remat", "dropout", "backend", "chunk")
+NOT_OF_THE_FUNCTION += ("balance", "router_z", "capacity")
+
+
+def check_dtype(dtype: str):
+  """Raises Mistake for a dtype that no tensor is written in."""
+  one_of("dtype", dtype, DTYPES)
+
+
+def of_run(target, store, *, family="", dtype="", log=print):
+  """Writes the model of a RunStore into the new folder `target`; returns the model.
+
+  A call that was killed goes on where it was, if nothing it depends on has changed.
+  """
+  wanted = abstract(store.model)[0]
+  params = store.params(wanted, stay=True)
+  kept = store.folder.kept if store.folder.kept.is_dir() else None
+  inputs = json.dumps([family, dtype, store.digest])
+  with atomic.folder(target, inputs) as (folder, done):
+    if done:
+      log(f"going on in {folder}")
+    write(
+      folder,
+      store.model,
+      params,
+      store.tokenizer(),
+      kept=kept,
+      family=family,
+      dtype=dtype,
+      done=done,
+    )
+  return store.model
 
 
 def keep(folder, source):
-  """Writes to `folder` what a source says and ours does not model.
+  """Writes the small files and the layout of a source to `folder`.
 
-  With it `write` makes the same files again: config.json with all its keys, the dtype
-  of every tensor and in which file it was.
+  With them `write` makes the same files again: config.json with all its keys, the dtype
+  of every tensor and the file that it was in.
   """
   folder = Path(folder)
   for name, data in source.notes().items():
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_atomically(folder / name, data)
-  text = json.dumps(source.layout(), indent=1)
-  atomic.write_atomically(folder / LAYOUT, text.encode())
+    atomic.write(folder / name, data)
+  atomic.write(folder / LAYOUT, json.dumps(source.layout(), indent=1))
 
 
 def write(
@@ -42,51 +72,51 @@ def write(
 ):
   """Fills `folder` with config.json, safetensors and the tokenizer's files.
 
-  The leaves of `params` may be on the disk (lm.stores.run.stored): those that make one
-  tensor of theirs, and its layers, are in memory at a time. `done` is a set of those
-  that are in the files there already, from a call that was killed; each is added when
-  it is written for good.
+  The leaves of `params` may be on the disk (`Store.params(stay=True)`): those that make
+  one tensor, and its layers, are in memory at a time. `done` is a set of the groups
+  that an earlier, killed call has written; each is added once it is on the disk.
 
-  `kept` is a folder that `keep` wrote: what it has is said again, as long as the model
-  is still that one. `family` is a model_type; left out, the first that can say all that
-  the model is. `dtype` is of the tensors written: as they came, or else float32.
-  Raises Mistake when no family can say it.
+  `kept` is a folder that `keep` wrote: its files are written again as they were, as
+  long as the model is still that one. `family` is a model_type; left out, the first
+  that can represent the model. `dtype` is that of the tensors: as they came, or else
+  float32. Raises Mistake when no family can represent the model.
   """
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
-  told, layout = None, None
-  if kept is not None and is_folder(kept) and not family:
-    layout = read_json(Path(kept) / LAYOUT)
-    names = [name for each in layout.values() for name in each["dtypes"]]
-    told = Theirs(read_json(Path(kept) / "config.json"), names)
-    layout = layout if what(_again(told)) == what(model) else None
+  hf, layout = None, None
+  if kept is not None and (Path(kept) / LAYOUT).is_file() and not family:
+    layout = json_file.read(Path(kept) / LAYOUT)
+    names = [name for file in layout.values() for name in file["dtypes"]]
+    hf = HfConfig(json_file.read(Path(kept) / "config.json"), names)
+    layout = layout if function_of(_rebuilt(hf)) == function_of(model) else None
   if layout is None:
-    told, kept = _config(model, family), None
-    told = told.over(_special_ids(tokenizer))
+    hf, kept = _config(model, family), None
+    hf = hf.with_defaults(_special_ids(tokenizer))
   if dtype:
-    told |= {"dtype": dtype}
-    told.pop("torch_dtype", None)
+    hf |= {"dtype": dtype}
+    hf.pop("torch_dtype", None)
   by_path = trees.by_path(params)
-  table = _table(model, told, layout)
-  table.check_constants(by_path)
-  plan = _planned(table, layout, dtype and DTYPES[dtype])
-  _tensors(folder, plan, table, by_path, set() if done is None else done)
-  _index(folder, plan)
-  _notes(folder, told, tokenizer, kept, changed=bool(dtype) or kept is None)
+  mapping = _mapping(model, hf, layout)
+  mapping.check_constants(by_path)
+  plan = _plan(mapping, layout, dtype and DTYPES[dtype])
+  _write_tensors(folder, plan, mapping, by_path, set() if done is None else done)
+  _write_index(folder, plan)
+  _write_notes(folder, hf, tokenizer, kept, changed=bool(dtype) or kept is None)
 
 
-def _notes(folder: Path, told: dict, tokenizer, kept, *, changed: bool):
+def _write_notes(folder: Path, hf: dict, tokenizer, kept, *, changed: bool):
+  """Writes the kept files, or the tokenizer's; and config.json if it has changed."""
   if kept is not None:
     for path in sorted(Path(kept).rglob("*")):
       name = path.relative_to(kept)
       if path.is_file() and str(name) != LAYOUT:
         (folder / name).parent.mkdir(exist_ok=True)
-        atomic.write_atomically(folder / name, path.read_bytes())
+        atomic.write(folder / name, path.read_bytes())
   elif tokenizer is not None:
     tokenizer.save(folder)
   if changed:
-    text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
-    atomic.write_atomically(folder / "config.json", text.encode())
+    text = json.dumps(hf, indent=2, ensure_ascii=False) + "\n"
+    atomic.write(folder / "config.json", text)
 
 
 def _special_ids(tokenizer) -> dict:
@@ -96,10 +126,10 @@ def _special_ids(tokenizer) -> dict:
   return {key: getattr(tokenizer, name) for key, name in names.items()}
 
 
-def what(model) -> dict:
-  """The fields that say what a model is, with those that were left to a rule."""
-  fields = models.fields(model) | {"vocab": model.config.vocab}
-  fields = {name: value for name, value in fields.items() if name not in HOW}
+def function_of(model) -> dict:
+  """Returns the fields that say which function a model is, defaults resolved."""
+  fields = fields_of(model)
+  fields = {k: value for k, value in fields.items() if k not in NOT_OF_THE_FUNCTION}
   c = model.config
   if "kv_heads" in fields:
     N, K, H = c.attention.sizes(c.width)
@@ -109,45 +139,50 @@ def what(model) -> dict:
   return fields | ({"ff": c.F} if hasattr(c, "F") else {})
 
 
-def _again(told: Theirs):
-  """The model that a config.json of theirs makes."""
-  found = hf.module(told["model_type"])
-  return models.build(found.FAMILY, **found.config(told))
+def _rebuilt(hf: HfConfig):
+  """Returns the model that a config.json makes."""
+  family = families.find(hf["model_type"])
+  return models.build(family.FAMILY, **family.config(hf))
 
 
-def _config(model, family: str) -> Theirs:
-  """config.json for a model; Mistake when no family, or not this one, can say it."""
-  fields, why = what(model), {}
-  files_here = [hf.TYPES[family]] if family else sorted(set(hf.TYPES.values()))
-  for name in files_here:
-    found = lookup.find("lm.stores.hf.families", name)
-    if fields["family"] != found.FAMILY:
-      why[name] = f"is a {found.FAMILY}, not a {fields['family']}"
+def _config(model, model_type: str) -> HfConfig:
+  """Returns config.json for a model; Mistake when no family can represent it.
+
+  With a `model_type` only its family is tried.
+  """
+  fields, reasons = function_of(model), []
+  if model_type:
+    candidates = [families.find(model_type)]
+  else:
+    candidates = [families.load(name) for name in families.names()]
+  for family in candidates:
+    name = family.__name__.rpartition(".")[2]
+    if fields["family"] != family.FAMILY:
+      reasons.append(f"{name} is a {family.FAMILY}, not a {fields['family']}")
       continue
     try:
-      told = Theirs(found.theirs(fields))
-      got = what(_again(told))
+      hf = HfConfig(family.to_hf(fields))
+      represented = function_of(_rebuilt(hf))
     except (KeyError, ValueError) as error:
-      why[name] = f"cannot say {error}"
+      reasons.append(f"{name} cannot say {error}")
       continue
-    differs = [f"{k}={fields[k]!r}" for k in fields if got[k] != fields[k]]
-    if not differs and family in ("", told["model_type"]):
-      return told
-    why[name] = f"cannot say {', '.join(differs) or told['model_type']}"
-  reasons = "; ".join(f"{name} {reason}" for name, reason in why.items())
-  raise Mistake(f"no family of Hugging Face's is this model: {reasons}")
+    lost = [f"{k}={fields[k]!r}" for k in fields if represented[k] != fields[k]]
+    if not lost and model_type in ("", hf["model_type"]):
+      return hf
+    reasons.append(f"{name} cannot say {', '.join(lost) or hf['model_type']}")
+  raise Mistake(f"no family of Hugging Face's is this model: {'; '.join(reasons)}")
 
 
-def _table(model, told: Theirs, layout) -> engine.Table:
-  found = hf.module(told["model_type"])
-  rows = found.table(told)
+def _mapping(model, hf: HfConfig, layout) -> Mapping:
+  family = families.find(hf["model_type"])
+  rows = family.mapping(hf)
   if layout is not None:
-    rows = engine.named_as(rows, found.PREFIX, told.names)
-  return engine.Table(rows, trees.shapes_of(hf.abstract(model)[0]))
+    rows = without_prefix(rows, family.PREFIX, hf.names)
+  return Mapping(rows, trees.shapes_of(abstract(model)[0]))
 
 
-def _tensors(folder: Path, plan: dict, table, params: dict, done: set):
-  """Puts the tensors into their files, in the order of our parameters."""
+def _write_tensors(folder: Path, plan: dict, mapping, params: dict, done: set):
+  """Writes the tensors into their files, in the order of our parameters."""
   with contextlib.ExitStack() as stack:
     new = [
       stack.enter_context(NewFile(folder / name, tensors, metadata=metadata))
@@ -155,73 +190,78 @@ def _tensors(folder: Path, plan: dict, table, params: dict, done: set):
     ]
     atomic.sync_folder(folder)
     file_of = {name: file for file in new for name in file.tensors}
-    for paths, names in table.units():
+    for paths, names in mapping.units():
       unit = " ".join(sorted(paths))
       if unit in done:
         continue
-      _put({path: np.asarray(params[path]) for path in paths}, names, table, file_of)
+      _put({path: np.asarray(params[path]) for path in paths}, names, mapping, file_of)
       for file in new:
         file.sync()
       done.add(unit)
 
 
-def _put(params: dict, names: list[str], table, file_of: dict):
+def _put(params: dict, names: list[str], mapping, file_of: dict):
   for name in names:
-    array = table.back(name, params)
-    for written in _written(table, name, file_of):
+    array = mapping.back(name, params)
+    for written in _names_of(mapping, name, file_of):
       dtype = file_of[written].tensors[written].dtype
       file_of[written].put(written, engine.rounded(written, array, dtype))
 
 
-def _written(table, name: str, known) -> list[str]:
-  """A tensor's names in the files: a tied readout may be said a second time."""
-  twice = hf.HEAD in known and hf.HEAD not in table.tensors
-  return [name, hf.HEAD][: 1 + (twice and name == table.name_of("embed/table"))]
+def _names_of(mapping, name: str, written) -> list[str]:
+  """Returns the names of a tensor in the files: also HEAD, where it is a duplicate."""
+  duplicate = HEAD in written and HEAD not in mapping.tensors
+  return [name, HEAD][: 1 + (duplicate and name == mapping.name_of("embed/table"))]
 
 
-def _index(folder: Path, plan: dict):
-  if list(plan) != [WEIGHTS]:
-    where = {name: file for file, (_, tensors) in plan.items() for name in tensors}
-    size = sum(t.num_bytes for _, tensors in plan.values() for t in tensors.values())
-    index = {
-      "metadata": {"total_size": size},
-      "weight_map": dict(sorted(where.items())),
-    }
-    text = json.dumps(index, indent=2) + "\n"
-    atomic.write_atomically(folder / INDEX, text.encode())
+def _write_index(folder: Path, plan: dict):
+  if list(plan) == [WEIGHTS]:
+    return
+  file_of = {name: file for file, (_, tensors) in plan.items() for name in tensors}
+  size = sum(t.num_bytes for _, tensors in plan.values() for t in tensors.values())
+  index = {
+    "metadata": {"total_size": size},
+    "weight_map": dict(sorted(file_of.items())),
+  }
+  atomic.write(folder / INDEX, json.dumps(index, indent=2) + "\n")
 
 
-def _planned(table, layout, dtype: str) -> dict:
-  """file -> (metadata, {name: Tensor}), as they came or in shards of SHARD_BYTES."""
-  if layout is not None:
-    return {
-      file: (
-        told["metadata"],
-        {
-          name: Tensor(dtype or before, _shape(table, name))
-          for name, before in told["dtypes"].items()
-          if _shape(table, name) is not None
-        },
-      )
-      for file, told in layout.items()
-    }
+def _plan(mapping, layout, dtype: str) -> dict:
+  """Returns {file: (metadata, {name: Tensor})}: as they came, or in shards."""
+  if layout is None:
+    return _shards(mapping, dtype or "F32")
+  return {
+    file: (
+      about["metadata"],
+      {
+        name: Tensor(dtype or before, _shape(mapping, name))
+        for name, before in about["dtypes"].items()
+        if _shape(mapping, name) is not None
+      },
+    )
+    for file, about in layout.items()
+  }
+
+
+def _shards(mapping, dtype: str) -> dict:
+  """Returns the plan of a new folder: one file, or shards of up to SHARD_BYTES."""
   shards, room = [{}], SHARD_BYTES
-  for name, shape in table.tensors.items():
-    tensor = Tensor(dtype or "F32", shape)
+  for name, shape in mapping.tensors.items():
+    tensor = Tensor(dtype, shape)
     if tensor.num_bytes > room and shards[-1]:
       shards.append({})
       room = SHARD_BYTES
     shards[-1][name] = tensor
     room -= tensor.num_bytes
-  about = {"format": "pt"}
+  metadata = {"format": "pt"}
   if len(shards) == 1:
-    return {WEIGHTS: (about, shards[0])}
+    return {WEIGHTS: (metadata, shards[0])}
   name = f"model-{{:05}}-of-{len(shards):05}.safetensors"
-  return {name.format(i): (about, shard) for i, shard in enumerate(shards, 1)}
+  return {name.format(i): (metadata, shard) for i, shard in enumerate(shards, 1)}
 
 
-def _shape(table, name: str):
-  """The shape of a tensor to write; None for what is derived and not written."""
-  if name == hf.HEAD and name not in table.tensors:
-    name = table.name_of("embed/table")
-  return table.tensors.get(name)
+def _shape(mapping, name: str):
+  """Returns the shape of a tensor to write; None for a buffer, which is not written."""
+  if name == HEAD and name not in mapping.tensors:
+    name = mapping.name_of("embed/table")
+  return mapping.tensors.get(name)

@@ -1,8 +1,8 @@
-"""How a tensor of theirs becomes one or several of ours, and back: named pairs.
+"""How a tensor of Hugging Face becomes one or several of our parameters, and back.
 
 Theirs are mostly (out, in) matrices of PyTorch; ours have a dimension for each letter,
-what is summed over in front, and a vocabulary padded to a multiple of 128. All shapes
-are those of one layer. Where it can be, what comes out is a view.
+those that are summed over in front, and a vocabulary padded to a multiple of 128. All
+shapes are those of one layer. Results are views where that is possible.
 """
 
 import math
@@ -13,13 +13,19 @@ import numpy as np
 
 
 class Reshape(NamedTuple):
-  shape: Callable  # (our shapes) -> their shape
-  into: Callable  # (their array, our shapes) -> our arrays
-  back: Callable  # (our arrays) -> their array
+  """Three functions; a list has an item for each of our parameters in the row.
+
+  Where the checkpoint has no such tensor, `back` is None, and `shape` too unless the
+  parameters are `unused`.
+  """
+
+  shape: Callable | None  # (our shapes) -> the tensor's shape
+  into: Callable  # (the tensor, our shapes) -> our arrays
+  back: Callable | None  # (our arrays) -> the tensor
 
 
 def _single(shape, into, back) -> Reshape:
-  """A pair for one array of ours."""
+  """Returns the Reshape of a tensor that is one parameter of ours."""
   return Reshape(
     lambda shapes: shape(shapes[0]),
     lambda x, shapes: [into(x, shapes[0])],
@@ -31,9 +37,10 @@ def _matrix(shape, inputs: int) -> tuple[int, int]:
   return math.prod(shape[:inputs]), math.prod(shape[inputs:])
 
 
+# The same shape.
 same = _single(lambda shape: shape, lambda x, _: x, lambda x: x)
 
-# A vector of theirs, whatever we divide it into.
+# A vector, whatever dimensions ours has.
 flat = _single(
   lambda shape: (math.prod(shape),),
   lambda x, shape: x.reshape(shape),
@@ -42,7 +49,7 @@ flat = _single(
 
 
 def matrix(inputs: int = 1) -> Reshape:
-  """Theirs is (in, out); the first `inputs` dimensions of ours are summed over."""
+  """A tensor (in, out); the first `inputs` dimensions of ours are summed over."""
   return _single(
     lambda shape: _matrix(shape, inputs),
     lambda x, shape: x.reshape(shape),
@@ -50,8 +57,8 @@ def matrix(inputs: int = 1) -> Reshape:
   )
 
 
-def turned(inputs: int = 1) -> Reshape:
-  """Theirs is (out, in); the first `inputs` dimensions of ours are summed over."""
+def transposed(inputs: int = 1) -> Reshape:
+  """A tensor (out, in); the first `inputs` dimensions of ours are summed over."""
   return _single(
     lambda shape: _matrix(shape, inputs)[::-1],
     lambda x, shape: x.T.reshape(shape),
@@ -60,7 +67,7 @@ def turned(inputs: int = 1) -> Reshape:
 
 
 def rows(vocab: int) -> Reshape:
-  """A table or vector over a vocabulary, which we pad with zeros."""
+  """A table or vector over a vocabulary, which ours pads with zeros."""
   return _single(
     lambda shape: (vocab, *shape[1:]),
     lambda x, shape: _padded(x, shape[0]),
@@ -69,7 +76,7 @@ def rows(vocab: int) -> Reshape:
 
 
 def columns(vocab: int) -> Reshape:
-  """Theirs is (vocabulary, in), ours (in, padded vocabulary)."""
+  """A tensor (vocabulary, in); ours is (in, padded vocabulary)."""
   return _single(
     lambda shape: (vocab, shape[0]),
     lambda x, shape: _padded(x, shape[1]).T,
@@ -83,49 +90,50 @@ def _padded(x, size: int):
   return np.pad(x, ((0, size - x.shape[0]), *((0, 0) for _ in x.shape[1:])))
 
 
-def beside(axis: int, *parts: Reshape) -> Reshape:
-  """Several of ours lie side by side, along `axis`, in one of theirs."""
+def concatenated(axis: int, *parts: Reshape) -> Reshape:
+  """A tensor that concatenates several of our parameters along `axis`."""
 
   def shapes_of(shapes):
     return [part.shape([shape]) for part, shape in zip(parts, shapes, strict=True)]
 
   def shape(shapes):
-    found = list(shapes_of(shapes)[0])
-    found[axis] = sum(each[axis] for each in shapes_of(shapes))
-    return tuple(found)
+    total = list(shapes_of(shapes)[0])
+    total[axis] = sum(part_shape[axis] for part_shape in shapes_of(shapes))
+    return tuple(total)
 
   def into(x, shapes):
-    cuts = np.cumsum([each[axis] for each in shapes_of(shapes)])[:-1]
-    pieces = zip(parts, np.split(x, cuts, axis), shapes, strict=True)
+    ends = np.cumsum([part_shape[axis] for part_shape in shapes_of(shapes)])[:-1]
+    pieces = zip(parts, np.split(x, ends, axis), shapes, strict=True)
     return [part.into(piece, [shape])[0] for part, piece, shape in pieces]
 
   def back(arrays):
-    found = [part.back([x]) for part, x in zip(parts, arrays, strict=True)]
-    return np.concatenate(found, axis)
+    pieces = [part.back([x]) for part, x in zip(parts, arrays, strict=True)]
+    return np.concatenate(pieces, axis)
 
   return Reshape(shape, into, back)
 
 
-def by_head(x: int) -> Reshape:
-  """So many of ours lie side by side in every head of one of theirs, (out, in)."""
+def by_head(count: int) -> Reshape:
+  """A tensor (out, in) that concatenates `count` of our parameters in every head."""
 
   def shape(shapes):
     *inputs, N, H = shapes[0]
-    return (N * x * H, *inputs)
+    return (N * count * H, *inputs)
 
-  def into(array, shapes):
+  def into(x, shapes):
     *inputs, N, H = shapes[0]
-    heads = array.reshape(N, x, H, *inputs)
-    return [np.moveaxis(heads[:, i], (0, 1), (-2, -1)) for i in range(x)]
+    heads = x.reshape(N, count, H, *inputs)
+    return [np.moveaxis(heads[:, i], (0, 1), (-2, -1)) for i in range(count)]
 
   def back(arrays):
-    heads = np.stack([np.moveaxis(a, (-2, -1), (0, 1)) for a in arrays], axis=1)
+    heads = np.stack([np.moveaxis(x, (-2, -1), (0, 1)) for x in arrays], axis=1)
     return heads.reshape(-1, *heads.shape[3:])
 
   return Reshape(shape, into, back)
 
 
-# A convolution along the row, of every channel alone: theirs is (channel, 1, W).
+# A depthwise convolution along the row: the tensor is (channel, 1, offset), ours has
+# the offset in front.
 taps = _single(
   lambda shape: (math.prod(shape[1:]), 1, shape[0]),
   lambda x, shape: x[:, 0].T.reshape(shape),
@@ -134,11 +142,11 @@ taps = _single(
 
 
 def constant(value: float) -> Reshape:
-  """Theirs has no such tensor: ours is this everywhere, or could not go back."""
+  """No tensor: import fills ours with `value`; export fails if it has changed."""
   return Reshape(None, lambda x, shapes: [np.float32(value)] * len(shapes), None)
 
 
 def unused(value: float) -> Reshape:
-  """Theirs has no such part (a readout, say): ours begins as this, and stays behind."""
-  keep = constant(value)
-  return keep._replace(shape=lambda shapes: None)
+  """No tensor, of a part that the checkpoint lacks: ours starts as `value` and is not
+  exported, whatever it has become."""
+  return constant(value)._replace(shape=lambda shapes: None)

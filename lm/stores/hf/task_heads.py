@@ -1,11 +1,11 @@
-"""What stands on an encoder of theirs: which head, and how many classes it tells."""
+"""Reads and writes the task head of an encoder: its type and number of classes."""
 
-from lm.stores.hf.config import Theirs
-from lm.stores.hf.engine import linear
-from lm.stores.hf.reshape import turned
+from lm.stores.hf.config import HfConfig
+from lm.stores.hf.mapping import linear
+from lm.stores.hf.reshape import transposed
 
-# What the name of their class ends in -> our head.
-KINDS = {
+# Suffix of the class in `architectures` -> our head.
+HEAD_OF_CLASS = {
   "Model": "none",
   "ForPreTraining": "tokens",
   "ForMaskedLM": "tokens",
@@ -18,53 +18,55 @@ ANSWER = "qa_outputs"
 POOLER = "pooler.dense"
 
 
-def fields(theirs: Theirs, marks: dict, pooled=()) -> dict:
-  """Our fields for the head.
+def fields(hf: HfConfig, head_tensors: dict, pooled=()) -> dict:
+  """Returns our fields of the head: head, classes, pooler.
 
-  The tensors decide what there is: `marks` are heads of ours and the end of a name that
-  only the tensors of such a head have. Where two of them are alike, or the tensors are
-  yet to be written, the class in config.json does; `pooled` are the ends of the names
-  of those that have a pooler.
+  The tensors decide: `head_tensors` maps a head to the end of a tensor name that only
+  this head has. Where two heads share one, or on export, the class in config.json
+  decides. `pooled` are the suffixes of classes that have a pooler.
   """
-  end = _end(theirs)
-  head = KINDS.get(end, "none")
-  if theirs.names is not None:
-    found = [head for head, mark in marks.items() if theirs.has(mark, False)]
-    head = head if head in found else [*found, "none"][0]
+  suffix = _class_suffix(hf)
+  head = HEAD_OF_CLASS.get(suffix, "none")
+  if hf.names is not None:
+    present = [h for h, name in head_tensors.items() if hf.has_tensor(name, False)]
+    head = head if head in present else [*present, "none"][0]
   if head == "tokens":
-    theirs.needs(tie_word_embeddings=True)
+    hf.require(tie_word_embeddings=True)
   classes = 2
   if head in ("classes", "labels"):
-    labels = theirs.get("id2label")
-    told = labels if isinstance(labels, dict) else {}
-    classes = len(told) or theirs.size("num_labels", 2)
-  # Their constructors' argument: for a class with a pooler although most have none.
-  pooler = theirs.get("add_pooling_layer", end in pooled)
-  pooler = theirs.has(f"{POOLER}.weight", pooler)
+    labels = hf.get("id2label")
+    labels = labels if isinstance(labels, dict) else {}
+    classes = len(labels) or hf.size("num_labels", 2)
+  # The argument of their constructors: a class with a pooler that mostly has none.
+  pooler = hf.get("add_pooling_layer", suffix in pooled)
+  pooler = hf.has_tensor(f"{POOLER}.weight", pooler)
   return dict(head=head, classes=classes, pooler=pooler)
 
 
-def _end(theirs: Theirs) -> str:
-  names = str(theirs.get("architectures"))  # one, in a list
-  return next((end for end in KINDS if f"{end}'" in names), "")
+def _class_suffix(hf: HfConfig) -> str:
+  names = str(hf.get("architectures"))  # a list of one name
+  return next((suffix for suffix in HEAD_OF_CLASS if f"{suffix}'" in names), "")
 
 
-def told(fields: dict, name: str, pooled=()) -> dict:
-  """What a config.json says of our head; `name` is what their classes begin with."""
-  ends = {head: end for end, head in KINDS.items()}
+def to_hf(fields: dict, prefix: str, pooled=()) -> dict:
+  """Returns the values of config.json for our head.
+
+  `prefix` is what the names of the family's classes begin with.
+  """
+  suffix_of = {head: suffix for suffix, head in HEAD_OF_CLASS.items()}
   if fields["pooler"] and "ForPreTraining" in pooled:
-    ends["tokens"] = "ForPreTraining"
-  end = ends[fields["head"]]
-  told = dict(architectures=[name + end])
-  if fields["pooler"] != (end in pooled):
-    told["add_pooling_layer"] = fields["pooler"]
+    suffix_of["tokens"] = "ForPreTraining"
+  suffix = suffix_of[fields["head"]]
+  values = dict(architectures=[prefix + suffix])
+  if fields["pooler"] != (suffix in pooled):
+    values["add_pooling_layer"] = fields["pooler"]
   if fields["classes"] != 2:
     names = [f"LABEL_{i}" for i in range(fields["classes"])]
-    told["id2label"] = {str(i): label for i, label in enumerate(names)}
-    told["label2id"] = {label: i for i, label in enumerate(names)}
-  return told
+    values["id2label"] = {str(i): name for i, name in enumerate(names)}
+    values["label2id"] = {name: i for i, name in enumerate(names)}
+  return values
 
 
-def classifier(theirs: str) -> list:
-  """The rows of the layer that says it; `theirs` is its name there."""
-  return linear("classifier/w", theirs, turned())
+def classifier(hf: str) -> list:
+  """Returns the rows of the classifier; `hf` is the name of its layer there."""
+  return linear("classifier/w", hf, transposed())

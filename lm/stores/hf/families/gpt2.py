@@ -1,12 +1,13 @@
-"""GPT-2 of Hugging Face: queries, keys and values side by side, matrices (in, out)."""
+"""GPT-2 of Hugging Face: q, k and v concatenated, matrices (in, out)."""
 
-from lm.stores.hf.config import ACTIVATIONS, Theirs, activation
-from lm.stores.hf.engine import layers, row
-from lm.stores.hf.reshape import beside, columns, flat, matrix, rows, same
+from lm.stores.hf.config import ACTIVATIONS, HfConfig, activation
+from lm.stores.hf.mapping import layers, row
+from lm.stores.hf.reshape import columns, concatenated, flat, matrix, rows, same
 
+MODEL_TYPES = ("gpt2",)
 FAMILY = "decoder"
 PREFIX = "transformer."
-# Causal masks that old files carry, and a tied readout said twice.
+# Causal masks in old files.
 IGNORED = r"\.attn\.(masked_)?bias$"
 DEFAULTS = dict(
   activation_function="gelu_new",
@@ -16,32 +17,32 @@ DEFAULTS = dict(
 )
 
 
-def config(theirs: Theirs) -> dict:
-  """The flat fields of our model."""
-  theirs = theirs.over(DEFAULTS)
-  theirs.needs(
+def config(hf: HfConfig) -> dict:
+  """Returns the flat fields of our model."""
+  hf = hf.with_defaults(DEFAULTS)
+  hf.require(
     scale_attn_weights=True,
     scale_attn_by_inverse_layer_idx=False,
     add_cross_attention=False,
   )
   return dict(
-    vocab=theirs.size("vocab_size"),
-    context=theirs.size("n_positions"),
-    width=theirs.size("n_embd"),
-    layers=theirs.size("n_layer"),
-    heads=theirs.size("n_head"),
-    ff=theirs.size("n_inner", 4 * theirs.size("n_embd")),
-    activation=activation(theirs["activation_function"], gated=False),
-    eps=theirs["layer_norm_epsilon"],
-    tied=theirs["tie_word_embeddings"],
+    vocab=hf.size("vocab_size"),
+    context=hf.size("n_positions"),
+    width=hf.size("n_embd"),
+    layers=hf.size("n_layer"),
+    heads=hf.size("n_head"),
+    ff=hf.size("n_inner", 4 * hf.size("n_embd")),
+    activation=activation(hf["activation_function"], gated=False),
+    eps=hf["layer_norm_epsilon"],
+    tied=hf["tie_word_embeddings"],
     positions="learned",
     norm="layer",
     bias=True,
   )
 
 
-def theirs(fields: dict) -> dict:
-  """config.json for a model of ours."""
+def to_hf(fields: dict) -> dict:
+  """Returns config.json for the fields of our model."""
   return dict(
     model_type="gpt2",
     architectures=["GPT2LMHeadModel"],
@@ -57,11 +58,12 @@ def theirs(fields: dict) -> dict:
   )
 
 
-def table(theirs: Theirs) -> list:
-  V = theirs["vocab_size"]
+def mapping(hf: HfConfig) -> list:
+  """Returns the rows of all parameters."""
+  V = hf["vocab_size"]
   return [
     row("embed/table", "transformer.wte.weight", rows(V)),
-    row("places/table", "transformer.wpe.weight", same),
+    row("positions/table", "transformer.wpe.weight", same),
     row("norm/scale", "transformer.ln_f.weight", same),
     row("norm/bias", "transformer.ln_f.bias", same),
     row("head/table", "lm_head.weight", columns(V)),
@@ -73,12 +75,12 @@ def table(theirs: Theirs) -> list:
       (
         "attention/q attention/k attention/v",
         "attn.c_attn.weight",
-        beside(1, matrix(), matrix(), matrix()),
+        concatenated(1, matrix(), matrix(), matrix()),
       ),
       (
         "attention/q_bias attention/k_bias attention/v_bias",
         "attn.c_attn.bias",
-        beside(0, flat, flat, flat),
+        concatenated(0, flat, flat, flat),
       ),
       ("attention/o", "attn.c_proj.weight", matrix(2)),
       ("attention/o_bias", "attn.c_proj.bias", same),

@@ -1,10 +1,11 @@
-"""Llama and its kin of Hugging Face: Mistral, Qwen 2, Qwen 3, SmolLM."""
+"""Llama of Hugging Face, and what shares its code: Mistral, Qwen 2, Qwen 3, SmolLM."""
 
 from lm.errors import Mistake
-from lm.stores.hf.config import Theirs, activation, rope, rope_of
-from lm.stores.hf.engine import layers, row
-from lm.stores.hf.reshape import columns, constant, flat, rows, same, turned
+from lm.stores.hf.config import HfConfig, activation, rope, rope_parameters
+from lm.stores.hf.mapping import layers, row
+from lm.stores.hf.reshape import columns, constant, flat, rows, same, transposed
 
+MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 FAMILY = "decoder"
 PREFIX = "model."
 IGNORED = r"rotary_emb\.inv_freq$"  # computed from config.json
@@ -15,53 +16,53 @@ DEFAULTS = dict(
   attention_bias=False,
   mlp_bias=False,
 )
-# Rows of a layer that OLMo 2, Gemma and Mixtral have too.
+# Rows of a layer, also of OLMo 2, Gemma and Mixtral.
 ATTENTION = (
-  ("attention/q", "self_attn.q_proj.weight", turned()),
-  ("attention/k", "self_attn.k_proj.weight", turned()),
-  ("attention/v", "self_attn.v_proj.weight", turned()),
-  ("attention/o", "self_attn.o_proj.weight", turned(2)),
+  ("attention/q", "self_attn.q_proj.weight", transposed()),
+  ("attention/k", "self_attn.k_proj.weight", transposed()),
+  ("attention/v", "self_attn.v_proj.weight", transposed()),
+  ("attention/o", "self_attn.o_proj.weight", transposed(2)),
 )
-FEED = (
-  ("ff/gate", "mlp.gate_proj.weight", turned()),
-  ("ff/up", "mlp.up_proj.weight", turned()),
-  ("ff/down", "mlp.down_proj.weight", turned()),
+FEED_FORWARD = (
+  ("ff/gate", "mlp.gate_proj.weight", transposed()),
+  ("ff/up", "mlp.up_proj.weight", transposed()),
+  ("ff/down", "mlp.down_proj.weight", transposed()),
 )
-NAMES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 
 
-def config(theirs: Theirs) -> dict:
-  """The flat fields of our model."""
-  kind, theirs = theirs["model_type"], theirs.over(DEFAULTS)
-  return sizes(theirs) | dict(
-    activation=activation(theirs["hidden_act"], gated=True),
-    eps=theirs["rms_norm_eps"],
-    tied=theirs["tie_word_embeddings"],
-    window=_window(kind, theirs),
-    bias=any(_biases(theirs).values()) and not _only_qkv(theirs),
-    qkv_bias=_only_qkv(theirs),
+def config(hf: HfConfig) -> dict:
+  """Returns the flat fields of our model."""
+  kind, hf = hf["model_type"], hf.with_defaults(DEFAULTS)
+  return sizes(hf) | dict(
+    activation=activation(hf["hidden_act"], gated=True),
+    eps=hf["rms_norm_eps"],
+    tied=hf["tie_word_embeddings"],
+    window=_window(kind, hf),
+    bias=any(_biases(hf).values()) and not _only_qkv(hf),
+    qkv_bias=_only_qkv(hf),
     qk_norm="head" if kind == "qwen3" else "none",
-    **rope(theirs),
+    **rope(hf),
   )
 
 
-def sizes(theirs: Theirs) -> dict:
-  """The fields that say how large a model is."""
-  heads = theirs.size("num_attention_heads")
+def sizes(hf: HfConfig) -> dict:
+  """Returns the fields of a model's sizes."""
+  heads = hf.size("num_attention_heads")
   return dict(
-    vocab=theirs.size("vocab_size"),
-    context=theirs.size("max_position_embeddings"),
-    width=theirs.size("hidden_size"),
-    layers=theirs.size("num_hidden_layers"),
+    vocab=hf.size("vocab_size"),
+    context=hf.size("max_position_embeddings"),
+    width=hf.size("hidden_size"),
+    layers=hf.size("num_hidden_layers"),
     heads=heads,
-    kv_heads=theirs.size("num_key_value_heads", heads),
-    head_size=theirs.size("head_dim", theirs.size("hidden_size") // heads or 1),
-    ff=theirs.size("intermediate_size"),
+    kv_heads=hf.size("num_key_value_heads", heads),
+    head_size=hf.size("head_dim", hf.size("hidden_size") // heads or 1),
+    ff=hf.size("intermediate_size"),
   )
 
 
-def sizes_of(fields: dict) -> dict:
-  """The same in a config.json."""
+def sizes_to_hf(fields: dict) -> dict:
+  """Returns the same sizes under the names of config.json."""
   return dict(
     vocab_size=fields["vocab"],
     max_position_embeddings=fields["context"],
@@ -74,38 +75,41 @@ def sizes_of(fields: dict) -> dict:
   )
 
 
-def _window(kind: str, theirs: Theirs) -> int:
-  """The keys each query sees, 0 for all; Mistake where layers differ in it."""
-  window = theirs.get("sliding_window") or 0
-  if kind == "llama" or theirs.get("use_sliding_window", kind == "mistral") is False:
+def _window(kind: str, hf: HfConfig) -> int:
+  """Returns the number of keys that a query sees, 0 for all.
+
+  Raises Mistake where layers differ in it.
+  """
+  window = hf.get("sliding_window") or 0
+  if kind == "llama" or hf.get("use_sliding_window", kind == "mistral") is False:
     return 0
-  kinds = theirs.get("layer_types")
-  if kinds is None and window and kind != "mistral":
-    windowed = theirs.size("num_hidden_layers") - theirs["max_window_layers"]
-    kinds = ["sliding_attention"] * max(windowed, 0)
-    kinds += ["full_attention"] * min(theirs["max_window_layers"], 1)
-  if len(set(kinds or ())) > 1:
+  types = hf.get("layer_types")
+  if types is None and window and kind != "mistral":
+    windowed = hf.size("num_hidden_layers") - hf["max_window_layers"]
+    types = ["sliding_attention"] * max(windowed, 0)
+    types += ["full_attention"] * min(hf["max_window_layers"], 1)
+  if len(set(types or ())) > 1:
     raise Mistake(
       "config.json has a window in some of the layers, which is not built here for "
       f"{kind}"
     )
-  return 0 if kinds and kinds[0] == "full_attention" else window
+  return 0 if types and types[0] == "full_attention" else window
 
 
-def _biases(theirs: Theirs) -> dict[str, bool]:
-  """Which of the matrices have biases."""
-  qwen2 = theirs["model_type"] == "qwen2"
-  attention = bool(theirs["attention_bias"]) and not qwen2
-  mlp = bool(theirs["mlp_bias"]) and theirs["model_type"] == "llama"
+def _biases(hf: HfConfig) -> dict[str, bool]:
+  """Returns which matrices have biases: {"qkv": bool, "o": bool, "mlp": bool}."""
+  qwen2 = hf["model_type"] == "qwen2"
+  attention = bool(hf["attention_bias"]) and not qwen2
+  mlp = bool(hf["mlp_bias"]) and hf["model_type"] == "llama"
   return dict(qkv=attention or qwen2, o=attention, mlp=mlp)
 
 
-def _only_qkv(theirs: Theirs) -> bool:
-  return _biases(theirs) == dict(qkv=True, o=False, mlp=False)
+def _only_qkv(hf: HfConfig) -> bool:
+  return _biases(hf) == dict(qkv=True, o=False, mlp=False)
 
 
-def theirs(fields: dict) -> dict:
-  """config.json for a model of ours."""
+def to_hf(fields: dict) -> dict:
+  """Returns config.json for the fields of our model."""
   kind = "llama"
   if fields["window"]:
     kind = "mistral"
@@ -115,25 +119,26 @@ def theirs(fields: dict) -> dict:
     kind = "qwen3"
   return dict(
     model_type=kind,
-    architectures=[f"{NAMES[kind]}ForCausalLM"],
-    **sizes_of(fields),
+    architectures=[f"{CLASSES[kind]}ForCausalLM"],
+    **sizes_to_hf(fields),
     hidden_act={"swiglu": "silu", "geglu": "gelu_pytorch_tanh"}[fields["activation"]],
     rms_norm_eps=fields["eps"],
     tie_word_embeddings=fields["tied"],
     attention_bias=fields["bias"],
     mlp_bias=fields["bias"] and kind == "llama",
     sliding_window=fields["window"] or None,
-    rope_parameters=rope_of(fields),
+    rope_parameters=rope_parameters(fields),
   )
 
 
-def table(theirs: Theirs) -> list:
-  theirs = theirs.over(DEFAULTS)
-  V, zero = theirs["vocab_size"], constant(0)
-  biases = _biases(theirs)
+def mapping(hf: HfConfig) -> list:
+  """Returns the rows of all parameters."""
+  hf = hf.with_defaults(DEFAULTS)
+  V, zero = hf["vocab_size"], constant(0)
+  biases = _biases(hf)
 
-  def bias(of: str, ours: str, name: str, reshape):
-    return (ours, name, reshape) if biases[of] else (ours, "", zero)
+  def bias(part: str, path: str, name: str, reshape):
+    return (path, name, reshape) if biases[part] else (path, "", zero)
 
   return [
     row("embed/table", "model.embed_tokens.weight", rows(V)),
@@ -154,7 +159,7 @@ def table(theirs: Theirs) -> list:
       ("attention/k_norm/scale", "self_attn.k_norm.weight", same),
       ("ff_norm/scale", "post_attention_layernorm.weight", same),
       ("ff_norm/bias", "", zero),
-      *FEED,
+      *FEED_FORWARD,
       bias("mlp", "ff/gate_bias", "mlp.gate_proj.bias", same),
       bias("mlp", "ff/up_bias", "mlp.up_proj.bias", same),
       bias("mlp", "ff/down_bias", "mlp.down_proj.bias", same),

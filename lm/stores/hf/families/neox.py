@@ -1,9 +1,10 @@
-"""GPT-NeoX and Pythia of Hugging Face: q, k and v are one matrix, by heads."""
+"""GPT-NeoX and Pythia of Hugging Face: q, k and v are one matrix, head by head."""
 
-from lm.stores.hf.config import ACTIVATIONS, Theirs, activation, rope, rope_of
-from lm.stores.hf.engine import layers, linear, norm, row
-from lm.stores.hf.reshape import by_head, columns, rows, turned
+from lm.stores.hf.config import ACTIVATIONS, HfConfig, activation, rope, rope_parameters
+from lm.stores.hf.mapping import layers, linear, norm, row
+from lm.stores.hf.reshape import by_head, columns, rows, transposed
 
+MODEL_TYPES = ("gpt_neox",)
 FAMILY, PREFIX = "decoder", "gpt_neox."
 IGNORED = r"attention\.(masked_bias|bias|rotary_emb\.inv_freq)$"  # masks, and angles
 DEFAULTS = dict(
@@ -16,32 +17,32 @@ DEFAULTS = dict(
 HEAD = "embed_out.weight"
 
 
-def config(theirs: Theirs) -> dict:
-  """The flat fields of our model."""
-  theirs = theirs.over(DEFAULTS)
-  theirs.needs(attention_bias=True)
-  told = theirs.get("rope_parameters") or {}
-  base = theirs.get("rotary_emb_base", 10_000.0)
+def config(hf: HfConfig) -> dict:
+  """Returns the flat fields of our model."""
+  hf = hf.with_defaults(DEFAULTS)
+  hf.require(attention_bias=True)
+  params = hf.get("rope_parameters") or {}
+  base = hf.get("rotary_emb_base", 10_000.0)
   return dict(
-    vocab=theirs.size("vocab_size"),
-    context=theirs.size("max_position_embeddings"),
-    width=theirs.size("hidden_size"),
-    layers=theirs.size("num_hidden_layers"),
-    heads=theirs.size("num_attention_heads"),
-    ff=theirs.size("intermediate_size"),
-    activation=activation(theirs["hidden_act"], gated=False),
-    eps=theirs["layer_norm_eps"],
+    vocab=hf.size("vocab_size"),
+    context=hf.size("max_position_embeddings"),
+    width=hf.size("hidden_size"),
+    layers=hf.size("num_hidden_layers"),
+    heads=hf.size("num_attention_heads"),
+    ff=hf.size("intermediate_size"),
+    activation=activation(hf["hidden_act"], gated=False),
+    eps=hf["layer_norm_eps"],
     norm="layer",
     bias=True,
-    tied=theirs["tie_word_embeddings"],
-    order="parallel" if theirs["use_parallel_residual"] else "before",
-    rotary_share=told.get("partial_rotary_factor", theirs["rotary_pct"]),
-    **rope(theirs, base),
+    tied=hf["tie_word_embeddings"],
+    order="parallel" if hf["use_parallel_residual"] else "before",
+    rotary_share=params.get("partial_rotary_factor", hf["rotary_pct"]),
+    **rope(hf, base),
   )
 
 
-def theirs(fields: dict) -> dict:
-  """config.json for a model of ours."""
+def to_hf(fields: dict) -> dict:
+  """Returns config.json for the fields of our model."""
   share = {"partial_rotary_factor": fields["rotary_share"]}
   return dict(
     model_type="gpt_neox",
@@ -56,12 +57,13 @@ def theirs(fields: dict) -> dict:
     layer_norm_eps=fields["eps"],
     tie_word_embeddings=fields["tied"],
     use_parallel_residual=fields["order"] == "parallel",
-    rope_parameters=rope_of(fields) | share,
+    rope_parameters=rope_parameters(fields) | share,
   )
 
 
-def table(theirs: Theirs) -> list:
-  V = theirs["vocab_size"]
+def mapping(hf: HfConfig) -> list:
+  """Returns the rows of all parameters."""
+  V = hf["vocab_size"]
   qkv = "attention/q attention/k attention/v"
   qkv_bias = "attention/q_bias attention/k_bias attention/v_bias"
   return [
@@ -74,9 +76,9 @@ def table(theirs: Theirs) -> list:
       *norm("attention_norm", "input_layernorm"),
       (qkv, "attention.query_key_value.weight", by_head(3)),
       (qkv_bias, "attention.query_key_value.bias", by_head(3)),
-      *linear("attention/o", "attention.dense", turned(2)),
+      *linear("attention/o", "attention.dense", transposed(2)),
       *norm("ff_norm", "post_attention_layernorm"),
-      *linear("ff/up", "mlp.dense_h_to_4h", turned()),
-      *linear("ff/down", "mlp.dense_4h_to_h", turned()),
+      *linear("ff/up", "mlp.dense_h_to_4h", transposed()),
+      *linear("ff/down", "mlp.dense_4h_to_h", transposed()),
     ),
   ]

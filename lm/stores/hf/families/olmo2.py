@@ -1,42 +1,44 @@
-"""OLMo 2 of Hugging Face: a Llama with norms behind its layers, and of all heads."""
+"""OLMo 2 of Hugging Face: a Llama with norms after sublayers and over all heads."""
 
-from lm.stores.hf.config import Theirs, activation, rope, rope_of
-from lm.stores.hf.engine import layers, row
+from lm.stores.hf.config import HfConfig, activation, rope, rope_parameters
 from lm.stores.hf.families import llama
+from lm.stores.hf.mapping import layers, row
 from lm.stores.hf.reshape import columns, rows, same
 
+MODEL_TYPES = ("olmo2",)
 FAMILY, PREFIX, IGNORED = llama.FAMILY, llama.PREFIX, llama.IGNORED
 DEFAULTS = llama.DEFAULTS | dict(rms_norm_eps=1e-5)
 
 
-def config(theirs: Theirs) -> dict:
-  """The flat fields of our model."""
-  theirs = theirs.over(DEFAULTS)
-  theirs.needs(attention_bias=False)
-  return llama.sizes(theirs) | dict(
-    activation=activation(theirs["hidden_act"], gated=True),
-    eps=theirs["rms_norm_eps"],
-    tied=theirs["tie_word_embeddings"],
+def config(hf: HfConfig) -> dict:
+  """Returns the flat fields of our model."""
+  hf = hf.with_defaults(DEFAULTS)
+  hf.require(attention_bias=False)
+  return llama.sizes(hf) | dict(
+    activation=activation(hf["hidden_act"], gated=True),
+    eps=hf["rms_norm_eps"],
+    tied=hf["tie_word_embeddings"],
     order="after",
     qk_norm="width",
-    **rope(theirs),
+    **rope(hf),
   )
 
 
-def theirs(fields: dict) -> dict:
-  """config.json for a model of ours."""
-  return llama.sizes_of(fields) | dict(
+def to_hf(fields: dict) -> dict:
+  """Returns config.json for the fields of our model."""
+  return llama.sizes_to_hf(fields) | dict(
     model_type="olmo2",
     architectures=["Olmo2ForCausalLM"],
     hidden_act={"swiglu": "silu"}[fields["activation"]],
     rms_norm_eps=fields["eps"],
     tie_word_embeddings=fields["tied"],
-    rope_parameters=rope_of(fields),
+    rope_parameters=rope_parameters(fields),
   )
 
 
-def table(theirs: Theirs) -> list:
-  V = theirs["vocab_size"]
+def mapping(hf: HfConfig) -> list:
+  """Returns the rows of all parameters."""
+  V = hf["vocab_size"]
   return [
     row("embed/table", "model.embed_tokens.weight", rows(V)),
     row("norm/scale", "model.norm.weight", same),
@@ -48,7 +50,7 @@ def table(theirs: Theirs) -> list:
       ("attention/q_norm/scale", "self_attn.q_norm.weight", same),
       ("attention/k_norm/scale", "self_attn.k_norm.weight", same),
       ("attention_norm/scale", "post_attention_layernorm.weight", same),
-      *llama.FEED,
+      *llama.FEED_FORWARD,
       ("ff_norm/scale", "post_feedforward_layernorm.weight", same),
     ),
   ]

@@ -1,12 +1,13 @@
 """T5 of Hugging Face, v1.0 and v1.1 (Flan-T5 too)."""
 
 from lm.errors import Mistake
-from lm.stores.hf.config import Theirs
-from lm.stores.hf.engine import layers, row
-from lm.stores.hf.reshape import columns, rows, same, turned
+from lm.stores.hf.config import HfConfig
+from lm.stores.hf.mapping import layers, row
+from lm.stores.hf.reshape import columns, rows, same, transposed
 
+MODEL_TYPES = ("t5",)
 FAMILY, PREFIX = "encdec", ""
-# The input table under other names; distances to the source, which are not used.
+# Copies of the embedding; biases of cross attention, which T5 does not use.
 IGNORED = (
   r"^(en|de)coder\.embed_tokens\.weight$|EncDecAttention\.relative_attention_bias\."
 )
@@ -17,39 +18,39 @@ DEFAULTS = dict(
   relative_attention_max_distance=128,
   tie_word_embeddings=True,
 )
-FEEDS = {"relu": "relu", "gated-gelu": "geglu"}
+FEED_FORWARDS = {"relu": "relu", "gated-gelu": "geglu"}
 BIAS = "block.0.layer.0.SelfAttention.relative_attention_bias.weight"
 
 
-def config(theirs: Theirs) -> dict:
-  """The flat fields of our model."""
-  theirs = theirs.over(DEFAULTS)
-  kind = theirs["feed_forward_proj"]
-  if kind not in FEEDS:
+def config(hf: HfConfig) -> dict:
+  """Returns the flat fields of our model."""
+  hf = hf.with_defaults(DEFAULTS)
+  kind = hf["feed_forward_proj"]
+  if kind not in FEED_FORWARDS:
     raise Mistake(
-      f"feed_forward_proj={kind!r} in config.json; known: {', '.join(FEEDS)}"
+      f"feed_forward_proj={kind!r} in config.json; known: {', '.join(FEED_FORWARDS)}"
     )
-  layers = theirs.size("num_layers")
+  layers = hf.size("num_layers")
   return dict(
-    vocab=theirs.size("vocab_size"),
-    width=theirs.size("d_model"),
-    layers=theirs.size("num_decoder_layers", layers),
+    vocab=hf.size("vocab_size"),
+    width=hf.size("d_model"),
+    layers=hf.size("num_decoder_layers", layers),
     source_layers=layers,
-    heads=theirs.size("num_heads"),
-    head_size=theirs.size("d_kv"),
-    ff=theirs.size("d_ff"),
-    activation=FEEDS[kind],
-    # Later files say that all is tied; whether it was is in the scale of the readout.
-    tied=theirs.get("scale_decoder_outputs", theirs["tie_word_embeddings"]),
-    buckets=theirs.size("relative_attention_num_buckets"),
-    reach=theirs.size("relative_attention_max_distance"),
-    eps=theirs["layer_norm_epsilon"],
+    heads=hf.size("num_heads"),
+    head_size=hf.size("d_kv"),
+    ff=hf.size("d_ff"),
+    activation=FEED_FORWARDS[kind],
+    # Later files say tied whatever is true; the scale of the readout tells.
+    tied=hf.get("scale_decoder_outputs", hf["tie_word_embeddings"]),
+    buckets=hf.size("relative_attention_num_buckets"),
+    reach=hf.size("relative_attention_max_distance"),
+    eps=hf["layer_norm_epsilon"],
   )
 
 
-def theirs(fields: dict) -> dict:
-  """config.json for a model of ours."""
-  kinds = {ours: kind for kind, ours in FEEDS.items()}
+def to_hf(fields: dict) -> dict:
+  """Returns config.json for the fields of our model."""
+  kind_of = {ours: kind for kind, ours in FEED_FORWARDS.items()}
   return dict(
     model_type="t5",
     architectures=["T5ForConditionalGeneration"],
@@ -61,7 +62,7 @@ def theirs(fields: dict) -> dict:
     num_heads=fields["heads"],
     d_kv=fields["head_size"],
     d_ff=fields["ff"],
-    feed_forward_proj=kinds[fields["activation"]],
+    feed_forward_proj=kind_of[fields["activation"]],
     tie_word_embeddings=fields["tied"],
     relative_attention_num_buckets=fields["buckets"],
     relative_attention_max_distance=fields["reach"],
@@ -70,26 +71,30 @@ def theirs(fields: dict) -> dict:
   )
 
 
-def _attention(ours: str, theirs: str) -> list:
-  names = zip("qkvo", (1, 1, 1, 2), strict=True)
-  return [(f"{ours}/{x}", f"{theirs}.{x}.weight", turned(n)) for x, n in names]
-
-
-def _feed(n: int, gated: bool) -> list:
-  up = "wi_1" if gated else "wi"
+def _attention(path: str, hf: str) -> list:
+  inputs_of = {"q": 1, "k": 1, "v": 1, "o": 2}
   return [
-    ("ff_norm/scale", f"layer.{n}.layer_norm.weight", same),
-    ("ff/gate", f"layer.{n}.DenseReluDense.wi_0.weight", turned()),
-    ("ff/up", f"layer.{n}.DenseReluDense.{up}.weight", turned()),
-    ("ff/down", f"layer.{n}.DenseReluDense.wo.weight", turned()),
+    (f"{path}/{name}", f"{hf}.{name}.weight", transposed(inputs))
+    for name, inputs in inputs_of.items()
   ]
 
 
-def table(theirs: Theirs) -> list:
-  V = theirs["vocab_size"]
-  gated = theirs.get("feed_forward_proj", "relu").startswith("gated")
-  # Tied, but without the scale that T5 ties with: a readout of its own in ours.
-  head = "lm_head.weight" if theirs.has("lm_head.weight", True) else "shared.weight"
+def _feed_forward(n: int, gated: bool) -> list:
+  up = "wi_1" if gated else "wi"
+  return [
+    ("ff_norm/scale", f"layer.{n}.layer_norm.weight", same),
+    ("ff/gate", f"layer.{n}.DenseReluDense.wi_0.weight", transposed()),
+    ("ff/up", f"layer.{n}.DenseReluDense.{up}.weight", transposed()),
+    ("ff/down", f"layer.{n}.DenseReluDense.wo.weight", transposed()),
+  ]
+
+
+def mapping(hf: HfConfig) -> list:
+  """Returns the rows of all parameters."""
+  V = hf["vocab_size"]
+  gated = hf.get("feed_forward_proj", "relu").startswith("gated")
+  # Tied, but without the scale that T5 ties with: ours has a readout of its own.
+  head = "lm_head.weight" if hf.has_tensor("lm_head.weight", True) else "shared.weight"
   own = [
     ("attention_norm/scale", "layer.0.layer_norm.weight", same),
     *_attention("attention", "layer.0.SelfAttention"),
@@ -106,6 +111,6 @@ def table(theirs: Theirs) -> list:
     row("distances/table", f"decoder.{BIAS}", same),
     row("source_norm/scale", "encoder.final_layer_norm.weight", same),
     row("norm/scale", "decoder.final_layer_norm.weight", same),
-    *layers("source_blocks/layer/", encoder, *own, *_feed(1, gated)),
-    *layers("blocks/layer/", decoder, *own, *cross, *_feed(2, gated)),
+    *layers("source_blocks/layer/", encoder, *own, *_feed_forward(1, gated)),
+    *layers("blocks/layer/", decoder, *own, *cross, *_feed_forward(2, gated)),
   ]

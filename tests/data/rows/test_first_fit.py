@@ -1,11 +1,11 @@
-"""Packing: every token once, documents apart, plans as the textbook has them."""
+"""Packed rows: every token once, documents apart, plans as the textbook has them."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm.data.rows import pack
+from lm.data.rows import first_fit
 
 EOS, BOS, PAD = 99, 98, 97
 DOCUMENTS = st.lists(st.lists(st.integers(0, 20), max_size=25), min_size=1, max_size=12)
@@ -17,7 +17,7 @@ def stream_of(documents):
 
 
 def textbook(lengths, seq):
-  """First-fit-decreasing as it is told: the first row with room, else a new one."""
+  """First-fit-decreasing as published: the first row with room, else a new one."""
   room, row_of = [], [0] * len(lengths)
   for piece in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
     fits = [r for r in range(len(room)) if room[r] >= lengths[piece]]
@@ -36,13 +36,15 @@ def textbook(lengths, seq):
 )
 def test_first_fit_is_the_textbooks(case):
   seq, lengths = case
-  np.testing.assert_array_equal(pack.first_fit(lengths, seq), textbook(lengths, seq))
+  np.testing.assert_array_equal(
+    first_fit.first_fit(lengths, seq), textbook(lengths, seq)
+  )
 
 
 def packed(documents, seq, bos=BOS):
   stream, offsets = stream_of(documents)
-  plan = pack.plan_first_fit(offsets, seq)
-  rows = pack.PackedRows(stream, plan, seq, bos=bos, eos=EOS, pad=PAD)
+  plan = first_fit.make_plan(offsets, seq)
+  rows = first_fit.PackedRows(stream, plan, seq, bos=bos, eos=EOS, pad=PAD)
   return [rows[r] for r in range(len(rows))]
 
 
@@ -68,46 +70,10 @@ def test_first_fit_rows_hold_every_token_once_and_keep_documents_apart(
   assert sorted((a.tolist(), b.tolist()) for a, b in pieces) == sorted(wanted)
 
 
-@given(documents=DOCUMENTS, seq=st.integers(1, 16))
-def test_concat_rows_are_the_stream(documents, seq):
-  stream, _ = stream_of(documents)
-  rows = pack.ConcatRows(stream, seq, PAD)
-  rows = [rows[r] for r in range(len(rows))]
-  real = [row["weights_T"] == 1 for row in rows]
-  for name, wanted in (("tokens_T", stream[:-1]), ("targets_T", stream[1:])):
-    parts = [row[name][mask] for row, mask in zip(rows, real, strict=True)]
-    np.testing.assert_array_equal(np.concatenate([[], *parts]), wanted)
-  # Only the last row is padded, and only at its end.
-  assert all(mask.all() for mask in real[:-1])
-  assert all((np.diff(mask.astype(int)) <= 0).all() for mask in real)
-  assert all(row["weights_T"].dtype == np.float32 for row in rows)
-
-
-@given(documents=DOCUMENTS, seq=st.integers(1, 4), seed=st.integers(0, 9))
-def test_a_place_of_a_batch_reads_the_stream_row_by_row(documents, seq, seed):
-  stream, _ = stream_of(documents)
-  rows = pack.ConcatRows(stream, seq, PAD)
-  batch = max(1, rows.full // 3)
-  if rows.full < batch:
-    with pytest.raises(ValueError, match=f"batch={batch}, and there are 0"):
-      pack.Stream(rows, batch, seed)
-    return
-  ordered, wanted = pack.Stream(rows, batch, seed), stream[: rows.full * seq]
-  for place in range(batch):
-    mine = [ordered[step * batch + place] for step in range(rows.full)]
-    assert all(row["weights_T"].all() for row in mine)
-    ids = np.concatenate([row["tokens_T"] for row in mine])
-    # All of the stream in its order, from somewhere on.
-    turns = [np.roll(wanted, -seq * r) for r in range(rows.full)]
-    assert any(np.array_equal(ids, turn) for turn in turns)
-  first = [ordered[place]["tokens_T"].tobytes() for place in range(batch)]
-  assert seq * len(stream) < 40 or batch == 1 or len(set(first)) > 1
-
-
 def test_packing_wastes_little():
   rng = np.random.default_rng(0)
   lengths = rng.integers(1, 129, 2000)
-  num_rows = pack.first_fit(lengths, 128).max() + 1
+  num_rows = first_fit.first_fit(lengths, 128).max() + 1
   assert lengths.sum() / (128 * num_rows) > 0.97
 
 

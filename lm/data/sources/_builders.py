@@ -1,8 +1,8 @@
 """TFDS builders over pinned packages: prepared and read without TensorFlow.
 
 Each yields {"id", "text"} in the splits "train" and "heldout"; whole works are held
-out. A new one is a class here and a line in packages.py. Prepared data are kept under a
-hash of this file, so that a change of what is held out is never missed.
+out. A new one is a class here and an entry in packages.py. Raise VERSION in package.py
+when a work or what is held out changes: prepared data are kept under it.
 """
 
 import abc
@@ -30,7 +30,7 @@ class _Works(tfds.core.GeneratorBasedBuilder):
 
   @abc.abstractmethod
   def works(self, texts: dict):
-    """Yields (id, text, whether it is held out) from {file name: bytes}."""
+    """Yields (id, text, is_held_out) of every work in {file name: bytes}."""
 
   def _info(self):
     return tfds.core.DatasetInfo(

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm.data import tokenizers
-from lm.generate import text
-from lm.generate.text import Writer
+from lm.generate import stream
+from lm.generate.detokenize import Writer
 
 TOKENIZER = fakes.ByteTokenizer()
 EOS = TOKENIZER.eos
@@ -92,8 +92,8 @@ def test_what_may_begin_a_stop_string_is_held_back_and_nothing_else(whole, stop)
 def test_streamed_is_unstreamed(data, stops, chunk, max_tokens):
   data = data.replace(b"\x00", b"a")
   ask = dict(prompts="p", max_tokens=max_tokens, temperature=0, stop=stops)
-  [whole] = text.generate(SCRIPT, said(data), TOKENIZER, **ask, chunk=64)
-  pieces = list(text.stream(SCRIPT, said(data), TOKENIZER, **ask, chunk=chunk))
+  [whole] = stream.generate(SCRIPT, said(data), TOKENIZER, **ask, chunk=64)
+  pieces = list(stream.stream(SCRIPT, said(data), TOKENIZER, **ask, chunk=chunk))
   assert "".join(p.text for p in pieces) == whole.text
   assert [p.finish_reason for p in pieces] == [None] * (len(pieces) - 1) + [
     whole.finish_reason
@@ -108,11 +108,11 @@ def test_streamed_is_unstreamed(data, stops, chunk, max_tokens):
 
 def test_many_samples_stream_side_by_side():
   ask = dict(max_tokens=20, n=3, stop=["a", "b"], logprobs=True, seed=1)
-  whole = text.generate(UNIFORM, UNIFORM.init(), TOKENIZER, ["x", ""], **ask)
+  whole = stream.generate(UNIFORM, UNIFORM.init(), TOKENIZER, ["x", ""], **ask)
   assert [p.index for p in whole] == list(range(6))
   assert len({p.text for p in whole[:3]}) == 3
   streamed = {}
-  for piece in text.stream(UNIFORM, UNIFORM.init(), TOKENIZER, ["x", ""], **ask):
+  for piece in stream.stream(UNIFORM, UNIFORM.init(), TOKENIZER, ["x", ""], **ask):
     streamed.setdefault(piece.index, []).append(piece)
   for i, piece in enumerate(whole):
     assert "".join(p.text for p in streamed[i]) == piece.text
@@ -125,11 +125,11 @@ def test_many_samples_stream_side_by_side():
 def test_prompts_are_strings_or_ids_and_may_be_empty():
   ask = dict(max_tokens=3, temperature=0)
   for prompts in ("p", ["p"], [112], np.array([112]), [[112]], [np.array([112])]):
-    [piece] = text.generate(SCRIPT, said(b"abcdef"), TOKENIZER, prompts, **ask)
+    [piece] = stream.generate(SCRIPT, said(b"abcdef"), TOKENIZER, prompts, **ask)
     assert (piece.text, piece.finish_reason) == ("abc", "length")
-  two = text.generate(SCRIPT, said(b"abcdef"), TOKENIZER, ["pq", ""], **ask)
+  two = stream.generate(SCRIPT, said(b"abcdef"), TOKENIZER, ["pq", ""], **ask)
   assert [piece.text for piece in two] == ["bcd", "abc"]  # "" is bos alone
-  [piece] = text.generate(SCRIPT, said(b"ab"), TOKENIZER, "p", **ask)
+  [piece] = stream.generate(SCRIPT, said(b"ab"), TOKENIZER, "p", **ask)
   assert (piece.text, piece.ids.tolist(), piece.finish_reason) == (
     "ab", [97, 98, EOS], "stop"
   )  # fmt: skip
@@ -150,17 +150,19 @@ def test_prompts_are_strings_or_ids_and_may_be_empty():
 def test_a_mistake_is_one_line_before_anything_is_made(ask, line):
   model = fakes.small(fakes.UniformModel, vocab=TOKENIZER.size, context=100)
   with pytest.raises(ValueError) as error:
-    text.stream(model, model.init(), TOKENIZER, **dict(prompts="p", max_tokens=5) | ask)
+    stream.stream(
+      model, model.init(), TOKENIZER, **dict(prompts="p", max_tokens=5) | ask
+    )
   assert str(error.value).startswith(line)
   assert "\n" not in str(error.value)
 
 
 def test_beams_as_text():
-  found = text.search(SCRIPT, said(b"hey"), TOKENIZER, ["p"], beams=3, n=2)
+  found = stream.search(SCRIPT, said(b"hey"), TOKENIZER, ["p"], beams=3, n=2)
   assert (found[0].text, found[0].finish_reason) == ("hey", "stop")
   assert found[0].score > found[1].score
   with pytest.raises(ValueError, match="n must be from 1 to the number of beams, 2"):
-    text.search(SCRIPT, said(b"hey"), TOKENIZER, "p", beams=2, n=3)
+    stream.search(SCRIPT, said(b"hey"), TOKENIZER, "p", beams=2, n=3)
 
 
 @functools.cache
@@ -200,6 +202,6 @@ def test_what_a_tokenizer_without_bytes_says_keeps_its_space_behind_the_prompt()
   model = fakes.small(fakes.ScriptModel, vocab=tokenizer.size)
   script = [*tokenizer.prompt("a the ant"), *[tokenizer.eos] * 40]
   ask = model, model.init(script[1:41]), tokenizer, "a"
-  [sampled] = text.generate(*ask, temperature=0)
-  [found] = text.search(*ask, beams=2)
+  [sampled] = stream.generate(*ask, temperature=0)
+  [found] = stream.search(*ask, beams=2)
   assert found.text == sampled.text == " the ant"

@@ -1,12 +1,13 @@
-"""Mixtures: one tokenizer, a stream in proportion, all held-out text, from a config."""
+"""Datasets: what a config may say, one tokenizer for all sources, sums over them."""
 
+import dataclasses
 import json
 import pathlib
 
 import processes
 import pytest
 
-from lm.data.corpus import mixture
+from lm.data import Data, prepare
 
 CONFIG = """
 import sys
@@ -16,7 +17,7 @@ import shrink
 def get_config():
   cfg = shrink.get_config()
   cfg.data = dict(
-    source={sources}, weights=(1.0, 3.0), tokenizer="bpe-300", pack="concat",
+    source={sources}, weights=(1.0, 3.0), tokenizer="bpe-300", rows="concat",
     clean=dict(dedup="exact"), cache={cache!r},
   )
   return cfg
@@ -46,18 +47,25 @@ def config(texts):
 
 
 def test_one_tokenizer_is_learnt_from_all(texts, tmp_path):
-  how = dict(clean={}, pack="concat", seq=16, cache=tmp_path, log=lambda line: None)
-  names = [f"text:{path}" for path in texts]
-  both = mixture.prepare_all(names, tokenizer="bpe-400", **how)
-  [alone] = mixture.prepare_all(names[:1], tokenizer="bpe-400", **how)
-  assert both[0].tokenizer.digest == both[1].tokenizer.digest != alone.tokenizer.digest
+  names = tuple(f"text:{path}" for path in texts)
+  data = Data(source=names, tokenizer="bpe-400", cache=str(tmp_path))
+
+  def dataset_of(source):
+    changed = dataclasses.replace(data, source=source)
+    return prepare(changed, seq=16, log=lambda line: None)
+
+  both, alone, swapped = map(dataset_of, (names, names[0], names[::-1]))
+  first, second = both.corpora
+  assert first.tokenizer.digest == second.tokenizer.digest != alone.tokenizer.digest
   assert len(both.tokenizer.encode(" zwölf")) == 1  # learnt from the second source
   for name in ("documents", "tokens", "bytes"):
-    entries = [part.manifest["splits"]["heldout"] for part in both]
+    entries = [corpus.manifest["splits"]["heldout"] for corpus in both.corpora]
     wanted = sum(entry[name] for entry in entries)
     assert both.manifest["splits"]["heldout"][name] == wanted
   assert both.counts("train").sum() == both.manifest["splits"]["train"]["tokens"]
-  assert both.digest != mixture.Mixture(both[::-1]).digest
+  assert both.digest != swapped.digest
+  assert list(both.report) == list(names) and list(alone.report) == [names[0]]
+  assert both.folder == alone.folder.parent == first.folder.parent
 
 
 def test_a_config_trains_on_a_mixture(config, tmp_path):
@@ -93,4 +101,23 @@ def test_weights_that_do_not_fit_are_one_line(config, weights, tmp_path):
 
 
 def test_no_weights_are_equal_ones():
-  assert mixture.shares((), 4) == [0.25] * 4
+  assert Data(source=("shakespeare", "sotu")).shares == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("settings, message", [
+  (dict(source=()), "wanted the name of a source, or several"),
+  (dict(source="shakspeare"), "no data source 'shakspeare'; found: shakespeare, sotu"),
+  (dict(source=("sotu", "sotus")), "no data source 'sotus'"),
+  (dict(weights=(1, float("nan")), source=("sotu", "sotu")), "one above 0 for each"),
+  (dict(tokenizer="gpt9"), "no tokenizer 'gpt9'; it is bytes, bpe-N"),
+  (dict(tokenizer="bpe-200"), "ask for bpe-258 or more"),
+  (dict(rows="best"), "no rows 'best'; found: concat, cooccurrence, first_fit, stream"),
+  (dict(rows="concat-3"), "'concat' takes no number"),
+  (dict(rows="stream", source=("sotu", "sotu")), "'stream' takes one source, got 2"),
+  (dict(clean=dict(lower=True)), "no cleaning rule 'lower'"),
+  (dict(rows="first_fit", corrupt=dict(name="spans")), "wanted rows that hold text"),
+])  # fmt: skip
+def test_wrong_settings_are_one_line(settings, message):
+  with pytest.raises(ValueError, match=message) as error:
+    Data(**{"source": "shakespeare", **settings})
+  assert "\n" not in str(error.value)

@@ -1,0 +1,207 @@
+"""From a config file and the flags that change it to an Experiment.
+
+--config=FILE names a .py file whose get_config() returns a ConfigDict; the file is
+executed once. It holds what the experiment chose: every value that it leaves out gets
+its default from the dataclass (or function) that owns it before flags are read, so that
+--config.GROUP.NAME=VALUE can change any value there is.
+"""
+
+import ast
+import dataclasses
+import inspect
+import os
+import runpy
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from lm import lookup, models, stores
+from lm.data import clean
+from lm.errors import Mistake
+from lm.train import config as training
+
+SHOWN = "configs/shakespeare.py"  # to those whose own config is not right yet
+# Values that decide which other values there are; flags may set them too.
+SELECTORS = ("model.family", "model.preset", "objective", "init.path")
+SELECTORS += ("data.corrupt.name",)
+
+_file = ""  # what --config named, "file:argument"
+
+
+def flag(help=f"the experiment, such as {SHOWN}"):
+  """Defines --config. `read` replaces it by the flags of the values in the file."""
+  flags.DEFINE_string(
+    "config", None, f"{help}; --config.optim.lr=1e-3 changes a value of it"
+  )
+
+
+def file() -> str:
+  """Returns the file that --config named."""
+  return _file
+
+
+def default_workdir() -> str:
+  """Returns runs/<name of the config>, without the argument of "file.py:argument"."""
+  return os.path.join("runs", Path(_file.partition(":")[0]).stem)
+
+
+def experiment() -> tuple[training.Experiment, dict]:
+  """Returns the Experiment of --config and its flags, and the nested dict it is of.
+
+  Raises Mistake for a value that nothing reads, is missing or out of range.
+  """
+  values = flags.FLAGS["config"].value.to_dict()
+  source = values.get("data", {}).get("source") if _is_group(values, "data") else None
+  if isinstance(source, str) and source.startswith("("):
+    values["data"]["source"] = _literal("data.source", source)
+  return training.Experiment.of(values), values
+
+
+def is_given() -> bool:
+  """True if --config named a file."""
+  return bool(_file)
+
+
+def read(argv) -> list[str]:
+  """Executes the file of --config=FILE, completes it and defines flags for its values.
+
+  Returns `argv` without --config=FILE. Raises Mistake for what is wrong with the file.
+  """
+  global _file
+  named, rest, overrides = "", [], {}
+  arguments = iter(argv)
+  for argument in arguments:
+    name, given, value = argument.partition("=")
+    if name.lstrip("-") == "config" and argument.startswith("-"):
+      named = value if given else next(arguments, "")
+      continue
+    rest.append(argument)
+    if name.startswith("-") and name.lstrip("-").startswith("config."):
+      overrides[name.lstrip("-").removeprefix("config.")] = value
+  if not named:
+    return rest
+  _file = named
+  values = execute(named)
+  for name in SELECTORS:
+    if name in overrides:
+      _set(values, name, overrides[name])
+  del flags.FLAGS.config
+  # It looks at the arguments itself, for the values that they change.
+  config_flags.DEFINE_config_dict("config", complete(values), sys_argv=rest)
+  return rest
+
+
+def execute(named: str) -> ConfigDict:
+  """Returns what get_config() of "file.py" or "file.py:argument" returns."""
+  path, colon, argument = named.partition(":")
+  if not os.path.isfile(path):
+    raise Mistake(f"no config file {path}; wanted one such as {SHOWN}")
+  if not path.endswith(".py"):
+    raise Mistake(f"{path} is no config: wanted a .py file with get_config()")
+  try:
+    members = runpy.run_path(path)
+  except SyntaxError as error:
+    raise Mistake(f"{error.filename}, line {error.lineno}: {error.msg}") from error
+  if not callable(members.get("get_config")):
+    raise Mistake(f"{path} has no function get_config(); wanted one as in {SHOWN}")
+  takes_argument = bool(inspect.signature(members["get_config"]).parameters)
+  if colon and not takes_argument:
+    raise Mistake(f"get_config() of {path} takes no argument; leave out :{argument}")
+  config = members["get_config"](*([argument] if colon else []))
+  if not isinstance(config, ConfigDict):
+    raise Mistake(
+      f"get_config() of {path} returns a {type(config).__name__}; wanted a ConfigDict "
+      "of ml_collections"
+    )
+  return config
+
+
+def complete(config: ConfigDict) -> ConfigDict:
+  """Returns the config with the default of every value that it leaves out.
+
+  With `init.path`, the defaults of `model` are the fields of the model there, and that
+  of `data.tokenizer` is its tokenizer.
+  """
+  values = config.to_dict()
+  defaults = training.defaults()
+  groups = {name: values.get(name, {}) for name in ("model", "data", "init")}
+  if all(isinstance(group, dict) for group in groups.values()):
+    store = None
+    if path := groups["init"].get("path", ""):
+      store = stores.open(path)
+      if tokenizer := store.tokenizer_path:
+        defaults["data"]["tokenizer"] = str(tokenizer)
+    defaults["model"] = _model_defaults(groups["model"], store)
+    defaults["data"]["clean"] = _fields(clean.Rules)
+    if name := groups["data"].get("corrupt", {}).get("name", ""):
+      corruption = lookup.find("lm.data.rows.corrupt", name).Corruption
+      defaults["data"]["corrupt"] = _fields(corruption)
+  objective = values.get("objective", defaults["objective"])
+  defaults["loss"] = options(lookup.function("lm.objectives", objective))
+  return ConfigDict(_merged(defaults, values))
+
+
+def options(function) -> dict:
+  """Returns the keyword-only parameters of an objective that have a default."""
+  parameters = inspect.signature(function).parameters.values()
+  return {
+    p.name: p.default
+    for p in parameters
+    if p.kind is p.KEYWORD_ONLY
+    and p.default is not p.empty
+    and p.name not in ("given", "train")
+  }
+
+
+def _model_defaults(group: dict, store) -> dict:
+  fields = {} if store is None else dict(store.fields)
+  fields.pop("vocab", None)
+  family = group.get("family") or fields.get("family", "")
+  if not family:
+    raise Mistake("the config has no value model.family; add it to its file")
+  preset = group.get("preset", "")
+  fields = fields if fields.get("family") == family else {}
+  return models.defaults(family, preset) | fields | {"family": family, "preset": preset}
+
+
+def _fields(cls) -> dict:
+  """Returns the defaults of a dataclass, but for values that a flag cannot have."""
+  return {
+    f.name: f.default
+    for f in dataclasses.fields(cls)
+    if isinstance(f.default, int | float | str | tuple)
+  }
+
+
+def _merged(defaults: dict, values: dict) -> dict:
+  merged = dict(defaults)
+  for name, value in values.items():
+    default = defaults.get(name)
+    if isinstance(value, dict) and isinstance(default, dict):
+      value = _merged(default, value)
+    elif isinstance(default, float) and type(value) is int:
+      value = float(value)  # or a flag could not make it 0.5
+    merged[name] = value
+  return merged
+
+
+def _set(config: ConfigDict, name: str, value: str):
+  *groups, last = name.split(".")
+  with config.unlocked():
+    for group in groups:
+      if group not in config:
+        config[group] = ConfigDict()
+      config = config[group]
+    config[last] = value
+
+
+def _literal(name: str, text: str):
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError) as error:
+    raise Mistake(f"{name}={text}; wanted a name or a tuple of names") from error
+
+
+def _is_group(values: dict, name: str) -> bool:
+  return isinstance(values.get(name), dict)

@@ -1,0 +1,135 @@
+"""The dataset of a config: one or several corpora with one tokenizer, read as rows.
+
+Each source keeps its own epochs: a small one with a large weight is seen more often.
+Training text that repeats the held-out text of its own source is dropped; what repeats
+that of another source is not looked for.
+"""
+
+import hashlib
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from lm.data import sources, tokenizers
+from lm.data.corpus import build, parallel
+from lm.data.corpus.reader import Corpus
+from lm.data.rows import Joined, Rows, corrupt
+from lm.data.tokenizers import word_level
+from lm.disk import atomic
+
+SUMS = ("documents", "tokens", "bytes")
+
+
+class Corpora:
+  """A lm.data.Dataset of text: the corpora of a `Data`, with one tokenizer.
+
+  `tokenizer` has the special tokens that the corruption needs, behind all others.
+  """
+
+  def __init__(self, data, corpora: list[Corpus]):
+    self.corpora, self.order = corpora, data.order
+    self._kind, self._corruption, self._shares = data.kind, data.corruption, data.shares
+    self.tokenizer = corpora[0].tokenizer
+    if self._corruption:
+      self.tokenizer = corrupt.extended(self.tokenizer, self._corruption)
+
+  @property
+  def folder(self) -> Path:
+    """The folder of the corpus; of several, the folder that holds theirs."""
+    first = self.corpora[0].folder
+    return first if len(self.corpora) == 1 else first.parent
+
+  @property
+  def digest(self) -> str:
+    """A sha256 of all tokens and of the tokenizer."""
+    digests = [corpus.digest(self.tokenizer) for corpus in self.corpora]
+    if len(digests) == 1:
+      return digests[0]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+  @property
+  def report(self) -> dict:
+    """{source: sizes of its splits and what cleaning dropped}."""
+    return {corpus.source: corpus.report for corpus in self.corpora}
+
+  @property
+  def manifest(self) -> dict:
+    """{"splits": {split: {"documents", "tokens", "bytes"}}}, sums over the sources."""
+    entries = [corpus.manifest["splits"] for corpus in self.corpora]
+    return {
+      "splits": {
+        split: {name: sum(entry[split][name] for entry in entries) for name in SUMS}
+        for split in entries[0]
+      }
+    }
+
+  def counts(self, split: str) -> np.ndarray:
+    """The number of occurrences of each id in a split, whatever the weights."""
+    counts_V = np.zeros(self.tokenizer.size, np.int64)
+    for corpus in self.corpora:
+      part_V = corpus.counts(split)
+      counts_V[: part_V.size] += part_V
+    return counts_V
+
+  def word_counts(self) -> np.ndarray:
+    """The occurrences of each id in the training split, 0 for what is no word."""
+    return word_level.of_words(self.counts("train"), self.tokenizer)
+
+  def rows(self, split: str, seq: int) -> Rows:
+    """The rows of a split, `seq` positions each, source after source.
+
+    Raises Mistake for a split that does not exist, and for too little text.
+    """
+    parts = [self._kind.rows(corpus, split, seq) for corpus in self.corpora]
+    rows = Joined(parts, self._shares)
+    if not self._corruption:
+      return rows
+    bound = self._corruption.bound(self.tokenizer, seq)
+    if split == "train":
+      return corrupt.Redrawn(rows, bound)
+    return corrupt.Fixed(rows, bound, self._corruption.views)
+
+
+def prepare(data, *, seq: int, log=print) -> Corpora:
+  """See lm.data.prepare."""
+  tokenizer = data.tokenizer
+  if len(data.sources) > 1 and tokenizers.learnt(tokenizer):
+    tokenizer = str(_shared_tokenizer(data, log=log))
+  corpora = [
+    build.prepare(source, tokenizer, clean=data.clean, cache=data.cache, log=log)
+    for source in data.sources
+  ]
+  dataset = Corpora(data, corpora)
+  dataset.rows("train", seq)  # plans the rows, and raises for too little text, now
+  return dataset
+
+
+def _shared_tokenizer(data, *, log) -> Path:
+  """The folder of a tokenizer learnt from the training text of all sources together.
+
+  It is learnt once, and kept in the cache under a hash of what it was learnt from.
+  """
+  names, cache = data.sources, data.cache
+  made_of = {
+    "sources": {name: sources.fingerprint(name, cache=cache) for name in names},
+    "tokenizer": data.tokenizer,
+    "clean": data.clean,
+    "versions": build.versions(),
+  }
+  folder = Path(cache) / "tokenizers" / build.folder_name("_".join(names), made_of)
+  if (folder / "tokenizer.json").is_file():
+    return folder
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  with atomic.locked(folder.with_name(folder.name + ".lock"), log=log):
+    if not (folder / "tokenizer.json").is_file():
+      log(f"learning {data.tokenizer} from {', '.join(names)}")
+      # Every source gives text in proportion to its size, as one corpus would.
+      with parallel.Workers() as workers:
+        records = [
+          build.cleaned(name, data.clean, workers, cache=cache)[0]["train"]
+          for name in names
+        ]
+      texts = build.Texts(list(itertools.chain.from_iterable(records)))
+      tokenizers.make(data.tokenizer, texts).save(folder)
+  return folder

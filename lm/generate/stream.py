@@ -1,0 +1,183 @@
+"""Text from a model, in pieces as it comes or whole.
+
+    for piece in stream(model, params, tokenizer, "Once upon a time", max_tokens=64):
+      print(piece.text, end="", flush=True)
+
+`stream` yields text in pieces, `generate` joins them, `search` uses beam search.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lm.errors import Mistake
+from lm.generate import beam, decode
+from lm.generate.detokenize import Writer
+from lm.generate.prompts import as_sources, encode
+from lm.generate.sample import Sampling
+
+CHECK_EVERY = 16  # tokens between two searches for a stop string, when not streaming
+
+
+@dataclass(frozen=True)
+class Piece:
+  """More text of one continuation, or all of it."""
+
+  index: int  # prompt * n + sample
+  text: str
+  ids: np.ndarray  # new ids, up to the one that ended the text
+  logprobs: np.ndarray  # one for each id; 0 unless asked for
+  finish_reason: str | None  # "stop" or "length" in the last piece, None before
+  score: float = 0.0  # of beam search
+
+
+class _Row:
+  """One continuation: the ids that were read, and the text made of them."""
+
+  def __init__(self, index, writer, stops):
+    self.index, self.length, self.ended = index, 0, False
+    self._writer, self._stops = writer, stops
+
+  def piece(self, continuations: decode.Continuations) -> Piece | None:
+    """The Piece since the last call; None when there is nothing new."""
+    start, text = self.length, ""
+    reason = continuations.reasons[self.index]
+    ids_T = continuations.ids_BT[self.index]
+    end = continuations.lengths_B[self.index]
+    while self.length < end and not self._writer.stopped:
+      id = int(ids_T[self.length])
+      self.length += 1
+      if id not in self._stops:
+        text += self._writer.feed(id)
+    if reason and not self._writer.stopped:
+      text += self._writer.close()
+    reason = "stop" if self._writer.stopped else reason
+    self.ended = reason is not None
+    if not text and self.length == start and not reason:
+      return None
+    logprobs = continuations.logprobs_BT[self.index, start : self.length]
+    return Piece(self.index, text, ids_T[start : self.length], logprobs, reason)
+
+
+def stream(
+  model,
+  params,
+  tokenizer,
+  prompts,
+  *,
+  max_tokens=128,
+  temperature=1.0,
+  top_k=0,
+  top_p=1.0,
+  min_p=0.0,
+  repetition_penalty=1.0,
+  n=1,
+  seed=0,
+  stop=(),
+  logprobs=False,
+  chunk=8,
+):
+  """Returns an iterator of Pieces of `n` continuations of each prompt.
+
+  `prompts` is a string, a sequence of ids, or a list of those; an empty one starts a
+  new document. Settings are those of `lm.generate.sample.Sampling`. `stop` is a string
+  or several; the text ends before the first of them, or with the end of the document.
+  `chunk` is the number of tokens between two rounds of pieces; the joined pieces do not
+  depend on it. Raises Mistake, before the first piece, for a setting out of range, and
+  when the context is too short for a prompt and max_tokens.
+  """
+  stop = (stop,) if isinstance(stop, str) else tuple(stop)
+  if not all(isinstance(s, str) and s for s in stop):
+    raise Mistake(f"stop must be strings that are not empty, got {stop!r}")
+  if chunk < 1:
+    raise Mistake(f"chunk must be 1 or more tokens, got {chunk}")
+  prompts, sources = as_sources(model, tokenizer, encode(tokenizer, prompts))
+  stops = tokenizer.stops
+  params = decode.prepare_params(model, params)
+  decoding = decode.start(
+    model,
+    params,
+    prompts,
+    max_tokens=max_tokens,
+    sampling=Sampling(temperature, top_k, top_p, min_p, repetition_penalty),
+    n=n,
+    seed=seed,
+    stops=stops,
+    logprobs=logprobs,
+    sources=sources,
+  )
+  rows = [
+    _Row(i, Writer(tokenizer, stop, prompts[i // n]), stops)
+    for i in range(len(prompts) * n)
+  ]
+  return _pieces(model, params, decoding, rows, chunk)
+
+
+def _pieces(model, params, decoding, rows, chunk):
+  """Yields the pieces of the rows: first after one token, then every `chunk` tokens."""
+  until = 1
+  while not all(row.ended for row in rows):
+    decoding = decode.advance(model, params, decoding, until)
+    continuations = decode.read(decoding, len(rows))
+    for row in rows:
+      piece = None if row.ended else row.piece(continuations)
+      if piece is not None:
+        yield piece
+    decoding = decode.halt(decoding, [row.ended for row in rows])
+    until += chunk
+
+
+def generate(model, params, tokenizer, prompts, **options) -> list[Piece]:
+  """Returns whole continuations, `n` of each prompt; the options are those of `stream`.
+
+  [piece] = generate(model, params, tokenizer, "Once upon a time", max_tokens=64)
+  """
+  if "chunk" not in options:
+    options["chunk"] = CHECK_EVERY if options.get("stop") else 1 << 30
+  parts = {}
+  for piece in stream(model, params, tokenizer, prompts, **options):
+    parts.setdefault(piece.index, []).append(piece)
+  return [_join(parts[index]) for index in sorted(parts)]
+
+
+def _join(pieces) -> Piece:
+  return Piece(
+    pieces[0].index,
+    "".join(piece.text for piece in pieces),
+    np.concatenate([piece.ids for piece in pieces]),
+    np.concatenate([piece.logprobs for piece in pieces]),
+    pieces[-1].finish_reason,
+  )
+
+
+def search(
+  model, params, tokenizer, prompts, *, beams, max_tokens=128, length_penalty=1.0, n=1
+) -> list[Piece]:
+  """Returns the `n` best continuations of each prompt, best first, by beam search.
+
+  See `lm.generate.beam` for the score and `length_penalty`. Raises Mistake as `stream`
+  does, and unless 1 <= n <= beams.
+  """
+  if not 1 <= n <= beams:
+    raise Mistake(f"n must be from 1 to the number of beams, {beams}, got {n}")
+  prompts, sources = as_sources(model, tokenizer, encode(tokenizer, prompts))
+  hypotheses = beam.generate(
+    model,
+    decode.prepare_params(model, params),
+    prompts,
+    max_tokens=max_tokens,
+    beams=beams,
+    length_penalty=length_penalty,
+    stops=tokenizer.stops,
+    sources=sources,
+  )
+  pieces = []
+  for index in range(len(prompts) * n):
+    b, z = divmod(index, n)
+    ids = hypotheses.ids_BZT[b, z, : hypotheses.lengths_BZ[b, z]]
+    reason = "stop" if hypotheses.stopped_BZ[b, z] else "length"
+    writer = Writer(tokenizer, before=prompts[b])
+    parts = [writer.feed(int(id)) for id in ids if id not in tokenizer.stops]
+    text, score = "".join(parts) + writer.close(), float(hypotheses.scores_BZ[b, z])
+    pieces.append(Piece(index, text, ids, np.zeros(len(ids)), reason, score))
+  return pieces

@@ -1,0 +1,84 @@
+"""The cross-entropy of logits against targets, and tokens sampled from logits."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from lm.nn.layers import VOCAB_MULTIPLE
+
+
+@jax.custom_vjp
+def cross_entropy(logits_BTV, targets_BT):
+  """Returns (nll_BT, log_z_BT): -log softmax at the targets, and the log normaliser.
+
+  In float32, stable for logits of any size; leading dimensions are arbitrary. The
+  backward pass keeps only the logits and recomputes the probabilities; JAX's own rule
+  would keep both, twice the memory. Targets outside the vocabulary are clipped to it:
+  give them weight 0.
+  """
+  log_z_BT = jax.nn.logsumexp(logits_BTV.astype(jnp.float32), axis=-1)
+  return log_z_BT - pick(logits_BTV, targets_BT), log_z_BT
+
+
+def _forward(logits_BTV, targets_BT):
+  nll_BT, log_z_BT = cross_entropy(logits_BTV, targets_BT)
+  return (nll_BT, log_z_BT), (logits_BTV, targets_BT, log_z_BT)
+
+
+def _backward(residuals, cotangents):
+  logits_BTV, targets_BT, log_z_BT = residuals
+  nll_grad_BT, log_z_grad_BT = cotangents
+  probs_BTV = jnp.exp(logits_BTV - log_z_BT[..., None])
+  last = logits_BTV.ndim - 1
+  ids_BTV = jax.lax.broadcasted_iota(jnp.int32, logits_BTV.shape, last)
+  is_target_BTV = ids_BTV == targets_BT[..., None]
+  grad_BTV = (nll_grad_BT + log_z_grad_BT)[..., None] * probs_BTV
+  grad_BTV -= jnp.where(is_target_BTV, nll_grad_BT[..., None], 0)
+  return grad_BTV.astype(logits_BTV.dtype), None
+
+
+cross_entropy.defvjp(_forward, _backward)
+
+
+def pick(logits_BTV, targets_BT):
+  """Returns the targets' logits, in float32."""
+  # Where V is sharded, XLA gathers on every device and adds up [B, T], not [B, T, V].
+  picked = jnp.take_along_axis(logits_BTV, targets_BT[..., None], -1, mode="clip")
+  return picked[..., 0].astype(jnp.float32)
+
+
+def mean_logit(logits_BTV):
+  """Returns the mean logit over the vocabulary, without its padding."""
+  is_real_BTV = logits_BTV > jnp.finfo(jnp.float32).min / 2
+  total_BT = jnp.sum(jnp.where(is_real_BTV, logits_BTV, 0), axis=-1)
+  return total_BT / jnp.sum(is_real_BTV, axis=-1)
+
+
+def sample(logits_BTV, uniform_BT):
+  """Returns ids_BT drawn from the softmax by inverting its distribution function.
+
+  uniform_BT is drawn from [0, 1). No gradient flows through the ids. A block of 128 ids
+  is chosen first, then one id of it: one random number a token, where Gumbel's trick
+  would take one for every logit.
+  """
+  logits_BTV = jax.lax.stop_gradient(logits_BTV).astype(jnp.float32)
+  B, T, V = logits_BTV.shape
+  p_BTV = jnp.exp(logits_BTV - jnp.max(logits_BTV, axis=-1, keepdims=True))
+  p_BTYO = p_BTV.reshape(B, T, -1, math.gcd(V, VOCAB_MULTIPLE))
+  cumulative_BTY = jnp.cumsum(jnp.sum(p_BTYO, axis=-1), axis=-1)
+  goal_BT1 = uniform_BT[..., None] * cumulative_BTY[..., -1:]
+  block_BT1 = _first_above(cumulative_BTY, goal_BT1)
+  passed_BTY = jnp.where(cumulative_BTY <= goal_BT1, cumulative_BTY, 0)
+  before_BT1 = jnp.max(passed_BTY, axis=-1, keepdims=True)
+  p_BTO = jnp.take_along_axis(p_BTYO, block_BT1[..., None], axis=2)[:, :, 0]
+  offset_BT1 = _first_above(jnp.cumsum(p_BTO, axis=-1), goal_BT1 - before_BT1)
+  return (block_BT1 * p_BTYO.shape[-1] + offset_BT1)[..., 0]
+
+
+def _first_above(cumulative_BTY, goal_BT1):
+  """Returns the first index whose sum exceeds the goal (of equal sums, the first)."""
+  # Rounding must not lead past the last sum, to an id that has no probability.
+  most_BT1 = cumulative_BTY[..., -1:] * (1 - jnp.finfo(jnp.float32).eps)
+  goal_BT1 = jnp.minimum(goal_BT1, most_BT1)
+  return jnp.sum(cumulative_BTY <= goal_BT1, axis=-1, keepdims=True)

@@ -1,0 +1,149 @@
+"""The contract of a store: where a model lives, whoever wrote it.
+
+Three kinds keep it: a run's folder (run.py), a folder of Hugging Face (hf/), a .gguf
+file (gguf.py). Verbs and training ask a store and never which kind it is.
+"""
+
+import abc
+import functools
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from lm import letters, models, trees
+from lm.data import tokenizers
+from lm.errors import Mistake
+
+
+class Store(abc.ABC):
+  """A model on disk: its fields, tokenizer and parameters.
+
+  Opening one reads its small files, once, and no weights; it raises Mistake for what is
+  damaged or not supported.
+  """
+
+  path: Path
+  model = None  # the model as it was saved
+
+  @property
+  def fields(self) -> dict:
+    """The family, its flat fields and vocab: `models.build(**store.fields)`."""
+    return fields_of(self.model)
+
+  @property
+  @abc.abstractmethod
+  def digest(self) -> str:
+    """A sha256 that changes when the files change.
+
+    The bytes of weights count where their own digests are kept, in a run; elsewhere
+    their names, sizes and times do.
+    """
+
+  @property
+  @abc.abstractmethod
+  def tokenizer_path(self) -> Path | None:
+    """The path that `tokenizers.load` takes; None for a model without a tokenizer."""
+
+  @functools.cached_property
+  def _tokenizer(self):
+    path = self.tokenizer_path
+    return None if path is None else tokenizers.load(path)
+
+  def tokenizer(self):
+    """Returns the model's tokenizer, None when it has none."""
+    return self._tokenizer
+
+  def check(self, wanted, *, fresh=()) -> None:
+    """Raises Mistake unless `params(wanted, fresh=fresh)` would fit; reads no weights.
+
+    Every parameter has to be stored with the shape and dtype wanted, but for those that
+    `fresh` names. Stored parameters that are not wanted have to belong to an output
+    head (`Traits.head`): leaving out anything else would change the model.
+    """
+    want = trees.describe(wanted)
+    for pattern in fresh:
+      if not any(re.fullmatch(pattern, path) for path in want):
+        raise Mistake(f"fresh={pattern!r} names no parameter of {', '.join(want)}")
+    have = {
+      path: leaf
+      for path, leaf in trees.describe(abstract(self.model)[0]).items()
+      if path in want or not (is_fresh(path, fresh) or is_head(path, self.model))
+    }
+    both = (
+      {p: x for p, x in d.items() if not is_fresh(p, fresh)} for d in (have, want)
+    )
+    if difference := trees.differs(*both):
+      raise Mistake(
+        f"{self.path} has another model: {difference}; it is made by "
+        f"{described(self.model)}; parameters of a new part are drawn where "
+        "fresh=('part/.*',) names them"
+      )
+
+  def params(self, wanted, *, fresh=(), drawn=None, stay=False):
+    """Returns the parameters as `wanted`, a tree of jax.ShapeDtypeStruct.
+
+    Each comes to the devices of its sharding. Leaves whose path matches one of the
+    regular expressions in `fresh` (re.fullmatch) are not read but taken from `drawn`, a
+    tree with at least these leaves. With `stay`, leaves stay on disk until `np.asarray`
+    is called on them. Raises Mistake as `check`, and when the weights are damaged.
+    """
+    self.check(wanted, fresh=fresh)
+    leaves = trees.by_path(wanted)
+    read = {path: leaf for path, leaf in leaves.items() if not is_fresh(path, fresh)}
+    params = self._read(read, stay=stay)
+    if len(read) < len(leaves):
+      assert drawn is not None, "fresh parameters come from `drawn`"
+      drawn = trees.by_path(drawn)
+      params = params | {path: drawn[path] for path in leaves if path not in read}
+    ordered = [params[path] for path in leaves]
+    return jax.tree.unflatten(jax.tree.structure(wanted), ordered)
+
+  @abc.abstractmethod
+  def _read(self, wanted: dict, *, stay: bool) -> dict:
+    """Returns the arrays of {path: ShapeDtypeStruct}, by path."""
+
+
+def is_fresh(path: str, fresh) -> bool:
+  """True if a regular expression in `fresh` matches all of a path."""
+  return any(re.fullmatch(pattern, path) for pattern in fresh)
+
+
+def is_head(path: str, model) -> bool:
+  """True for a parameter of the model's output head, which may be exchanged."""
+  return path.split("/")[0] in model.traits.head
+
+
+@functools.cache
+def abstract(model):
+  """Returns a model's parameters as shapes, and their dimensions as letters."""
+  return letters.abstract(model, jnp.zeros((1, 8), jnp.int32))
+
+
+def fields_of(model) -> dict:
+  """Returns all that `models.build` needs to make a model again, vocab included."""
+  return models.fields(model) | {"vocab": model.config.vocab}
+
+
+def described(model) -> str:
+  """Returns the main fields of a model in one line: "family=decoder, width=64"."""
+  fields = fields_of(model)
+  names = ("family", "width", "layers", "heads", "kv_heads", "ff", "tied", "head")
+  shown = [name for name in (*names, "vocab") if name in fields]
+  return ", ".join(f"{name}={fields[name]}" for name in shown)
+
+
+def check_vocabulary(tokenizer, vocab: int, *, owner="the model") -> None:
+  """Raises Mistake when text can become ids that a table of `vocab` rows lacks.
+
+  A tokenizer may have special tokens behind the table (Gemma 3's <image_soft_token>):
+  no text becomes one of those.
+  """
+  special = set(tokenizer.special)
+  behind = (tokenizer.text_of_id(id) for id in range(vocab, tokenizer.size))
+  if any(text and text not in special for text in behind):
+    raise Mistake(
+      f"{owner} has {vocab} tokens, the tokenizer {tokenizer.size}; save the tokenizer "
+      "that it was trained with"
+    )

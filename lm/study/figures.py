@@ -1,0 +1,20 @@
+"""What the pictures of this folder share."""
+
+
+def figure(width: float, height: float):
+  """An empty matplotlib Figure of that size in inches, which `savefig` can write.
+
+  Made without pyplot, which keeps every figure alive and looks for a window system.
+  """
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  empty = Figure(figsize=(width, height), layout="constrained")
+  FigureCanvasAgg(empty)
+  return empty
+
+
+def tidy(axis, *, minor: bool = False):
+  """Gives an axis a light grid and removes the frame; `minor` draws minor lines too."""
+  axis.grid(color="#dddddd", lw=0.5, which="both" if minor else "major")
+  axis.spines[["top", "right"]].set_visible(False)

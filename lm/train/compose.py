@@ -1,0 +1,171 @@
+"""From a description to objects: what needs no data first, then what does.
+
+  plan = compose.plan(experiment)        # raises Mistake; seconds
+  dataset = lm.data.prepare(experiment.data, seq=experiment.seq)        # hours, perhaps
+  run = plan.bind(dataset)
+
+Whatever can fail without data fails in `plan`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lm import models, objectives, stores
+from lm.data import row_shapes
+from lm.data.loader import Loader, batch_shapes
+from lm.data.rows import corrupt
+from lm.errors import Mistake
+from lm.letters import make_mesh
+from lm.nn.layers import VOCAB_MULTIPLE
+from lm.stores import vectors
+from lm.train import Trainer, build
+from lm.train.config import Experiment
+
+
+@dataclass(frozen=True)
+class Plan:
+  """An experiment on a mesh, checked as far as it goes without data."""
+
+  experiment: Experiment
+  mesh: Any
+  store: Any  # where parameters come from, or None
+
+  def model(self, vocab: int):
+    """Returns the model; raises Mistake when rows do not fit its context."""
+    e = self.experiment
+    model = models.build(**e.model, vocab=vocab)
+    if 0 < model.config.context < e.seq:
+      raise Mistake(
+        f"seq={e.seq} is longer than the model's context={model.config.context}; make "
+        "seq smaller or model.context larger"
+      )
+    return model
+
+  def vocab(self, tokenizer) -> int:
+    """Returns the number of tokens that the model has a row for.
+
+    Parameters from a store keep its table, which may be longer than its tokenizer
+    (Qwen) or shorter by special tokens that no text becomes (Gemma 3). The special
+    tokens of a corruption are in the rows, and have to be in the table.
+    """
+    if self.store is None:
+      return tokenizer.size
+    size = self.store.fields["vocab"]
+    return max(size, tokenizer.size) if self.experiment.data.corruption else size
+
+  def trainer(self, model, batch, dataset=None) -> Trainer:
+    """Returns the Trainer of a model; without a dataset it serves for shapes."""
+    e = self.experiment
+    objective, given = objectives.make(e.objective, e.loss, dataset)
+    return build(
+      model,
+      objective,
+      e.optim,
+      self.mesh,
+      batch=batch,
+      num_steps=e.num_steps,
+      given=given,
+      carries=e.data.order == "carried",
+    )
+
+  def bind(self, dataset) -> "Run":
+    """Returns the Run on a dataset; raises Mistake when it is not that of the store."""
+    e = self.experiment
+    self._check_tokenizer(dataset.tokenizer)
+    model = self.model(self.vocab(dataset.tokenizer))
+    options = dict(batch=e.batch, mesh=self.mesh)
+    rows = dataset.rows("train", e.seq)
+    batches = Loader(rows, order=dataset.order, seed=e.seed, **options)
+    heldout = Loader(dataset.rows("heldout", e.seq), order="once", **options)
+    trainer = self.trainer(model, batches.shapes, dataset)
+    return Run(self, dataset, model, trainer, batches, heldout)
+
+  def _check_tokenizer(self, tokenizer):
+    learnt = self.store and self.store.tokenizer()
+    if learnt is None:
+      return  # nothing is known of what the ids of the stored model mean
+    data = self.experiment.data
+    if data.corruption:
+      learnt = corrupt.extended(learnt, data.corruption)
+    if learnt.digest != tokenizer.digest:
+      raise Mistake(
+        f"init.path={self.store.path} was trained with another tokenizer than "
+        f"data.tokenizer={data.tokenizer}; wanted its own: "
+        f"--config.data.tokenizer={self.store.tokenizer_path}"
+      )
+
+
+@dataclass(frozen=True)
+class Run:
+  """The objects of a training run."""
+
+  plan: Plan
+  dataset: Any
+  model: Any
+  trainer: Trainer
+  batches: Loader  # of the training split, without end
+  heldout: Loader  # of the held-out split, once, in order
+
+  @property
+  def experiment(self) -> Experiment:
+    return self.plan.experiment
+
+  def start(self, key, log=print):
+    """Returns a new TrainState: random, or from what `init` names.
+
+    Parameters that `init.fresh` names are drawn from `key`, as all are without a store.
+    """
+    init, state = self.experiment.init, self.trainer.init(key)
+    if self.plan.store is not None:
+      params = self.plan.store.params(
+        self.trainer.abstract.params, fresh=init.fresh, drawn=state.params
+      )
+      state = state.replace(params=params)
+    if init.embedding:
+      table_VD = state.params["embed"]["table"]
+      tokenizer = self.dataset.tokenizer
+      table_VD, count = vectors.into_table(init.embedding, table_VD, tokenizer)
+      log(
+        f"{init.embedding}: {count} of {tokenizer.size} tokens start from its vectors"
+      )
+      embed = state.params["embed"] | {"table": table_VD}
+      state = state.replace(params=state.params | {"embed": embed})
+    if state.ema:
+      # A copy: the step is given both trees, and may write into each.
+      state = state.replace(ema=jax.tree.map(jnp.copy, state.params))
+    return state
+
+
+def plan(experiment: Experiment, devices=None) -> Plan:
+  """Returns the Plan of an experiment on the devices (all of them by default).
+
+  Raises Mistake for whatever is wrong with it, before there are data: sizes, names, the
+  mesh, the objective and its rows, the optimiser's tables, the stored parameters.
+  """
+  e, mesh = experiment, make_mesh(devices, **experiment.mesh)
+  store = stores.open(e.init.path) if e.init.path else None
+  if e.init.embedding:
+    vectors.check(e.init.embedding)
+  plan = Plan(e, mesh, store)
+  # As many tokens as any mesh divides, until the data say how many there are.
+  vocab = store.fields["vocab"] if store else VOCAB_MULTIPLE * mesh.shape["tensor"]
+  model = plan.model(vocab)
+  if e.data.order == "carried" and not model.traits.carries:
+    raise Mistake(
+      f"data.rows={e.data.rows!r} carries a recurrent state from batch to batch, and "
+      f"family {e.model['family']!r} has none; use 'concat'"
+    )
+  if e.eval.sample_tokens and not model.traits.decodes:
+    raise Mistake(
+      f"eval.sample_tokens={e.eval.sample_tokens}, and family {e.model['family']!r} "
+      "writes no text; wanted 0"
+    )
+  corrupt.check_objective(e.objective, e.data.corrupt)
+  batch = batch_shapes(row_shapes(e.data, e.seq), batch=e.batch, mesh=mesh)
+  trainer = plan.trainer(model, batch)
+  if store is not None:
+    store.check(trainer.abstract.params, fresh=e.init.fresh)
+  return plan

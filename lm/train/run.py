@@ -1,0 +1,238 @@
+"""The life of a run, in order: data, state, loop, end; everything it leaves in a
+folder.
+
+  plan = compose.plan(experiment)
+  steps = run(plan, "runs/shakespeare")
+"""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+
+from lm import data, evaluate, platform
+from lm.checkpoint import Checkpoints
+from lm.disk import atomic
+from lm.errors import Mistake
+from lm.generate import stream
+from lm.letters import state_dims
+from lm.log import Log
+from lm.rng import stream as key_stream
+from lm.stores.run import RunFolder, manifest, versions
+from lm.train import compose
+from lm.train.config import FREE
+from lm.train.loop import Diverged, Hook, fit
+
+
+def run(plan, path, *, config: dict, stop=None, log=print) -> int:
+  """Trains to the end, or to where `stop(n)` says so; returns the updates made in all.
+
+  Continues from the newest checkpoint in the folder `path`, if there is one. `config`
+  is the nested dict that the plan was made of, as config.json keeps it. `log` gets
+  lines for the user. All processes of a run make the same call. Raises Mistake when the
+  folder belongs to a run of another config or its data have changed, and Diverged when
+  numbers are not finite any more.
+  """
+  experiment, folder = plan.experiment, RunFolder(path)
+  folder.check(config, free=FREE)
+  dataset = data.prepare(experiment.data, seq=experiment.seq, log=log)
+  bound = plan.bind(dataset)
+  primary = jax.process_index() == 0
+  with Checkpoints(folder.checkpoints, keep=experiment.checkpoint.keep) as checkpoints:
+    root = jax.random.key(experiment.seed)
+    # A checkpoint always comes first: `init` is for new runs only.
+    state, start = _resumed(bound, checkpoints, log)
+    if state is None:
+      state, start = bound.start(key_stream(root, "init"), log), 0
+    if primary:
+      folder.begin(config, bound.model, free=FREE)
+      dataset.tokenizer.save(folder.tokenizer)
+      letters = state_dims(
+        bound.trainer.abstract, bound.trainer.abstract.params, bound.trainer.letters
+      )
+      atomic.write(
+        folder.path / "manifest.txt", manifest(bound.trainer.abstract, letters)
+      )
+    run_log = Log(
+      folder.path,
+      resume_step=start,
+      num_steps=experiment.num_steps,
+      primary=primary,
+    )
+    watch = Watch(bound, folder, run_log, checkpoints, config)
+    steps = range(start, experiment.num_steps)
+    with jax.set_mesh(plan.mesh), run_log:
+      try:
+        state = fit(
+          state,
+          bound.trainer.step,
+          zip(steps, bound.batches.prefetch(steps), strict=True),
+          root=root,
+          num_steps=experiment.num_steps,
+          report=watch.report,
+          hooks=watch.hooks(),
+          stop=stop,
+        )
+      except Diverged as error:
+        raise Diverged(f"{error}; {_advice(folder, checkpoints)}") from None
+    return int(state.step)
+
+
+def is_finished(plan, path) -> bool:
+  """True if the last checkpoint is there and whole; raises if nothing can be
+  written."""
+  experiment, folder = plan.experiment, RunFolder(path)
+  with Checkpoints(folder.checkpoints, keep=experiment.checkpoint.keep) as checkpoints:
+    last = max(checkpoints.steps(), default=0)
+    return last >= experiment.num_steps and checkpoints.good() >= experiment.num_steps
+
+
+class Watch:
+  """What a run shows and keeps: metrics, evaluations, checkpoints, samples."""
+
+  def __init__(self, run: compose.Run, folder, log, checkpoints, config):
+    self.run, self.folder, self.log, self.checkpoints = run, folder, log, checkpoints
+    e, mesh = run.experiment, run.plan.mesh
+    self.eval_step = evaluate.make_eval_step(
+      run.model.apply, run.trainer.objective, run.dataset.tokenizer.bytes_V
+    )
+    self.eval_batches = evaluate.spread(len(run.heldout), e.eval.batches)
+    self.score = (-1, None)  # the step of the newest evaluation, and its score
+    self.about = {
+      "config": config,
+      "data": run.dataset.digest,
+      "tokenizer": run.dataset.tokenizer.digest,
+      "versions": versions(),
+    }
+    self.flops = model_flops(run)
+    dtype = jnp.dtype(run.model.config.run.dtype)
+    self.peak = platform.peak_flops(mesh.devices.flat[0], dtype) * mesh.size
+
+  def hooks(self) -> list[Hook]:
+    """In this order: a checkpoint knows the score, and does not wait for a sample."""
+    e = self.run.experiment
+    return [
+      Hook("eval", e.eval.every, self.evaluate),
+      Hook("checkpoint", e.checkpoint.every, self.save),
+      Hook("sample", e.eval.every if e.eval.sample_tokens else 0, self.sample),
+    ]
+
+  def report(self, n, metrics, seconds, spent):
+    """Writes a line of metrics.jsonl after `n` updates, and moves the progress bar.
+
+    Tokens are the positions of the rows: padding, of which data.rows="first_fit" leaves
+    a little, is computed as all else is, and counts.
+    """
+    tokens = self.run.experiment.batch * self.run.experiment.seq
+    metrics |= {
+      "train/tokens_per_s": tokens / seconds,
+      "train/mfu": platform.mfu(self.flops, seconds, self.peak),
+      "train/seen_tokens": n * tokens,
+      "train/flops": n * self.flops,
+      "train/epoch": self.run.batches.epoch(n),
+    }
+    self.log.write(n, metrics | spent)
+    shown = {name: metrics[f"train/{name}"] for name in ("loss", "tokens_per_s")}
+    self.log.progress(n, **shown)
+
+  def evaluate(self, n, state):
+    """Evaluates the parameters to use (their moving average, if there is one)."""
+    metrics = evaluate.evaluate(
+      self.eval_step,
+      state.ema or state.params,
+      self.run.heldout.prefetch(self.eval_batches),
+      given=state.given,
+    )
+    self.score = n, self.run.experiment.eval.score_of(metrics)
+    self.log.write(n, metrics)
+    values = {name.removeprefix("eval/"): value for name, value in metrics.items()}
+    listed = [f"{v:.4g} {name.replace('_', ' ')}" for name, v in values.items()]
+    self.log.say(f"step {n}: held out {', '.join(listed)}")
+
+  def sample(self, n, state):
+    """Adds a sample of the model's text to samples.txt."""
+    count, context = (
+      self.run.experiment.eval.sample_tokens,
+      self.run.model.config.context,
+    )
+    if context:
+      count = min(count, context - 1)  # it continues from one token
+    if count < 1 or jax.process_count() > 1:
+      return
+    [piece] = stream.generate(
+      self.run.model,
+      state.ema or state.params,
+      self.run.dataset.tokenizer,
+      "",
+      max_tokens=count,
+      temperature=0.8,
+      seed=self.run.experiment.seed,
+    )
+    heading, file = f"--- step {n}\n", self.folder.samples_file
+    before = file.read_text("utf-8") if file.exists() else ""
+    before = before.partition(heading)[0]  # a killed run had come this far
+    atomic.write(file, f"{before}{heading}{piece.text}\n")
+
+  def save(self, n, state):
+    """Saves a checkpoint, with the score if this step was evaluated."""
+    step, score = self.score
+    score = score if step == n else None
+    self.checkpoints.save(n, state.saved(), about=self.about, score=score)
+
+
+def model_flops(run: compose.Run) -> float:
+  """Returns the FLOPs of one update by the formula, whatever is recomputed."""
+  abstract, key = run.trainer.abstract, jax.random.key(0)
+
+  def loss(params, batch, given):
+    sums = run.trainer.objective(run.model.apply, params, batch, key, given=given)
+    return sums["loss"][0]
+
+  return platform.model_flops(loss, abstract.params, run.batches.shapes, abstract.given)
+
+
+def _resumed(run: compose.Run, checkpoints, log):
+  """Returns (state, updates made) of the newest good checkpoint, (None, 0) without."""
+  if not checkpoints.steps():
+    return None, 0
+  abstract = run.trainer.abstract
+  state, step, about = checkpoints.restore(abstract.saved())
+  if about["data"] != run.dataset.digest:
+    raise Mistake(
+      f"{run.experiment.data.source} has changed since {checkpoints.folder} was "
+      "written: its text or its tokenizer is another one now; take it back or choose "
+      "another --workdir"
+    )
+  log(f"continues after step {step} of {checkpoints.folder}")
+  # What nobody trains is never saved: it comes from where it came from at the start.
+  given = jax.tree.map(
+    lambda x, shape: jax.device_put(x, shape.sharding),
+    run.trainer.given,
+    abstract.given,
+  )
+  return state.replace(given=given), step
+
+
+def _advice(folder, checkpoints) -> str:
+  """Returns what is left of a run that diverged, and what to do with it."""
+  checkpoints.wait()
+  if not checkpoints.steps():
+    return "nothing was saved yet: try a lower optim.lr or a longer optim.warmup"
+  return (
+    f"the checkpoint of step {checkpoints.steps()[-1]} is good: continue from it with "
+    f"a lower optim.lr, --config.init.path={folder.path} and another --workdir"
+  )
+
+
+@contextlib.contextmanager
+def no_empty_folders(*folders):
+  """On an error, removes the folders that this block created if they are still
+  empty."""
+  created = [path for path in folders if not path.exists()]
+  try:
+    yield
+  except BaseException:
+    for path in reversed(created):
+      with contextlib.suppress(OSError):
+        path.rmdir()  # which does nothing to a folder that holds something
+    raise
