@@ -1,10 +1,10 @@
-"""The alphabet: one letter names a dimension in tensors, einsums, weights and meshes.
+"""The alphabet: one letter is one kind of dimension, everywhere.
 
-B batch, T query position, S key position, D width, N heads, K kv heads, G = N/K queries
-per kv head, H head size, F feed-forward, V vocabulary, L layers, E experts, C classes:
-the letters of the scaling book, so FLOP formulas read as published; and I gates of a
-recurrent cell (whose F are its units), M state size of a head. `x_BTD` has the
-shape (B, T, D), is contracted as "BTD,DF->BTF" and is sharded by `spec("BTD")`.
+The letters of an array are the suffix of its name, its subscripts in einsums, the
+logical axes of a weight, and what RULES shards by: `x_BTD` has the shape (B, T, D), is
+contracted as "BTD,DF->BTF" and is sharded by `spec("BTD")`. A 1 in a suffix is a
+dimension of size 1 that broadcasts. The common letters are those of the scaling book
+(jax-ml.github.io/scaling-book), so that FLOP formulas read as published.
 """
 
 import math
@@ -17,10 +17,38 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from lm import trees
 from lm.errors import Mistake
 
+LETTERS = {
+  "B": "batch: rows",
+  "T": "position of a query",
+  "S": "position of a key, or in a source",
+  "D": "width of the residual stream",
+  "N": "heads",
+  "K": "heads of keys and values",
+  "G": "members of a group of heads: queries per kv head, N / K; in Mamba-2 N / J",
+  "H": "head size",
+  "F": "feed-forward size, or other features inside a layer: units of a cell",
+  "V": "vocabulary",
+  "L": "layers",
+  "E": "experts",
+  "C": "classes",
+  "I": "gates of a recurrent cell",
+  "M": "state size of Mamba-2",
+  "J": "groups of heads that share b and c in Mamba-2",
+  "A": "a second width beside D: ELECTRA's embeddings, a seq2seq model's source",
+  "X": "experts chosen for a token (top_k)",
+  "P": "pieces: of a row (chunks), or of documents",
+  "Q": "position within a piece",
+  "R": "rows of another count than B: merged dimensions, prompts, places of an expert",
+  "U": "buckets of relative distances",
+  "W": "offsets in a window: taps of a convolution, neighbours of a word",
+  "Z": "beams",
+  "O": "candidates: top tokens, stop ids, noise words",
+  "Y": "blocks of a vocabulary",
+}
+
 AXES = ("data", "fsdp", "tensor", "context", "expert", "stage")
 
-# Dimension -> mesh axis (or axes). The order settles clashes: a mesh axis is used once
-# per array, so in "VD" the vocabulary takes `tensor` and the width what is left.
+# Letter -> mesh axes. The order settles clashes: a mesh axis is used once per array.
 RULES = (
   ("B", ("data", "fsdp")),
   ("T", ("context",)),
@@ -34,10 +62,14 @@ RULES = (
 
 
 def make_mesh(devices=None, **sizes):
-  """The mesh with all six axes; `sizes` gives their lengths, at most one of them -1.
+  """Returns a mesh with all six axes.
 
-  Raises Mistake when the sizes do not multiply to the number of devices, and for
-  stages, which nothing is split over yet: every one would compute the same.
+  Args:
+    devices: all of this process's backend by default.
+    **sizes: lengths of axes, 1 by default; at most one may be -1, for what is left.
+
+  Raises Mistake when the sizes do not multiply to the number of devices, for an unknown
+  axis, and for stages, over which nothing is split yet.
   """
   unknown = sorted(set(sizes) - set(AXES))
   if unknown:
@@ -45,14 +77,14 @@ def make_mesh(devices=None, **sizes):
   devices = jax.devices() if devices is None else devices
   shape = [sizes.get(axis, 1) for axis in AXES]
   free = [i for i, n in enumerate(shape) if n == -1]
-  known = math.prod(n for n in shape if n != -1)
-  if len(free) == 1 and known > 0 and len(devices) % known == 0:
-    shape[free[0]] = len(devices) // known
+  fixed = math.prod(n for n in shape if n != -1)
+  if len(free) == 1 and fixed > 0 and len(devices) % fixed == 0:
+    shape[free[0]] = len(devices) // fixed
   if any(n < 1 for n in shape) or math.prod(shape) != len(devices):
-    asked = ", ".join(f"{axis}={sizes.get(axis, 1)}" for axis in AXES)
+    lengths = ", ".join(f"{axis}={sizes.get(axis, 1)}" for axis in AXES)
     raise Mistake(
-      f"mesh {asked} does not fit {len(devices)} devices; make the product equal to it "
-      "or give one axis -1 to take what is left"
+      f"mesh {lengths} does not fit {len(devices)} devices; make the product equal to "
+      "it or give one axis -1 to take what is left"
     )
   if (stages := shape[AXES.index("stage")]) > 1:
     raise Mistake(
@@ -63,60 +95,71 @@ def make_mesh(devices=None, **sizes):
   )
 
 
-def spec(dims: str) -> PartitionSpec:
-  """The PartitionSpec of an array with these dimensions, by RULES.
+def spec(letters: str) -> PartitionSpec:
+  """Returns the PartitionSpec of an array with these letters, by RULES.
 
-  Dimensions without a rule are replicated, and so is all of rank 1 (stacked over layers
-  or not): sharding a norm's scale saves nothing and costs a small all-gather.
+  Letters without a rule are replicated, and so is an array of rank 1 (stacked over
+  layers or not): sharding a norm's scale saves nothing and costs a small all-gather.
+
+  >>> spec("VD")  # V takes the axis tensor, D what is left
+  PartitionSpec('tensor', 'fsdp')
   """
-  if len(dims.replace("L", "")) < 2:
+  if len(letters.replace("L", "")) < 2:
     return PartitionSpec()
-  return _by_rules(dims)
+  return _by_rules(letters)
 
 
-def _by_rules(dims: str) -> PartitionSpec:
-  taken, where = set(), {}
+def _by_rules(letters: str) -> PartitionSpec:
+  used, axes_of = set(), {}
   for letter, axes in RULES:
-    if letter in dims and not taken & set(axes):
-      where[letter] = axes if len(axes) > 1 else axes[0]
-      taken |= set(axes)
-  return PartitionSpec(*(where.get(letter) for letter in dims))
+    if letter in letters and not used & set(axes):
+      axes_of[letter] = axes if len(axes) > 1 else axes[0]
+      used |= set(axes)
+  return PartitionSpec(*(axes_of.get(letter) for letter in letters))
 
 
-def sharding(mesh: Mesh, dims: str) -> NamedSharding:
-  return NamedSharding(mesh, spec(dims))
+def sharding(mesh: Mesh, letters: str) -> NamedSharding:
+  """The sharding on `mesh` of an array with these letters."""
+  return NamedSharding(mesh, spec(letters))
 
 
 def suffix(name: str) -> str:
-  """The dimensions a name ends in: "BT" for "tokens_BT"; "" when it has none."""
+  """The letters that a name ends in: "BT" for "tokens_BT"; "" when it has none."""
   tail = name.rpartition("_")[2]
   return tail if tail.isalpha() and tail.isupper() else ""
 
 
 def batch_shardings(mesh: Mesh, batch) -> dict:
-  """The sharding of every array of a batch, read off its key.
+  """Returns the sharding of every array of a batch, by the suffix of its key.
 
   Unlike weights, arrays of rank 1 (label_B) are split too.
   """
   return {key: NamedSharding(mesh, _by_rules(suffix(key))) for key in batch}
 
 
-def constrain(x, dims: str):
-  """`x`, held to the sharding of its dimensions on the mesh of `jax.set_mesh`."""
-  return constrain_to(x, spec(dims))
+def constrain(x, letters: str):
+  """Returns x, constrained to `spec(letters)` on the mesh of `jax.set_mesh`."""
+  return constrain_to(x, spec(letters))
 
 
-def constrain_to(x, where: PartitionSpec):
-  """`x`, held to a sharding that the rules would not give; see `layers.Embedding`."""
+def constrain_to(x, partition: PartitionSpec):
+  """Returns x, constrained to a PartitionSpec that RULES do not give.
+
+  Without a mesh, and on one of a single device, it is x itself.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return x
-  return jax.lax.with_sharding_constraint(x, where)
+  return jax.lax.with_sharding_constraint(x, partition)
 
 
-def weight(module: nn.Module, name: str, dims: str, shape, init):
-  """A float32 parameter of `module`, born with the letters of its dimensions."""
-  boxed = nn.with_logical_partitioning(init, tuple(dims))
+def weight(module: nn.Module, name: str, letters: str, shape, init):
+  """Returns a float32 parameter of `module`, made with these letters.
+
+  `init(key, shape, dtype)` draws it, as in `jax.nn.initializers`. In the tree that
+  `module.init` returns it is boxed with its letters; see `unbox` and `letters_of`.
+  """
+  boxed = nn.with_logical_partitioning(init, tuple(letters))
   return module.param(name, boxed, tuple(shape), np.float32)
 
 
@@ -125,47 +168,52 @@ def _boxed(leaf) -> bool:
 
 
 def unbox(tree):
-  """The plain arrays (or shapes) of a tree of parameters born by `weight`.
+  """Returns the plain arrays (or shapes) of a tree of parameters made by `weight`.
 
-  Not `nn.unbox`: that one applies a sharding constraint, which a tree of shapes and a
-  computation without a mesh cannot take.
+  `nn.unbox` would apply a sharding constraint, which fails for a tree of shapes and
+  without a mesh.
   """
   return jax.tree.map(lambda p: p.value if _boxed(p) else p, tree, is_leaf=_boxed)
 
 
 def letters_of(tree):
-  """The dimensions of every parameter of a boxed tree, as strings like "LDNH"."""
+  """Returns the letters of every parameter of a boxed tree, as strings like "LDNH"."""
   return jax.tree.map(lambda p: "".join(p.names), tree, is_leaf=_boxed)
 
 
+def abstract(model: nn.Module, *args):
+  """Returns (shapes, letters) of a model's parameters; nothing is computed.
+
+  `args` are the example arguments of `model.init` behind the key. Both are trees like
+  the parameters: of `jax.ShapeDtypeStruct`, and of strings like "LDNH".
+  """
+  return abstract_of(lambda key: model.init(key, *args)["params"])
+
+
 def abstract_of(init):
-  """Returns (shapes, letters) of the parameters that init(key) creates, boxed."""
+  """Returns (shapes, letters), as `abstract` does, of init(key) -> boxed parameters."""
   boxed = jax.eval_shape(init, jax.random.key(0))
   return unbox(boxed), letters_of(boxed)
 
 
-def abstract(model: nn.Module, *args):
-  """Returns (shapes, letters) of a model's parameters; computes nothing."""
-  return abstract_of(lambda key: model.init(key, *args)["params"])
+def state_dims(state, params, letters):
+  """Returns the letters of every leaf of `state`, a tree that holds copies of `params`.
 
-
-def state_dims(state, params, dims):
-  """The dimensions of every leaf of `state`, a tree that holds copies of `params`.
-
-  Optimisers keep moments shaped like the parameters, at paths that end in theirs; those
-  leaves are sharded alike. Of any other leaf a name tells them (h_BLD, what a recurrent
-  model carries on); without one (counts, factored moments) it gets "".
+  Optimisers keep moments shaped like the parameters, at paths that end in a parameter's
+  path: a leaf of such a path and of that parameter's shape gets its letters. Any other
+  leaf gets the suffix of its own name (h_BLD, the state of a recurrent model) or, when
+  it has none (counts, factored moments), "".
   """
-  known = {}
+  parameters = {}
   for (path, leaf), name in zip(
-    jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(dims), strict=True
+    jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(letters), strict=True
   ):
-    known[trees.path_name(path)] = (leaf.shape, name)
+    parameters[trees.path_name(path)] = (leaf.shape, name)
 
   def find(path, leaf):
     parts = trees.path_name(path).split("/")
     for start in range(len(parts)):
-      shape, name = known.get("/".join(parts[start:]), (None, ""))
+      shape, name = parameters.get("/".join(parts[start:]), (None, ""))
       if shape == leaf.shape:
         return name
     return suffix(parts[-1]) if len(suffix(parts[-1])) == leaf.ndim else ""
@@ -173,22 +221,22 @@ def state_dims(state, params, dims):
   return jax.tree_util.tree_map_with_path(find, state)
 
 
-def shardings(mesh: Mesh, dims, tree):
-  """NamedShardings for `tree`, whose dimensions are `dims`; checks that they divide.
+def shardings(mesh: Mesh, letters, tree):
+  """Returns the NamedShardings of `tree`, whose leaves have the letters of `letters`.
 
-  Raises Mistake naming the first array that a mesh axis cannot split evenly, and
-  when the mesh splits experts and there are none.
+  Raises Mistake naming the first array that a mesh axis cannot split evenly, and when
+  the mesh splits experts and there are none.
   """
   groups = mesh.shape["expert"]
-  if groups > 1 and not any("E" in name for name in jax.tree.leaves(dims)):
+  if groups > 1 and not any("E" in name for name in jax.tree.leaves(letters)):
     raise Mistake(
       f"mesh expert={groups} splits experts, and the model has none; use data, fsdp or "
       "tensor"
     )
 
-  def one(path, name, leaf):
-    where = sharding(mesh, name)
-    for letter, size, axes in zip(name, leaf.shape, where.spec, strict=False):
+  def checked(path, name, leaf):
+    placement = sharding(mesh, name)
+    for letter, size, axes in zip(name, leaf.shape, placement.spec, strict=False):
       axes = (axes,) if isinstance(axes, str) else axes or ()
       parts = math.prod(mesh.shape[axis] for axis in axes)
       if size % parts:
@@ -197,6 +245,6 @@ def shardings(mesh: Mesh, dims, tree):
           f"{'*'.join(axes)}={parts} does not divide; choose a mesh axis that divides "
           f"{size}"
         )
-    return where
+    return placement
 
-  return jax.tree_util.tree_map_with_path(one, dims, tree)
+  return jax.tree_util.tree_map_with_path(checked, letters, tree)

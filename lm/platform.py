@@ -54,6 +54,8 @@ def _equation(eqn, trips) -> int:
     return MATMULS[name]([v.aval.shape for v in (*eqn.invars, *eqn.outvars)], params)
   if OPAQUE.search(name):
     raise Mistake(f"cannot see the FLOPs in {name}; count a form without it")
+  if name == "custom_linear_solve":  # its other jaxprs serve differentiation alone
+    params = {"solve": params["jaxprs"].solve}
   inner = [_jaxpr(sub, trips) for value in params.values() for sub in _jaxprs(value)]
   if name == "while" and sum(inner):
     if trips is None:
@@ -190,6 +192,16 @@ def mfu(flops_per_step, step_s, peak) -> float:
 
 
 def target() -> str:
-  """Where this will run: the platform of `jax.set_mesh`, which may be far away."""
+  """Returns the platform that is being traced for: "cpu", "gpu" or "tpu".
+
+  It is that of the mesh of `jax.set_mesh`, which may be of devices that this machine
+  does not have, else JAX's default backend.
+  """
   device = jax.sharding.get_abstract_mesh().abstract_device
   return device.platform if device else jax.default_backend()
+
+
+def one_device() -> bool:
+  """Whether one device is being traced for: no mesh, or a mesh of one."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return mesh.empty or mesh.size == 1

@@ -9,8 +9,9 @@ What differs: weights start from a normal with std 1/sqrt(fan in), those that wr
 the residual stream divided by sqrt(2 L), embeddings with 0.02; norms, softmax and the
 residual stream are float32 whatever `dtype` is.
 
-Read first: nn/attention/__init__.py (Attention, Cache, begin), nn/layers.py (Norm,
-FeedForward, Embedding, Readout), nn/depth.py (Stack); nn/experts.py for mixtures.
+Read first: nn/attention/__init__.py (Attention) and cache.py (KVCache, begin),
+nn/layers.py (Norm, FeedForward, Embedding, Readout), nn/depth.py (Stack);
+nn/experts.py for mixtures.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from flax import linen as nn
 
 from lm.errors import Mistake, not_negative, one_of, positive
 from lm.models import Auxiliary, Features, LanguageModel, Traits
-from lm.nn.attention import Attention, Cache, Heads, begin
+from lm.nn.attention import Attention, Heads, KVCache, begin
 from lm.nn.depth import Run, Stack
 from lm.nn.experts import Experts, Feed, traffic
 from lm.nn.layers import (
@@ -279,8 +280,8 @@ class Model(LanguageModel):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
     return self.head(x_BTD)
 
-  def init_cache(self, batch: int, size: int) -> Cache:
+  def init_cache(self, batch: int, size: int) -> KVCache:
     """An empty cache for rows of up to `size` tokens; needs no parameters."""
     c = self.config
     _, K, H = c.attention.sizes(c.width)
-    return Cache.empty(c.layers, (batch, size, K, H), scan=c.run.scan)
+    return KVCache.empty(c.layers, (batch, size, K, H), scan=c.run.scan)

@@ -7,7 +7,7 @@ in), those that write into a residual stream without norms behind it divided by 
 of how many do; norms, softmax and the residual stream are float32 whatever `dtype` is;
 dropout is one rate, on embeddings and on the output of every sublayer.
 
-Read first: nn/attention/cross.py (MultiHead, Memory), nn/positions/relative.py,
+Read first: nn/attention/cache.py (SourceCache), nn/positions/relative.py,
 nn/layers.py (Norm, FeedForward, Embedding, Readout), nn/depth.py (Stack).
 """
 
@@ -20,8 +20,8 @@ from flax import linen as nn
 
 from lm.errors import Mistake, not_negative, one_of, positive
 from lm.models import READS, SOURCE, Features, LanguageModel, Traits
-from lm.nn.attention import Cache, begin
-from lm.nn.attention.cross import Memory, MultiHead, source_mask_of
+from lm.nn.attention import Attention, Heads, KVCache, SourceCache, begin
+from lm.nn.attention import source_mask as make_source_mask
 from lm.nn.attention.masks import Mask, packed_positions
 from lm.nn.depth import Run, Stack
 from lm.nn.layers import (
@@ -37,7 +37,8 @@ from lm.nn.layers import (
   residual,
   split_key,
 )
-from lm.nn.positions.relative import Distances, check_buckets, sinusoids
+from lm.nn.positions.relative import Distances, check_buckets
+from lm.nn.positions.sinusoidal import sinusoids
 
 POSITIONS = ("distances", "sinusoids")
 
@@ -158,14 +159,17 @@ class Block(nn.Module, kw_only=True):
     depth = c.layers if self.reads else c.source_L
     scale = 1.0 if c.style.post_norm else (len(names) * depth) ** -0.5
     options = dict(dtype=c.run.dtype, scale=scale)
-    attention = partial(
-      MultiHead, heads=c.heads, size=c.H, divided=c.style.divided, **options
+    # T5 starts with small queries in place of dividing the scores.
+    score_size, q_scale = (c.H, 1.0) if c.style.divided else (1, c.H**-0.5)
+    heads = Heads(
+      heads=c.heads, head_size=c.H, positions="learned", score_size=score_size
     )
+    attention = partial(Attention, heads=heads, q_scale=q_scale, **options)
 
     def attend(x_BTD):
       given = dict(kv=inputs.get("own"), slot=shared and shared["slot"])
       layer = attention(name="attention")
-      y_BTD, new["own"] = layer(x_BTD, rows["mask"], rows["bias"], **given)
+      y_BTD, new["own"] = layer(x_BTD, rows["mask"], score_bias=rows["bias"], **given)
       return y_BTD
 
     def cross(x_BTD):
@@ -244,7 +248,7 @@ class Model(LanguageModel):
     memory_BSD, source_kv = None, None
     if source_BS is not None:
       memory_BSD = self.encode(source_BS, source_segments_BS, keys[0])
-      source_mask = source_mask_of(source_segments_BS, segments_BT)
+      source_mask = make_source_mask(source_segments_BS, segments_BT)
     else:
       source_kv = {"keys": cache.source.keys, "values": cache.source.values}
       source_mask = Mask(k_positions_BS=cache.source.positions_BS, causal=False)
@@ -298,11 +302,11 @@ class Model(LanguageModel):
       x_BTD *= c.width**-0.5
     return self.head(x_BTD)
 
-  def init_cache(self, batch: int, size: int) -> Memory:
+  def init_cache(self, batch: int, size: int) -> SourceCache:
     """An empty cache for rows of up to `size` tokens; needs no parameters."""
     c = self.config
     own, source = (
-      Cache.empty(c.layers, (batch, slots, c.heads, c.H), scan=c.run.scan)
+      KVCache.empty(c.layers, (batch, slots, c.heads, c.H), scan=c.run.scan)
       for slots in (size, 0)
     )
-    return Memory(own, source)
+    return SourceCache(own, source)

@@ -7,8 +7,9 @@ from one; embeddings multiplied by sqrt(D).
 What differs: the initial weights, as in the decoder. Any number of layers works. Local
 layers cache every key, although they need only a window.
 
-Read first: nn/attention/__init__.py (Attention, Cache, begin), nn/layers.py (Norm,
-FeedForward, Embedding, Readout), nn/depth.py (Stack and its kinds of layers).
+Read first: nn/attention/__init__.py (Attention) and cache.py (KVCache, begin),
+nn/layers.py (Norm, FeedForward, Embedding, Readout), nn/depth.py (Stack and its kinds
+of layers).
 """
 
 import math
@@ -19,7 +20,7 @@ from flax import linen as nn
 
 from lm.errors import Mistake, not_negative, positive
 from lm.models import Features, LanguageModel, Traits
-from lm.nn.attention import Attention, Cache, Heads, begin
+from lm.nn.attention import Attention, Heads, KVCache, begin
 from lm.nn.depth import Run, Stack
 from lm.nn.layers import (
   Embedding,
@@ -172,8 +173,8 @@ class Model(LanguageModel):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
     return self.head(x_BTD)
 
-  def init_cache(self, batch: int, size: int) -> Cache:
+  def init_cache(self, batch: int, size: int) -> KVCache:
     """An empty cache for rows of up to `size` tokens; needs no parameters."""
     c = self.config
     _, K, H = c.attention.sizes(c.width)
-    return Cache.empty(c.layers, (batch, size, K, H), scan=c.run.scan)
+    return KVCache.empty(c.layers, (batch, size, K, H), scan=c.run.scan)

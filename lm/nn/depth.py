@@ -23,7 +23,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.errors import Mistake, one_of
-from lm.nn.linear import DTYPES, settled
+from lm.nn import cpu
+from lm.nn.linear import DTYPES
 
 # What the backward pass keeps; it recomputes the rest.
 REMAT = {
@@ -164,21 +165,9 @@ def unroll(layers, variables, x, inputs, rows, shared, *, length: int):
   variables, outputs = _cut(variables), []
   for l in range(length):
     layer, own = layers[l % len(layers)], (_layer(variables, l), _layer(inputs, l))
-    x, out = layer(own[0], _summed(x), own[1], rows, shared)
+    x, out = layer(own[0], cpu.materialise_cotangent(x), own[1], rows, shared)
     outputs.append(out)
   return x, jax.tree.map(lambda *leaves: leaves, *outputs)
-
-
-@jax.custom_vjp
-def _summed(x):
-  """Identity whose cotangent is materialised once (see `linear.settled`).
-
-  Otherwise every lower layer would sum the gradient of the residual stream again.
-  """
-  return x
-
-
-_summed.defvjp(lambda x: (x, None), lambda _, g: (settled(g, g),))
 
 
 def split(params):

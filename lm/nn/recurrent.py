@@ -19,7 +19,8 @@ from flax import struct
 from jax.sharding import PartitionSpec
 
 from lm.letters import constrain, constrain_to, spec, weight
-from lm.nn.linear import dot, linear, transposed
+from lm.nn import cpu
+from lm.nn.linear import dot, linear
 
 UNROLL = 2  # time steps in one round of the loop; more compile longer and win nothing
 
@@ -190,7 +191,7 @@ def _backward(name, dtype, saved, gradients):
   x_TBIF, (w_DIF, _), first, marks, states, h_TBIF = saved
   cell, (dh_TBD, dlast) = CELLS[name], gradients
   # A copy: XLA:CPU takes twice as long to multiply with a matrix across its rows.
-  w_IFD = transposed(jnp.swapaxes(w_DIF.astype(dtype), 0, 1))
+  w_IFD = cpu.transpose(jnp.swapaxes(w_DIF.astype(dtype), 0, 1))
   before = jax.tree.map(
     lambda first, after: jnp.concatenate([first[None], after[:-1]]), first, states
   )

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from lm import trees
-from lm.nn.linear import transposed
+from lm.nn import cpu
 from lm.optim.matrices import is_hidden, matrix_shape
 from lm.optim.rules import map_with_path
 
@@ -99,7 +99,7 @@ def orthogonalize(x_RQ, dtype=jnp.bfloat16):
   norm = jnp.sqrt(jnp.sum(jnp.square(x_RQ), axis=(-2, -1), keepdims=True))
   x_RQ = x_RQ / (norm + 1e-8)
   for _ in range(STEPS):
-    x_QR = transposed(x_RQ.astype(dtype))
+    x_QR = cpu.transpose(x_RQ.astype(dtype))
     x2 = product(x_RQ, x_QR) if wide else product(x_QR, x_RQ)
     even = b * x2 + c * product(x2, x2)
     x_RQ = a * x_RQ + (product(even, x_RQ) if wide else product(x_RQ, even))

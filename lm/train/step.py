@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from lm.errors import Mistake
-from lm.nn.linear import settled
+from lm.nn import cpu
 from lm.rng import stream
 from lm.train.state import TrainState
 
@@ -47,7 +47,7 @@ def make_step(
     updates, opt = tx.update(grads, state.opt, state.params)
     # `updates` has two consumers, its norm and the parameters; materialised, it lets
     # the parameters be updated in place.
-    updates = jax.tree.map(settled, updates, state.params)
+    updates = jax.tree.map(cpu.materialise, updates, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema_decay:

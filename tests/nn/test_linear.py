@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from lm.nn.linear import dot, fan_in, linear, settled
+from lm.letters import make_mesh
+from lm.nn import cpu
+from lm.nn.linear import dot, fan_in, linear
 
 EQUATIONS = {
   "BTD,DNH->BTNH": [(2, 3, 8), (8, 4, 5)],
@@ -17,7 +19,7 @@ EQUATIONS = {
   "BTKGH,BSKH->BKGTS": [(2, 3, 2, 2, 5), (2, 6, 2, 5)],
   "BKGTS,BSKH->BTKGH": [(2, 2, 2, 3, 6), (2, 6, 2, 5)],
   "BTD,EDF->BTEF": [(2, 3, 8), (4, 8, 5)],
-  "BXPER,BXPD->EBXRD": [(2, 3, 4, 2, 5), (2, 3, 4, 8)],
+  "BPQER,BPQD->EBPRD": [(2, 3, 4, 2, 5), (2, 3, 4, 8)],
 }
 
 
@@ -145,10 +147,10 @@ def test_a_weight_gradient_turns_the_smaller_way_around():
   assert narrow == (["8,128"] if there else [])
 
 
-def test_what_is_settled_is_computed_once_and_is_the_same():
+def test_what_is_materialised_is_computed_once_and_is_the_same():
   def two_readers(x, keep):
     y = (x + 2) * 3
-    y = settled(y, x) if keep else y
+    y = cpu.materialise(y, x) if keep else y
     return y / x, y.T + x
 
   x = jnp.linspace(1, 2, 4096).reshape(64, 64)
@@ -157,3 +159,55 @@ def test_what_is_settled_is_computed_once_and_is_the_same():
   assert [program.count("f32[64,64]{1,0} add(%") for program in programs] == [3, 2]
   plain, kept = (made(x, keep) for keep in (False, True))
   jax.tree.map(np.testing.assert_array_equal, plain, kept)
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_every_mode_of_differentiation_gives_the_einsums_derivatives(equation):
+  """Of float32: forward, and second derivatives in all three orders of the modes."""
+  args = drawn(equation)
+  along = [np.cos(x) for x in args]
+  dot32 = lambda x, y: dot(equation, x, y, "float32")
+  plain = lambda x, y: jnp.einsum(equation, x, y)
+
+  def derivatives(product, args):
+    f = lambda *args: jnp.sum(jnp.sin(product(*args)))
+    first = lambda *args: jax.jvp(f, args, tuple(along))[1]
+    pull = lambda *args: sum(map(jnp.vdot, jax.grad(f, (0, 1))(*args), along))
+    second = [jax.grad(first, (0, 1))(*args), jax.grad(pull, (0, 1))(*args)]
+    second.append(jax.jvp(jax.grad(f, (0, 1)), tuple(args), tuple(along))[1])
+    return first(*args), second, jax.linearize(f, *args)[1](*along)
+
+  got, wanted = (
+    jax.jit(lambda *a, p=p: derivatives(p, a))(*args) for p in (dot32, plain)
+  )
+  near = lambda x, y: np.testing.assert_allclose(x, y, 1e-4, 1e-4)
+  jax.tree.map(near, got, wanted)
+
+
+def test_vmap_of_a_product_is_a_batch_of_products():
+  x, y = drawn("BTD,VD->BTV")
+  total = lambda x: jnp.sum(jnp.sin(dot("TD,VD->TV", x, y, "float32")))
+  looped = [jax.grad(total)(row) for row in x]
+  np.testing.assert_allclose(jax.vmap(jax.grad(total))(x), looped, 1e-5, 1e-6)
+
+
+def test_forms_for_a_cpu_are_not_in_a_program_for_another_target(monkeypatch):
+  """Nor on a mesh of several devices."""
+
+  def forms():
+    def f(x, w):
+      y = cpu.materialise(
+        cpu.materialise_cotangent(dot("BD,DF->BF", x, w, "float32")), x
+      )
+      return jnp.sum(cpu.transpose(y) + cpu.copy(y).T)
+
+    x, w = jnp.ones((4, 8)), jnp.ones((8, 2))
+    program = str(jax.make_jaxpr(jax.grad(f, (0, 1)))(x, w))
+    names = ("layout_constraint", "while", "custom_linear_solve", "custom_jvp_call")
+    return [name for name in names if name in program]
+
+  assert len(forms()) >= 3
+  with jax.set_mesh(make_mesh(data=8)):
+    assert not forms()
+  monkeypatch.setattr("lm.platform.target", lambda: "tpu")
+  assert not forms()

@@ -26,7 +26,7 @@ IN_THE_CONFIG = {
   "optim.schedule=cos": "no schedule 'cos'; found: constant",
   "optim.accumulate=3": "optim.accumulate=3 does not divide batch=8",
   "optim.ema=1.0": "optim.ema=1.0; wanted 0 or more, less than 1",
-  "optim.warmup=50": "warmup=50 must be within 0 and num_steps=2",
+  "optim.warmup=50": "warmup=50; wanted num_steps=2 or less",
   "seed=99999999999999999999": "seed=99999999999999999999; wanted less than 4294967296",
   "num_steps=0": "num_steps=0; wanted 1 or more",
   "eval.batches=-1": "eval.batches=-1; wanted 0 or more",

@@ -1,21 +1,26 @@
-"""Attention: multi-head, grouped and multi-query, behind interchangeable backends."""
+"""Attention: multi-head, grouped and multi-query, to itself or to a source.
+
+How the scores become an output is a backend (`backends`), which queries see which keys
+a mask (`masks`), and the keys and values of tokens already read a cache (`cache`).
+"""
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
-from flax import struct
 
 from lm.errors import Mistake, not_negative, one_of, positive
 from lm.letters import constrain
 from lm.nn.attention import backends
-from lm.nn.attention.masks import Mask, default_positions
+from lm.nn.attention.backends import xla
+from lm.nn.attention.cache import KVCache, SourceCache, begin, source_mask
+from lm.nn.attention.masks import Mask
 from lm.nn.layers import Norm
 from lm.nn.linear import linear
 from lm.nn.positions.rotary import POSITIONS, rotate
+
+__all__ = ["Attention", "Heads", "KVCache", "SourceCache", "begin", "source_mask"]
 
 QK_NORMS = ("none", "head", "width")  # width: over all heads together (OLMo 2)
 
@@ -33,7 +38,7 @@ class Heads:
   qk_norm: str = "none"  # RMSNorm of queries and keys (arXiv:2302.05442), see QK_NORMS
   score_size: int = 0  # scores are divided by its root; 0 means the head size
   softcap: float = 0.0  # of the attention logits; 0 means none (Gemma 2)
-  backend: str = "auto"  # see lm/nn/attention/backends/__init__.py
+  backend: str = "auto"  # a file of lm/nn/attention/backends
 
   def __post_init__(self):
     positive(self, "heads")
@@ -41,10 +46,10 @@ class Heads:
     not_negative(self, "window", zero="all keys")
     one_of("positions", self.positions, POSITIONS)
     one_of("qk_norm", self.qk_norm, QK_NORMS)
-    one_of("attention backend", self.backend, ("auto", *backends.BACKENDS))
+    one_of("attention backend", self.backend, ("auto", *backends.names()))
 
   def sizes(self, width: int) -> tuple[int, int, int]:
-    """N, K and H; Mistake when they do not fit together."""
+    """Returns N, K and H; raises Mistake when they do not fit together."""
     N, K = self.heads, self.kv_heads or self.heads
     if not self.head_size and width % N:
       near = [n for n in range(1, width + 1) if width % n == 0]
@@ -61,132 +66,95 @@ class Heads:
     return N, K, H
 
 
-@struct.dataclass
-class Cache:
-  """Keys and values of the tokens so far, in slots filled one after the other.
-
-  `keys` and `values` are LBSKH, or a tuple of L arrays BSKH when the model is not
-  scanned (then a step writes in place). Position -1 marks an empty slot or padding.
-  """
-
-  keys: Any
-  values: Any
-  positions_BS: jax.Array
-  index: jax.Array  # the next slot, the same for all rows
-
-  @classmethod
-  def empty(cls, L: int, shape_BSKH, *, scan: bool):
-    B, S = shape_BSKH[:2]
-    if scan:
-      zeros = lambda: jnp.zeros((L, *shape_BSKH), jnp.float32)
-    else:
-      zeros = lambda: tuple(jnp.zeros(shape_BSKH, jnp.float32) for _ in range(L))
-    return cls(zeros(), zeros(), jnp.full((B, S), -1, jnp.int32), jnp.int32(0))
-
-  def take(self, rows_B):
-    """The rows with these indices, for beams."""
-    axis = 0 if isinstance(self.keys, tuple) else 1
-    some = lambda x: jnp.take(x, rows_B, axis=axis)
-    keys, values = jax.tree.map(some, (self.keys, self.values))
-    return Cache(keys, values, jnp.take(self.positions_BS, rows_B, axis=0), self.index)
-
-  def place(self, positions_BT):
-    """The cache with T new positions in it, and the slot where layers write theirs."""
-    at = (0, self.index)
-    positions_BS = jax.lax.dynamic_update_slice(self.positions_BS, positions_BT, at)
-    T = positions_BT.shape[1]
-    return self.replace(positions_BS=positions_BS, index=self.index + T), self.index
-
-
-def begin(tokens_BT, positions_BT, segments_BT, cache: Cache | None):
-  """What the layers of a decoder share: (mask, at, cache, kv, slot).
-
-  `at` are positions BT, or 1T when all rows have the same: 0, 1, 2... by default, from
-  0 in every segment; -1 is padding. The cache comes back with them in it; `kv` are its
-  keys and values, for every layer to write into from `slot` on.
-  """
-  if segments_BT is not None and cache is not None:
-    raise Mistake("segments_BT with a cache: decode one document a row instead")
-  # Left at None, positions are the indices; in segments they differ from those by a
-  # constant, which no mask sees and which lets kernels skip blocks.
-  mask = Mask(positions_BT, positions_BT, segments_BT, segments_BT)
-  at = default_positions(tokens_BT, positions_BT, segments_BT)
-  if cache is None:
-    return mask, at, None, None, None
-  if positions_BT is None:
-    at = jnp.broadcast_to(cache.index + at, tokens_BT.shape)
-  cache, slot = cache.place(at)
-  mask = mask.replace(q_positions_BT=at, k_positions_BS=cache.positions_BS)
-  return mask, at, cache, {"keys": cache.keys, "values": cache.values}, slot
-
-
-class Attention(nn.Module):
-  """x_BTD attended to by itself (and, decoding, by the cached keys and values)."""
+class Attention(nn.Module, kw_only=True):
+  """Attention (arXiv:1706.03762) of x_BTD to itself, or to a memory (`cross`)."""
 
   heads: Heads
-  bias: bool
-  out_bias: bool
-  dtype: str
-  eps: float
-  scale: float  # of the way back into the residual stream
-  norm: str = "rms"  # of queries and keys, where they have one
+  dtype: str  # of the operands
+  scale: float  # of the initial weights into the residual stream
+  q_scale: float = 1.0  # of the initial weights of queries
+  bias: bool = False  # of q, k and v
+  out_bias: bool = False
+  norm: str = "rms"  # of queries and keys, if `heads.qk_norm` has one
+  eps: float = 1e-6  # of that norm
+  cross: bool = False  # keys and values are those of a memory
 
   @nn.compact
-  def __call__(self, x_BTD, mask: Mask, angles, kv=None, slot=None, local=True):
-    """Returns x_BTD and one layer's cache, {"keys": BSKH, "values": BSKH} or None.
+  def __call__(
+    self,
+    x_BTD,
+    mask: Mask,
+    *,
+    angles=None,
+    score_bias=None,
+    memory_BSD=None,
+    kv=None,
+    slot=None,
+  ):
+    """Returns y_BTD and this layer's cache, {"keys": BSKH, "values": BSKH} or None.
 
-    `angles` are cos and sin of rotary positions, or None. This call writes its T keys
-    and values into `kv`, the layer's cache, from `slot` on. The window of `heads` holds
-    where `local` does, which may differ by layer and be traced.
+    Args:
+      x_BTD: the input, normalised.
+      mask: which queries see which keys; its window is replaced by that of `heads`.
+      angles: cos and sin of rotary positions.
+      score_bias: added to the scores, BNTS or 1NTS.
+      memory_BSD: for `cross`: the output of an encoder.
+      kv: the layer's cache. Without `cross` the T new keys and values are written into
+        it, from `slot` on; with `cross` it stands for a memory that is not given.
+      slot: see `kv`.
     """
     D = x_BTD.shape[-1]
     N, K, H = self.heads.sizes(D)
-    x_BTD = x_BTD.astype(self.dtype)
-    bias = self.bias or self.heads.qkv_bias
-    project = lambda name, equation, n: linear(
-      self, name, equation, x_BTD, (D, n, H), dtype=self.dtype, bias=bias
-    )
-    q_BTNH = constrain(project("q", "BTD,DNH->BTNH", N), "BTNH")
-    k_BTKH = constrain(project("k", "BTD,DKH->BTKH", K), "BTKH")
-    v_BTKH = constrain(project("v", "BTD,DKH->BTKH", K), "BTKH")
+    q_BTNH = self._project("q", "BTD,DNH->BTNH", x_BTD, N, H)
     if self.heads.qk_norm != "none":
-      q_BTNH, k_BTKH = self._normed("q_norm", q_BTNH), self._normed("k_norm", k_BTKH)
+      q_BTNH = self._normed("q_norm", q_BTNH)
     if angles is not None:
-      q_BTNH, k_BTKH = rotate(q_BTNH, *angles), rotate(k_BTKH, *angles)
-    if kv is None:
-      k_BSKH, v_BSKH = k_BTKH, v_BTKH
+      q_BTNH = rotate(q_BTNH, *angles)
+    if not self.cross:
+      new = self._keys_and_values(x_BTD, K, H, angles)
+      k_BSKH, v_BSKH = _written(kv, slot, *new)
+    elif memory_BSD is not None:
+      k_BSKH, v_BSKH = self._keys_and_values(memory_BSD, K, H, None)
     else:
-      at = (0, slot, 0, 0)
-      k_BSKH = jax.lax.dynamic_update_slice(kv["keys"], k_BTKH, at)
-      v_BSKH = jax.lax.dynamic_update_slice(kv["values"], v_BTKH, at)
+      k_BSKH, v_BSKH = kv["keys"], kv["values"]
     k_BSKH, v_BSKH = constrain(k_BSKH, "BSKH"), constrain(v_BSKH, "BSKH")
-    kv = kv and {"keys": k_BSKH, "values": v_BSKH}
-    options, near = self._options(H), mask.replace(window=self.heads.window)
-
-    def either(function):
-      """By a branch, so that every backend has a window that it knows beforehand."""
-      if local is True:
-        return function(near)
-      return jax.lax.cond(local, lambda: function(near), lambda: function(mask))
-
-    if self.is_mutable_collection("intermediates"):
-      look = lambda mask: backends.probabilities(q_BTNH, k_BSKH, mask, **options)
-      self.sow("intermediates", "probs_BNTS", either(look))
-    attend = lambda mask: backends.attend(
-      self.heads.backend, q_BTNH, k_BSKH, v_BSKH, mask, **options
-    )
-    y_BTNH = constrain(either(attend), "BTNH")
-    y_BTD = linear(
-      self,
-      "o",
-      "BTNH,NHD->BTD",
-      y_BTNH,
-      (N, H, D),
+    keep = kv is not None or self.cross
+    kv = {"keys": k_BSKH, "values": v_BSKH} if keep else None
+    mask = mask.replace(window=self.heads.window)
+    options = dict(
+      scale=1 / math.sqrt(self.heads.score_size or H),
+      softcap=self.heads.softcap,
       dtype=self.dtype,
-      bias=self.out_bias,
-      scale=self.scale,
+      bias=score_bias,
     )
-    return y_BTD, kv
+    if self.is_mutable_collection("intermediates"):
+      probs_BNTS = xla.probabilities(q_BTNH, k_BSKH, mask, **options)
+      self.sow("intermediates", "probs_BNTS", probs_BNTS)
+    backend = self.heads.backend
+    y_BTNH = backends.attend(backend, q_BTNH, k_BSKH, v_BSKH, mask, **options)
+    y_BTNH = constrain(y_BTNH, "BTNH")
+    shape, out = (N, H, D), dict(bias=self.out_bias, scale=self.scale)
+    return linear(
+      self, "o", "BTNH,NHD->BTD", y_BTNH, shape, dtype=self.dtype, **out
+    ), kv
+
+  def _project(self, name, equation, x, heads: int, H: int):
+    options = dict(bias=self.bias or self.heads.qkv_bias, dtype=self.dtype)
+    scale = self.q_scale if name == "q" else 1.0
+    x = x.astype(self.dtype)
+    shape = (x.shape[-1], heads, H)
+    y = linear(self, name, equation, x, shape, scale=scale, **options)
+    return constrain(y, equation.split("->")[1])
+
+  def _keys_and_values(self, x_BTD, K: int, H: int, angles):
+    """Returns k_BTKH and v_BTKH, split over positions like their input."""
+    k_BTKH = self._project("k", "BTD,DKH->BTKH", x_BTD, K, H)
+    v_BTKH = self._project("v", "BTD,DKH->BTKH", x_BTD, K, H)
+    if self.heads.qk_norm != "none":
+      k_BTKH = self._normed("k_norm", k_BTKH)
+    if angles is not None:
+      k_BTKH = rotate(k_BTKH, *angles)
+    return k_BTKH, v_BTKH
 
   def _normed(self, name, x_BTNH):
     norm = Norm(kind=self.norm, eps=self.eps, dim="H", name=name)
@@ -195,6 +163,11 @@ class Attention(nn.Module):
     # The scale of all heads is one vector: rank 1, like any other norm's.
     return norm(x_BTNH.reshape(*x_BTNH.shape[:2], -1)).reshape(x_BTNH.shape)
 
-  def _options(self, H):
-    scale = 1 / math.sqrt(self.heads.score_size or H)
-    return dict(scale=scale, softcap=self.heads.softcap, dtype=self.dtype)
+
+def _written(kv, slot, k_BTKH, v_BTKH):
+  """Returns keys and values BSKH: the cache's with T new ones, or these alone."""
+  if kv is None:
+    return k_BTKH, v_BTKH
+  index = (0, slot, 0, 0)
+  k_BSKH = jax.lax.dynamic_update_slice(kv["keys"], k_BTKH, index)
+  return k_BSKH, jax.lax.dynamic_update_slice(kv["values"], v_BTKH, index)

@@ -1,4 +1,4 @@
-"""Where a token stands, as the first Transformers told it: sinusoids, and distances."""
+"""Relative positions: a learned bias of attention scores per bucket of distances."""
 
 import jax
 import jax.numpy as jnp
@@ -10,22 +10,12 @@ from lm.letters import weight
 from lm.nn.linear import dot
 
 
-def sinusoids(positions, D: int):
-  """Vectors of width D for positions BT or 1T (arXiv:1706.03762, section 3.5).
-
-  All sines stand before all cosines, as in the authors' code.
-  """
-  half = -(-D // 2)
-  speeds = 10_000.0 ** (-jnp.arange(half, dtype=jnp.float32) / max(half - 1, 1))
-  turns = positions[..., None].astype(jnp.float32) * speeds[None, None]
-  return jnp.concatenate([jnp.sin(turns), jnp.cos(turns)], axis=-1)[..., :D]
-
-
 def buckets(reach: int, count: int) -> np.ndarray:
-  """The bucket of the distances 0 to `reach`: each its own, then ever wider ones.
+  """Returns the bucket of every distance from 0 to `reach`.
 
-  T5 (arXiv:1910.10683, section 2.1): half of the `count` buckets are for one distance
-  each, the others grow with its logarithm; all from `reach` on are in the last.
+  T5 (arXiv:1910.10683, section 2.1): half of the `count` buckets hold one distance
+  each, the width of the others grows with the logarithm of the distance, and the last
+  holds all distances from `reach` on.
   """
   exact = count // 2
   distance = np.arange(reach + 1)
@@ -36,7 +26,7 @@ def buckets(reach: int, count: int) -> np.ndarray:
 
 
 def check_buckets(count: int, reach: int):
-  """Mistake unless `buckets` works, also for half as many, one for each side."""
+  """Raises Mistake unless `buckets` is defined, also for half as many on each side."""
   if count < 4 or count % 4:
     raise Mistake(f"buckets={count}; wanted a multiple of 4")
   if reach <= count // 2:
@@ -44,23 +34,23 @@ def check_buckets(count: int, reach: int):
 
 
 class Distances(nn.Module):
-  """What each head adds to a score for the distance from query to key.
+  """The bias that each head adds to a score for the distance from query to key.
 
-  `both_ways` tells keys before the query from those after it, with half the buckets
-  for each; otherwise those after it count as distance 0.
+  With `both_ways` half of the buckets are for keys before the query and half for keys
+  after it; otherwise keys after it have distance 0.
   """
 
   heads: int
   count: int  # of buckets
-  reach: int  # distances from here on are one
+  reach: int  # distances from here on share the last bucket
   both_ways: bool
   std: float
 
   @nn.compact
   def __call__(self, q_positions, k_positions):
-    """The bias BNTS for positions BT and BS; 1NTS for 1T and 1S."""
+    """Returns the bias BNTS for positions BT and BS; 1NTS for 1T and 1S."""
     shape, init = (self.count, self.heads), nn.initializers.normal(self.std)
-    table_CN = weight(self, "table", "CN", shape, init)
+    table_UN = weight(self, "table", "UN", shape, init)
     ahead = k_positions[:, None, :] - q_positions[:, :, None]
     sides = 2 if self.both_ways else 1
     distance = jnp.abs(ahead) if self.both_ways else jnp.maximum(-ahead, 0)
@@ -70,4 +60,4 @@ class Distances(nn.Module):
       bucket = jnp.where(ahead > 0, bucket + self.count // 2, bucket)
     # A matmul, for its gradient: that of a gather is a scatter of every pair.
     one_hot = jax.nn.one_hot(bucket, self.count)
-    return dot("BTSC,CN->BNTS", one_hot, table_CN, "float32")
+    return dot("BTSU,UN->BNTS", one_hot, table_UN, "float32")

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from lm.errors import Mistake, not_negative, one_of, positive
-from lm.nn.linear import on_one_cpu, transposed
+from lm.nn import cpu
 
 POSITIONS = ("learned", "rotary")
 SCALINGS = ("none", "linear", "ntk", "yarn", "llama3")
@@ -79,16 +79,7 @@ def rotary(positions: jax.Array, H: int, rope: Rope):
   cos, sin = jnp.cos(turns), jnp.sin(turns)
   if stretch != 1:
     cos, sin = cos * stretch, sin * stretch
-  return _kept(cos), _kept(sin)
-
-
-def _kept(x_BTH):
-  """`x_BTH`; on a CPU, a copy that XLA does not compute anew wherever it is used.
-
-  It takes cosines again for every layer, head and row, forwards and backwards, and
-  removes barriers before it decides so: a quarter of a small model's step.
-  """
-  return transposed(jnp.swapaxes(x_BTH, 1, 2)) if on_one_cpu() else x_BTH
+  return cpu.copy(cos), cpu.copy(sin)
 
 
 def _speeds(R: int, rope: Rope):

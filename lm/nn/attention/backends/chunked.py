@@ -3,18 +3,17 @@
 A chunk computes nothing for the keys that lie ahead of all its queries; four chunks
 skip 3/8 of the work. The gradient keeps the probabilities in the operands' dtype, and
 turns them and their gradient around by a copy before they are multiplied (see
-`linear.transposed`). Measured forwards and backwards, 16 rows of 256 tokens, 6 heads of
+`cpu.transpose`). Measured forwards and backwards, 16 rows of 256 tokens, 6 heads of
 64, two Intel cores with AMX: 46 -> 15 ms in bfloat16, 51 -> 30 in float32. Two chunks
 take 16 and 34, eight 26 and 37.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 
+from lm.nn import cpu
 from lm.nn.attention.masks import MASKED, Mask
-from lm.nn.linear import dot, transposed
+from lm.nn.linear import dot
 
 CHUNKS, LEAST = (4, 2), 64  # how many, the first that leaves as many tokens for each
 
@@ -23,12 +22,14 @@ def attend(q_BTNH, k_BSKH, v_BSKH, mask: Mask, *, scale, softcap, dtype):
   """y_BTNH in float32; see `lm.nn.attention.backends`."""
   B, T, N, H = q_BTNH.shape
   K = k_BSKH.shape[2]
-  # X is a row of the batch and one kv head; R its queries, a token's G side by side.
+  # R is a row of the batch and one kv head; Q its queries, a token's G side by side.
   q_BTKGH = (q_BTNH * scale).reshape(B, T, K, N // K, H)
-  q_XRH = jnp.swapaxes(q_BTKGH, 1, 2).reshape(B * K, -1, H)
-  k_XSH, v_XSH = (jnp.swapaxes(x, 1, 2).reshape(B * K, T, H) for x in (k_BSKH, v_BSKH))
-  y_XRH = _chunked(q_XRH, k_XSH, v_XSH, mask.dense(T, T), dtype)
-  y_BKTGH = y_XRH.reshape(B, K, T, N // K, H)
+  q_RQH = jnp.swapaxes(q_BTKGH, 1, 2).reshape(B * K, -1, H)
+  k_RSH, v_RSH = (jnp.swapaxes(x, 1, 2).reshape(B * K, T, H) for x in (k_BSKH, v_BSKH))
+  q_RQH, k_RSH, v_RSH = (x.astype(dtype) for x in (q_RQH, k_RSH, v_RSH))
+  compute = _all_modes if jnp.dtype(dtype) == jnp.float32 else _reverse_mode
+  y_RQH = compute(q_RQH, k_RSH, v_RSH, mask.dense(T, T))
+  y_BKTGH = y_RQH.reshape(B, K, T, N // K, H)
   return jnp.swapaxes(y_BKTGH, 1, 2).reshape(B, T, N, H)
 
 
@@ -59,52 +60,58 @@ def _spans(T: int):
   return [(start, start + size) for start in range(0, T, size)]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _chunked(q_XRH, k_XSH, v_XSH, seen_BTS, dtype):
-  return _forward(q_XRH, k_XSH, v_XSH, seen_BTS, dtype)[0]
+def _all_modes(q_RQH, k_RSH, v_RSH, seen_BTS):
+  """y_RQH, which can be differentiated in every mode."""
+  return _forward(q_RQH, k_RSH, v_RSH, seen_BTS)[0]
 
 
-def _forward(q_XRH, k_XSH, v_XSH, seen_BTS, dtype):
-  q_XRH, k_XSH, v_XSH = (x.astype(dtype) for x in (q_XRH, k_XSH, v_XSH))
-  G = q_XRH.shape[1] // k_XSH.shape[1]
+@jax.custom_vjp
+def _reverse_mode(q_RQH, k_RSH, v_RSH, seen_BTS):
+  """y_RQH, with a gradient whose operands are as narrow as the arguments."""
+  return _forward(q_RQH, k_RSH, v_RSH, seen_BTS)[0]
+
+
+def _forward(q_RQH, k_RSH, v_RSH, seen_BTS):
+  """(y_RQH, what its gradient needs)."""
+  G = q_RQH.shape[1] // k_RSH.shape[1]
   pieces = [
     _one(
-      q_XRH[:, start * G : end * G],
-      k_XSH[:, :end],
-      v_XSH[:, :end],
+      q_RQH[:, start * G : end * G],
+      k_RSH[:, :end],
+      v_RSH[:, :end],
       seen_BTS[:, start:end, :end],
     )
-    for start, end in _spans(k_XSH.shape[1])
+    for start, end in _spans(k_RSH.shape[1])
   ]
   outs, probs = zip(*pieces, strict=True)
-  return jnp.concatenate(outs, axis=1), (q_XRH, k_XSH, v_XSH, probs)
+  return jnp.concatenate(outs, axis=1), (q_RQH, k_RSH, v_RSH, probs)
 
 
-def _one(q_XRH, k_XSH, v_XSH, seen_BTS):
-  """y_XRH and the probabilities p_XRS of one chunk."""
-  dtype, (B, T, S) = q_XRH.dtype, seen_BTS.shape
-  s_XRS = dot("XRH,XSH->XRS", q_XRH, k_XSH, dtype)
+def _one(q_RQH, k_RSH, v_RSH, seen_BTS):
+  """y_RQH and the probabilities p_RQS of one chunk."""
+  dtype, (B, T, S) = q_RQH.dtype, seen_BTS.shape
+  s_RQS = cpu.product("RQH,RSH->RQS", q_RQH, k_RSH)
   # Two dimensions more, so that the mask is the same for all heads that share keys.
-  X, R, _ = s_XRS.shape
-  wide = s_XRS.reshape(B, X // B, T, R // T, S)
-  s_XRS = jnp.where(seen_BTS[:, None, :, None], wide, MASKED).reshape(X, R, S)
-  p_XRS = jax.nn.softmax(s_XRS, axis=-1).astype(dtype)
-  return dot("XRS,XSH->XRH", p_XRS, v_XSH, dtype), p_XRS
+  R, Q, _ = s_RQS.shape
+  wide = s_RQS.reshape(B, R // B, T, Q // T, S)
+  s_RQS = jnp.where(seen_BTS[:, None, :, None], wide, MASKED).reshape(R, Q, S)
+  p_RQS = jax.nn.softmax(s_RQS, axis=-1).astype(dtype)
+  return cpu.product("RQS,RSH->RQH", p_RQS, v_RSH), p_RQS
 
 
-def _backward(dtype, saved, dy_XRH):
-  q_XRH, k_XSH, v_XSH, probs = saved
-  T = k_XSH.shape[1]
-  G, spans, dy_XRH = q_XRH.shape[1] // T, _spans(T), dy_XRH.astype(dtype)
+def _backward(saved, dy_RQH):
+  q_RQH, k_RSH, v_RSH, probs = saved
+  T = k_RSH.shape[1]
+  G, spans, dy_RQH = q_RQH.shape[1] // T, _spans(T), dy_RQH.astype(q_RQH.dtype)
   pieces = [
     _one_backward(
-      q_XRH[:, start * G : end * G],
-      k_XSH[:, :end],
-      v_XSH[:, :end],
-      p_XRS,
-      dy_XRH[:, start * G : end * G],
+      q_RQH[:, start * G : end * G],
+      k_RSH[:, :end],
+      v_RSH[:, :end],
+      p_RQS,
+      dy_RQH[:, start * G : end * G],
     )
-    for (start, end), p_XRS in zip(spans, probs, strict=True)
+    for (start, end), p_RQS in zip(spans, probs, strict=True)
   ]
   dqs, dks, dvs = zip(*pieces, strict=True)
 
@@ -119,17 +126,17 @@ def _backward(dtype, saved, dy_XRH):
   return jnp.concatenate(dqs, axis=1), total(dks), total(dvs), None
 
 
-def _one_backward(q_XRH, k_XSH, v_XSH, p_XRS, dy_XRH):
+def _one_backward(q_RQH, k_RSH, v_RSH, p_RQS, dy_RQH):
   """One chunk's gradients to its queries and to the keys and values that it saw."""
-  dtype = q_XRH.dtype
-  dp_XRS = dot("XRH,XSH->XRS", dy_XRH, v_XSH, dtype)
-  wide_XRS = p_XRS.astype(jnp.float32)
-  ds_XRS = wide_XRS * (dp_XRS - jnp.sum(dp_XRS * wide_XRS, axis=-1, keepdims=True))
-  ds_XRS = ds_XRS.astype(dtype)
-  dq_XRH = dot("XRS,XSH->XRH", ds_XRS, k_XSH, dtype)
-  dk_XSH = dot("XSR,XRH->XSH", transposed(ds_XRS), q_XRH, dtype)
-  dv_XSH = dot("XSR,XRH->XSH", transposed(p_XRS), dy_XRH, dtype)
-  return dq_XRH, dk_XSH, dv_XSH
+  dtype = q_RQH.dtype
+  dp_RQS = dot("RQH,RSH->RQS", dy_RQH, v_RSH, dtype)
+  wide_RQS = p_RQS.astype(jnp.float32)
+  ds_RQS = wide_RQS * (dp_RQS - jnp.sum(dp_RQS * wide_RQS, axis=-1, keepdims=True))
+  ds_RQS = ds_RQS.astype(dtype)
+  dq_RQH = dot("RQS,RSH->RQH", ds_RQS, k_RSH, dtype)
+  dk_RSH = dot("RSQ,RQH->RSH", cpu.transpose(ds_RQS), q_RQH, dtype)
+  dv_RSH = dot("RSQ,RQH->RSH", cpu.transpose(p_RQS), dy_RQH, dtype)
+  return dq_RQH, dk_RSH, dv_RSH
 
 
-_chunked.defvjp(_forward, _backward)
+_reverse_mode.defvjp(_forward, _backward)

@@ -1,0 +1,119 @@
+"""Caches of keys and values, and what the layers of a decoder share."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from lm.errors import Mistake
+from lm.nn.attention.masks import Mask, default_positions
+
+
+@struct.dataclass
+class KVCache:
+  """Keys and values of the tokens so far, in slots filled one after the other.
+
+  `keys` and `values` are LBSKH, or a tuple of L arrays BSKH when the model is not
+  scanned (then a step writes in place). Position -1 marks an empty slot or padding.
+  """
+
+  keys: Any
+  values: Any
+  positions_BS: jax.Array
+  index: jax.Array  # the next slot, the same for all rows
+
+  @classmethod
+  def empty(cls, L: int, shape_BSKH, *, scan: bool):
+    """Returns a cache of zeros without a token, stacked over L when `scan` is set."""
+    B, S = shape_BSKH[:2]
+    if scan:
+      zeros = lambda: jnp.zeros((L, *shape_BSKH), jnp.float32)
+    else:
+      zeros = lambda: tuple(jnp.zeros(shape_BSKH, jnp.float32) for _ in range(L))
+    return cls(zeros(), zeros(), jnp.full((B, S), -1, jnp.int32), jnp.int32(0))
+
+  def take(self, rows_B):
+    """Returns the cache of the rows with these indices, for beams."""
+    axis = 0 if isinstance(self.keys, tuple) else 1
+    select = lambda x: jnp.take(x, rows_B, axis=axis)
+    keys, values = jax.tree.map(select, (self.keys, self.values))
+    positions_BS = jnp.take(self.positions_BS, rows_B, axis=0)
+    return KVCache(keys, values, positions_BS, self.index)
+
+  def place(self, positions_BT):
+    """Returns the cache with T new positions, and the slot where layers write."""
+    index = (0, self.index)
+    positions_BS = jax.lax.dynamic_update_slice(self.positions_BS, positions_BT, index)
+    T = positions_BT.shape[1]
+    return self.replace(positions_BS=positions_BS, index=self.index + T), self.index
+
+
+@struct.dataclass
+class SourceCache:
+  """The cache of an encoder-decoder: the tokens so far, and the encoded source.
+
+  Both are caches of all layers; the source's has size 0 until a source was read.
+  """
+
+  own: KVCache
+  source: KVCache
+
+  def take(self, rows_B):
+    """Returns the cache of the rows with these indices, for beams."""
+    return SourceCache(self.own.take(rows_B), self.source.take(rows_B))
+
+  def read(self, kv, source_BS, mask: Mask):
+    """Returns the cache with a source's keys and values; `mask` hides its padding."""
+    positions_BS = mask.k_positions_BS
+    if positions_BS is None:
+      positions_BS = jnp.broadcast_to(jnp.arange(source_BS.shape[1]), source_BS.shape)
+    source = KVCache(**kv, positions_BS=positions_BS, index=jnp.int32(0))
+    return self.replace(source=source)
+
+
+class Shared(NamedTuple):
+  """What the layers of a decoder share; the last three are None without a cache."""
+
+  mask: Mask
+  positions: jax.Array  # BT, or 1T when all rows have the same; -1 is padding
+  cache: KVCache | None  # with the new positions in it
+  kv: dict | None  # its {"keys", "values"}, to be replaced by what layers return
+  slot: jax.Array | None  # where every layer writes its T new keys and values
+
+
+def begin(tokens_BT, positions_BT, segments_BT, cache: KVCache | None) -> Shared:
+  """Returns what the layers of a decoder share, for T more tokens.
+
+  Positions are 0, 1, 2... by default, from 0 in every segment and from the cache's next
+  slot on. Raises Mistake for segments with a cache.
+  """
+  if segments_BT is not None and cache is not None:
+    raise Mistake("segments_BT with a cache: decode one document a row instead")
+  # Left at None, positions are the indices; in segments they differ from those by a
+  # constant, which no mask sees and which lets kernels skip blocks.
+  mask = Mask(positions_BT, positions_BT, segments_BT, segments_BT)
+  positions = default_positions(tokens_BT, positions_BT, segments_BT)
+  if cache is None:
+    return Shared(mask, positions, None, None, None)
+  if positions_BT is None:
+    positions = jnp.broadcast_to(cache.index + positions, tokens_BT.shape)
+  cache, slot = cache.place(positions)
+  mask = mask.replace(q_positions_BT=positions, k_positions_BS=cache.positions_BS)
+  kv = {"keys": cache.keys, "values": cache.values}
+  return Shared(mask, positions, cache, kv, slot)
+
+
+def source_mask(source_segments_BS, segments_BT) -> Mask:
+  """Returns which tokens of the source each token sees: all but padding (segment 0).
+
+  In a packed row, with `segments_BT`, those of the same segment.
+  """
+  mask, segments_BS = Mask(causal=False), source_segments_BS
+  if segments_BS is None:
+    return mask
+  index_BS = jnp.broadcast_to(jnp.arange(segments_BS.shape[1]), segments_BS.shape)
+  mask = mask.replace(k_positions_BS=jnp.where(segments_BS > 0, index_BS, -1))
+  if segments_BT is not None:
+    mask = mask.replace(q_segments_BT=segments_BT, k_segments_BS=segments_BS)
+  return mask
