@@ -271,8 +271,7 @@ class Model(LanguageModel):
       bias = self.source_distances(index, index)
     positions = index if segments_BS is None else packed_positions(segments_BS)
     x_BSD = self._embed(source_BS, positions, first)
-    rows = dict(mask=mask, bias=bias)
-    x_BSD, _ = self.source_blocks(x_BSD, {"key": keys_L}, rows)
+    x_BSD, _ = self.source_blocks(x_BSD, {"key": keys_L}, dict(mask=mask, bias=bias))
     return x_BSD if s.post_norm else self.source_norm(x_BSD)
 
   def _embed(self, tokens_BT, positions, key):

@@ -197,10 +197,10 @@ def test_norms_follow_their_formulas():
   scale, bias = np.linspace(1, 2, 8), np.linspace(-1, 1, 8)
   params = {"params": {"scale": scale, "bias": bias}}
   layer = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-  got = Norm("layer", 1e-5, bias=True).apply(params, x)
+  got = Norm(kind="layer", eps=1e-5, bias=True).apply(params, x)
   np.testing.assert_allclose(got, layer * scale + bias, rtol=1e-4, atol=1e-5)
   rms = x / np.sqrt(np.mean(x**2, -1, keepdims=True) + 1e-5)
-  got = Norm("rms", 1e-5).apply({"params": {"scale": scale}}, x)
+  got = Norm(kind="rms", eps=1e-5).apply({"params": {"scale": scale}}, x)
   np.testing.assert_allclose(got, rms * scale, rtol=1e-5)
 
 

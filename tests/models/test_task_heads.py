@@ -13,7 +13,7 @@ from lm import models
 
 B, T, D = 2, 8, 32
 SMALL = dict(width=D, layers=1, heads=4, context=CONTEXT)
-BODY = {"embed", "places", "kinds", "norm", "blocks"}
+BODY = {"embed", "positions", "types", "norm", "blocks"}
 # Fields -> the shape of what is said, and the parameters beside the body's.
 SAID = {
   (("head", "none"),): ((B, T, D), set()),
@@ -58,7 +58,10 @@ def test_what_it_says_and_what_it_has_for_that(fields):
     (dict(head="labels", hidden="tanh"), "hidden='tanh' is for head='classes'"),
     (dict(head="classes", hidden="gelu"), "no hidden 'gelu'; found: tanh, relu"),
     (dict(first_position=-1), "first_position=-1; wanted 0"),
-    (dict(first_position=2, positions="rotary"), "first_position is for positions='learned'"),
+    (
+      dict(first_position=2, positions="rotary"),
+      "first_position is for positions='learned'",
+    ),
   ],
 )
 def test_what_makes_no_sense(fields, told):
