@@ -1,7 +1,8 @@
 """The table of model families that the equalities are stated over: one line each.
 
-A family that joins here is tested by every test of test_equalities.py. What a family
-cannot do is said in its line, never in the body of a test: `which` leaves it out.
+A family that joins here is tested by every test of test_equalities.py. What it can do
+its model declares in `traits`, which test_traits.py checks: `which` leaves it out of
+tests of anything else.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from lm import models, trees
+from lm import lookup, models, trees
 from lm.letters import abstract
 
 VOCAB, CONTEXT = 61, 16  # 61: the vocabulary is padded, and no other size is like it
@@ -57,6 +58,11 @@ WINDOW_3 = """
 """
 
 
+# `Traits.sees` -> the picture.
+SEES = {"past": CAUSAL, "both": BOTH_WAYS, "itself": ITSELF}
+SOURCE_S = 7  # tokens of a source
+
+
 def picture(text: str) -> np.ndarray:
   """A mask as booleans from rows of 0 and 1."""
   return np.array([[c == "1" for c in row] for row in text.split()])
@@ -68,11 +74,23 @@ class Family:
 
   name: str  # of a file of lm/models
   fields: dict  # over the file's defaults
-  sees: str = CAUSAL
   meshes: tuple = tuple(MESHES)
-  decodes: bool = True  # has a cache, and goes on token by token
-  packs: bool = True  # takes several documents a row, by segments_BT
-  source: int = 0  # tokens of a source_BS that the model also reads
+  window: str = ""  # the picture of a model that sees less than its traits say
+
+  @property
+  def traits(self):
+    """What the family's model declares."""
+    return lookup.find("lm.models", self.name).Model.traits
+
+  @property
+  def sees(self) -> str:
+    """The picture of which token sees which."""
+    return self.window or SEES[self.traits.sees]
+
+  @property
+  def source(self) -> int:
+    """Tokens of the source_BS that the model also reads."""
+    return SOURCE_S if self.traits.source else 0
 
   def more(self, B: int) -> dict:
     """The arrays, other than its tokens, that a batch of B rows brings.
@@ -116,25 +134,25 @@ def tokens(B: int, T: int, seed=0) -> np.ndarray:
   return np.stack([draw.permutation(VOCAB)[:T] for _ in range(B)]).astype(np.int32)
 
 
-def decoder(sees=CAUSAL, meshes=tuple(MESHES), **fields) -> Family:
+def decoder(meshes=tuple(MESHES), window_picture="", **fields) -> Family:
   small = dict(width=32, layers=2, heads=4, context=CONTEXT)
-  return Family("decoder", small | fields, sees, meshes)
+  return Family("decoder", small | fields, meshes, window_picture)
 
 
 def encoder(meshes=(), **fields) -> Family:
   small = dict(width=32, layers=2, heads=4, context=CONTEXT)
-  return Family("encoder", small | fields, BOTH_WAYS, meshes, decodes=False)
+  return Family("encoder", small | fields, meshes)
 
 
 def rnn(cell: str, *meshes, **fields) -> Family:
   # Time cannot be split over devices: every token waits for the one before.
-  return Family("rnn", dict(cell=cell, width=32, layers=2) | fields, meshes=meshes)
+  return Family("rnn", dict(cell=cell, width=32, layers=2) | fields, meshes)
 
 
 def encdec(meshes=(), **fields) -> Family:
   # Scores are not divided by anything in T5: small heads keep them small here too.
   small = dict(width=32, layers=2, source_layers=1, heads=4, head_size=4, ff=40)
-  return Family("encdec", small | fields, CAUSAL, meshes, source=7)
+  return Family("encdec", small | fields, meshes)
 
 
 GPT2 = dict(positions="learned", norm="layer", activation="gelu_tanh", bias=True)
@@ -161,39 +179,37 @@ FAMILIES = {
     activation="geglu",
     meshes=("fsdp",),
   ),
-  "window": decoder(window=3, sees=WINDOW_3, kv_heads=2),
+  "window": decoder(window=3, window_picture=WINDOW_3, kv_heads=2),
   "olmo2": decoder(
     order="after", qk_norm="width", softcap=2.0, logit_softcap=3.0, activation="relu2"
   ),
   # Of a size with which bfloat16 happens to choose the experts that float32 does.
   "moe": decoder(experts=4, ff=16, kv_heads=2, meshes=("tensor",)),
-  "gemma": Family("gemma", GEMMA, WINDOW_3, meshes=("tensor",)),
+  "gemma": Family("gemma", GEMMA, ("tensor",), WINDOW_3),
   "t5": encdec(("tensor",), buckets=8, reach=10),
   "transformer-2017": encdec(**TRANSFORMER, layers=1),
   "bert": encoder(("tensor",)),
   "bert-pre": encoder(post_norm=False, types=0),
   "bert-rotary": encoder(positions="rotary", theta=500.0, qk_norm="head", kv_heads=2),
-  "electra": Family("electra", ELECTRA, BOTH_WAYS, ("tensor",), decodes=False),
+  "electra": Family("electra", ELECTRA, ("tensor",)),
   "lstm": rnn("lstm", "tensor"),
   "gru": rnn("gru", "fsdp", tied=False),
-  "seq2seq": Family(
-    "seq2seq", dict(width=32, layers=2), meshes=("fsdp",), packs=False, source=7
-  ),
+  "seq2seq": Family("seq2seq", dict(width=32, layers=2), ("fsdp",)),
   "mamba2": Family(
     "mamba2",
     dict(width=32, layers=2, heads=4, groups=2, state=6, chunk=4),
-    meshes=("tensor",),
+    ("tensor",),
   ),
-  "word2vec": Family("word2vec", dict(width=32), ITSELF, ("tensor",), decodes=False),
-  "glove": Family("glove", dict(width=32), ITSELF, ("tensor",), decodes=False),
+  "word2vec": Family("word2vec", dict(width=32), ("tensor",)),
+  "glove": Family("glove", dict(width=32), ("tensor",)),
 }
 
 
-def which(**wanted):
-  """Parametrizes a test by the names of the families of which all of `wanted` holds."""
+def which(**traits):
+  """Parametrizes a test by the names of the families that have these traits."""
   names = [
     name
     for name, family in FAMILIES.items()
-    if all(bool(getattr(family, key)) == value for key, value in wanted.items())
+    if all(getattr(family.traits, key) == value for key, value in traits.items())
   ]
   return pytest.mark.parametrize("name", names)

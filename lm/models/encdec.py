@@ -13,7 +13,6 @@ nn/layers.py (Norm, FeedForward, Embedding, Readout), nn/depth.py (Stack).
 
 import math
 from dataclasses import dataclass, field
-from functools import partial
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -148,17 +147,16 @@ class Block(nn.Module, kw_only=True):
 
   @nn.compact
   def __call__(self, x_BTD, inputs, rows, shared):
-    """(x_BTD, caches of the layer: "own" and, after a new source, "source", or None).
+    """(x_BTD, caches of the layer: "own" and, of a new source, "source"; or None).
 
-    `inputs` has "key", and in the decoder the caches "own" and "source"; `rows` has
-    "mask" and "bias", in the decoder also "source_mask" and "memory_BSD", the encoder's
-    output, which is None where the cache stands for it.
+    `inputs` has "key", and in the decoder the caches; `rows` has "mask" and "bias", in
+    the decoder also "source_mask" and "memory_BSD", the encoder's output, which is None
+    where the cache stands for it.
     """
     c, new = self.config, {}
     names = ("attention", "cross", "ff") if self.reads else ("attention", "ff")
-    depth = c.layers if self.reads else c.source_L
-    scale = 1.0 if c.style.post_norm else (len(names) * depth) ** -0.5
-    options = dict(dtype=c.run.dtype, scale=scale)
+    count = len(names) * (c.layers if self.reads else c.source_L)
+    options = dict(dtype=c.run.dtype, scale=1.0 if c.style.post_norm else count**-0.5)
     # T5 starts with small queries in place of dividing the scores.
     score_size, q_scale = (c.H, 1.0) if c.style.divided else (1, c.H**-0.5)
     heads = Heads(
@@ -174,13 +172,11 @@ class Block(nn.Module, kw_only=True):
 
     def cross(x_BTD):
       given = dict(memory_BSD=rows["memory_BSD"], kv=inputs["source"])
-      layer = attention(name="cross", cross=True)
+      layer = MultiHead(**heads, cross=True, name="cross")
       y_BTD, new["source"] = layer(x_BTD, rows["source_mask"], **given)
       return y_BTD
 
-    ff = FeedForward(
-      size=c.F, activation=c.activation, bias=c.style.bias, **options, name="ff"
-    )
+    ff = FeedForward(**sizes, name="ff")
     sublayers = {"attention": attend, "cross": cross, "ff": ff}
     for name, key in zip(names, split_key(inputs["key"], len(names)), strict=True):
       f, options = sublayers[name], dict(kind=c.style.norm, eps=c.style.eps)
@@ -210,10 +206,9 @@ class Model(LanguageModel):
       sizes = dict(heads=c.heads, count=s.buckets, reach=s.reach, std=c.width**-0.5)
       self.source_distances = Distances(**sizes, both_ways=True)
       self.distances = Distances(**sizes, both_ways=False)
-    stack = dict(block=Block, config=c, run=c.run)
-    reads, not_reads = ({"reads": True},), ({"reads": False},)
-    self.source_blocks = Stack(length=c.source_L, kinds=not_reads, **stack)
-    self.blocks = Stack(length=c.layers, kinds=reads, **stack)
+    stack, source = dict(block=Block, config=c, run=c.run), {"reads": False}
+    self.source_blocks = Stack(length=c.source_L, kinds=(source,), **stack)
+    self.blocks = Stack(length=c.layers, kinds=({"reads": True},), **stack)
     if not s.post_norm:
       self.source_norm = Norm(kind=s.norm, eps=s.eps, bias=s.bias)
       self.norm = Norm(kind=s.norm, eps=s.eps, bias=s.bias)
@@ -245,14 +240,14 @@ class Model(LanguageModel):
     c, own = self.config, cache and cache.own
     mask, positions, own, kv, slot = begin(tokens_BT, positions_BT, segments_BT, own)
     keys = split_key(dropout_key(self, c.run.dropout, train=train), 3)
-    memory_BSD, source_kv = None, None
+    memory_BSD, source_kv, bias = None, None, None
     if source_BS is not None:
       memory_BSD = self.encode(source_BS, source_segments_BS, keys[0])
       source_mask = make_source_mask(source_segments_BS, segments_BT)
     else:
       source_kv = {"keys": cache.source.keys, "values": cache.source.values}
       source_mask = Mask(k_positions_BS=cache.source.positions_BS, causal=False)
-    x_BTD, bias = self._embed(tokens_BT, positions, keys[1]), None
+    x_BTD = self._embed(tokens_BT, positions, keys[1])
     if c.style.positions == "distances":
       # In a segment indices are as far apart as positions, and the same in all rows.
       index = (
@@ -262,8 +257,7 @@ class Model(LanguageModel):
       bias = self.distances(q, k)
     keys_L = None if keys[2] is None else split_key(keys[2], c.layers)
     inputs = {"own": kv, "source": source_kv, "key": keys_L}
-    rows = {"mask": mask, "source_mask": source_mask, "bias": bias}
-    rows["memory_BSD"] = memory_BSD
+    rows = dict(mask=mask, bias=bias, source_mask=source_mask, memory_BSD=memory_BSD)
     x_BTD, new = self.blocks(x_BTD, inputs, rows, {"slot": slot})
     if cache is not None:
       cache = cache.replace(own=own.replace(**new["own"]))
@@ -282,8 +276,7 @@ class Model(LanguageModel):
       bias = self.source_distances(index, index)
     positions = index if segments_BS is None else packed_positions(segments_BS)
     x_BSD = self._embed(source_BS, positions, first)
-    rows = {"mask": mask, "bias": bias}
-    x_BSD, _ = self.source_blocks(x_BSD, {"key": keys_L}, rows)
+    x_BSD, _ = self.source_blocks(x_BSD, {"key": keys_L}, dict(mask=mask, bias=bias))
     return x_BSD if s.post_norm else self.source_norm(x_BSD)
 
   def _embed(self, tokens_BT, positions, key):

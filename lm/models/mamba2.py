@@ -6,6 +6,11 @@ same recurrence (lm/nn/ssd.py): memory for decoding does not grow with the row.
 What differs: the input projection is five matmuls and the convolution three, which
 split over devices by heads; weights start from a normal with std 1/sqrt(fan_in), those
 that write into the residual stream divided by sqrt(L).
+In names here J are groups of heads that share b and c, M is the state size, W the taps
+of the convolution and Q the W - 1 earlier inputs that it needs.
+
+Read first: nn/ssd.py (chunked, step), nn/recurrent.py (State), nn/layers.py (Norm,
+Embedding, Readout), nn/depth.py (Stack).
 """
 
 import math
@@ -17,30 +22,38 @@ from flax import linen as nn
 
 from lm.errors import Mistake, not_negative, positive
 from lm.letters import constrain, weight
-from lm.models import Features, Traits
+from lm.models import Features, LanguageModel, Traits
 from lm.nn import ssd
 from lm.nn.depth import Run, Stack
-from lm.nn.layers import Embedding, Norm, Readout, dropout, mask_padding
+from lm.nn.layers import (
+  Embedding,
+  Norm,
+  Readout,
+  dropout,
+  dropout_key,
+  layer_keys,
+  residual,
+)
 from lm.nn.linear import linear
 from lm.nn.recurrent import State
 
 
 @dataclass(frozen=True)
 class Sizes:
-  """The state space of a block. M, G and R are explained in lm/nn/ssd.py."""
+  """The state space of a block; see lm/nn/ssd.py."""
 
   heads: int = 24  # N
   expand: int = 2  # N H = expand D
   state: int = 128  # M
-  groups: int = 1  # G, of heads that share b and c
-  taps: int = 4  # tokens that the short convolution sees
+  groups: int = 1  # J, of heads that share b and c
+  taps: int = 4  # W, tokens that the short convolution sees
   chunk: int = 256  # tokens in one matmul; changes the speed, not the numbers
 
   def __post_init__(self):
     positive(self, *vars(self))
 
   def head_size(self, width: int) -> int:
-    """H; Mistake when the sizes do not fit together."""
+    """Returns H; raises Mistake when the sizes do not fit together."""
     if self.expand * width % self.heads:
       raise Mistake(
         f"heads={self.heads} does not divide expand * width={self.expand * width}"
@@ -52,6 +65,8 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Config:
+  """The sizes of a Mamba-2."""
+
   vocab: int  # tokens; tables are padded to a multiple of 128
   context: int = 0  # the longest row; 0 means no limit
   width: int = 768  # D
@@ -68,7 +83,8 @@ class Config:
 
 
 def _released(width, layers):
-  return dict(width=width, layers=layers, heads=width // 32)  # heads of size 64
+  """The fields of a released model, whose heads have size 64."""
+  return dict(width=width, layers=layers, heads=width // 32)
 
 
 PRESETS = {
@@ -81,90 +97,85 @@ PRESETS = {
 }
 
 
-class Convolution(nn.Module):
-  """Every channel summed over the last tokens with weights of its own, then SiLU.
+class Convolution(nn.Module, kw_only=True):
+  """A causal convolution over time, one filter a channel, then SiLU.
 
-  `letters` are those of the two dimensions of channels, here N and H in any case.
+  `letters` are those of the two dimensions of channels, called N and H in names here.
   """
 
   letters: str
-  taps: int
+  taps: int  # W
 
   @nn.compact
-  def __call__(self, x_BTNH, before_BPNH, runs_BT, ends_B):
-    """(y_BTNH, the last P = taps - 1 inputs); `before_BPNH` are those before the row.
+  def __call__(self, x_BTNH, before_BQNH, runs_BT, ends_B):
+    """(y_BTNH, last_BQNH): outputs, and the last Q = W - 1 inputs.
 
-    Of a row only the tokens up to `ends_B` are there (None: all). Tokens of other runs
-    than its own a token does not see.
+    `before_BQNH` are the inputs before the row. Only the tokens before `ends_B` are
+    real (None: all are). A token sees no tokens of other runs (`runs_BT`).
     """
-    (_, T, N, H), P = x_BTNH.shape, self.taps - 1
-    shape = (self.taps, N, H)
-    std = nn.initializers.normal(self.taps**-0.5)
-    w_WNH = weight(self, "taps", f"W{self.letters}", shape, std)
+    (_, T, N, H), Q = x_BTNH.shape, self.taps - 1
+    init = nn.initializers.normal(self.taps**-0.5)
+    w_WNH = weight(self, "taps", f"W{self.letters}", (self.taps, N, H), init)
     b_NH = weight(self, "bias", self.letters, (N, H), nn.initializers.zeros)
-    inputs_BSNH = jnp.concatenate([before_BPNH, x_BTNH], axis=1)
+    inputs_BSNH = jnp.concatenate([before_BQNH, x_BTNH], axis=1)
     y_BTNH = b_NH[None, None] + x_BTNH * w_WNH[None, -1:]
     for back in range(1, self.taps):
-      past_BTNH = jax.lax.slice_in_dim(inputs_BSNH, P - back, P - back + T, axis=1)
+      past_BTNH = jax.lax.slice_in_dim(inputs_BSNH, Q - back, Q - back + T, axis=1)
       if runs_BT is not None:
-        then_BT = jnp.pad(runs_BT, ((0, 0), (back, 0)), constant_values=-1)[:, :T]
-        past_BTNH = jnp.where((then_BT == runs_BT)[..., None, None], past_BTNH, 0)
-      y_BTNH += past_BTNH * w_WNH[None, P - back][:, None]
+        past_BT = jnp.pad(runs_BT, ((0, 0), (back, 0)), constant_values=-1)[:, :T]
+        past_BTNH = jnp.where((past_BT == runs_BT)[..., None, None], past_BTNH, 0)
+      y_BTNH += past_BTNH * w_WNH[None, Q - back][:, None]
     if ends_B is None:
-      last_BPNH = inputs_BSNH[:, T:]
+      last_BQNH = inputs_BSNH[:, T:]
     else:
-      at_BP = ends_B[:, None] + jnp.arange(P)[None]
-      last_BPNH = jnp.take_along_axis(inputs_BSNH, at_BP[..., None, None], axis=1)
-    return jax.nn.silu(y_BTNH), last_BPNH
+      index_BQ = ends_B[:, None] + jnp.arange(Q)[None]
+      last_BQNH = jnp.take_along_axis(inputs_BSNH, index_BQ[..., None, None], axis=1)
+    return jax.nn.silu(y_BTNH), last_BQNH
 
 
 class Mixer(nn.Module):
-  """The state space layer of one block: x_BTD, and its state."""
+  """The state space layer of a block (arXiv:2405.21060, section 7)."""
 
   config: Config
 
   @nn.compact
-  def __call__(self, x_BTD, state, marks):
+  def __call__(self, x_BTD, state, rows):
+    """(y_BTD, the next state); a state of None is the empty one."""
     c, s = self.config, self.config.space
     B, T, D = x_BTD.shape
-    N, H, G, M = s.heads, s.head_size(D), s.groups, s.state
+    N, H, J, M = s.heads, s.head_size(D), s.groups, s.state
     x_BTD = x_BTD.astype(c.run.dtype)
-    into = lambda name, letters, *shape: linear(
+    project = lambda name, letters, *shape: linear(
       self, name, f"BTD,D{letters}->BT{letters}", x_BTD, (D, *shape), dtype=c.run.dtype
     )
-    gate_BTNH = constrain(into("gate", "NH", N, H), "BTNH")
-    x_BTNH = constrain(into("x", "NH", N, H), "BTNH")
-    b_BTGM, c_BTGM = into("b", "GM", G, M), into("c", "GM", G, M)
+    gate_BTNH = constrain(project("gate", "NH", N, H), "BTNH")
+    x_BTNH = constrain(project("x", "NH", N, H), "BTNH")
+    b_BTJM, c_BTJM = project("b", "JM", J, M), project("c", "JM", J, M)
     bias_N = weight(self, "dt_bias", "N", (N,), _dt_bias)
-    dt_BTN = jax.nn.softplus(into("dt", "N", N) + bias_N[None, None])
-    if marks["real"] is not None:  # no time passes at padding
-      dt_BTN = jnp.where(marks["real"][..., None], dt_BTN, 0)
+    dt_BTN = jax.nn.softplus(project("dt", "N", N) + bias_N[None, None])
+    if rows["real_BT"] is not None:  # no time passes at padding
+      dt_BTN = jnp.where(rows["real_BT"][..., None], dt_BTN, 0)
     rate_N = -jnp.exp(weight(self, "log_rate", "N", (N,), _log_rate))
     skip_N = weight(self, "skip", "N", (N,), nn.initializers.ones)
-
     if state is None:
-      empty = lambda name, shape: jnp.zeros(shape, jnp.float32)
-      state = {name: empty(name, shape) for name, shape in shapes(c, B).items()}
+      state = {name: jnp.zeros(shape) for name, shape in shapes(c, B).items()}
     convolved, last = {}, {}
-    inputs = {"x_BPNH": x_BTNH, "b_BPGM": b_BTGM, "c_BPGM": c_BTGM}
+    inputs = {"x_BQNH": x_BTNH, "b_BQJM": b_BTJM, "c_BQJM": c_BTJM}
     for name, channels in inputs.items():
-      convolve = Convolution(name[-2:], s.taps, name=f"conv_{name[0]}")
-      convolved[name], last[name] = convolve(
-        channels, state[name], marks["runs"], marks["ends"]
+      conv = Convolution(letters=name[-2:], taps=s.taps, name=f"conv_{name[0]}")
+      convolved[name], last[name] = conv(
+        channels, state[name], rows["runs_BT"], rows["ends_B"]
       )
-    x_BTNH, b_BTGM, c_BTGM = convolved.values()
+    x_BTNH, b_BTJM, c_BTJM = convolved.values()
     y_BTNH, last["space_BNHM"] = _recur(
-      x_BTNH * dt_BTN[..., None],
-      dt_BTN * rate_N[None, None],
-      b_BTGM,
-      c_BTGM,
+      *(x_BTNH * dt_BTN[..., None], dt_BTN * rate_N[None, None], b_BTJM, c_BTJM),
       state["space_BNHM"],
-      **dict(runs_BT=marks["runs"], chunk=s.chunk, dtype=c.run.dtype),
+      **dict(runs_BT=rows["runs_BT"], chunk=s.chunk, dtype=c.run.dtype),
     )
     y_BTNH = (y_BTNH + x_BTNH * skip_N[None, None, :, None]) * jax.nn.silu(gate_BTNH)
-    # The norm is over the heads of a group, so that groups need not wait for others.
-    # One group is no dimension: beside one of size 1, XLA:CPU adds up 20 times slower.
-    grouped = y_BTNH.reshape(B, T, *([G] if G > 1 else []), -1)
+    # A norm for each group's heads, so that groups need not wait for others. One group
+    # has no dimension: beside one of size 1, XLA:CPU sums 20 times more slowly.
+    grouped = y_BTNH.reshape(B, T, *([J] if J > 1 else []), -1)
     square = jnp.mean(jnp.square(grouped), axis=-1, keepdims=True)
     y_BTNH = (grouped * jax.lax.rsqrt(square + c.eps)).reshape(y_BTNH.shape)
     scale_NH = weight(self, "norm_scale", "NH", (N, H), nn.initializers.ones)
@@ -173,100 +184,87 @@ class Mixer(nn.Module):
     return linear(self, "out", "BTNH,NHD->BTD", y_BTNH, (N, H, D), **out), last
 
 
-def _recur(x_BTNH, log_decay_BTN, b_BTGM, c_BTGM, state_BNHM, **how):
+def _recur(x_BTNH, log_decay_BTN, b_BTJM, c_BTJM, state_BNHM, **options):
   """(y_BTNH, state): a step for one token a row, chunks for more."""
   if x_BTNH.shape[1] > 1:
-    return ssd.chunked(x_BTNH, log_decay_BTN, b_BTGM, c_BTGM, state_BNHM, **how)
-  one = (x[:, 0] for x in (x_BTNH, log_decay_BTN, b_BTGM, c_BTGM))
-  y_BNH, state_BNHM = ssd.step(*one, state_BNHM)
+    return ssd.chunked(x_BTNH, log_decay_BTN, b_BTJM, c_BTJM, state_BNHM, **options)
+  token = (x[:, 0] for x in (x_BTNH, log_decay_BTN, b_BTJM, c_BTJM))
+  y_BNH, state_BNHM = ssd.step(*token, state_BNHM)
   return y_BNH[:, None], state_BNHM
 
 
 def _dt_bias(key, shape, dtype):
-  """What softplus makes steps of 0.001 to 0.1, evenly in their logarithm."""
+  """Initial biases: softplus of them is 0.001 to 0.1, log-uniformly."""
   low, high = math.log(1e-3), math.log(1e-1)
   dt_N = jnp.exp(jax.random.uniform(key, shape, dtype, low, high))
   return dt_N + jnp.log(-jnp.expm1(-dt_N))
 
 
 def _log_rate(key, shape, dtype):
+  """Initial logarithms of rates that are uniform in 1 to 16."""
   return jnp.log(jax.random.uniform(key, shape, dtype, 1.0, 16.0))
 
 
 def shapes(c: Config, batch: int) -> dict:
-  """What a layer remembers: its state, and the last inputs of its convolutions."""
+  """Shapes of a layer's cache: its state, and the last inputs of its convolutions."""
   N, H = c.space.heads, c.space.head_size(c.width)
-  G, M, P = c.space.groups, c.space.state, c.space.taps - 1
-  past = {"x_BPNH": (batch, P, N, H)} | dict.fromkeys(
-    ("b_BPGM", "c_BPGM"), (batch, P, G, M)
-  )
+  J, M, Q = c.space.groups, c.space.state, c.space.taps - 1
+  past = {"x_BQNH": (batch, Q, N, H)}
+  past |= dict.fromkeys(("b_BQJM", "c_BQJM"), (batch, Q, J, M))
   return past | {"space_BNHM": (batch, N, H, M)}
 
 
 class Block(nn.Module):
-  """A mixer, added to the residual stream."""
+  """x += mixer(norm(x))."""
 
   config: Config
 
   @nn.compact
-  def __call__(self, x_BTD, inputs, marks):
+  def __call__(self, x_BTD, inputs, rows, shared):
+    """(x_BTD, state); `inputs` has "state" and "key", `rows` are `token_masks`."""
+    del shared
     c = self.config
-    normed_BTD = Norm("rms", c.eps, name="norm")(x_BTD)
-    y_BTD, state = Mixer(c, name="mixer")(normed_BTD, inputs["state"], marks)
-    y_BTD = dropout(inputs["key"], y_BTD, c.run.dropout)
-    return constrain(x_BTD + y_BTD, "BTD"), state
+    normed_BTD = Norm(kind="rms", eps=c.eps, name="norm")(x_BTD)
+    y_BTD, state = Mixer(c, name="mixer")(normed_BTD, inputs["state"], rows)
+    x_BTD += dropout(inputs["key"], y_BTD, c.run.dropout)
+    return residual(self, "mixer", x_BTD), state
 
 
-class Model(nn.Module):
+class Model(LanguageModel):
+  """A Mamba-2."""
+
   config: Config
   traits = Traits(decodes=True, carries=True)
 
   def setup(self):
     c = self.config
-    self.embed = Embedding(c.vocab, c.width)
-    self.blocks = Stack(Block, c, c.layers, c.run.scan, c.run.remat)
-    self.norm = Norm("rms", c.eps)
-    if not c.tied:
-      self.head = Readout(c.vocab, c.run.dtype)
-
-  def __call__(self, tokens_BT, **how):
-    """logits_BTV in float32, and the cache that came in, these tokens later."""
-    x_BTD, cache, _ = self.features(tokens_BT, **how)
-    return self.readout(x_BTD)[..., : self.config.vocab], cache
+    self.embed = Embedding(size=c.vocab, width=c.width)
+    self.blocks = Stack(block=Block, config=c, length=c.layers, run=c.run)
+    self.norm = Norm(kind="rms", eps=c.eps)
+    tied_to = self.embed if c.tied else None
+    self.head = Readout(vocab=c.vocab, dtype=c.run.dtype, tied_to=tied_to)
 
   def features(
     self, tokens_BT, *, positions_BT=None, segments_BT=None, cache=None, train=False
   ):
-    """x_BTD before the readout, and the cache.
+    """Features: x_BTD and the cache.
 
-    Of positions only this matters: -1 is padding, which leaves the state alone. Every
+    Of positions only -1 matters: padding, which leaves the state as it is. Every
     segment starts from an empty state.
     """
-    c = self.config
+    c, rate, order_BT = self.config, self.config.run.dropout, None
     if segments_BT is not None and cache is not None:
       raise Mistake("segments_BT with a cache: decode one document a row instead")
-    key = self.make_rng("dropout") if train and c.run.dropout else None
-    first, keys_L = None, None
-    if key is not None:
-      first, rest = jax.random.split(key)
-      keys_L = jax.random.split(rest, c.layers)
-    marks, order_BT = {"real": None, "runs": None, "ends": None}, None
+    first, keys_L = layer_keys(dropout_key(self, rate, train=train), c.layers)
     if positions_BT is not None:
-      # Padding goes to the end of its row, behind what could notice it, and comes back.
+      # Padding goes to the end of its row, where no real token notices it, and back.
       order_BT = jnp.argsort(positions_BT < 0, axis=1, stable=True)
       tokens_BT = jnp.take_along_axis(tokens_BT, order_BT, axis=1)
-      ends_B = jnp.sum(positions_BT >= 0, axis=1)
-      real_BT = jnp.arange(tokens_BT.shape[1])[None] < ends_B[:, None]
-      marks |= {"real": real_BT, "ends": ends_B}
-    if segments_BT is not None:
-      if order_BT is not None:
-        segments_BT = jnp.take_along_axis(segments_BT, order_BT, axis=1)
-      new_BT = jnp.diff(segments_BT, axis=1, prepend=segments_BT[:, :1]) != 0
-      marks["runs"] = jnp.cumsum(new_BT, axis=1)
+    rows = token_masks(positions_BT, segments_BT, order_BT)
 
-    x_BTD = dropout(first, self.embed(tokens_BT), c.run.dropout)
+    x_BTD = dropout(first, self.embed(tokens_BT), rate)
     inputs = {"state": cache and cache.layers, "key": keys_L}
-    x_BTD, layers = self.blocks(x_BTD, inputs, marks)
+    x_BTD, layers = self.blocks(x_BTD, inputs, rows)
     if order_BT is not None:
       back_BT = jnp.argsort(order_BT, axis=1)
       x_BTD = jnp.take_along_axis(x_BTD, back_BT[..., None], axis=1)
@@ -274,12 +272,29 @@ class Model(nn.Module):
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
-    c = self.config
-    logits_BTV = self.embed.readout(x_BTD, c.run.dtype) if c.tied else self.head(x_BTD)
-    return mask_padding(logits_BTV, c.vocab)
+    return self.head(x_BTD)
 
   def init_cache(self, batch: int, size: int) -> State:
-    """The empty state; of constant memory, so that `size` is of no consequence."""
+    """The empty state, of constant memory: `size` has no effect."""
     del size
     c = self.config
     return State.empty(c.layers, shapes(c, batch), scan=c.run.scan)
+
+
+def token_masks(positions_BT, segments_BT, order_BT):
+  """{"real_BT", "ends_B", "runs_BT"} of tokens in the order `order_BT`, or None each.
+
+  Real tokens come first in their row, before `ends_B`; `runs_BT` are numbers that grow
+  where a new segment begins.
+  """
+  masks = {"real_BT": None, "ends_B": None, "runs_BT": None}
+  if positions_BT is not None:
+    ends_B = jnp.sum(positions_BT >= 0, axis=1)
+    real_BT = jnp.arange(positions_BT.shape[1])[None] < ends_B[:, None]
+    masks |= {"real_BT": real_BT, "ends_B": ends_B}
+  if segments_BT is not None:
+    if order_BT is not None:
+      segments_BT = jnp.take_along_axis(segments_BT, order_BT, axis=1)
+    new_BT = jnp.diff(segments_BT, axis=1, prepend=segments_BT[:, :1]) != 0
+    masks["runs_BT"] = jnp.cumsum(new_BT, axis=1)
+  return masks

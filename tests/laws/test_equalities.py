@@ -250,7 +250,7 @@ def test_padding_changes_no_real_token(name):
 def test_gradients_flow_where_the_mask_lets_them(name, packed):
   """d features[t] / d embedding of token s is zero exactly where t does not see s."""
   family, tokens_1T = FAMILIES[name], tokens(1, 6)
-  if packed and not family.packs:
+  if packed and not family.traits.packs:
     pytest.skip(f"{name} takes one document a row")
   model, params = family.model(**family.shallow), family.params(**family.shallow)
   segments_1T = np.array([[1, 1, 2, 2, 2, 0]], np.int32)

@@ -12,8 +12,6 @@ from lm import models, trees
 from lm.letters import abstract, spec, unbox
 from lm.models import gemma
 from lm.models.decoder import PRESETS, Config, Feed
-from lm.nn import layers
-from lm.nn.layers import ACTIVATIONS, Norm
 
 GPT2, LLAMA_2, LLAMA_3, PYTHIA, SMOLLM = 50_257, 32_000, 128_256, 50_304, 49_152
 QWEN, OLMO, GEMMA_2, GEMMA_3 = 151_936, 100_352, 256_000, 262_144
@@ -190,47 +188,6 @@ def test_rows_of_a_cache_are_taken(scan):
   np.testing.assert_array_equal(taken.positions_BS[:, 1], [-1, 1, -1, -1])
   keys = taken.keys if scan else jnp.stack(taken.keys)
   assert keys.shape == (2, 4, 3, 2, 8)
-
-
-def test_norms_follow_their_formulas():
-  x = np.random.default_rng(0).standard_normal((2, 3, 8), np.float32) * 3 + 1
-  scale, bias = np.linspace(1, 2, 8), np.linspace(-1, 1, 8)
-  params = {"params": {"scale": scale, "bias": bias}}
-  layer = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-  got = Norm("layer", 1e-5, bias=True).apply(params, x)
-  np.testing.assert_allclose(got, layer * scale + bias, rtol=1e-4, atol=1e-5)
-  rms = x / np.sqrt(np.mean(x**2, -1, keepdims=True) + 1e-5)
-  got = Norm("rms", 1e-5).apply({"params": {"scale": scale}}, x)
-  np.testing.assert_allclose(got, rms * scale, rtol=1e-5)
-
-
-def test_activations_follow_their_formulas():
-  x = np.linspace(-3, 3, 7, dtype=np.float32)
-  gelu = x * 0.5 * (1 + np.array([math.erf(v / 2**0.5) for v in x]))
-  wanted = {
-    "swiglu": x / (1 + np.exp(-x)),
-    "relu": np.maximum(x, 0),
-    "relu2": np.maximum(x, 0) ** 2,
-    "gelu": gelu,
-  }
-  for name, value in wanted.items():
-    np.testing.assert_allclose(ACTIVATIONS[name](x), value, atol=1e-5)
-  for name in ("gelu_tanh", "geglu"):
-    np.testing.assert_allclose(ACTIVATIONS[name](x), gelu, atol=1e-3)
-
-
-def test_softcap_holds_logits_and_leaves_small_ones():
-  x = jnp.array([-1e9, -0.01, 0.0, 0.01, 1e9])
-  np.testing.assert_allclose(layers.softcap(x, 5.0), [-5, -0.01, 0, 0.01, 5], rtol=1e-4)
-  assert layers.softcap(x, 0.0) is x
-
-
-def test_dropout_keeps_the_mean():
-  x = jnp.ones((1000,))
-  y = layers.dropout(jax.random.key(0), x, 0.25)
-  assert set(np.unique(y)) == {0, np.float32(1 / 0.75)}
-  np.testing.assert_allclose(y.mean(), 1, atol=0.05)
-  assert layers.dropout(None, x, 0.25) is x
 
 
 def test_the_residual_stream_starts_with_a_spread_that_depth_does_not_change():

@@ -140,10 +140,10 @@ def test_presets_have_the_published_sizes(name, millions, generator):
   shapes, _ = dims.abstract(model, jnp.zeros((1, 2), jnp.int32))
   count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
   ours = count(shapes) - sum(count(shapes[k]) for k in ("generator", "head", "bias"))
-  padding = (30_592 - 30_522) * c.C
+  padding = (30_592 - 30_522) * c.A
   with torch.device("meta"):
     config = transformers.ElectraConfig(
-      embedding_size=c.C,
+      embedding_size=c.A,
       hidden_size=c.width,
       num_hidden_layers=c.layers,
       num_attention_heads=c.heads,

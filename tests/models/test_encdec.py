@@ -1,4 +1,4 @@
-"""What an encoder-decoder does that the equalities of all families do not say."""
+"""Encoder-decoders beyond the laws of all families: pairs, sources, biases."""
 
 import jax
 import numpy as np
@@ -56,12 +56,12 @@ def test_without_a_source_it_says_so():
       jax.eval_shape(run)
 
 
-@pytest.mark.parametrize("field, told", [
+@pytest.mark.parametrize("fields, message", [
   (dict(heads=3), "heads=3 does not divide width=16"),
   (dict(buckets=6), "buckets=6; wanted a multiple of 4"),
   (dict(reach=16), "reach=16; wanted more than half the buckets, 16"),
   (dict(positions="learned"), "no positions 'learned'; found: distances, sinusoids"),
 ])  # fmt: skip
-def test_values_that_make_no_sense_are_refused(field, told):
-  with pytest.raises(ValueError, match=told):
-    models.build("encdec", **(SMALL | field))
+def test_values_that_make_no_sense_are_refused(fields, message):
+  with pytest.raises(ValueError, match=message):
+    models.build("encdec", **(SMALL | fields))

@@ -14,7 +14,7 @@ B, T = 2, 8
 def test_names_tell_the_shapes(name):
   family, tokens_BT = FAMILIES[name], tokens(B, T)
   model, how = family.model(**family.shallow, scan=False, dropout=0.25), family.more(B)
-  if family.packs:
+  if family.traits.packs:
     how["segments_BT"] = np.ones((B, T), np.int32)
 
   def packed(params, key):

@@ -1,6 +1,6 @@
-"""What an encoder may say: the shapes of it, its parameters, and what makes no sense.
+"""Output heads of encoders: their shapes, parameters and mistakes.
 
-That it says what those of transformers do is in test_interop.py.
+That their numbers are those of transformers is in tests/stores.
 """
 
 import jax
@@ -13,9 +13,9 @@ from lm import models
 
 B, T, D = 2, 8, 32
 SMALL = dict(width=D, layers=1, heads=4, context=CONTEXT)
-BODY = {"embed", "places", "kinds", "norm", "blocks"}
-# Fields -> the shape of what is said, and the parameters beside the body's.
-SAID = {
+BODY = {"embed", "positions", "types", "norm", "blocks"}
+# Fields -> the shape of the output, and the parameters beside the body's.
+OUTPUTS = {
   (("head", "none"),): ((B, T, D), set()),
   (("head", "none"), ("pooler", True)): ((B, T, D), {"pooler"}),
   (("head", "tokens"),): ((B, T, VOCAB), {"head", "bias"}),
@@ -35,20 +35,20 @@ def model(**fields):
   return models.build("encoder", vocab=VOCAB, **(SMALL | fields))
 
 
-@pytest.mark.parametrize("fields", SAID, ids=lambda fields: str(dict(fields)))
-def test_what_it_says_and_what_it_has_for_that(fields):
-  shape, more = SAID[fields]
+@pytest.mark.parametrize("fields", OUTPUTS, ids=lambda fields: str(dict(fields)))
+def test_a_head_has_its_output_and_its_parameters(fields):
+  shape, parts = OUTPUTS[fields]
   built = model(**dict(fields))
   with suffixes.checked("lm/") as names:
-    made = jax.eval_shape(built.init, jax.random.key(0), tokens(B, T))["params"]
-    said, cache = jax.eval_shape(built.apply, {"params": made}, tokens(B, T))
-  assert set(made) == BODY | more
-  assert said.shape == shape and said.dtype == jnp.float32 and cache is None
+    params = jax.eval_shape(built.init, jax.random.key(0), tokens(B, T))["params"]
+    output, cache = jax.eval_shape(built.apply, {"params": params}, tokens(B, T))
+  assert set(params) == BODY | parts
+  assert output.shape == shape and output.dtype == jnp.float32 and cache is None
   assert len(names) > 30
 
 
 @pytest.mark.parametrize(
-  ("fields", "told"),
+  ("fields", "message"),
   [
     (dict(head="word"), "no head 'word'; found: none, tokens, next"),
     (dict(head="classes"), "head='classes' reads the pooler; set pooler=True"),
@@ -64,15 +64,15 @@ def test_what_it_says_and_what_it_has_for_that(fields):
     ),
   ],
 )
-def test_what_makes_no_sense(fields, told):
-  with pytest.raises(ValueError, match=told):
+def test_fields_that_exclude_each_other_are_one_line(fields, message):
+  with pytest.raises(ValueError, match=message):
     model(**fields)
 
 
 @pytest.mark.parametrize("method", ["readout", "pool", "next_sentence", "classify"])
 def test_a_head_that_is_not_there(method):
   built = model(head="labels")
-  made = jax.eval_shape(built.init, jax.random.key(0), tokens(B, T))
+  variables = jax.eval_shape(built.init, jax.random.key(0), tokens(B, T))
   x_BTD = jax.ShapeDtypeStruct((B, T, D), jnp.float32)
   with pytest.raises(ValueError, match="has head='labels', pooler=False; wanted "):
-    jax.eval_shape(lambda p, x: built.apply(p, x, method=method), made, x_BTD)
+    jax.eval_shape(lambda p, x: built.apply(p, x, method=method), variables, x_BTD)
