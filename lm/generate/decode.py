@@ -118,7 +118,7 @@ def forward(model, params, tokens_B, positions_B, cache):
 
 def is_stop(tokens, stop_ids):
   """True where a token is one of the stop ids; same shape as `tokens`."""
-  return jnp.any(tokens[..., None] == stop_ids, axis=-1)
+  return jnp.any(tokens[..., None] == stop_ids[(None,) * tokens.ndim], axis=-1)
 
 
 def _logprobs(logits_BV, tokens_B):

@@ -1,8 +1,8 @@
 """The curves of a run as a picture, drawn from its metrics.jsonl alone.
 
 Every metric "eval/NAME" gets a panel, with "train/NAME" in it where there is one, so a
-new metric of an objective is drawn without a word here. Two more panels tell how
-training went: learning rate and tokens per second.
+new metric of an objective is drawn without an edit here. Two more panels show the
+learning rate and the tokens per second.
 """
 
 import math
@@ -58,11 +58,11 @@ def panels(rows) -> dict:
     for name in names or ["loss"]
   }
   groups |= {title: (key,) for key, title in TITLES.items()}
-  found = {
+  shown = {
     title: {key: curves[key] for key in keys if key in curves}
     for title, keys in groups.items()
   }
-  return {title: panel for title, panel in found.items() if panel}
+  return {title: panel for title, panel in shown.items() if panel}
 
 
 def _curves(rows) -> dict:

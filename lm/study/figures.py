@@ -1,4 +1,4 @@
-"""What the pictures of this folder share."""
+"""Shared parts of the pictures: an empty figure and a plain axis."""
 
 
 def figure(width: float, height: float):

@@ -35,10 +35,10 @@ def by_hand(count):
 
 def test_greedy_is_the_argmax_and_one_beam_is_greedy():
   params = decode.prepare_params(MODEL, PARAMS)
-  how = dict(max_tokens=4, sources=SOURCES)
-  got = rows(decode.generate(MODEL, params, START, **how))
+  options = dict(max_tokens=4, sources=SOURCES)
+  got = rows(decode.generate(MODEL, params, START, **options))
   assert got == by_hand(4)
-  beams = beam.generate(MODEL, params, START, beams=1, **how)
+  beams = beam.generate(MODEL, params, START, beams=1, **options)
   assert beams.ids_BZT[:, 0, :4].tolist() == got
 
 
@@ -58,7 +58,7 @@ def test_a_row_alone_is_the_row_in_a_batch():
 def test_a_prompt_is_the_source_ended_as_in_training(monkeypatch):
   seen = {}
 
-  def start(model, params, prompts, *, sources, **how):
+  def start(model, params, prompts, *, sources, **options):
     seen.update(prompts=prompts, sources=[list(s) for s in sources])
     raise ZeroDivisionError
 

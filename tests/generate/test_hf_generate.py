@@ -37,7 +37,7 @@ def both(request):
   return theirs, *hf.copied(theirs)
 
 
-def said(theirs, prompt, **options):
+def hf_ids(theirs, prompt, **options):
   """Their new ids, a row for each sequence, and scores where there are any."""
   with torch.no_grad():
     out = theirs.generate(
@@ -66,7 +66,7 @@ def test_greedy(both, penalty):
     stops=[EOS],
   )
   for row, prompt in enumerate(PROMPTS):
-    ids_BT, _ = said(theirs, prompt, repetition_penalty=penalty)
+    ids_BT, _ = hf_ids(theirs, prompt, repetition_penalty=penalty)
     assert out.ids_BT[row, : out.lengths_B[row]].tolist() == ids_BT[0].tolist()
 
 
@@ -78,7 +78,7 @@ def test_beams(both, beams, length_penalty):
   options = dict(beams=beams, length_penalty=length_penalty, stops=[EOS])
   out = beam.generate(model, params, PROMPTS, max_tokens=LENGTH, **options)
   for row, prompt in enumerate(PROMPTS):
-    ids_ZT, scores_Z = said(
+    ids_ZT, scores_Z = hf_ids(
       theirs,
       prompt,
       num_beams=beams,

@@ -19,7 +19,7 @@ SCRIPT = fakes.small(fakes.ScriptModel, vocab=TOKENIZER.size)
 UNIFORM = fakes.small(fakes.UniformModel, vocab=TOKENIZER.size)
 
 
-def said(data: bytes, prompt="p"):
+def scripted(data: bytes, prompt="p"):
   """Parameters of a model that says these bytes after a prompt of one byte."""
   ids = [*data, EOS]
   return SCRIPT.init((ids + [EOS] * 40)[:40])
@@ -91,9 +91,11 @@ def test_what_may_begin_a_stop_string_is_held_back_and_nothing_else(whole, stop)
 @given(BYTES, STOPS, st.integers(1, 12), st.integers(1, 32))
 def test_streamed_is_unstreamed(data, stops, chunk, max_tokens):
   data = data.replace(b"\x00", b"a")
-  ask = dict(prompts="p", max_tokens=max_tokens, temperature=0, stop=stops)
-  [whole] = stream.generate(SCRIPT, said(data), TOKENIZER, **ask, chunk=64)
-  pieces = list(stream.stream(SCRIPT, said(data), TOKENIZER, **ask, chunk=chunk))
+  options = dict(prompts="p", max_tokens=max_tokens, temperature=0, stop=stops)
+  [whole] = stream.generate(SCRIPT, scripted(data), TOKENIZER, **options, chunk=64)
+  pieces = list(
+    stream.stream(SCRIPT, scripted(data), TOKENIZER, **options, chunk=chunk)
+  )
   assert "".join(p.text for p in pieces) == whole.text
   assert [p.finish_reason for p in pieces] == [None] * (len(pieces) - 1) + [
     whole.finish_reason
@@ -107,12 +109,12 @@ def test_streamed_is_unstreamed(data, stops, chunk, max_tokens):
 
 
 def test_many_samples_stream_side_by_side():
-  ask = dict(max_tokens=20, n=3, stop=["a", "b"], logprobs=True, seed=1)
-  whole = stream.generate(UNIFORM, UNIFORM.init(), TOKENIZER, ["x", ""], **ask)
+  options = dict(max_tokens=20, n=3, stop=["a", "b"], logprobs=True, seed=1)
+  whole = stream.generate(UNIFORM, UNIFORM.init(), TOKENIZER, ["x", ""], **options)
   assert [p.index for p in whole] == list(range(6))
   assert len({p.text for p in whole[:3]}) == 3
   streamed = {}
-  for piece in stream.stream(UNIFORM, UNIFORM.init(), TOKENIZER, ["x", ""], **ask):
+  for piece in stream.stream(UNIFORM, UNIFORM.init(), TOKENIZER, ["x", ""], **options):
     streamed.setdefault(piece.index, []).append(piece)
   for i, piece in enumerate(whole):
     assert "".join(p.text for p in streamed[i]) == piece.text
@@ -123,19 +125,21 @@ def test_many_samples_stream_side_by_side():
 
 
 def test_prompts_are_strings_or_ids_and_may_be_empty():
-  ask = dict(max_tokens=3, temperature=0)
+  options = dict(max_tokens=3, temperature=0)
   for prompts in ("p", ["p"], [112], np.array([112]), [[112]], [np.array([112])]):
-    [piece] = stream.generate(SCRIPT, said(b"abcdef"), TOKENIZER, prompts, **ask)
+    [piece] = stream.generate(
+      SCRIPT, scripted(b"abcdef"), TOKENIZER, prompts, **options
+    )
     assert (piece.text, piece.finish_reason) == ("abc", "length")
-  two = stream.generate(SCRIPT, said(b"abcdef"), TOKENIZER, ["pq", ""], **ask)
+  two = stream.generate(SCRIPT, scripted(b"abcdef"), TOKENIZER, ["pq", ""], **options)
   assert [piece.text for piece in two] == ["bcd", "abc"]  # "" is bos alone
-  [piece] = stream.generate(SCRIPT, said(b"ab"), TOKENIZER, "p", **ask)
+  [piece] = stream.generate(SCRIPT, scripted(b"ab"), TOKENIZER, "p", **options)
   assert (piece.text, piece.ids.tolist(), piece.finish_reason) == (
     "ab", [97, 98, EOS], "stop"
   )  # fmt: skip
 
 
-@pytest.mark.parametrize("ask, line", [
+@pytest.mark.parametrize("options, line", [
   (dict(prompts=[]), "no prompt was given"),
   (dict(prompts=[[1, 259]]), "ids must be from 0 to 258, got 1 to 259"),
   (dict(prompts=[[-1]]), "ids must be from 0 to 258, got -1"),
@@ -147,22 +151,22 @@ def test_prompts_are_strings_or_ids_and_may_be_empty():
   (dict(n=0), "n must be 1 or more"),
   (dict(prompts="p" * 100), "a prompt of 100 tokens and max_tokens=5 do not fit"),
 ])  # fmt: skip
-def test_a_mistake_is_one_line_before_anything_is_made(ask, line):
+def test_a_mistake_is_one_line_before_anything_is_made(options, line):
   model = fakes.small(fakes.UniformModel, vocab=TOKENIZER.size, context=100)
   with pytest.raises(ValueError) as error:
     stream.stream(
-      model, model.init(), TOKENIZER, **dict(prompts="p", max_tokens=5) | ask
+      model, model.init(), TOKENIZER, **dict(prompts="p", max_tokens=5) | options
     )
   assert str(error.value).startswith(line)
   assert "\n" not in str(error.value)
 
 
 def test_beams_as_text():
-  found = stream.search(SCRIPT, said(b"hey"), TOKENIZER, ["p"], beams=3, n=2)
-  assert (found[0].text, found[0].finish_reason) == ("hey", "stop")
-  assert found[0].score > found[1].score
+  pieces = stream.search(SCRIPT, scripted(b"hey"), TOKENIZER, ["p"], beams=3, n=2)
+  assert (pieces[0].text, pieces[0].finish_reason) == ("hey", "stop")
+  assert pieces[0].score > pieces[1].score
   with pytest.raises(ValueError, match="n must be from 1 to the number of beams, 2"):
-    stream.search(SCRIPT, said(b"hey"), TOKENIZER, "p", beams=2, n=3)
+    stream.search(SCRIPT, scripted(b"hey"), TOKENIZER, "p", beams=2, n=3)
 
 
 @functools.cache
@@ -186,10 +190,10 @@ def foreign():
 
 
 @given(st.text("the an,é☃😀", max_size=25))
-def test_a_tokenizer_without_bytes_streams_the_same_text(said):
+def test_a_tokenizer_without_bytes_streams_the_same_text(text):
   tokenizer = foreign()
   assert tokenizer.bytes_V is None
-  before, ids = tokenizer.encode("a"), tokenizer.encode("a" + said)[2:]
+  before, ids = tokenizer.encode("a"), tokenizer.encode("a" + text)[2:]
   writer = Writer(tokenizer, before=before)
   pieces = [writer.feed(int(id)) for id in ids] + [writer.close()]
   whole = tokenizer.decode([*before, *ids])
@@ -197,11 +201,11 @@ def test_a_tokenizer_without_bytes_streams_the_same_text(said):
   assert not any("\ufffd" in piece for piece in pieces)
 
 
-def test_what_a_tokenizer_without_bytes_says_keeps_its_space_behind_the_prompt():
+def test_without_bytes_a_text_keeps_its_space_behind_the_prompt():
   tokenizer = foreign()
   model = fakes.small(fakes.ScriptModel, vocab=tokenizer.size)
   script = [*tokenizer.prompt("a the ant"), *[tokenizer.eos] * 40]
-  ask = model, model.init(script[1:41]), tokenizer, "a"
-  [sampled] = stream.generate(*ask, temperature=0)
-  [found] = stream.search(*ask, beams=2)
-  assert found.text == sampled.text == " the ant"
+  options = model, model.init(script[1:41]), tokenizer, "a"
+  [sampled] = stream.generate(*options, temperature=0)
+  [searched] = stream.search(*options, beams=2)
+  assert searched.text == sampled.text == " the ant"

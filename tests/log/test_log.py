@@ -216,7 +216,7 @@ def test_plain_lines_come_now_and_then(monkeypatch, capsys):
   assert shown[-1].startswith("step 30100/30100")
 
 
-def test_what_is_said_goes_to_stdout_and_progress_to_stderr(tmp_path, capfd):
+def test_lines_go_to_stdout_and_progress_to_stderr(tmp_path, capfd):
   with log.Log(tmp_path, num_steps=2) as run:
     run.progress(1, loss=2.0)
     run.say("a sample")

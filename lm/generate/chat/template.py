@@ -3,7 +3,7 @@
 The first line of its input is {"template", "variables", "limits"} in JSON, each other
 line the messages of a conversation. It answers each with a line: the text as a JSON
 string. When a conversation cannot be rendered it ends, with the reason on standard
-error. Jinja's sandbox keeps a template from reaching for attributes; what it computes
+error. Jinja's sandbox keeps a template from reaching for attributes; its computation
 is bounded only by limits of the process: memory, and time for each conversation.
 """
 
