@@ -16,6 +16,7 @@ failed or ran out of time, or a result is outside its tolerance.
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import sys
@@ -91,54 +92,49 @@ def train(report: Report, deadline: float):
   start = time.monotonic()
   share_s = (deadline - start) / len(report.sizes.trained)
   for i, shape in enumerate(report.sizes.trained, start=1):
-    try:
-      _train(report, shape, start + i * share_s)
-    except Failure as problem:
-      report.fail("train", f"{shape}: {problem}")
+    _train(report, shape, start + i * share_s)
 
 
 def _train(report: Report, shape: str, deadline: float):
+  prepared = time.monotonic() + 0.8 * (deadline - time.monotonic())
+  steps = {}  # (side, form) -> what is known of it
   with report.side("train", shape) as ours, report.side("peers", shape) as torch:
     sides = {"ours": ours, "torch": torch}
-    for side in sides.values():
-      side.ask()  # both compile at once; nothing is measured yet
-    cases = {
-      name: _prepared(report, f"{shape} {name}", side, deadline)
-      for name, side in sides.items()
-    }
-    times_s = {}
+    facts = answers(report, f"train {shape}", sides, prepared)
+    for name in list(sides):
+      with failing(report, f"train {shape}", sides, name):
+        sides[name].ask()  # both compile at once
+    for name in list(sides):
+      with failing(report, f"train {shape}", sides, name):
+        for i, form in enumerate(facts[name]["forms"]):
+          step = sides[name].next(prepared) if i else sides[name].answer(prepared)
+          if "problem" in step:
+            report.fail("train", f"{shape} {name} {form}: {step['problem']}")
+          else:
+            steps[name, form] = step | {"rounds_s": []}
     for _ in range(report.sizes.rounds):
-      for name, side in sides.items():
-        if cases[name]:
-          for form, step_s in side.next(deadline)["step_s"].items():
-            times_s.setdefault((name, form), []).append(step_s)
-  _report_steps(report, shape, cases, times_s)
+      for name, times in answers(report, f"train {shape}", sides, deadline).items():
+        for form, step_s in times.items():
+          steps[name, form]["rounds_s"].append(step_s)
+  _report_steps(report, shape, facts.get("ours"), steps)
 
 
-def _prepared(report: Report, title: str, side: Side, deadline: float):
-  """What a side says of its forms once they are compiled; None without any."""
-  result = side.answer(deadline)
-  if "absent" in result:
-    print(f"train {title}: {result['absent']}", flush=True)
-    return None
-  for form, problem in result["problems"].items():
-    report.fail("train", f"{title} {form}: {problem}")
-  return result if result["forms"] else None
+def _report_steps(report: Report, shape: str, fact: dict | None, steps: dict):
+  """Reports the rates of all sides; MFU is by the FLOPs and the peak of ours.
 
-
-def _report_steps(report: Report, shape: str, cases: dict, times_s: dict):
-  """Reports the rates of all sides; MFU is by the FLOPs and the peak of ours."""
+  A side that was not measured in turns has the time that it took once compiled.
+  """
   best = {}
-  for (name, form), seconds in times_s.items():
-    case, step_s = cases[name]["forms"][form], statistics.median(seconds)
-    rate = case["tokens"] / step_s
+  for (name, form), step in steps.items():
+    step_s = statistics.median(step["rounds_s"] or [step["first_s"]])
+    rate = step["tokens"] / step_s
     values = dict(shape=shape, side=name, form=form, step_s=step_s, tokens_per_s=rate)
     line = f"{shape} {name} {form}: {step_s * 1e3:.1f} ms, {rate:,.0f} tokens/s"
-    if cases["ours"]:
-      values["mfu"] = cases["ours"]["flops"] / step_s / cases["ours"]["peak_flops"]
+    if fact:
+      values["mfu"] = fact["flops"] / step_s / fact["peak_flops"]
       line += f", {values['mfu']:.1%} MFU"
-    line += f", {case['memory_bytes'] / 2**30:.2f} GiB, {case['compile_s']:.0f} s"
-    report.add("train", f"{line} to compile", **case, **values)
+    line += f", {step['memory_bytes'] / 2**30:.2f} GiB, {step['compile_s']:.0f} s"
+    report.add("train", f"{line} to compile", **step, **values)
     best[name] = max(rate, best.get(name, 0.0))
   if len(best) == 2:
     print(f"train {shape}: {best['ours'] / best['torch']:.2f}x the peer's tokens/s")
@@ -148,21 +144,45 @@ def decode(report: Report, deadline: float):
   """Greedy continuations of several batches, beside `transformers`."""
   with report.side("decode") as ours, report.side("peers", "decode") as peer:
     sides = {"ours": ours, "transformers": peer}
-    for name, side in list(sides.items()):
-      absent = side.next(deadline).get("absent")
-      if absent:
-        print(f"decode {name}: {absent}", flush=True)
-        del sides[name]
+    answers(report, "decode", sides, deadline)
     for batch in report.sizes.batches:
-      rates = {name: [] for name in sides}
+      measured = {name: [] for name in sides}
       for _ in range(report.sizes.rounds):
-        for name, side in sides.items():
-          rates[name].append(side.next(deadline)["tokens_per_s"])
-      rates = {name: statistics.median(values) for name, values in rates.items()}
+        for name, result in answers(report, "decode", sides, deadline).items():
+          measured[name].append(result["tokens_per_s"])
+      rates = {name: statistics.median(x) for name, x in measured.items() if x}
       line = ", ".join(f"{name} {rate:,.0f} tokens/s" for name, rate in rates.items())
-      if "transformers" in rates:
+      if len(rates) == 2:
         line += f": {rates['ours'] / rates['transformers']:.2f}x"
-      report.add("decode", f"batch {batch}: {line}", batch=batch, tokens_per_s=rates)
+      if rates:
+        report.add("decode", f"batch {batch}: {line}", batch=batch, tokens_per_s=rates)
+
+
+def answers(report: Report, title: str, sides: dict, deadline: float) -> dict:
+  """{name: the next result} of all sides in turn.
+
+  A side that fails, or says that it is absent, is taken out of `sides`.
+  """
+  results = {}
+  for name in list(sides):
+    with failing(report, title, sides, name):
+      result = sides[name].next(deadline)
+      if "absent" in result:
+        print(f"{title} {name}: {result['absent']}", flush=True)
+        del sides[name]
+      else:
+        results[name] = result
+  return results
+
+
+@contextlib.contextmanager
+def failing(report: Report, title: str, sides: dict, name: str):
+  """Reports a Failure of a side and takes it out of `sides`; the others go on."""
+  try:
+    yield
+  except Failure as problem:
+    report.fail(title, str(problem))
+    del sides[name]
 
 
 def run(report: Report, names) -> dict:

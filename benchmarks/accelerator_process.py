@@ -14,6 +14,7 @@ import time
 # Two processes share the device's memory: neither may take most of it at its start.
 SETTINGS = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 END = {"end": True}
+MARK = "result: "  # begins a line of ours; other lines are what libraries print
 
 
 class Failure(Exception):
@@ -38,10 +39,10 @@ class Side:
     threading.Thread(target=self._read, daemon=True).start()
 
   def _read(self):
-    """Queues the results; other lines are what libraries print."""
+    """Queues the results, and None when the process has ended."""
     for line in self._process.stdout:
-      if line.startswith('{"'):
-        self._lines.put(json.loads(line))
+      if line.startswith(MARK):
+        self._lines.put(json.loads(line.removeprefix(MARK)))
     self._lines.put(None)
 
   def __enter__(self):
@@ -93,9 +94,9 @@ class Side:
 
 
 def serve(results):
-  """Prints the next of `results`, dicts, as JSON for each line of standard input."""
+  """Prints the next of `results`, an iterator of dicts, for each line of stdin."""
   for _ in sys.stdin:
-    print(json.dumps(next(results, END)), flush=True)
+    print(MARK + json.dumps(next(results, END)), flush=True)
 
 
 def summary(problem: Exception) -> str:

@@ -19,6 +19,7 @@ from lm import models, objectives, optim, platform, train
 from lm.letters import abstract, batch_shardings, make_mesh
 
 DTYPE = "bfloat16"
+FORMS = ("scanned", "unrolled")
 
 
 @dataclass
@@ -86,7 +87,7 @@ def compiled(model, batch: dict, mesh) -> Update:
 
 
 def results(fields: dict, B: int, T: int, round_s: float):
-  """What was compiled, then the seconds of an update of every form, round by round."""
+  """The forms and the FLOPs; each form, compiled; then seconds by form and round."""
   device = jax.devices()[0]
   mesh = make_mesh([device])
   draw = np.random.default_rng(0)
@@ -97,31 +98,29 @@ def results(fields: dict, B: int, T: int, round_s: float):
     "weights_BT": np.ones((B, T), np.float32),
   }
   build = partial(models.build, "decoder", dtype=DTYPE, **fields)
-  updates, problems = {}, {}
+  updates, counts = {}, {}
   with jax.set_mesh(mesh):
-    for form in ("scanned", "unrolled"):
-      try:
-        updates[form] = compiled(build(scan=form == "scanned"), batch, mesh)
-      except Exception as problem:  # such as a lack of memory: the other form may do
-        problems[form] = summary(problem)
     yield {
-      "forms": {
-        form: {
-          "tokens": tokens_BT.size,
-          "compile_s": update.compile_s,
-          "memory_bytes": update.memory_bytes,
-        }
-        for form, update in updates.items()
-      },
-      "problems": problems,
+      "forms": FORMS,
       "flops": flops(build(scan=True, backend="xla"), batch),
       "peak_flops": platform.peak_flops(device, DTYPE),
     }
-    counts = {
-      form: repeats(update.seconds(2), round_s) for form, update in updates.items()
-    }
+    for form in FORMS:
+      try:
+        update = compiled(build(scan=form == "scanned"), batch, mesh)
+      except Exception as problem:  # such as a lack of memory: the other form may do
+        yield {"problem": summary(problem)}
+        continue
+      first_s = update.seconds(2)
+      updates[form], counts[form] = update, repeats(first_s, round_s)
+      yield {
+        "tokens": tokens_BT.size,
+        "compile_s": update.compile_s,
+        "memory_bytes": update.memory_bytes,
+        "first_s": first_s,
+      }
     while True:
-      yield {"step_s": {form: updates[form].seconds(n) for form, n in counts.items()}}
+      yield {form: updates[form].seconds(n) for form, n in counts.items()}
 
 
 if __name__ == "__main__":

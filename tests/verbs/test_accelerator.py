@@ -65,6 +65,34 @@ def test_a_part_that_fails_is_reported_and_the_others_go_on(monkeypatch, capsys)
   assert failures == ["train: no device", wrong]
 
 
+class Answers:
+  """Stands for a Side: answers with these, one after the other; a Failure is raised."""
+
+  def __init__(self, *results):
+    self.results = list(results)
+
+  def next(self, deadline):
+    result = self.results.pop(0)
+    if isinstance(result, Failure):
+      raise result
+    return result
+
+
+def test_a_side_that_fails_or_is_absent_leaves_the_others_their_turns(capsys):
+  report = accelerator.Report(tiny=True)
+  sides = {
+    "ours": Answers({"x": 1}, {"x": 2}),
+    "broken": Answers({"x": 3}, Failure("it ended")),
+    "missing": Answers({"absent": "it is not installed"}),
+  }
+  turn = lambda: accelerator.answers(report, "train", sides, LATER)
+  assert turn() == {"ours": {"x": 1}, "broken": {"x": 3}}
+  assert turn() == {"ours": {"x": 2}}
+  assert list(sides) == ["ours"]
+  assert report.results["failures"] == ["train: it ended"]
+  assert "train missing: it is not installed" in capsys.readouterr().out
+
+
 SIDE = """
 import sys
 sys.path.insert(0, {root!r})
