@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # usage: ./launch.sh VERB [flags]                  runs a verb here (see VERB --help)
-#        ./launch.sh test [pytest arguments]       runs the tests
+#        ./launch.sh test [pytest arguments]       runs the tests; --quick: 2 minutes
 #        ./launch.sh --tpu=NAME --zone=Z VERB ...  runs it on every host of a TPU pod
 #        ./launch.sh --slurm --nodes=N VERB ...    submits it as a job, one task a node
 #        (which reads partition, GPUs, time from SBATCH_*); hosts need a shared folder

@@ -1,6 +1,7 @@
 """What every test can rely on: 8 virtual CPU devices, no network, loud warnings."""
 
 import difflib
+import fnmatch
 import gc
 import ipaddress
 import os
@@ -52,11 +53,65 @@ def pytest_collection_finish(session):
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
+# What --quick runs, by node ids: the laws of the tree, one model's equalities and the
+# rooms whose tests compile little. QUICK_S is what they may take on two free cores.
+QUICK_S = 120
+QUICK = (
+  "tests/data/clean/*",
+  "tests/data/rows/*",
+  "tests/data/sources/*",
+  "tests/data/tokenizers/*",
+  "tests/disk/*",
+  "tests/generate/test_chat.py",
+  "tests/generate/test_sample.py",
+  "tests/laws/test_conftest.py",
+  "tests/laws/test_docs.py",
+  "tests/laws/test_equalities.py::*llama*",
+  "tests/laws/test_project.py",
+  "tests/laws/test_rungs.py",
+  "tests/laws/test_style.py",
+  "tests/log/*",
+  "tests/nn/test_linear.py",
+  "tests/nn/test_masks.py",
+  "tests/objectives/*",
+  "tests/optim/*",
+  "tests/study/*",
+  "tests/test_letters.py",
+  "tests/test_metrics.py",
+  "tests/test_platform.py",
+  "tests/test_train.py",
+  "tests/verbs/test_configs.py::test_it_builds*",
+  "tests/verbs/test_launch.py",
+)
+
+
+def is_quick(node: str) -> bool:
+  """Whether --quick runs the test with this id, or any test of the file."""
+  patterns = QUICK if "::" in node else [p.partition("::")[0] for p in QUICK]
+  return any(fnmatch.fnmatchcase(node, f"{p}*") for p in patterns)
+
 
 def pytest_addoption(parser):
   parser.addoption(
     "--renew", action="store_true", help="write tests/golden/*.txt as the code has it"
   )
+  parser.addoption(
+    "--quick", action="store_true", help=f"run what takes {QUICK_S // 60} minutes"
+  )
+
+
+def pytest_ignore_collect(collection_path, config):
+  """Under --quick, files without a quick test are not even imported."""
+  if config.getoption("--quick") and collection_path.suffix == ".py":
+    return not is_quick(str(collection_path.relative_to(ROOT))) or None
+  return None
+
+
+def pytest_collection_modifyitems(config, items):
+  if config.getoption("--quick"):
+    slow = [item for item in items if not is_quick(item.nodeid)]
+    items[:] = [item for item in items if is_quick(item.nodeid)]
+    config.hook.pytest_deselected(items=slow)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import socket
 import warnings
 
+import conftest
 import jax
 import jax.numpy as jnp
 import pytest
@@ -47,5 +48,19 @@ def test_warnings_of_the_libraries_are_errors(module):
 def test_a_golden_says_how_to_renew_it(golden, request):
   golden("conftest", "one fact a line")
   if not request.config.getoption("--renew"):
-    with pytest.raises(pytest.fail.Exception, match=r"--renew 'tests/test_conftest"):
+    with pytest.raises(pytest.fail.Exception, match=r"--renew 'tests/laws/test_con"):
       golden("conftest", "another fact")
+
+
+@pytest.mark.parametrize("pattern", conftest.QUICK)
+def test_every_pattern_of_quick_has_a_file(pattern):
+  file = pattern.partition("::")[0]
+  assert any(path.is_file() for path in conftest.ROOT.glob(file))
+
+
+def test_quick_takes_tests_by_their_ids():
+  file = "tests/laws/test_equalities.py"
+  assert conftest.is_quick(file)
+  assert conftest.is_quick(f"{file}::test_unrolled_equals_scanned[llama]")
+  assert not conftest.is_quick(f"{file}::test_unrolled_equals_scanned[t5]")
+  assert not conftest.is_quick("tests/verbs/test_resume.py")

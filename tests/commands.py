@@ -1,0 +1,37 @@
+"""Parses flags of verbs and runs nothing: a program for tests/laws/test_docs.py.
+
+Reads a list of commands, each [verb, flag...], as JSON on standard input; prints for
+each "" or what the verb's parser says of it.
+"""
+
+import json
+import os
+import runpy
+import sys
+
+
+def problem(verb: str, flags) -> str:
+  """What `python -m experiments.VERB` says of its flags, in a fork of this process."""
+  read, write = os.pipe()
+  pid = os.fork()
+  if not pid:
+    os.dup2(write, 2)
+    sys.argv = [f"experiments/{verb}.py", *flags]
+    runpy.run_module(f"experiments.{verb}", run_name="__main__", alter_sys=True)
+    os._exit(1)  # the verb has no call of app.run
+  os.close(write)
+  with open(read, encoding="utf-8") as errors:
+    text = errors.read().strip()
+  code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+  return "" if code == 0 else text or f"exit code {code}"
+
+
+if __name__ == "__main__":
+  from absl import app
+
+  import experiments.watch  # noqa: F401 - so that no fork imports jax anew
+
+  start = app.run
+  # As every verb starts, up to what it does once its flags are parsed.
+  app.run = lambda main, **options: start(lambda _: None, **options)
+  print(json.dumps([problem(verb, flags) for verb, *flags in json.load(sys.stdin)]))

@@ -1,0 +1,68 @@
+"""What an installation gets: pyproject.toml as setuptools reads it."""
+
+import pathlib
+
+import pytest
+from packaging.requirements import Requirement
+from setuptools.config import pyprojecttoml
+from setuptools.dist import Distribution
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HIDDEN = "#: "  # what only launch.sh installs
+
+
+@pytest.fixture(scope="module")
+def distribution():
+  return pyprojecttoml.apply_configuration(Distribution(), ROOT / "pyproject.toml")
+
+
+def sections() -> dict:
+  """{section of requirements.txt: its lines without comments}, marked by HIDDEN."""
+  lines_of, name = {}, ""
+  for line in ROOT.joinpath("requirements.txt").read_text("utf-8").splitlines():
+    if line.startswith("## "):
+      name = line.removeprefix("## ")
+    elif line.startswith(HIDDEN) or (line and not line.startswith("#")):
+      lines_of.setdefault(name, []).append(line)
+  return lines_of
+
+
+def requirement(line: str) -> Requirement:
+  line = line.removeprefix(HIDDEN).partition(" #")[0]
+  return Requirement(line.partition(" --hash=")[0])
+
+
+def test_the_dependencies_are_the_library_section(distribution):
+  wanted = [requirement(line) for line in sections()["library"]]
+  assert [Requirement(line) for line in distribution.install_requires] == wanted
+  assert "jax" in {dependency.name for dependency in wanted}
+
+
+def test_all_other_sections_are_hidden_from_pip():
+  for name, lines in sections().items():
+    assert [line.startswith(HIDDEN) for line in lines] == [name != "library"] * len(
+      lines
+    )
+    assert all(requirement(line).name for line in lines)
+
+
+def test_every_folder_of_lm_is_a_package_and_nothing_else(distribution):
+  folders = {path.parent for path in ROOT.joinpath("lm").rglob("*.py")}
+  names = {".".join(path.relative_to(ROOT).parts) for path in folders}
+  assert set(distribution.packages) == names
+
+
+def test_lm_holds_nothing_but_modules():
+  """Other files would need [tool.setuptools.package-data] to be installed."""
+  files = {path for path in ROOT.joinpath("lm").rglob("*") if path.is_file()}
+  assert {path.suffix for path in files if "__pycache__" not in path.parts} == {".py"}
+
+
+def test_the_metadata(distribution):
+  metadata = distribution.metadata
+  assert (metadata.name, distribution.python_requires) == ("lm", ">=3.11")
+  assert metadata.license_expression == "Apache-2.0"
+  text = ROOT.joinpath(*metadata.license_files).read_text("utf-8")
+  assert "Apache License" in text
+  assert "The lm authors" in text
+  assert metadata.long_description == ROOT.joinpath("README.md").read_text("utf-8")
