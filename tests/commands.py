@@ -27,9 +27,8 @@ def problem(verb: str, flags) -> str:
 
 
 if __name__ == "__main__":
-  from absl import app
-
   import experiments.watch  # noqa: F401 - so that no fork imports jax anew
+  from absl import app
 
   start = app.run
   # As every verb starts, up to what it does once its flags are parsed.

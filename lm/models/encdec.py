@@ -13,6 +13,7 @@ nn/layers.py (Norm, FeedForward, Embedding, Readout), nn/depth.py (Stack).
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -172,11 +173,12 @@ class Block(nn.Module, kw_only=True):
 
     def cross(x_BTD):
       given = dict(memory_BSD=rows["memory_BSD"], kv=inputs["source"])
-      layer = MultiHead(**heads, cross=True, name="cross")
+      layer = attention(name="cross", cross=True)
       y_BTD, new["source"] = layer(x_BTD, rows["source_mask"], **given)
       return y_BTD
 
-    ff = FeedForward(**sizes, name="ff")
+    sizes = dict(size=c.F, activation=c.activation, bias=c.style.bias)
+    ff = FeedForward(**sizes, **options, name="ff")
     sublayers = {"attention": attend, "cross": cross, "ff": ff}
     for name, key in zip(names, split_key(inputs["key"], len(names)), strict=True):
       f, options = sublayers[name], dict(kind=c.style.norm, eps=c.style.eps)
