@@ -27,8 +27,9 @@ def problem(verb: str, flags) -> str:
 
 
 if __name__ == "__main__":
-  import experiments.watch  # noqa: F401 - so that no fork imports jax anew
   from absl import app
+
+  import lm.train.run  # noqa: F401 - so that no fork imports jax anew
 
   start = app.run
   # As every verb starts, up to what it does once its flags are parsed.

@@ -17,9 +17,7 @@ def serve():
   import matplotlib.pyplot  # noqa: F401
   import orbax.checkpoint  # noqa: F401
 
-  from experiments import (
-    watch,  # noqa: F401
-  )
+  import lm.train.run  # noqa: F401
 
   gc.freeze()  # nor to look through any of it for garbage
   gc.set_threshold(20_000, 20, 50)

@@ -7,11 +7,14 @@ import pytest
 import shrink
 from families import FAMILIES, tokens
 
-from experiments import check
+from experiments import config
 from lm import optim, train
+from lm.errors import Mistake
 from lm.letters import batch_shardings, make_mesh
 from lm.objectives.next_token import next_token
 from lm.rng import stream
+from lm.train import compose
+from lm.train.config import Experiment
 
 B, T, STEPS = 8, 5, 3
 ROOT = jax.random.key(7)
@@ -106,7 +109,7 @@ def test_a_run_that_was_stopped_goes_on_with_its_state(tmp_path):
 )
 def test_a_model_without_a_state_is_refused(changes):
   cfg = shrink.config("family/lstm")
-  with cfg.unlocked():
-    cfg.model = dict(changes)
-  with pytest.raises(ValueError, match="carries a recurrent state"):
-    check.config(cfg, make_mesh(jax.devices()[:1]))
+  cfg.model = dict(changes)
+  experiment = Experiment.of(config.complete(cfg).to_dict())
+  with pytest.raises(Mistake, match="carries a recurrent state"):
+    compose.plan(experiment, jax.devices()[:1])

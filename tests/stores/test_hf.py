@@ -214,7 +214,7 @@ def test_a_table_says_all_that_a_model_has():
 
 
 def test_a_run_starts_from_a_folder(tmp_path):
-  """`init_from`: the parameters as the run's own model wants them, or one line."""
+  """`init.path`: the parameters as the run's own model wants them, or one line."""
   _, folder = saved("qwen2")
   fields = dict(width=32, layers=2, heads=4, kv_heads=2, ff=48, qkv_bias=True)
   make = lambda vocab: models.build("decoder", vocab=vocab, tied=False, **fields)

@@ -11,8 +11,6 @@ import pytest
 import scipy.stats
 
 import lm
-from experiments import compose
-from lm import train
 from lm.data import tokenizers
 from lm.stores import vectors
 from lm.stores.vectors import Vectors
@@ -164,17 +162,3 @@ def test_a_table_takes_vectors_of_its_words(file):
     vectors.into_table(file, jnp.array(rows_VD), tokenizers.byte_tokenizer())
   with pytest.raises(ValueError, match="width is 4; make model"):
     vectors.into_table(file, jnp.zeros((384, 4)), KINGS)
-
-
-def test_another_model_begins_with_its_vectors(file, capsys):
-  """Its moving average too, in memory of its own."""
-  params = {"embed": {"table": jnp.zeros((384, 3))}, "norm": jnp.ones(3)}
-  state = train.TrainState(jnp.int32(0), params, (), params)
-  new = compose.embedded(file, state, KINGS)
-  table_VD, count = vectors.into_table(file, params["embed"]["table"], KINGS)
-  line = f"{file}: {count} of {KINGS.size} tokens begin with a vector from there"
-  assert line in capsys.readouterr().out
-  for params in (new.params, new.ema):
-    assert params["embed"]["table"].tolist() == table_VD.tolist()
-    assert params["norm"].tolist() == [1, 1, 1]
-  assert new.params["embed"]["table"] is not new.ema["embed"]["table"]

@@ -5,10 +5,13 @@ import processes
 import pytest
 import shrink
 
-from experiments import check, compose
-from lm.letters import make_mesh
+from experiments import config
+from lm.data import row_shapes
+from lm.data.loader import batch_shapes
+from lm.train import compose
+from lm.train.config import Experiment
 
-# What a prepared corpus would tell; any number does, as the model is only described.
+# What a prepared corpus would say; any number does, as the model is only described.
 VOCAB = 2048
 
 each_config = pytest.mark.parametrize("name", shrink.names())
@@ -16,15 +19,16 @@ each_config = pytest.mark.parametrize("name", shrink.names())
 
 @each_config
 def test_it_builds(name):
-  cfg = shrink.config(name)
-  model = compose.model(cfg, VOCAB)
-  mesh = make_mesh(jax.devices()[:1])
-  parts = compose.trainer(cfg, model, mesh)
-  check.config(cfg, mesh)
-  batch = compose.shapes(cfg)
-  state, metrics = jax.eval_shape(parts.step, parts.abstract, batch, jax.random.key(0))
-  shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
-  assert shapes(state) == shapes(parts.abstract)
+  experiment = Experiment.of(config.complete(shrink.config(name)).to_dict())
+  plan = compose.plan(experiment, jax.devices()[:1])
+  shapes = row_shapes(experiment.data, experiment.seq)
+  batch = batch_shapes(shapes, batch=experiment.batch, mesh=plan.mesh)
+  trainer = plan.trainer(plan.model(VOCAB), batch)
+  state, metrics = jax.eval_shape(
+    trainer.step, trainer.abstract, batch, jax.random.key(0)
+  )
+  describe = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+  assert describe(state) == describe(trainer.abstract)
   assert metrics["train/loss"].shape == ()
 
 
@@ -38,7 +42,7 @@ def test_it_runs_two_steps_when_shrunk(name, tmp_path):
 
 
 @each_config
-def test_it_says_how_to_run_it(name):
+def test_it_says_how_to_run_it_and_is_short(name):
   text = (shrink.CONFIGS / f"{name}.py").read_text()
   assert f"./launch.sh train --config=configs/{name}.py" in text
-  assert len(text.splitlines()) <= 60
+  assert len(text.partition("from ml_collections")[2].splitlines()) <= 28

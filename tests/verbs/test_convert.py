@@ -159,7 +159,7 @@ def test_what_an_encoder_is_not_for(theirs, tmp_path):
   shutil.copytree(saved("bert, classes")[1], folder)
   asked = ("generate", f"--workdir={folder}", "--prompt=a")
   scored = ("evaluate", *processes.flags(folder, text))
-  trained = ("train", *processes.flags(tmp_path / "run", text, init_from=folder))
+  trained = ("train", *processes.flags(tmp_path / "run", text, init__path=folder))
   for ask in (asked, scored):
     assert "has no tokenizer; text needs one" in refused(*ask)
   assert "has another model: " in refused(*trained)
@@ -179,7 +179,7 @@ def test_a_run_starts_from_a_table_longer_than_its_tokenizer(tmp_path):
   fields = dict(width=32, layers=2, heads=4, kv_heads=2, ff=48)
   values = {f"model__{name}": value for name, value in fields.items()}
   flags = processes.flags(
-    tmp_path / "run", text, init_from=folder, num_steps=1, optim__lr=0.0, **values
+    tmp_path / "run", text, init__path=folder, num_steps=1, optim__lr=0.0, **values
   )
   done = processes.run("train", *flags, f"--config.data.tokenizer={folder}")
   assert done.code == 0, done.err

@@ -31,7 +31,7 @@ def tree(tmp_path):
   (tmp_path / "experiments").mkdir()
   for name in ("train", "plan"):
     (tmp_path / f"experiments/{name}.py").write_text('if __name__ == "__main__": 0')
-  (tmp_path / "experiments/compose.py").write_text("")
+  (tmp_path / "experiments/process.py").write_text("")
   (tmp_path / "bin").mkdir()
   program(tmp_path, "python", PYTHON)
   program(tmp_path, "nvidia-smi", "#!/bin/sh\nexit 9\n")

@@ -88,7 +88,7 @@ def test_data_that_changed_under_a_run_are_noticed(trained, tmp_path):
 def test_a_start_from_another_model_is_noticed_before_data_are_prepared(
   trained, text, tmp_path
 ):
-  values = dict(init_from=trained, model__width=32, data__cache=tmp_path / "cache")
+  values = dict(init__path=trained, model__width=32, data__cache=tmp_path / "cache")
   told = processes.refused("train", *processes.flags(tmp_path / "run", text, **values))
   assert f"{trained} has another model: blocks/" in told and "width=16" in told
   assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
@@ -96,7 +96,7 @@ def test_a_start_from_another_model_is_noticed_before_data_are_prepared(
 
 def test_a_start_from_another_tokenizer(trained, text, tmp_path):
   """Of the same padded size, so that everything would fit."""
-  values = dict(init_from=trained, data__tokenizer="bpe-300")
+  values = dict(init__path=trained, data__tokenizer="bpe-300")
   told = processes.refused("train", *processes.flags(tmp_path / "run", text, **values))
   assert "another tokenizer than data.tokenizer=bpe-300" in told
   assert told.endswith(f": --config.data.tokenizer={trained}/tokenizer")
@@ -280,7 +280,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_after_the_last_good_step(
     assert line.startswith(
       "error: train/loss is nan at step 4; the checkpoint of step 2"
     )
-    assert f"--config.init_from={folder}" in line
+    assert f"--config.init__path={folder}" in line
     assert [row["step"] for row in processes.metrics(folder)] == [1, 2, 3]
   assert processes.run("train", *flags).code == 0  # nobody poisons it now
   processes.same_bits(folder, trained, 4)

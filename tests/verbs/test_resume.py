@@ -249,7 +249,7 @@ def test_nothing_good_left_is_said_and_the_next_start_is_a_new_one(
 
 
 def test_a_run_starts_from_the_parameters_of_another(plain, text, tmp_path):
-  again = dict(init_from=plain, num_steps=1, optim__lr=0.0, optim__ema=0.5)
+  again = dict(init__path=plain, num_steps=1, optim__lr=0.0, optim__ema=0.5)
   train(tmp_path / "run", text, **again)
   ours, theirs = processes.leaves(tmp_path / "run", 1), processes.leaves(plain, 12)
   names = [name for name in theirs if name.startswith("['params']")]
@@ -259,7 +259,7 @@ def test_a_run_starts_from_the_parameters_of_another(plain, text, tmp_path):
     np.testing.assert_allclose(average, theirs[name], rtol=1e-6)
   assert len(names) > 5
   # The average is what others start from, where there is one.
-  from_average = dict(init_from=tmp_path / "run", num_steps=1, optim__lr=0.0)
+  from_average = dict(init__path=tmp_path / "run", num_steps=1, optim__lr=0.0)
   train(tmp_path / "next", text, **from_average)
   started = processes.leaves(tmp_path / "next", 1)
   for name in names:
