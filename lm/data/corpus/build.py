@@ -40,10 +40,11 @@ def prepare(source: str, tokenizer: str, *, clean: dict, cache, log=print) -> Co
   """
   tokenizers.check(tokenizer)
   cleaning.checked(clean)
+  identity = tokenizers.identity(tokenizer)  # before a source that takes a download
   made_of = {
     "source": source,
     "content": sources.fingerprint(source, cache=cache),
-    "tokenizer": tokenizers.identity(tokenizer),
+    "tokenizer": identity,
     "clean": json.loads(json.dumps(clean)),  # as the manifest will give it back
     "versions": versions(),
   }
