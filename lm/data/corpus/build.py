@@ -236,7 +236,7 @@ class Progress:
     return self
 
   def add(self, entry: dict, reused: bool):
-    """Counts a shard; one that was `reused` took no time and has no say in the rate."""
+    """Counts a shard; one that was `reused` took no time and is not in the rate."""
     self._done += entry["documents"]
     self._bytes += 0 if reused else entry["bytes"]
     self._reused += reused

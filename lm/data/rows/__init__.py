@@ -1,10 +1,10 @@
 """Rows of a split by index: one file a kind of row, found by its name.
 
 A kind is a module here; its name is the value of `data.rows` in a config. It has
-  ORDER    how training reads its rows: "shuffled" (a new order every epoch) or
+  ORDER    the order of training rows: "shuffled" (a new order every epoch) or
            "carried" (place b of a batch continues place b of the batch before)
-  HOLDS    what one row holds: "text" (one run of tokens), "documents" (several, told
-           apart by segments_T) or "counts" (no text that a corruption could read)
+  HOLDS    the content of one row: "text" (one run of tokens), "documents" (several,
+           separated by segments_T) or "counts" (no text that a corruption could read)
   shapes(seq) -> {key: ArrayShape} of one row, without data
   rows(corpus, split, seq) -> Rows, see lm.data.corpus.reader.Corpus
   NUMBER   (least, most), only in a kind whose name ends in one number

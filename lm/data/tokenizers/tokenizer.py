@@ -1,4 +1,4 @@
-"""The one class of all tokenizers: ids of a text and back."""
+"""The class of all tokenizers: text to ids and back."""
 
 import functools
 import hashlib
@@ -156,8 +156,8 @@ class Tokenizer:
   @property
   def stops(self) -> frozenset[int]:
     """The ids that end a text."""
-    more = self._config.get("stop_token_ids", ())
-    return frozenset(more) | (frozenset() if self.eos is None else {self.eos})
+    stop_ids = self._config.get("stop_token_ids", ())
+    return frozenset(stop_ids) | (frozenset() if self.eos is None else {self.eos})
 
   @property
   def chat_template(self) -> str | None:
