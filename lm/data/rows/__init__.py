@@ -68,10 +68,10 @@ class Rows(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-  """A kind of row: the module, and the number that its name ended in."""
+  """A kind of row by its name."""
 
   module: ModuleType
-  number: tuple[int, ...] = ()
+  number: tuple[int, ...] = ()  # (10,) for "cooccurrence-10"
 
   @property
   def order(self) -> str:
@@ -100,6 +100,7 @@ def kind(name: str) -> Kind:
   stem, number = lookup.numbered(name)
   one_of("rows", stem, [n for n in lookup.names(__name__) if n != "corrupt"])
   module = lookup.find(__name__, stem)
+  assert module.ORDER in ORDERS, f"{module.__name__}.ORDER = {module.ORDER!r}"
   limits = getattr(module, "NUMBER", None)
   if limits is None and number is not None:
     raise Mistake(f"rows {name!r}; {stem!r} takes no number: leave out -{number}")
