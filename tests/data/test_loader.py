@@ -18,7 +18,7 @@ from loader_pair import Counted
 
 import lm.data
 from lm.data import Data, Rows, loader
-from lm.data.loader import Loader, batch_shapes
+from lm.data.loader import Loader
 from lm.data.rows import Joined
 from lm.letters import make_mesh, sharding
 
@@ -67,8 +67,8 @@ def loader_of(dataset, split="train", *, batch=8, mesh=None, **options):
   return Loader(rows, batch=batch, mesh=mesh or mesh_of(), **options)
 
 
-def lines_of(batch, key="tokens_BT"):
-  return [tuple(row) for row in np.asarray(batch[key]).tolist()]
+def lines_of(batch):
+  return [tuple(row) for row in np.asarray(batch["tokens_BT"]).tolist()]
 
 
 MESHES = [
@@ -83,8 +83,7 @@ MESHES = [
 @pytest.mark.parametrize(("num", "sizes"), MESHES)
 @pytest.mark.parametrize("kind", ["concat", "first_fit"])
 def test_a_batch_is_the_same_on_every_mesh(concat, packed, kind, num, sizes):
-  data = concat if kind == "concat" else packed
-  mesh = mesh_of(num, **sizes)
+  data, mesh = {"concat": concat, "first_fit": packed}[kind], mesh_of(num, **sizes)
   load, plain = loader_of(data, mesh=mesh), loader_of(data)
   for step in (3, 0, 40):
     batch, wanted = load(step), plain(step)
@@ -124,8 +123,7 @@ def test_the_order_is_that_of_the_first_release():
 
 
 def test_rows_are_read_once_for_all_replicas(packed):
-  rows = Counted(packed.rows("train", SEQ))
-  mesh = mesh_of(8, data=2, tensor=4)
+  rows, mesh = Counted(packed.rows("train", SEQ)), mesh_of(8, data=2, tensor=4)
   Loader(rows, batch=8, mesh=mesh, order="once")(1)
   assert sorted(rows.read) == list(range(8, 16))
 
@@ -152,8 +150,7 @@ def test_evaluation_sees_each_token_once_whatever_the_batch(concat, packed, batc
 
 
 def test_train_can_be_read_in_order(concat):
-  load = loader_of(concat, order="once")
-  rows = concat.rows("train", SEQ)
+  load, rows = loader_of(concat, order="once"), concat.rows("train", SEQ)
   assert len(load) == -(-len(rows) // 8)
   np.testing.assert_array_equal(load(1)["tokens_BT"][0], rows[8]["tokens_T"])
 
@@ -181,10 +178,9 @@ def test_evaluation_of_a_mixture_sees_each_token_of_each_source_once(sources, ki
   both = dataset_of(sources, "large", "small", rows=kind, weights=(1, 3))
   load = loader_of(both, "heldout")
   batches = [load(step) for step in range(len(load))]
-  real = [
-    np.asarray(b["targets_BT"])[np.asarray(b["weights_BT"]) == 1] for b in batches
-  ]
-  found = np.concatenate(real)
+  found = np.concatenate(
+    [np.asarray(b["targets_BT"])[np.asarray(b["weights_BT"]) == 1] for b in batches]
+  )
   streams = [corpus.tokens("heldout")[:] for corpus in both.corpora]
   if kind == "concat":  # a stream's first token is not a target
     np.testing.assert_array_equal(found, np.concatenate([s[1:] for s in streams]))
@@ -212,43 +208,12 @@ def test_a_number_a_row_is_split_over_the_batch():
   batch = load(1)
   assert batch["label_B"].tolist() == [8, 9, 10, -1, -1, -1, -1, -1]
   assert {s.data.shape for s in batch["label_B"].addressable_shards} == {(2,)}
-  assert batch["label_B"].sharding == load.shapes["label_B"].sharding
-
-
-KINDS = ("concat", "stream", "first_fit", "cooccurrence-2")
-CORRUPTIONS = ("", "masked", "pairs", "spans", "prefix")
-
-
-@pytest.mark.parametrize("name", CORRUPTIONS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_shapes_are_known_without_data(sources, kind, name):
-  settings = dict(rows=kind, corrupt={"name": name})
-  if (
-    name
-    and kind not in ("concat", "stream")
-    and (name, kind[:9]) != ("masked", KINDS[2])
-  ):
-    with pytest.raises(ValueError, match=f"rows='{kind}'; wanted rows that hold text"):
-      Data(source="text:none.txt", **settings)
-    return
-  dataset = dataset_of(sources, "large", **settings)
-  data = Data(source="text:none.txt", **settings)
-  mesh = mesh_of(2, data=2)
-  wanted = batch_shapes(lm.data.row_shapes(data, SEQ), batch=4, mesh=mesh)
-  for split in ("train", "heldout"):
-    load = loader_of(dataset, split, batch=4, mesh=mesh)
-    assert load.shapes == wanted
-    batch = load(0)
-    assert batch.keys() == wanted.keys()
-    for key, x in batch.items():
-      facts = x.shape, x.dtype, x.sharding
-      assert facts == (wanted[key].shape, wanted[key].dtype, wanted[key].sharding)
 
 
 def test_two_processes_read_only_their_rows(sources, concat):
-  with socket.socket() as held:
-    held.bind(("localhost", 0))
-    port = held.getsockname()[1]
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    port = free.getsockname()[1]
   script = pathlib.Path(__file__).with_name("loader_pair.py")
   command = [sys.executable, script, str(port)]
   pair = [

@@ -20,7 +20,7 @@ DEDUP = ("none", "exact", "minhash")
 
 @dataclass(frozen=True)
 class Rules:
-  """What to change and what to drop; the values of `data.clean` in a config."""
+  """Rules that change a text or drop it; the values of `data.clean` in a config."""
 
   unicode: str = "NFC"  # a normal form, or "" to leave characters as they are
   control: bool = True  # drop control characters, end every line in \n

@@ -40,10 +40,11 @@ def prepare(source: str, tokenizer: str, *, clean: dict, cache, log=print) -> Co
   """
   tokenizers.check(tokenizer)
   cleaning.checked(clean)
+  identity = tokenizers.identity(tokenizer)  # before a source that takes a download
   made_of = {
     "source": source,
     "content": sources.fingerprint(source, cache=cache),
-    "tokenizer": tokenizers.identity(tokenizer),
+    "tokenizer": identity,
     "clean": json.loads(json.dumps(clean)),  # as the manifest will give it back
     "versions": versions(),
   }
@@ -235,7 +236,7 @@ class Progress:
     return self
 
   def add(self, entry: dict, reused: bool):
-    """Counts a shard; one that was `reused` took no time and has no say in the rate."""
+    """Counts a shard; one that was `reused` took no time and is not in the rate."""
     self._done += entry["documents"]
     self._bytes += 0 if reused else entry["bytes"]
     self._reused += reused

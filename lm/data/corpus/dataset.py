@@ -1,8 +1,8 @@
 """The dataset of a config: one or several corpora with one tokenizer, read as rows.
 
 Each source keeps its own epochs: a small one with a large weight is seen more often.
-Training text that repeats the held-out text of its own source is dropped; what repeats
-that of another source is not looked for.
+Training text that repeats the held-out text of its own source is dropped; repetitions
+across sources are not.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class Corpora:
 
   @property
   def folder(self) -> Path:
-    """The folder of the corpus; of several, the folder that holds theirs."""
+    """The folder of the corpus, or the parent folder of several."""
     first = self.corpora[0].folder
     return first if len(self.corpora) == 1 else first.parent
 

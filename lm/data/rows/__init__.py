@@ -1,10 +1,10 @@
 """Rows of a split by index: one file a kind of row, found by its name.
 
 A kind is a module here; its name is the value of `data.rows` in a config. It has
-  ORDER    how training reads its rows: "shuffled" (a new order every epoch) or
+  ORDER    the order of training rows: "shuffled" (a new order every epoch) or
            "carried" (place b of a batch continues place b of the batch before)
-  HOLDS    what one row holds: "text" (one run of tokens), "documents" (several, told
-           apart by segments_T) or "counts" (no text that a corruption could read)
+  HOLDS    the content of one row: "text" (one run of tokens), "documents" (several,
+           separated by segments_T) or "counts" (no text that a corruption could read)
   shapes(seq) -> {key: ArrayShape} of one row, without data
   rows(corpus, split, seq) -> Rows, see lm.data.corpus.reader.Corpus
   NUMBER   (least, most), only in a kind whose name ends in one number
@@ -68,10 +68,10 @@ class Rows(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-  """A kind of row: the module, and the number that its name ended in."""
+  """A kind of row by its name."""
 
   module: ModuleType
-  number: tuple[int, ...] = ()
+  number: tuple[int, ...] = ()  # (10,) for "cooccurrence-10"
 
   @property
   def order(self) -> str:
@@ -100,6 +100,7 @@ def kind(name: str) -> Kind:
   stem, number = lookup.numbered(name)
   one_of("rows", stem, [n for n in lookup.names(__name__) if n != "corrupt"])
   module = lookup.find(__name__, stem)
+  assert module.ORDER in ORDERS, f"{module.__name__}.ORDER = {module.ORDER!r}"
   limits = getattr(module, "NUMBER", None)
   if limits is None and number is not None:
     raise Mistake(f"rows {name!r}; {stem!r} takes no number: leave out -{number}")

@@ -26,11 +26,11 @@ VERSION = 1  # of the cells; raise it when the same tokens give others
 
 LIMIT = 1 << 24  # pairs in memory: some 400 MB while they are sorted
 CHUNK = 1 << 18  # tokens read at a time
-HELDOUT = 50  # one cell in so many
+HELDOUT = 50  # one cell of this many is held out
 DISTANCE_BITS = 5
 # Odd numbers without a pattern (the golden ratio's and splitmix64's).
 SCRAMBLE = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9)
-CELL = np.dtype([("one", "<u4"), ("other", "<u4"), ("count", "<f4")])
+CELL = np.dtype([("first", "<u4"), ("second", "<u4"), ("count", "<f4")])
 
 
 def shapes(seq: int, window: int) -> dict:
@@ -39,7 +39,10 @@ def shapes(seq: int, window: int) -> dict:
 
 
 def rows(corpus, split: str, seq: int, window: int) -> "CellRows":
-  """The rows of a split: of the training text; what is held out are cells of it."""
+  """The rows of a split, whose cells are both counted in the training text.
+
+  Raises Mistake when no two words meet in it.
+  """
   tok = corpus.tokenizer
 
   def write(path):
@@ -49,6 +52,11 @@ def rows(corpus, split: str, seq: int, window: int) -> "CellRows":
   path = corpus.file(f"cooccurrence-{window}-v{VERSION}.cells", write)
   cells = split_cells(open_cells(path), tok.size)
   one_of("split", split, cells)
+  if split == "train" and not len(cells["train"]):
+    raise Mistake(
+      f"no two words of {corpus.folder.name} are within {window} positions; give more "
+      "text or a larger window"
+    )
   return CellRows(cells[split], seq, pad_id(tok))
 
 
@@ -66,7 +74,7 @@ def split_cells(cells: np.ndarray, size: int) -> dict[str, np.ndarray]:
   low, high = 0, len(cells)
   while low < high:  # bisect over the keys, which are computed and not stored
     middle = (low + high) // 2
-    first, second = (int(cells[name][middle]) for name in ("one", "other"))
+    first, second = (int(cells[name][middle]) for name in ("first", "second"))
     if int(scrambled(np.array([first * size + second], np.uint64), bits)[0]) < limit:
       low = middle + 1
     else:
@@ -93,6 +101,7 @@ def restored(keys, bits: int):
 
 
 def _bits(size: int) -> int:
+  """The bits of the key of a pair of words, of a vocabulary of `size`."""
   bits = max(2, (size * size - 1).bit_length())
   if bits + DISTANCE_BITS > 64:
     raise Mistake(f"{size} words are too many to count pairs; wanted 2**29 at most")
@@ -197,8 +206,8 @@ def _merge(runs, path, size, bits, window):
       keys, sums = _summed(keys[order], sums[order])
       pairs = restored(keys, bits)
       cells = np.empty(len(keys), CELL)
-      cells["one"], cells["other"] = np.divmod(pairs, np.uint64(size))
-      is_itself = cells["one"] == cells["other"]
+      cells["first"], cells["second"] = np.divmod(pairs, np.uint64(size))
+      is_itself = cells["first"] == cells["second"]
       cells["count"] = sums * (1 + is_itself) / _unit(window)
       cells.tofile(file)
 
@@ -219,7 +228,7 @@ class CellRows(Rows):
     block, swapped = divmod(int(index), 2)
     cells = self._cells[block * self._seq : (block + 1) * self._seq]
     row = self.padding()
-    inputs, targets = ("other", "one") if swapped else ("one", "other")
+    inputs, targets = ("second", "first") if swapped else ("first", "second")
     row["tokens_T"][: len(cells)] = cells[inputs]
     row["targets_T"][: len(cells)] = cells[targets]
     row["weights_T"][: len(cells)] = cells["count"]

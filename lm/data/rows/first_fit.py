@@ -125,7 +125,7 @@ def read_plan(path) -> Plan:
 
 
 class PackedRows(Rows):
-  """Rows of whole pieces, told apart by segments_T from 1 on; 0 is padding.
+  """Rows of whole pieces, numbered by segments_T from 1 on; 0 is padding.
 
   The input before a document's first token is `bos` (eos where there is none), so
   every token, eos included, is a target exactly once, and never one of another

@@ -1,6 +1,5 @@
 """Preparing: found again by content, whole or absent, the same however it was made."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -12,8 +11,8 @@ import sys
 import numpy as np
 import pytest
 
-from lm.data import Data, prepare, sources, tokenizers
 from lm.data import clean as cleaning
+from lm.data import sources, tokenizers
 from lm.data.corpus import build, parallel, reader, shards
 from lm.data.sources import _records
 from lm.data.sources import text as text_source
@@ -255,26 +254,6 @@ def test_wrong_inputs_are_one_line(make, change, told):
   assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["concat", "stream", "first_fit"])
-def test_the_length_of_rows_is_checked(corpus, tmp_path, kind):
-  settings = dict(rows=kind, cache=str(tmp_path / "cache"))
-  data = Data(source=f"text:{corpus}", **settings)
-  with pytest.raises(ValueError, match="seq=0; wanted 1 or more"):
-    prepare(data, seq=0)
-  assert not (tmp_path / "cache").exists()
-  if kind != "first_fit":
-    with pytest.raises(ValueError, match="give more text or a smaller seq"):
-      prepare(data, seq=10**6, log=lambda line: None)
-
-
-def test_rows_of_another_kind_tokenize_nothing_anew(corpus, tmp_path, monkeypatch):
-  data = Data(source=f"text:{corpus}", cache=str(tmp_path / "cache"))
-  first = prepare(data, seq=16, log=lambda line: None)
-  monkeypatch.setattr(sources, "documents", None)  # would fail if it were called
-  packed = dataclasses.replace(data, rows="first_fit", corrupt=dict(name="masked"))
-  assert prepare(packed, seq=8).folder == first.folder
-
-
 def test_what_is_refused_leaves_no_half(make, tmp_path):
   with pytest.raises(ValueError):
     make(clean={"lower": True})
@@ -289,21 +268,6 @@ def test_an_empty_file_is_told(make, corpus):
   corpus.write_text("")
   with pytest.raises(ValueError, match="is empty"):
     make()
-
-
-def test_opening_imports_no_heavy_library(make, corpus, tmp_path):
-  make()
-  code = (
-    "import sys; from lm.data import Data, prepare\n"
-    f"data = Data(source='text:{corpus}', tokenizer='bpe-300', "
-    f"cache={str(tmp_path / 'cache')!r})\n"
-    "prepare(data, seq=16)\n"
-    "print({'jax', 'tensorflow', 'tensorflow_datasets', 'grain'} & set(sys.modules))"
-  )
-  told = subprocess.run(
-    [sys.executable, "-c", code], capture_output=True, text=True, check=True
-  )
-  assert told.stdout.splitlines()[-1] == "set()"
 
 
 def test_the_manifest_says_what_it_was_made_of(make):

@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import pathlib
+import subprocess
+import sys
 
 import processes
 import pytest
 
-from lm.data import Data, prepare
+from lm.data import Data, prepare, sources
 
 CONFIG = """
 import sys
@@ -121,3 +123,42 @@ def test_wrong_settings_are_one_line(settings, message):
   with pytest.raises(ValueError, match=message) as error:
     Data(**{"source": "shakespeare", **settings})
   assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+  return processes.corpus(tmp_path, 60)
+
+
+@pytest.mark.parametrize("kind", ["concat", "stream", "first_fit"])
+def test_the_length_of_rows_is_checked(corpus, tmp_path, kind):
+  settings = dict(rows=kind, cache=str(tmp_path / "cache"))
+  data = Data(source=f"text:{corpus}", **settings)
+  with pytest.raises(ValueError, match="seq=0; wanted 1 or more"):
+    prepare(data, seq=0)
+  assert not (tmp_path / "cache").exists()
+  if kind != "first_fit":
+    with pytest.raises(ValueError, match="give more text or a smaller seq"):
+      prepare(data, seq=10**6, log=lambda line: None)
+
+
+def test_rows_of_another_kind_tokenize_nothing_anew(corpus, tmp_path, monkeypatch):
+  data = Data(source=f"text:{corpus}", cache=str(tmp_path / "cache"))
+  first = prepare(data, seq=16, log=lambda line: None)
+  monkeypatch.setattr(sources, "documents", None)  # would fail if it were called
+  packed = dataclasses.replace(data, rows="first_fit", corrupt=dict(name="masked"))
+  assert prepare(packed, seq=8).folder == first.folder
+
+
+def test_opening_imports_no_heavy_library(corpus, tmp_path):
+  code = (
+    "import sys; from lm.data import Data, prepare\n"
+    f"data = Data(source='text:{corpus}', tokenizer='bpe-300', "
+    f"cache={str(tmp_path / 'cache')!r})\n"
+    "prepare(data, seq=16)\n"
+    "print({'jax', 'tensorflow', 'tensorflow_datasets', 'grain'} & set(sys.modules))"
+  )
+  told = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  )
+  assert told.stdout.splitlines()[-1] == "set()"

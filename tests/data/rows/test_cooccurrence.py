@@ -53,7 +53,7 @@ def test_pairs_are_counted_whatever_memory_there_is(
   # The same bytes each time, in no order that a word could be told from.
   again = counted("again")
   assert again.tobytes() == found.tobytes()
-  assert not np.all(np.diff(found["one"].astype(int)) >= 0)
+  assert not np.all(np.diff(found["first"].astype(int)) >= 0)
   parts = cooccurrence.split_cells(found, size)
   joined = np.concatenate([parts["heldout"], parts["train"]])
   assert joined.tobytes() == found.tobytes()
@@ -97,3 +97,11 @@ def test_rows_hold_every_pair_from_either_side(tmp_path):
   for name in ("cooccurrence-99", "cooccurrence-0", "cooccurrence"):
     with pytest.raises(ValueError, match="wanted cooccurrence-N with N from 1 to 20"):
       dataclasses.replace(data, rows=name)
+
+
+def test_a_text_without_words_is_refused(tmp_path):
+  (tmp_path / "numbers.txt").write_text("\n\n".join(map(str, range(99))))
+  source, cache = f"text:{tmp_path / 'numbers.txt'}", str(tmp_path)
+  data = Data(source=source, tokenizer="words-9", rows="cooccurrence-2", cache=cache)
+  with pytest.raises(ValueError, match=r"no two words of .* are within 2 positions"):
+    prepare(data, seq=4, log=lambda line: None)

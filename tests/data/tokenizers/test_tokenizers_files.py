@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Inner
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from lm.data import tokenizers
-from lm.data.tokenizers import builders, files
+from lm.data.tokenizers import bpe, builders, files
 
 
 def same(ours, encode, decode=None, texts=None, *, ties=False):
@@ -140,9 +140,7 @@ def test_word_pieces(lower, tmp_path):
 
 def test_special_tokens_begin_a_prompt_once(tmp_path):
   """Llama 3: bos comes with the prompt; that a text spells it does not make it one."""
-  inner = Inner(
-    models.BPE(vocab=tokenizers.byte_of_char() | {"<|bos|>": 256}, merges=[])
-  )
+  inner = Inner(models.BPE(vocab=bpe.byte_of_char() | {"<|bos|>": 256}, merges=[]))
   inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   inner.decoder = decoders.ByteLevel()
   inner.add_special_tokens(["<|bos|>", "<|eot|>"])
@@ -184,7 +182,7 @@ def test_folders_without_a_tokenizer(tmp_path):
 
 def test_the_splits_of_words():
   """Digits one by one, by threes, or all; the patterns are those published."""
-  vocab = {c: i for i, c in enumerate(tokenizers.byte_of_char())}
+  vocab = {c: i for i, c in enumerate(bpe.byte_of_char())}
   found = {}
   for name in ("gpt-2", "smollm", "llama-bpe", "qwen2"):
     inner = builders.byte_level(vocab, [], *builders.SPLITS[name])

@@ -1,0 +1,221 @@
+"""The class of all tokenizers: text to ids and back."""
+
+import functools
+import hashlib
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+
+from lm.data.tokenizers import bpe, builders
+from lm.data.tokenizers.bpe import byte_of_char
+from lm.disk.atomic import write_atomically
+from lm.errors import Mistake
+
+NAMED_SPECIALS = ("bos_token", "eos_token", "pad_token", "unk_token")
+
+
+class Tokenizer:
+  """Ids of a text and back.
+
+  `size` is the number of ids; `bos`, `eos`, `pad` and `unk` are ids, or None. `inner`
+  is a `tokenizers.Tokenizer`; `config` is the content of Hugging Face's
+  tokenizer_config.json beside it, and is saved unchanged.
+  """
+
+  def __init__(self, inner, config: dict):
+    inner.no_truncation()
+    inner.no_padding()
+    inner.encode_special_tokens = True  # special-looking text stays text
+    self._inner, self._config = inner, config
+    self._spec = json.loads(inner.to_str())
+    self.size = max(inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    self.bos = self._special("bos_token")
+    self.eos = self._special("eos_token")
+    self.pad = self._special("pad_token")
+    self.unk = self._special("unk_token")
+
+  def _special(self, name: str):
+    value = self._config.get(name)
+    text = value["content"] if isinstance(value, dict) else value
+    return None if text is None else self._inner.token_to_id(text)
+
+  def id(self, text: str) -> int:
+    """The id of the token with this text; Mistake when there is none."""
+    index = self._inner.token_to_id(text)
+    if index is None:
+      raise Mistake(f"the tokenizer has no token {text!r}")
+    return index
+
+  def text_of_id(self, id: int) -> str:
+    """The entry of the vocabulary with an id ("##ing"); "" where there is none."""
+    return self._inner.id_to_token(id) or ""
+
+  def extended(self, names) -> "Tokenizer":
+    """A copy with special tokens of these names, new ones behind the vocabulary."""
+    inner = type(self._inner).from_str(self._inner.to_str())
+    inner.add_special_tokens([n for n in names if inner.token_to_id(n) is None])
+    return Tokenizer(inner, self._config)
+
+  @functools.cached_property
+  def byte_level(self) -> bool:
+    """True if every id stands for a fixed string of bytes."""
+    decoder = self._spec["decoder"] or {"type": ""}
+    steps = decoder.get("decoders", [decoder])  # a sequence, or a single one
+    return any(step["type"] == "ByteLevel" for step in steps)
+
+  @functools.cached_property
+  def _plain_bytes(self) -> bool:
+    """True if the id of a byte is the byte, and there are no merges."""
+    vocab = self._spec["model"].get("vocab")
+    merges = self._spec["model"].get("merges")
+    return merges == [] and vocab == byte_of_char()
+
+  @functools.cached_property
+  def _splits_words(self) -> bool:
+    """True if it splits by GPT-2's pattern alone: words end at bpe.WORD_ENDS."""
+    splitter = self._spec["pre_tokenizer"] or {}
+    return (
+      self._spec["normalizer"] is None
+      and splitter.get("type") == "ByteLevel"
+      and splitter["use_regex"]
+      and not splitter["add_prefix_space"]
+      and all(token["special"] for token in self._spec["added_tokens"])
+    )
+
+  def encode(self, text: str) -> np.ndarray:
+    """The int32 ids of `text`, without bos or eos.
+
+    Raises UnicodeEncodeError for a lone surrogate, which has no UTF-8.
+    """
+    return self.encode_batch([text])[0]
+
+  def encode_batch(self, texts) -> list[np.ndarray]:
+    """The ids of each text, on all cores."""
+    texts = list(texts)
+    if self._plain_bytes:
+      return [np.frombuffer(t.encode(), np.uint8).astype(np.int32) for t in texts]
+    if self._splits_words:
+      return self._encode_by_word(texts)
+    return [np.array(ids, np.int32) for ids in self._ids(texts)]
+
+  def _encode_by_word(self, texts) -> list[np.ndarray]:
+    """The ids of each text; encodes every different word once, twice as fast."""
+    number_of_word, numbers_of_texts = {}, []
+    for text in texts:
+      words = bpe.WORD_ENDS.split(text)
+      numbers = (number_of_word.setdefault(w, len(number_of_word)) for w in words)
+      numbers_of_texts.append(np.fromiter(numbers, np.int64))
+    ids_of_word = self._ids(list(number_of_word))
+    num_ids = np.fromiter(map(len, ids_of_word), np.int64, len(ids_of_word))
+    flat = np.fromiter(itertools.chain.from_iterable(ids_of_word), np.int32)
+    start = np.cumsum(num_ids) - num_ids
+    out = []
+    for numbers in numbers_of_texts:
+      num = num_ids[numbers]
+      end = np.cumsum(num)
+      # Within each word count 0, 1, ..., from where its ids start in `flat`.
+      index = np.arange(num.sum()) + np.repeat(start[numbers] - end + num, num)
+      out.append(flat[index])
+    return out
+
+  def _ids(self, texts) -> list[list[int]]:
+    try:
+      coded = self._inner.encode_batch_fast(texts, add_special_tokens=False)
+    except TypeError:  # the library's message names no text; that of `encode` does
+      for text in texts:
+        text.encode()
+      raise
+    return [encoding.ids for encoding in coded]
+
+  def prompt(self, text: str) -> np.ndarray:
+    """The ids of `text` as the input of a model, with the special tokens around it.
+
+    Those are the tokenizer's own: Llama's bos, BERT's [CLS] and [SEP], T5's eos; a
+    learnt tokenizer has none.
+    """
+    return np.array(self._inner.encode(text, add_special_tokens=True).ids, np.int32)
+
+  def marked(self, text: str) -> np.ndarray:
+    """The ids of a chat template's output, in which special tokens count as such."""
+    ids = self._marking.encode(text, add_special_tokens=False).ids
+    return np.array(ids, np.int32)
+
+  @functools.cached_property
+  def _marking(self):
+    inner = type(self._inner).from_str(json.dumps(self._spec))
+    inner.encode_special_tokens = False
+    return inner
+
+  @property
+  def special(self) -> list[str]:
+    """The texts that `marked` reads as special tokens."""
+    return [t["content"] for t in self._spec["added_tokens"] if t["special"]]
+
+  @property
+  def stops(self) -> frozenset[int]:
+    """The ids that end a text."""
+    stop_ids = self._config.get("stop_token_ids", ())
+    return frozenset(stop_ids) | (frozenset() if self.eos is None else {self.eos})
+
+  @property
+  def chat_template(self) -> str | None:
+    """The Jinja template that makes one text of a conversation, or None."""
+    template = self._config.get("chat_template")
+    if isinstance(template, list):  # several, by name
+      template = {t["name"]: t["template"] for t in template}.get("default")
+    return template
+
+  @property
+  def special_tokens(self) -> dict[str, str]:
+    """{"bos_token": "<s>", ...}: the special tokens that a chat template may use."""
+    tokens = {name: self._config.get(name) for name in NAMED_SPECIALS}
+    return {name: builders.text(t) for name, t in tokens.items() if t is not None}
+
+  def decode(self, ids) -> str:
+    """The text of `ids` without special ones; part of a character becomes U+FFFD."""
+    if not self.byte_level:
+      return self._inner.decode([int(i) for i in ids], skip_special_tokens=True)
+    return self.decode_bytes(ids).decode("utf-8", "replace")
+
+  def decode_bytes(self, ids) -> bytes:
+    """The UTF-8 of `ids`; of a byte-level tokenizer it may end within a character."""
+    if not self.byte_level:
+      return self.decode(ids).encode()
+    return b"".join(self._bytes_of_id[int(i)] for i in ids)
+
+  @functools.cached_property
+  def _bytes_of_id(self) -> list[bytes]:
+    table = [b""] * self.size
+    for token, i in self._inner.get_vocab(with_added_tokens=False).items():
+      table[i] = bytes(byte_of_char()[c] for c in token if c in byte_of_char())
+    for i, token in self._inner.get_added_tokens_decoder().items():
+      table[i] = b"" if token.special else token.content.encode()
+    return table
+
+  @functools.cached_property
+  def bytes_V(self):
+    """The number of bytes that each id stands for (int32; specials 0).
+
+    Bits per byte need it. None for a tokenizer that is not byte-level: the length of
+    its tokens depends on their neighbours.
+    """
+    if not self.byte_level:
+      return None
+    return np.array([len(b) for b in self._bytes_of_id], np.int32)
+
+  @property
+  def digest(self) -> str:
+    """A sha256 of all that decides the ids."""
+    facts = [self._spec, self.bos, self.eos, self.pad]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+  def save(self, folder):
+    """Writes tokenizer.json and tokenizer_config.json, as Hugging Face reads them."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = json.dumps(self._config, indent=2, ensure_ascii=False)
+    write_atomically(folder / "tokenizer_config.json", config.encode())
+    text = json.dumps(self._spec, indent=1, ensure_ascii=False)
+    write_atomically(folder / "tokenizer.json", text.encode())
