@@ -53,9 +53,7 @@ class Traits:
   carries: bool = False  # its cache has constant size and can go on to the next batch
   packs: bool = True  # segments_BT keeps the documents of a row apart
   reads: tuple[str, ...] = ("positions_BT", "segments_BT")  # besides tokens_BT
-  head: tuple[str, ...] = (
-    "head",
-  )  # top-level parameters that another head may replace
+  head: tuple[str, ...] = ("head",)  # top-level parameters of the output head
 
 
 READS = Traits().reads

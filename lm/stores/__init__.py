@@ -8,9 +8,11 @@
 needs them: training a model from nothing does not pay for them.
 """
 
+import re
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from lm import models, trees
 from lm.disk import atomic, json_file
@@ -85,14 +87,14 @@ def load(path, *, step=None, mesh=None, seed: int = 0, **fields):
   model = models.build(**(store.fields | fields)) if fields else store.model
   shapes, letters = abstract(model)
   wanted = trees.placed(shapes, shardings(mesh, letters, shapes))
-  have = trees.describe(abstract(store.model)[0])
-  fresh = [
-    path
-    for path, leaf in trees.describe(wanted).items()
-    if have.get(path) != leaf and is_head(path, model)
-  ]
-  drawn = _draw(model, {p: trees.by_path(wanted)[p].sharding for p in fresh}, seed)
-  params = store.params(wanted, fresh=fresh, drawn=drawn)
+  have, want = trees.describe(abstract(store.model)[0]), trees.describe(wanted)
+  sharding_of = {
+    path: leaf.sharding
+    for path, leaf in trees.by_path(wanted).items()
+    if have.get(path) != want[path] and is_head(path, model)
+  }
+  drawn = _draw(model, sharding_of, seed)
+  params = store.params(wanted, fresh=tuple(map(re.escape, sharding_of)), drawn=drawn)
   return model, params, store.tokenizer()
 
 
@@ -100,9 +102,8 @@ def _draw(model, sharding_of: dict, seed: int) -> dict:
   """Returns the parameters at some paths, by path, drawn by the model's own init."""
 
   def draw(key):
-    params = trees.by_path(
-      unbox(model.init(key, jax.numpy.zeros((1, 8), int))["params"])
-    )
+    variables = model.init(key, np.zeros((1, 8), np.int32))
+    params = trees.by_path(unbox(variables["params"]))
     return {path: params[path] for path in sharding_of}
 
   if not sharding_of:

@@ -173,8 +173,9 @@ def test_a_run_starts_from_a_table_longer_than_its_tokenizer(tmp_path):
   """By more than what rows are padded to, as Qwen's: its vocabulary is the model's."""
   folder, text = tmp_path / "model", processes.corpus(tmp_path)
   torch.manual_seed(0)
-  config = transformers.LlamaConfig(**SIZES, vocab_size=600, tie_word_embeddings=True)
-  transformers.LlamaForCausalLM(config).save_pretrained(folder)
+  sizes = SIZES | dict(head_dim=8, tie_word_embeddings=True, vocab_size=600)
+  config = transformers.Qwen3Config(**sizes)
+  transformers.Qwen3ForCausalLM(config).save_pretrained(folder)
   tokenizers.byte_tokenizer().save(folder)
   fields = dict(width=32, layers=2, heads=4, kv_heads=2, ff=48)
   values = {f"model__{name}": value for name, value in fields.items()}
