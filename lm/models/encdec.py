@@ -20,9 +20,9 @@ from flax import linen as nn
 
 from lm.errors import Mistake, not_negative, one_of, positive
 from lm.models import READS, SOURCE, Features, LanguageModel, Traits
-from lm.nn.attention import Attention, Heads, KVCache, SourceCache, begin
-from lm.nn.attention import source_mask as make_source_mask
-from lm.nn.attention.masks import Mask, packed_positions
+from lm.nn.attention import Attention, Heads, mask_of_source
+from lm.nn.attention.cache import KVCache, SourceCache, begin
+from lm.nn.attention.masks import Mask, default_positions, packed_positions
 from lm.nn.depth import Run, Stack
 from lm.nn.layers import (
   ACTIVATIONS,
@@ -160,9 +160,8 @@ class Block(nn.Module, kw_only=True):
     options = dict(dtype=c.run.dtype, scale=1.0 if c.style.post_norm else count**-0.5)
     # T5 starts with small queries in place of dividing the scores.
     score_size, q_scale = (c.H, 1.0) if c.style.divided else (1, c.H**-0.5)
-    heads = Heads(
-      heads=c.heads, head_size=c.H, positions="learned", score_size=score_size
-    )
+    sizes = dict(heads=c.heads, head_size=c.H, score_size=score_size)
+    heads = Heads(**sizes, positions="learned")
     attention = partial(Attention, heads=heads, q_scale=q_scale, **options)
 
     def attend(x_BTD):
@@ -245,16 +244,14 @@ class Model(LanguageModel):
     memory_BSD, source_kv, bias = None, None, None
     if source_BS is not None:
       memory_BSD = self.encode(source_BS, source_segments_BS, keys[0])
-      source_mask = make_source_mask(source_segments_BS, segments_BT)
+      source_mask = mask_of_source(source_segments_BS, segments_BT)
     else:
       source_kv = {"keys": cache.source.keys, "values": cache.source.values}
       source_mask = Mask(k_positions_BS=cache.source.positions_BS, causal=False)
     x_BTD = self._embed(tokens_BT, positions, keys[1])
     if c.style.positions == "distances":
       # In a segment indices are as far apart as positions, and the same in all rows.
-      index = (
-        jnp.arange(tokens_BT.shape[1])[None] if positions_BT is None else positions
-      )
+      index = default_positions(tokens_BT, positions_BT, None)
       q, k = (index, index) if own is None else (positions, own.positions_BS)
       bias = self.distances(q, k)
     keys_L = None if keys[2] is None else split_key(keys[2], c.layers)

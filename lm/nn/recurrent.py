@@ -1,10 +1,10 @@
-"""Recurrent cells run over time: a scan that does only what cannot be done before it.
+"""Recurrent cells over time: a scan of what cannot be computed for all tokens at once.
 
 LSTM: Hochreiter and Schmidhuber 1997, the forget gate by Gers et al. 2000. GRU: Cho et
 al. 2014, arXiv:1406.1078v1, whose reset gate comes after the matmul, as in cuDNN.
-Gates stand in torch's order: input, forget, cell, output; reset, update, new. Of
-torch's two biases, which are added up, there is one; only the new gate of a GRU, where
-they are not, has a second (`recurrent_bias`).
+Gates are in PyTorch's order: input, forget, cell, output; reset, update, new. There is
+one bias per gate (PyTorch keeps two and adds them). The GRU's new gate needs both, and
+has `recurrent_bias` as well.
 """
 
 from collections.abc import Callable
@@ -22,42 +22,42 @@ from lm.letters import constrain, constrain_to, spec, weight
 from lm.nn import cpu
 from lm.nn.linear import dot, linear
 
-UNROLL = 2  # time steps in one round of the loop; more compile longer and win nothing
+UNROLL = 2  # time steps in one iteration; more compile longer and gain nothing
 
 
 @struct.dataclass
 class State:
-  """What a recurrent model knows of the tokens so far: its cache, of constant size.
+  """The cache of a recurrent model, of constant size.
 
-  `layers` maps what a layer calls its arrays ("h_BD") to them: stacked with L in front,
-  or, when the model is not scanned, a tuple of L.
+  `layers` maps the names of a layer's arrays ("h_BD") to the arrays of all layers:
+  stacked with L in front, or a tuple of L when the model is not scanned.
   """
 
   layers: Any
 
   @classmethod
   def empty(cls, L: int, shapes: dict, *, scan: bool):
-    """Zeros; `shapes` are those of one layer, B in front."""
+    """Returns a state of zeros; `shapes` are those of one layer, B in front."""
     zeros = lambda shape: jnp.zeros(shape, jnp.float32)
-    many = lambda shape: (
+    layers = lambda shape: (
       zeros((L, *shape)) if scan else tuple(zeros(shape) for _ in range(L))
     )
-    return cls({name: many(shape) for name, shape in shapes.items()})
+    return cls({name: layers(shape) for name, shape in shapes.items()})
 
   def take(self, rows_B):
-    """The rows with these indices, for beams."""
-    some = next(iter(self.layers.values()))
-    axis = 0 if isinstance(some, tuple) else 1
+    """Returns the state of the rows with these indices, for beams."""
+    leaf = next(iter(self.layers.values()))
+    axis = 0 if isinstance(leaf, tuple) else 1
     return State(jax.tree.map(lambda x: jnp.take(x, rows_B, axis=axis), self.layers))
 
   def carried(self) -> dict:
-    """{"h_BLD": ...}: named and shaped as a batch is, for the next to go on from."""
+    """Returns {"h_BLD": ...}, named and sharded like a batch: the carry of a step."""
     put = lambda x: jnp.stack(x, 1) if isinstance(x, tuple) else jnp.moveaxis(x, 0, 1)
     return {name.replace("_B", "_BL"): put(x) for name, x in self.layers.items()}
 
   @classmethod
   def resumed(cls, carry: dict):
-    """The state that `carried` told of; stacked, as every model takes it."""
+    """Returns the state of which `carry` is `carried()`, stacked."""
     return cls(
       {name.replace("_BL", "_B"): jnp.moveaxis(x, 1, 0) for name, x in carry.items()}
     )
@@ -65,16 +65,15 @@ class State:
 
 @dataclass(frozen=True)
 class Cell:
-  """One kind of cell: from what comes in, what comes back and a state, the next state.
+  """A kind of cell: `step(x_BIF, h_BIF, state)` returns the next state.
 
-  `step(x_BIF, h_BIF, state) -> state`, x_BIF being the gates' part of the input and
-  h_BIF that of the state's h_BD.
+  x_BIF are the gates' sums over the input, h_BIF those over the state's h_BD.
   """
 
   gates: int  # I
   state: tuple  # names of its parts
   step: Callable
-  sums: bool  # x_BIF and h_BIF matter by their sum alone
+  sums: bool  # the step reads only x_BIF + h_BIF
 
 
 def _lstm(x_BIF, h_BIF, state):
@@ -98,18 +97,18 @@ CELLS = {
 
 
 class Recurrence(nn.Module):
-  """One layer over time: h after every token, and the last state."""
+  """One layer of cells over time."""
 
   cell: str
   dtype: str
 
   @nn.compact
   def __call__(self, x_TBD, state=None, marks=None):
-    """Returns x_TBD and a state, {"h_BD": ...}, the way one comes in (None: zeros).
+    """Returns h_TBD, after every token, and the last state {"h_BD": ...}.
 
-    `marks` has "real" and "fresh", TB or None: at a token that is not real the state
-    stays what it is, and before a fresh one it is emptied. Time comes first, because
-    the loop takes its inputs so.
+    `state` is the first state (None: zeros). `marks` has masks "real" and "fresh", TB
+    or None: the state does not change at a token that is not real, and is set to zero
+    before a fresh one. Time is the first dimension, over which the loop runs.
     """
     cell, (_, B, D) = CELLS[self.cell], x_TBD.shape
     shape = (D, cell.gates, D)
@@ -120,9 +119,8 @@ class Recurrence(nn.Module):
     if not cell.sums:
       b_F = weight(self, "recurrent_bias", "F", (D,), nn.initializers.zeros)
       b_IF = b_IF.at[-1].set(b_F)
-    # Whole in D on every device, once and not in every step of the loop.
-    where = PartitionSpec(None, None, spec("DIF")[2])
-    w_DIF = constrain_to(w_DIF, where)
+    # Gathered over D once, not in every step of the loop.
+    w_DIF = constrain_to(w_DIF, PartitionSpec(None, None, spec("DIF")[2]))
     if state is None:
       state = {name: jnp.zeros((B, D), jnp.float32) for name in cell.state}
     marks = {"real": None, "fresh": None} if marks is None else marks
@@ -130,7 +128,7 @@ class Recurrence(nn.Module):
     return constrain(h_TBD, "TBD"), state
 
   def _bias(self, name, shape):
-    """b_IF, at first 1 for the forget gate of an LSTM (Jozefowicz et al. 2015)."""
+    """Returns b_IF, initially 1 for an LSTM's forget gate (Jozefowicz et al. 2015)."""
 
     def init(key, shape, dtype):
       b_IF = jnp.zeros(shape, dtype)
@@ -140,7 +138,7 @@ class Recurrence(nn.Module):
 
 
 def _orthogonal(key, shape, dtype):
-  """w_DIF with an orthogonal matrix for every gate (arXiv:1312.6120)."""
+  """Returns w_DIF with an orthogonal matrix for every gate (arXiv:1312.6120)."""
   D, I, F = shape
   draw = jax.nn.initializers.orthogonal()
   w_IDF = jnp.stack([draw(k, (D, F), dtype) for k in jax.random.split(key, I)])
@@ -148,14 +146,14 @@ def _orthogonal(key, shape, dtype):
 
 
 def _where(mark_B, yes, no):
-  """Trees, row by row; `yes` when there are no marks."""
+  """Returns the tree `yes` in rows that are marked, else `no`; `yes` without a mark."""
   if mark_B is None:
     return yes
   return jax.tree.map(lambda a, b: jnp.where(mark_B[:, None], a, b), yes, no)
 
 
 def _empty(fresh_B, state):
-  """The state, or zeros in the rows that are fresh."""
+  """Returns the state, with zeros in the rows that are fresh."""
   if fresh_B is None:
     return state
   return _where(fresh_B, jax.tree.map(jnp.zeros_like, state), state)
@@ -163,10 +161,10 @@ def _empty(fresh_B, state):
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def over_time(name, dtype, x_TBIF, weights, state, marks):
-  """(h_TBD, the last state) of the cell `name`; `weights` are w_DIF and b_IF.
+  """Returns h_TBD and the last state of the cell `name`; `weights` are w_DIF, b_IF.
 
-  Its gradient sums the weights' over all time steps in one matmul after the loop. JAX's
-  own would read and write an array of their size in every step.
+  The gradient of the weights is one matmul over all time steps after the loop. JAX's
+  own gradient would read and write an array of their size in every step.
   """
   return _forward(name, dtype, x_TBIF, weights, state, marks)[0]
 
@@ -190,7 +188,7 @@ def _forward(name, dtype, x_TBIF, weights, state, marks):
 def _backward(name, dtype, saved, gradients):
   x_TBIF, (w_DIF, _), first, marks, states, h_TBIF = saved
   cell, (dh_TBD, dlast) = CELLS[name], gradients
-  # A copy: XLA:CPU takes twice as long to multiply with a matrix across its rows.
+  # A copy: XLA:CPU multiplies by a matrix in this order twice as fast.
   w_IFD = cpu.transpose(jnp.swapaxes(w_DIF.astype(dtype), 0, 1))
   before = jax.tree.map(
     lambda first, after: jnp.concatenate([first[None], after[:-1]]), first, states

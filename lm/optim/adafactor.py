@@ -74,12 +74,20 @@ def scale_by_adafactor(letters) -> optax.GradientTransformation:
     return jax.tree.map(lambda u, like: u.reshape(like.shape), scaled, updates), state
 
   def relative(path, u, p):
-    axes = tuple(range(num_stacked(letters[path]), u.ndim))
-    rms = lambda x: jnp.sqrt(jnp.mean(jnp.square(x), axes, keepdims=True))
-    clipped = u / jnp.maximum(CLIP, rms(u))
-    return (clipped * jnp.maximum(LEAST_RMS, rms(p))).astype(u.dtype)
+    return _relative(u, p, num_stacked(letters[path]))
 
   return optax.chain(
     optax.GradientTransformation(init, update),
     optax.stateless(lambda updates, params: map_with_path(relative, updates, params)),
   )
+
+
+def _relative(u, p, stacked: int):
+  """Returns the update u, clipped to an RMS of CLIP, times the RMS of its parameter p.
+
+  The first `stacked` dimensions have an RMS for each of their elements.
+  """
+  axes = tuple(range(stacked, u.ndim))
+  rms = lambda x: jnp.sqrt(jnp.mean(jnp.square(x), axes, keepdims=True))
+  clipped = u / jnp.maximum(CLIP, rms(u))
+  return (clipped * jnp.maximum(LEAST_RMS, rms(p))).astype(u.dtype)

@@ -104,7 +104,7 @@ def begin(tokens_BT, positions_BT, segments_BT, cache: KVCache | None) -> Shared
   return Shared(mask, positions, cache, kv, slot)
 
 
-def source_mask(source_segments_BS, segments_BT) -> Mask:
+def mask_of_source(source_segments_BS, segments_BT) -> Mask:
   """Returns which tokens of the source each token sees: all but padding (segment 0).
 
   In a packed row, with `segments_BT`, those of the same segment.

@@ -1,10 +1,10 @@
-"""Where a token stands: rotary angles (learned positions are an Embedding).
+"""Rotary positions (RoFormer, arXiv:2104.09864), and their scaling to longer rows.
 
-Ways to reach rows longer than a model was trained with: `linear` stretches every angle
-(arXiv:2306.15595); `ntk` stretches slow ones more than fast ones, by a larger base
-(section 3.1 of YaRN); `yarn` stretches those that turn seldom, in a ramp over the
-dimensions, and sharpens the softmax (arXiv:2309.00071); `llama3` does so in a ramp over
-the turns (Llama 3.1, arXiv:2407.21783).
+Scalings reach rows longer than those of training: `linear` divides every angle by the
+factor (arXiv:2306.15595); `ntk` divides slow angles by more than fast ones, by a larger
+base (section 3.1 of YaRN); `yarn` divides the angles that make few turns in the
+original context, with a ramp over the dimensions, and sharpens the softmax
+(arXiv:2309.00071); `llama3` does so with a ramp over the turns (arXiv:2407.21783).
 """
 
 import math
@@ -22,15 +22,15 @@ SCALINGS = ("none", "linear", "ntk", "yarn", "llama3")
 
 @dataclass(frozen=True)
 class Rope:
-  """Rotary angles: their base, and how they are stretched to longer rows."""
+  """The base of rotary angles, and their scaling to longer rows."""
 
   theta: float = 10_000.0  # base of the wavelengths
-  rotary_share: float = 1.0  # of each head, from its start; the rest is not turned
+  rotary_share: float = 1.0  # of each head, from its start; the rest is not rotated
   scaling: str = "none"  # see above
-  factor: float = 1.0  # how much longer rows may become
-  original_context: int = 0  # that it was trained with (yarn, llama3)
-  low_turns: float = 1.0  # in that context; what turns less is stretched by `factor`
-  high_turns: float = 4.0  # what turns more is left alone; 32 is usual for yarn
+  factor: float = 1.0  # longest row / original context
+  original_context: int = 0  # of training (yarn, llama3)
+  low_turns: float = 1.0  # in that context; angles of fewer are divided by `factor`
+  high_turns: float = 4.0  # angles of more are not scaled; 32 is usual for yarn
   attention_factor: float = 0.0  # of cos and sin (yarn); 0 means 0.1 log(factor) + 1
 
   def __post_init__(self):
@@ -59,7 +59,7 @@ class Rope:
         )
 
   def size(self, H: int) -> int:
-    """How many of a head's H dimensions are turned; Mistake when they are odd."""
+    """Returns how many of H dimensions are rotated; raises Mistake if it is odd."""
     size = int(H * self.rotary_share)
     if size < 2 or size % 2:
       share = f" (share {self.rotary_share:g} of {H})" if size != H else ""
@@ -68,27 +68,27 @@ class Rope:
 
 
 def rotary(positions: jax.Array, H: int, rope: Rope):
-  """cos_BTH and sin_BTH of RoFormer (arXiv:2104.09864), H/2 angles said twice.
+  """Returns cos and sin BTH of the angles, each of H/2 angles in both halves.
 
-  `positions` are BT, or 1T when all rows have the same; so is what comes out. Where
-  only a share of a head is turned, H is that share.
+  `positions` are BT, or 1T when all rows have the same, and the results 1TH. When only
+  a share of a head is rotated, the H of the results is that share.
   """
   speeds, stretch = _speeds(rope.size(H), rope)
-  half_turns = positions[..., None].astype(jnp.float32) * speeds[None, None]
-  turns = jnp.concatenate([half_turns, half_turns], axis=-1)
-  cos, sin = jnp.cos(turns), jnp.sin(turns)
+  half = positions[..., None].astype(jnp.float32) * speeds[None, None]
+  angles = jnp.concatenate([half, half], axis=-1)
+  cos, sin = jnp.cos(angles), jnp.sin(angles)
   if stretch != 1:
     cos, sin = cos * stretch, sin * stretch
   return cpu.copy(cos), cpu.copy(sin)
 
 
-def _speeds(R: int, rope: Rope):
-  """Radians per position of every pair, and a factor for their cos and sin."""
+def _speeds(size: int, rope: Rope):
+  """Returns the radians per position of each pair, and a factor of cos and sin."""
   base = rope.theta
   if rope.scaling == "ntk":
-    base *= rope.factor ** (R / max(R - 2, 1))
-  half = jnp.arange(R // 2, dtype=jnp.float32)
-  speeds = base ** (-2.0 * half / R)
+    base *= rope.factor ** (size / max(size - 2, 1))
+  half = jnp.arange(size // 2, dtype=jnp.float32)
+  speeds = base ** (-2.0 * half / size)
   if rope.scaling == "linear":
     return speeds / rope.factor, 1
   if rope.scaling == "llama3":
@@ -96,14 +96,14 @@ def _speeds(R: int, rope: Rope):
     kept = (turns - rope.low_turns) / (rope.high_turns - rope.low_turns)
     return _stretched(speeds, kept, rope.factor), 1
   if rope.scaling == "yarn":
-    # The pair (not a whole number) that turns so often in the original context.
+    # The pair (not a whole number) of so many turns in the original context.
     pair = lambda turns: (
-      R
+      size
       * math.log(rope.original_context / (turns * 2 * math.pi))
       / (2 * math.log(rope.theta))
     )
     first = max(math.floor(pair(rope.high_turns)), 0)
-    last = min(math.ceil(pair(rope.low_turns)), R - 1)
+    last = min(math.ceil(pair(rope.low_turns)), size - 1)
     kept = 1 - (half - first) / max(last - first, 1e-3)
     stretch = rope.attention_factor or 0.1 * math.log(rope.factor) + 1
     return _stretched(speeds, kept, rope.factor), stretch
@@ -111,20 +111,20 @@ def _speeds(R: int, rope: Rope):
 
 
 def _stretched(speeds, kept, factor):
-  """Speeds of which the share `kept`, held within 0 and 1, stays; the rest slows."""
+  """Returns kept * speeds + (1 - kept) * speeds / factor, `kept` clipped to [0, 1]."""
   kept = jnp.clip(kept, 0, 1)
   return speeds * kept + speeds / factor * (1 - kept)
 
 
 def rotate(x_BTNH: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-  """Queries or keys turned by position. Pairs (i, i + H/2), as Llama does.
+  """Returns queries or keys rotated by position, in pairs (i, i + H/2) as in Llama.
 
-  Where cos and sin are smaller than H, only so much of the head is turned.
+  When cos and sin are smaller than H, only so much of each head is rotated.
   """
   size = cos.shape[-1]
   if size < x_BTNH.shape[-1]:
-    turned = rotate(x_BTNH[..., :size], cos, sin)
-    return jnp.concatenate([turned, x_BTNH[..., size:]], axis=-1)
+    rotated = rotate(x_BTNH[..., :size], cos, sin)
+    return jnp.concatenate([rotated, x_BTNH[..., size:]], axis=-1)
   half = size // 2
-  turned_BTNH = jnp.concatenate([-x_BTNH[..., half:], x_BTNH[..., :half]], axis=-1)
-  return x_BTNH * cos[:, :, None] + turned_BTNH * sin[:, :, None]
+  exchanged_BTNH = jnp.concatenate([-x_BTNH[..., half:], x_BTNH[..., :half]], axis=-1)
+  return x_BTNH * cos[:, :, None] + exchanged_BTNH * sin[:, :, None]

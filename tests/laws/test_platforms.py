@@ -1,0 +1,31 @@
+"""Only platform.py, nn/cpu.py and the attention backends name a platform."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PLATFORMS = {"cpu", "gpu", "tpu", "cuda", "rocm"}
+ROOMS = ("platform.py", "nn/cpu.py", "nn/attention/backends/", "plan/")
+
+
+def named(path, text):
+  """The platforms that a file of lm/ names and must not, one line each."""
+  for node in ast.walk(ast.parse(text)):
+    is_platform = isinstance(node, ast.Constant) and node.value in PLATFORMS
+    if is_platform and not path.startswith(ROOMS):
+      yield f"{path}:{node.lineno}: {node.value!r}"
+
+
+def test_models_and_training_know_no_platform():
+  found = []
+  for path in sorted(ROOT.joinpath("lm").rglob("*.py")):
+    name = str(path.relative_to(ROOT / "lm"))
+    found += named(name, path.read_text("utf-8"))
+  assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("path, count", [("nn/layers.py", 1), ("nn/cpu.py", 0)])
+def test_a_planted_name_is_seen(path, count):
+  assert len(list(named(path, "if target() == 'tpu': pass"))) == count
