@@ -136,8 +136,8 @@ def scan(layers, variables, x, inputs, rows, shared, *, length: int):
     return jax.lax.scan(turn, x, stacked, length=length)
 
   def several(x, own, count):
-    """x and the stacked outputs of `count` layers."""
-    outputs = []
+    """(x, the stacked outputs) of `count` layers."""
+    own, outputs = [_cut(own[0]), own[1]], []
     for index in range(count):
       variables, inputs = _layer(own, index)
       x, out = layers[index](variables, x, inputs, rows, shared)
