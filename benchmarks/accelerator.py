@@ -45,6 +45,7 @@ class Report:
       self.fail(section, f"outside its tolerance: {line}")
 
   def fail(self, section: str, problem: str):
+    """Prints and keeps a problem; it makes the exit code 1."""
     print(f"{section} FAILED: {problem}", flush=True)
     self.results["failures"].append(f"{section}: {problem}")
 

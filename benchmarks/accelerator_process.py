@@ -74,6 +74,7 @@ class Side:
     return result
 
   def next(self, deadline: float) -> dict:
+    """Asks for the next result and waits for it."""
     self.ask()
     return self.answer(deadline)
 

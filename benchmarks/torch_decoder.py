@@ -1,6 +1,6 @@
-"""GPT-2 and Llama in PyTorch, as fast as its own parts make them: a peer to measure.
+"""GPT-2 and Llama in plain PyTorch, the peer of benchmarks/accelerator.py.
 
-The sizes and the operations of lm/models/decoder.py, without dropout.
+The sizes and the operations are those of lm/models/decoder.py, without dropout.
 """
 
 import torch
@@ -38,6 +38,8 @@ class Decoder(nn.Module):
 
 
 class Block(nn.Module):
+  """Attention and the feed-forward, each normed before and added to the stream."""
+
   def __init__(self, *, gpt2, width, heads, ff):
     super().__init__()
     self.gpt2, self.heads = gpt2, heads
@@ -67,6 +69,7 @@ class Block(nn.Module):
 
 
 def norm(gpt2: bool, width: int):
+  """LayerNorm for GPT-2, RMSNorm for Llama."""
   return nn.LayerNorm(width) if gpt2 else nn.RMSNorm(width, eps=1e-6)
 
 
@@ -78,6 +81,7 @@ def _angles(context: int, size: int, theta: float = 1e4):
 
 
 def _rotated(x_BNTH, cos_TH, sin_TH):
+  """x_BNTH rotated by its positions, in pairs (h, h + H/2) as Llama has them."""
   first, second = x_BNTH.chunk(2, dim=-1)
-  turned_BNTH = torch.cat([-second, first], dim=-1)
-  return (x_BNTH * cos_TH + turned_BNTH * sin_TH).type_as(x_BNTH)
+  rotated_BNTH = torch.cat([-second, first], dim=-1)
+  return (x_BNTH * cos_TH + rotated_BNTH * sin_TH).type_as(x_BNTH)
