@@ -15,8 +15,10 @@ import numpy as np
 
 from benchmarks.accelerator_process import serve, summary
 from benchmarks.accelerator_shapes import FULL, repeats, sizes
-from lm import models, objectives, optim, platform, train
+from lm import models, platform, train
 from lm.letters import abstract, batch_shardings, make_mesh
+from lm.objectives.next_token import next_token
+from lm.optim import Optim
 
 DTYPE = "bfloat16"
 FORMS = ("scanned", "unrolled")
@@ -41,33 +43,19 @@ class Update:
     return (time.perf_counter() - start) / count
 
 
+OPTIM = Optim("adamw", lr=1e-4, schedule="constant", decay=0.01)
+
+
 def assemble(model, batch: dict, mesh):
-  """(init(key) -> state, abstract state, step) of training `model` by AdamW."""
-  tokens_BT = batch["tokens_BT"]
-  params, letters = abstract(model, tokens_BT)
-  tx, schedule = optim.make(
-    name="adamw",
-    lr=1e-4,
-    schedule="constant",
-    warmup=0,
-    num_steps=1000,
-    decay=0.01,
-    clip=1.0,
-    params=params,
-    dims=letters,
-  )
-  init, shapes = train.state_maker(model, tx, mesh, tokens_BT)
-  step = train.make_step(
-    model.apply, objectives.next_token, tx, schedule=schedule, abstract=shapes
-  )
-  return init, shapes, step
+  """The Trainer of `model` by AdamW on next tokens."""
+  return train.build(model, next_token, OPTIM, mesh, batch=batch, num_steps=1000)
 
 
 def flops(model, batch: dict) -> int:
   """FLOPs of an update."""
 
   def loss(params):
-    return objectives.next_token(model.apply, params, batch, jax.random.key(0))[0]
+    return next_token(model.apply, params, batch, jax.random.key(0))["loss"][0]
 
   params, _ = abstract(model, batch["tokens_BT"])
   return platform.model_flops(loss, params)
@@ -75,13 +63,14 @@ def flops(model, batch: dict) -> int:
 
 def compiled(model, batch: dict, mesh) -> Update:
   """The update of a model, ready to be measured."""
-  init, shapes, step = assemble(model, batch, mesh)
+  trainer = assemble(model, batch, mesh)
   batch = jax.device_put(batch, batch_shardings(mesh, batch))
   root, start = jax.random.key(0), time.perf_counter()
-  step = step.lower(shapes, batch, root).compile()
+  step = trainer.step.lower(trainer.abstract, batch, root).compile()
   compile_s = time.perf_counter() - start
   memory = step.memory_analysis()
-  update = Update(step, init(root), batch, compile_s, memory.peak_memory_in_bytes)
+  state, peak_bytes = trainer.init(root), memory.peak_memory_in_bytes
+  update = Update(step, state, batch, compile_s, peak_bytes)
   update.seconds(2)
   return update
 

@@ -38,31 +38,25 @@ def ours(batch, T, vocab, *, dtype, **model):
   import jax.numpy as jnp
   import numpy as np
 
-  from lm import letters as dims
-  from lm import models, objectives, optim, platform, train
+  import lm
+  from lm import platform
   from lm.letters import batch_shardings, make_mesh
+  from lm.optim import Optim
+  from lm.train import build
 
-  built = models.build(
-    "decoder", preset="gpt2_124m", vocab=vocab, dtype=dtype, scan=False, **model
-  )
-  mesh = make_mesh()
+  fields = dict(preset="gpt2_124m", dtype=dtype, scan=False) | model
+  built, mesh = lm.model("decoder", vocab=vocab, **fields), make_mesh()
   tokens_BT = np.random.default_rng(0).integers(0, vocab, (batch, T), np.int32)
-  params, letters = dims.abstract(built, tokens_BT)
-  options = optim.Optim("adamw", lr=1e-4, schedule="constant", decay=0.01, clip=0.0)
-  tx, schedule = optim.make(options, num_steps=1000, params=params, letters=letters)
-  init, abstract = train.state_maker(built, tx, mesh, tokens_BT)
-  objective = objectives.next_token
-  step = train.make_step(
-    built.apply, objective, tx, schedule=schedule, abstract=abstract
-  )
-  root = jax.random.key(0)
-  state = init(root)
   batch = {
     "tokens_BT": tokens_BT,
     "targets_BT": np.roll(tokens_BT, -1, 1),
     "weights_BT": np.ones(tokens_BT.shape, np.float32),
   }
   batch = jax.device_put(batch, batch_shardings(mesh, batch))
+  adamw = Optim("adamw", lr=1e-4, schedule="constant", decay=0.01, clip=0.0)
+  trainer = build(built, "next_token", adamw, mesh, batch=batch, num_steps=1000)
+  step, root = trainer.step, jax.random.key(0)
+  state = trainer.init(root)
 
   def one():
     nonlocal state
@@ -72,8 +66,11 @@ def ours(batch, T, vocab, *, dtype, **model):
 
   with jax.set_mesh(mesh):
     found = measure(one)
-  loss = lambda params: objective(built.apply, params, batch, root)[0]
-  found["flops"] = platform.model_flops(loss, params)
+
+  def loss(params):
+    return trainer.objective(built.apply, params, batch, root)["loss"][0]
+
+  found["flops"] = platform.model_flops(loss, trainer.abstract.params)
   found["peak"] = platform.peak_flops(jax.devices()[0], jnp.dtype(dtype))
   return found
 

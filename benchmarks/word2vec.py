@@ -10,7 +10,6 @@ those per second of a core do not depend on what else the machine has to do.
 
 import argparse
 import dataclasses
-import functools
 import itertools
 import json
 import os
@@ -19,12 +18,9 @@ import subprocess
 import sys
 import time
 
-import numpy as np
-
 from benchmarks.sides import ALLOCATOR
 from lm.data import Data, prepare
 from lm.data.sources import packages
-from lm.data.tokenizers import word_level
 from lm.stores import vectors
 from lm.tasks import similarity
 
@@ -47,39 +43,27 @@ def prepared():
   return prepare(dataclasses.replace(even, weights=num_rows), seq=SEQ)
 
 
-def words_of(dataset) -> np.ndarray:
-  """counts_V of one epoch, 0 for tokens that are no words of the vocabulary."""
-  return word_level.of_words(dataset.counts("train"), dataset.tokenizer)
-
-
 def ours(objective):
   import jax
 
-  from lm import letters as dims
-  from lm import lookup, models, objectives, optim, train
+  import lm
+  from lm import objectives, train
   from lm.data.loader import Loader
   from lm.letters import make_mesh
+  from lm.optim import Optim
 
-  dataset = prepared()
-  tokenizer, counts_V = dataset.tokenizer, words_of(dataset)
-  mesh = make_mesh()
+  dataset, mesh = prepared(), make_mesh()
   rows = dataset.rows("train", SEQ)
   loader = Loader(rows, batch=ROWS, mesh=mesh, seed=0)
   steps = EPOCHS * len(rows) // ROWS
-  model = models.build("word2vec", vocab=tokenizer.size, width=WIDTH)
-  tokens_BT = np.zeros((1, SEQ), np.int32)
-  shapes, letters = dims.abstract(model, tokens_BT)
-  options = optim.Optim(**OURS, lr=RATES[objective], decay=0.0, clip=0.0)
-  tx, schedule = optim.make(options, num_steps=steps, params=shapes, letters=letters)
-  init, abstract = train.state_maker(model, tx, mesh, tokens_BT)
-  loss = functools.partial(
-    lookup.function(objectives, objective),
-    counts_V=counts_V,
-    window=WINDOW,
-    negatives=NEGATIVES,
-    sample=SAMPLE,
+  model = lm.model("word2vec", vocab=dataset.tokenizer.size, width=WIDTH)
+  options = dict(window=WINDOW, negatives=NEGATIVES, sample=SAMPLE)
+  loss, given = objectives.make(objective, options, dataset)
+  adam = Optim(**OURS, lr=RATES[objective], decay=0.0, clip=0.0)
+  trainer = train.build(
+    model, loss, adam, mesh, batch=loader.shapes, num_steps=steps, given=given
   )
-  step = train.make_step(model.apply, loss, tx, schedule=schedule, abstract=abstract)
+  init, step = trainer.init, trainer.step
   root = jax.random.key(0)
   with jax.set_mesh(mesh):
     jax.block_until_ready(step(init(root), loader(0), root))  # compiles
@@ -87,8 +71,8 @@ def ours(objective):
     for batch in loader.prefetch(range(steps)):
       state, _ = step(state, batch, root)
     jax.block_until_ready(state)
-    rates = clock.rates(EPOCHS * int(words_of(dataset).sum()))
-  return rates | scores(vectors.of_model(model, state.params, tokenizer))
+    rates = clock.rates(EPOCHS * int(dataset.word_counts().sum()))
+  return rates | scores(vectors.of_model(model, state.params, dataset.tokenizer))
 
 
 def theirs(objective):
@@ -116,7 +100,7 @@ def theirs(objective):
   model.build_vocab(sentences)
   clock = Clock()
   model.train(sentences, total_examples=len(sentences), epochs=EPOCHS)
-  rates = clock.rates(EPOCHS * int(words_of(dataset).sum()))
+  rates = clock.rates(EPOCHS * int(dataset.word_counts().sum()))
   return rates | scores(vectors.Vectors(tuple(model.wv.index_to_key), model.wv.vectors))
 
 
