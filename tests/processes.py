@@ -171,6 +171,18 @@ def _ask(server, request):
   return json.loads(server.stdout.readline())
 
 
+def problems(commands) -> list[str]:
+  """What the verbs' parsers say of [verb, flag...], "" for nothing; nothing is run."""
+  program = [sys.executable, str(ROOT / "tests" / "commands.py")]
+  env = os.environ | {"PYTHONPATH": str(ROOT)}
+  text = json.dumps([list(command) for command in commands])
+  run = subprocess.run(
+    program, input=text, env=env, cwd=ROOT, capture_output=True, text=True
+  )
+  assert run.returncode == 0, run.stderr
+  return json.loads(run.stdout)
+
+
 # What a run is told, and what it left
 
 

@@ -10,7 +10,10 @@ from compiling import compiled
 from families import FAMILIES, MESHES, VOCAB, tokens
 
 from lm import optim, train, trees
+from lm.errors import Mistake
 from lm.letters import batch_shardings, make_mesh
+from lm.objectives import scoring
+from lm.objectives.next_token import next_token
 from lm.rng import stream
 from lm.train import loop
 
@@ -164,6 +167,64 @@ def test_metrics_are_those_of_the_optimiser():
   assert abs(float(metrics["train/loss"]) - np.log(VOCAB)) < 1.5
   assert metrics["train/loss"] == metrics["train/nats_per_token"]
   assert 0 <= metrics["train/accuracy"] <= 1
+
+
+def teacher(apply, params, batch, key, *, given, train=True):
+  """The squared distance of the logits to what was given."""
+  x_BTD = scoring.read(apply, params, batch, key, train).x_BTD
+  logits_BTV = apply({"params": params}, x_BTD, method="readout")[..., :VOCAB]
+  error = jnp.sum((logits_BTV - given["logits_TV"][None]) ** 2)
+  return {"loss": (error, jnp.float32(logits_BTV.size))}
+
+
+def test_what_is_given_reaches_the_objective_and_is_no_constant():
+  mesh = make_mesh(data=4, tensor=2)
+  model = FAMILIES["llama"].model(vocab=64)
+  [batch] = batches(1, "llama")
+  batch = {"tokens_BT": batch["tokens_BT"]}
+  given = {"logits_TV": np.random.default_rng(0).normal(size=(T, VOCAB)) * 1.0}
+  given = jax.tree.map(np.float32, given)
+  built = train.build(
+    model, teacher, optim.Optim(lr=1e-2), mesh, batch=batch, num_steps=3, given=given
+  )
+  state = built.init(stream(ROOT, "init"))
+  assert state.saved().given == ()
+  with jax.set_mesh(mesh):
+    batch = jax.device_put(batch, batch_shardings(mesh, batch))
+    text = built.step.lower(state, batch, ROOT).as_text()
+    new, metrics = built.step(state, batch, ROOT)
+  np.testing.assert_array_equal(new.given["logits_TV"], given["logits_TV"])
+  assert not new.given["logits_TV"].sharding.is_fully_replicated
+  assert 'dense<"0x' not in text  # a constant of the program would stand there
+  assert np.isfinite(metrics["train/loss"])
+
+
+def test_an_array_that_nobody_reads_or_that_is_missing_is_refused():
+  model, [batch] = FAMILIES["llama"].model(), batches(1, "llama")
+  refused = lambda batch: train.build(
+    model, "next_token", optim.Optim(), batch=batch, num_steps=3
+  )
+  with pytest.raises(Mistake, match="nothing reads mood_BT of a batch: neither family"):
+    refused(batch | {"mood_BT": batch["tokens_BT"]})
+  with pytest.raises(Mistake, match="has types_BT, which family 'decoder' does not"):
+    refused(batch | {"types_BT": batch["tokens_BT"]})
+  del batch["weights_BT"]
+  with pytest.raises(Mistake, match="reads weights_BT, which the batch lacks; it has"):
+    refused(batch)
+
+
+def test_positions_in_a_batch_reach_the_model():
+  """They were ignored once: a row of shifted positions is another row."""
+  family, [batch] = FAMILIES["gpt2"], batches(1, "gpt2")
+  model, params = family.model(), family.params()
+  at_BT = np.broadcast_to(np.arange(T), (B, T)).astype(np.int32)
+
+  def loss(**arrays):
+    sums = next_token(model.apply, params, batch | arrays, None, train=False)
+    return float(sums["loss"][0])
+
+  assert loss(positions_BT=at_BT) == pytest.approx(loss(), rel=1e-6)
+  assert loss(positions_BT=at_BT + 3) != pytest.approx(loss(), rel=1e-4)
 
 
 # The loop, with a step that only counts

