@@ -103,8 +103,8 @@ def carried(cfg, built) -> int:
   if cfg.objective != "next_token" or not built.traits.carries:
     raise Mistake(
       f"data.rows={cfg.data.rows!r} carries a recurrent state (rnn, mamba2; next_token)"
-      f" from batch to batch; {cfg.model.family!r} with {cfg.objective!r} has none: use "
-      "'concat'"
+      f" from batch to batch; {cfg.model.family!r} with {cfg.objective!r} has none: "
+      "use 'concat'"
     )
   return cfg.batch
 
