@@ -1,13 +1,9 @@
 """Documents keep up with the code: their commands parse, what they link to exists."""
 
-import functools
-import json
-import os
 import pathlib
 import re
 import shlex
 import subprocess
-import sys
 
 import processes
 import pytest
