@@ -30,7 +30,7 @@ def results(sizes: Sizes):
     lambda x: jax.numpy.asarray(0.02 * draw.standard_normal(x.shape, np.float32)),
     shapes,
   )
-  params = decode.prepare(model, params)
+  params = decode.prepare_params(model, params)
   yield {"ready": True}
   for batch in sizes.batches:
     seconds(model, params, prompts_BT[:batch], new)  # compiles

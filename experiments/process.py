@@ -40,10 +40,10 @@ def run(main, *, required=()):
 
 
 def _parse(argv, required):
+  if "config" in flags.FLAGS:
+    with _exit_codes():
+      argv = config.read(argv)
   try:
-    if "config" in flags.FLAGS:
-      with _exit_codes():
-        argv = config.read(argv)
     rest = flags.FLAGS(argv)
   except SystemExit:  # after --help, which absl counts as a failure
     sys.exit(0)

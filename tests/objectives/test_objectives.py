@@ -15,11 +15,7 @@ from lm.errors import Mistake
 from lm.letters import batch_shardings, constrain, make_mesh, shardings
 from lm.models import Features
 from lm.objectives import scoring
-from lm.objectives.classify import classify
-from lm.objectives.masked_lm import masked_lm
-from lm.objectives.next_sentence import next_sentence
 from lm.objectives.next_token import next_token
-from lm.objectives.seq2seq import seq2seq
 from lm.objectives.softmax import cross_entropy
 
 B, T, D, V = 8, 16, 32, 64
@@ -237,68 +233,6 @@ def test_names_tell_the_shapes():
       jax.eval_shape(jax.grad(run), params)
     seen |= names
   assert {name.split(":")[1] for name in seen} > {"_sums", "pick"}, seen
-
-
-def test_smoothing_spreads_a_share_of_every_target():
-  params, batch = draw()
-  logits = np.tanh(params["embed"])[batch["tokens_BT"]] @ params["out"]
-  wide = jnp.pad(logits, ((0, 0), (0, 0), (0, 5)), constant_values=-3.4e38)
-
-  def padded(variables, x, *, method, **how):
-    return wide if method == "readout" else Features(x)
-
-  soft = optax.smooth_labels(jax.nn.one_hot(batch["targets_BT"], V), 0.1)
-  wanted = jnp.sum(optax.softmax_cross_entropy(logits, soft) * batch["weights_BT"])
-  sums = seq2seq(padded, params, batch, None, smoothing=0.1)
-  assert_close(sums["loss"][0], wanted)
-  plain = seq2seq(padded, params, batch, None, train=False, smoothing=0.1)
-  assert plain["loss"] == sums["nats_per_token"]
-  assert sums["loss"][0] > plain["loss"][0] + 0.5
-  with pytest.raises(Mistake, match=r"smoothing=1; wanted 0 or more, less than 1"):
-    seq2seq(padded, params, batch, None, smoothing=1)
-
-
-def test_next_sentence_adds_its_mean_to_that_of_the_hidden_tokens():
-  params, batch = draw()
-  batch["weights_BT"] = np.broadcast_to(np.arange(T) % 4 == 0, (B, T)).astype("f4")
-  batch["next_B"] = np.arange(B) % 2
-  logits_BC = np.random.default_rng(1).normal(size=(B, 2)).astype("f4")
-
-  def both(variables, x, *, method, **how):
-    return (
-      logits_BC
-      if method == "next_sentence"
-      else apply(variables, x, method=method, **how)
-    )
-
-  sums = next_sentence(both, params, batch, None, train=False)
-  masked = masked_lm(both, params, batch, None, train=False)
-  log_p = jax.nn.log_softmax(logits_BC)
-  wanted = -np.mean(np.take_along_axis(log_p, batch["next_B"][:, None], 1))
-  assert sums["loss"][1] == masked["loss"][1]
-  assert_close(np.divide(*sums["loss"]), np.divide(*masked["loss"]) + wanted)
-  correct = np.argmax(logits_BC, 1) == batch["next_B"]
-  assert sums["next_sentence_accuracy"] == (correct.sum(), B)
-
-
-def test_a_class_of_the_row_is_cross_entropy_over_real_rows():
-  params, batch = draw()
-  del batch["targets_BT"], batch["weights_BT"]
-  batch["label_B"] = np.arange(B) % 3
-  batch["weights_B"] = (np.arange(B) < 5).astype("f4")
-  logits_BC = np.random.default_rng(1).normal(size=(B, 3)).astype("f4")
-
-  def classifier(variables, x, *, method, **options):
-    if method == "classify":
-      return logits_BC
-    return apply(variables, x, method=method, **options)
-
-  sums = classify(classifier, params, batch, None, train=False)
-  log_p = jax.nn.log_softmax(logits_BC)[:5]
-  nll = -np.take_along_axis(log_p, batch["label_B"][:5, None], 1).sum()
-  assert_close(sums["loss"], (nll, 5.0))
-  correct = np.argmax(logits_BC[:5], 1) == batch["label_B"][:5]
-  assert sums["accuracy"] == (correct.sum(), 5)
 
 
 def test_only_objectives_are_found_by_name():
