@@ -166,8 +166,8 @@ class Block(nn.Module, kw_only=True):
 
     def attend(x_BTD):
       given = dict(kv=inputs.get("own"), slot=shared and shared["slot"])
-      layer = attention(name="attention")
-      y_BTD, new["own"] = layer(x_BTD, rows["mask"], score_bias=rows["bias"], **given)
+      given["score_bias"] = rows["bias"]
+      y_BTD, new["own"] = attention(name="attention")(x_BTD, rows["mask"], **given)
       return y_BTD
 
     def cross(x_BTD):
@@ -297,8 +297,7 @@ class Model(LanguageModel):
   def init_cache(self, batch: int, size: int) -> SourceCache:
     """An empty cache for rows of up to `size` tokens; needs no parameters."""
     c = self.config
-    own, source = (
-      KVCache.empty(c.layers, (batch, slots, c.heads, c.H), scan=c.run.scan)
-      for slots in (size, 0)
+    empty = lambda slots: KVCache.empty(
+      c.layers, (batch, slots, c.heads, c.H), scan=c.run.scan
     )
-    return SourceCache(own, source)
+    return SourceCache(empty(size), empty(0))

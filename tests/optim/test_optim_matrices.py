@@ -8,6 +8,7 @@ import pytest
 import torch
 from test_optim import INSIDE, by_path, make, tree
 
+from lm.optim.matrices import is_hidden
 from lm.optim.muon import orthogonalize
 
 
@@ -86,3 +87,10 @@ def test_muon_takes_only_the_matrices_inside():
     if "/muon/" in k and "/trace/" in k
   }
   assert {k.split("/trace/")[1] for k in momenta} == INSIDE
+
+
+def test_muon_takes_a_matrix_of_any_features_and_no_table():
+  """ELECTRA's projections AD and DA, Mamba-2's DJM; no classes, buckets or taps."""
+  hidden = ("LDNH", "LDIF", "LEDF", "AD", "DA", "LDJM")
+  tables = ("VD", "VA", "TD", "DC", "UN", "LWNH", "LWJM", "D", "LNH", "LIF", "LJM")
+  assert [letters for letters in (*hidden, *tables) if is_hidden(letters)] == [*hidden]
