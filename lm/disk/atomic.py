@@ -151,7 +151,3 @@ def sha256_of_file(path) -> str:
   """Returns the SHA-256 of a file's bytes, in hex."""
   with Path(path).open("rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# The names that lm/data uses until it is merged.
-write_atomically, making = write, folder

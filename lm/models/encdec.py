@@ -107,9 +107,9 @@ class Config:
     return self.ff or 4 * self.width
 
 
-def _t5(width, layers, heads, ff, **others):
+def _t5(width, layers, heads, ff, **rest):
   """The fields of a T5, whose heads have size 64."""
-  return dict(width=width, layers=layers, heads=heads, head_size=64, ff=ff, **others)
+  return dict(width=width, layers=layers, heads=heads, head_size=64, ff=ff, **rest)
 
 
 def _transformer(width, heads):
@@ -160,8 +160,7 @@ class Block(nn.Module, kw_only=True):
     options = dict(dtype=c.run.dtype, scale=1.0 if c.style.post_norm else count**-0.5)
     # T5 starts with small queries in place of dividing the scores.
     score_size, q_scale = (c.H, 1.0) if c.style.divided else (1, c.H**-0.5)
-    sizes = dict(heads=c.heads, head_size=c.H, score_size=score_size)
-    heads = Heads(**sizes, positions="learned")
+    heads = Heads(c.heads, head_size=c.H, score_size=score_size, positions="learned")
     attention = partial(Attention, heads=heads, q_scale=q_scale, **options)
 
     def attend(x_BTD):
@@ -266,9 +265,8 @@ class Model(LanguageModel):
 
   def encode(self, source_BS, source_segments_BS=None, key=None):
     """memory_BSD: the encoder's output for a source, which the decoder attends to."""
-    c, s = self.config, self.config.style
+    c, s, segments_BS = self.config, self.config.style, source_segments_BS
     first, keys_L = layer_keys(key, c.source_L)
-    segments_BS = source_segments_BS
     mask = Mask.both_ways(segments_BT=segments_BS)
     index, bias = jnp.arange(source_BS.shape[1])[None], None
     if s.positions == "distances":
@@ -289,9 +287,8 @@ class Model(LanguageModel):
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
-    c = self.config
-    if c.tied and c.style.unit_table:
-      x_BTD *= c.width**-0.5
+    if self.config.tied and self.config.style.unit_table:
+      x_BTD *= self.config.width**-0.5
     return self.head(x_BTD)
 
   def init_cache(self, batch: int, size: int) -> SourceCache:

@@ -152,7 +152,7 @@ def _split_entry(folder, entries) -> dict:
   offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths]))
   data = io.BytesIO()
   np.save(data, offsets)
-  atomic.write_atomically(folder / "offsets.npy", data.getbuffer())
+  atomic.write(folder / "offsets.npy", data.getbuffer())
   sums = {k: sum(e[k] for e in entries) for k in ("documents", "tokens", "bytes")}
   return sums | {"shards": entries}
 
@@ -169,11 +169,11 @@ def _write_report(folder, manifest, reports, tokenizer):
     lines.append(f"\n{split}: {numbers}, {rate:.2f} bytes per token")
     lines += reports[split].lines()
   _write_json(folder / "report.json", report | {"tokenizer_size": tokenizer.size})
-  atomic.write_atomically(folder / "report.txt", "\n".join([*lines, ""]).encode())
+  atomic.write(folder / "report.txt", "\n".join([*lines, ""]).encode())
 
 
 def _write_json(path, value):
-  atomic.write_atomically(
+  atomic.write(
     path, json.dumps(value, indent=1, ensure_ascii=False).encode()
   )
 

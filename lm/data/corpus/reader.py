@@ -121,7 +121,7 @@ def verify(folder: Path, expected: dict):
     verified[name] = entry
   if noted | verified != noted:
     with contextlib.suppress(OSError):
-      atomic.write_atomically(note, json.dumps(noted | verified).encode())
+      atomic.write(note, json.dumps(noted | verified).encode())
 
 
 def _digests(manifest: dict) -> dict[str, str]:

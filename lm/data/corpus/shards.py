@@ -66,7 +66,7 @@ def write(tokenizer, folder, index: int, texts) -> dict:
     f"{index:05d}.lengths.npy": lengths.getvalue(),
   }
   for name, data in parts.items():
-    atomic.write_atomically(folder / name, data)
+    atomic.write(folder / name, data)
   entry = {
     "documents": len(texts),
     "tokens": len(flat),
@@ -74,7 +74,7 @@ def write(tokenizer, folder, index: int, texts) -> dict:
     "source": source,
     "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
   }
-  atomic.write_atomically(folder / f"{index:05d}.json", json.dumps(entry).encode())
+  atomic.write(folder / f"{index:05d}.json", json.dumps(entry).encode())
   return entry | {"reused": False}
 
 

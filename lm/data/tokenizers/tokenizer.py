@@ -10,7 +10,7 @@ import numpy as np
 
 from lm.data.tokenizers import bpe, builders
 from lm.data.tokenizers.bpe import byte_of_char
-from lm.disk.atomic import write_atomically
+from lm.disk import atomic
 from lm.errors import Mistake
 
 NAMED_SPECIALS = ("bos_token", "eos_token", "pad_token", "unk_token")
@@ -216,6 +216,6 @@ class Tokenizer:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = json.dumps(self._config, indent=2, ensure_ascii=False)
-    write_atomically(folder / "tokenizer_config.json", config.encode())
+    atomic.write(folder / "tokenizer_config.json", config.encode())
     text = json.dumps(self._spec, indent=1, ensure_ascii=False)
-    write_atomically(folder / "tokenizer.json", text.encode())
+    atomic.write(folder / "tokenizer.json", text.encode())

@@ -88,7 +88,7 @@ def test_a_folder_that_cannot_be_written_is_read(folder, monkeypatch):
   def refuses(*_):
     raise OSError(30, "Read-only file system")
 
-  monkeypatch.setattr(atomic, "write_atomically", refuses)
+  monkeypatch.setattr(atomic, "write", refuses)
   assert len(rows(folder))
   flip(folder / "train" / "00000.tokens")
   with pytest.raises(ValueError, match="damaged"):
