@@ -22,7 +22,7 @@ from lm.errors import Mistake, not_negative, one_of, positive
 from lm.models import READS, SOURCE, Features, LanguageModel, Traits
 from lm.nn.attention import Attention, Heads, mask_of_source
 from lm.nn.attention.cache import KVCache, SourceCache, begin
-from lm.nn.attention.masks import Mask, default_positions, packed_positions
+from lm.nn.attention.masks import Mask, default_positions
 from lm.nn.depth import Run, Stack
 from lm.nn.layers import (
   ACTIVATIONS,
@@ -160,24 +160,23 @@ class Block(nn.Module, kw_only=True):
     options = dict(dtype=c.run.dtype, scale=1.0 if c.style.post_norm else count**-0.5)
     # T5 starts with small queries in place of dividing the scores.
     score_size, q_scale = (c.H, 1.0) if c.style.divided else (1, c.H**-0.5)
-    sizes = dict(heads=c.heads, head_size=c.H, score_size=score_size)
-    heads = Heads(**sizes, positions="learned")
+    heads = Heads(c.heads, head_size=c.H, positions="learned", score_size=score_size)
     attention = partial(Attention, heads=heads, q_scale=q_scale, **options)
 
     def attend(x_BTD):
       given = dict(kv=inputs.get("own"), slot=shared and shared["slot"])
-      given["score_bias"] = rows["bias"]
-      y_BTD, new["own"] = attention(name="attention")(x_BTD, rows["mask"], **given)
+      layer = partial(attention(name="attention"), score_bias=rows["bias"])
+      y_BTD, new["own"] = layer(x_BTD, rows["mask"], **given)
       return y_BTD
 
     def cross(x_BTD):
       given = dict(memory_BSD=rows["memory_BSD"], kv=inputs["source"])
-      layer = attention(name="cross", cross=True)
-      y_BTD, new["source"] = layer(x_BTD, rows["source_mask"], **given)
+      layer = partial(attention(name="cross", cross=True), mask=rows["source_mask"])
+      y_BTD, new["source"] = layer(x_BTD, **given)
       return y_BTD
 
-    sizes = dict(size=c.F, activation=c.activation, bias=c.style.bias)
-    ff = FeedForward(**sizes, **options, name="ff")
+    ff = partial(FeedForward, size=c.F, activation=c.activation, bias=c.style.bias)
+    ff = ff(**options, name="ff")
     sublayers = {"attention": attend, "cross": cross, "ff": ff}
     for name, key in zip(names, split_key(inputs["key"], len(names)), strict=True):
       f, options = sublayers[name], dict(kind=c.style.norm, eps=c.style.eps)
@@ -268,12 +267,10 @@ class Model(LanguageModel):
     """memory_BSD: the encoder's output for a source, which the decoder attends to."""
     c, s = self.config, self.config.style
     first, keys_L = layer_keys(key, c.source_L)
-    segments_BS = source_segments_BS
-    mask = Mask.both_ways(segments_BT=segments_BS)
-    index, bias = jnp.arange(source_BS.shape[1])[None], None
+    mask, bias = Mask.both_ways(segments_BT=source_segments_BS), None
     if s.positions == "distances":
-      bias = self.source_distances(index, index)
-    positions = index if segments_BS is None else packed_positions(segments_BS)
+      bias = self.source_distances(*[jnp.arange(source_BS.shape[1])[None]] * 2)
+    positions = default_positions(source_BS, None, source_segments_BS)
     x_BSD = self._embed(source_BS, positions, first)
     x_BSD, _ = self.source_blocks(x_BSD, {"key": keys_L}, dict(mask=mask, bias=bias))
     return x_BSD if s.post_norm else self.source_norm(x_BSD)
