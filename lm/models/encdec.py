@@ -22,7 +22,7 @@ from lm.errors import Mistake, not_negative, one_of, positive
 from lm.models import READS, SOURCE, Features, LanguageModel, Traits
 from lm.nn.attention import Attention, Heads, mask_of_source
 from lm.nn.attention.cache import KVCache, SourceCache, begin
-from lm.nn.attention.masks import Mask, default_positions, packed_positions
+from lm.nn.attention.masks import Mask, default_positions
 from lm.nn.depth import Run, Stack
 from lm.nn.layers import (
   ACTIVATIONS,
@@ -165,18 +165,18 @@ class Block(nn.Module, kw_only=True):
 
     def attend(x_BTD):
       given = dict(kv=inputs.get("own"), slot=shared and shared["slot"])
-      given["score_bias"] = rows["bias"]
-      y_BTD, new["own"] = attention(name="attention")(x_BTD, rows["mask"], **given)
+      layer = partial(attention(name="attention"), score_bias=rows["bias"])
+      y_BTD, new["own"] = layer(x_BTD, rows["mask"], **given)
       return y_BTD
 
     def cross(x_BTD):
       given = dict(memory_BSD=rows["memory_BSD"], kv=inputs["source"])
-      layer = attention(name="cross", cross=True)
-      y_BTD, new["source"] = layer(x_BTD, rows["source_mask"], **given)
+      layer = partial(attention(name="cross", cross=True), mask=rows["source_mask"])
+      y_BTD, new["source"] = layer(x_BTD, **given)
       return y_BTD
 
-    sizes = dict(size=c.F, activation=c.activation, bias=c.style.bias)
-    ff = FeedForward(**sizes, **options, name="ff")
+    ff = partial(FeedForward, size=c.F, activation=c.activation, bias=c.style.bias)
+    ff = ff(**options, name="ff")
     sublayers = {"attention": attend, "cross": cross, "ff": ff}
     for name, key in zip(names, split_key(inputs["key"], len(names)), strict=True):
       f, options = sublayers[name], dict(kind=c.style.norm, eps=c.style.eps)
@@ -271,7 +271,7 @@ class Model(LanguageModel):
     index, bias = jnp.arange(source_BS.shape[1])[None], None
     if s.positions == "distances":
       bias = self.source_distances(index, index)
-    positions = index if segments_BS is None else packed_positions(segments_BS)
+    positions = default_positions(source_BS, None, segments_BS)
     x_BSD = self._embed(source_BS, positions, first)
     x_BSD, _ = self.source_blocks(x_BSD, {"key": keys_L}, dict(mask=mask, bias=bias))
     return x_BSD if s.post_norm else self.source_norm(x_BSD)
