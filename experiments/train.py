@@ -11,7 +11,6 @@ import jax
 from experiments import config, distributed, process
 from experiments.interrupt import Interrupt
 from lm.stores.run import RunFolder
-from lm.study import curves
 from lm.train import compose, run
 from lm.train.config import FREE
 
@@ -49,6 +48,8 @@ def train_in(folder, plan, values):
 
 def draw(folder):
   """Draws the curves of a run, unless it was stopped before its first step."""
+  from lm.study import curves  # matplotlib takes a second
+
   if folder.metrics_file.exists() and folder.metrics_file.stat().st_size:
     curves.draw(folder.metrics_file, folder.curves_file)
 

@@ -9,7 +9,7 @@ that write into the residual stream divided by sqrt(L).
 In names here J are groups of heads that share b and c, M is the state size, W the taps
 of the convolution and Q the W - 1 earlier inputs that it needs.
 
-Read first: nn/ssd.py (chunked, step), nn/recurrent.py (State), nn/layers.py (Norm,
+Read first: nn/ssd.py (chunked, step), nn/state.py (State), nn/layers.py (Norm,
 Embedding, Readout), nn/depth.py (Stack).
 """
 
@@ -35,7 +35,7 @@ from lm.nn.layers import (
   residual,
 )
 from lm.nn.linear import linear
-from lm.nn.recurrent import State
+from lm.nn.state import State
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ state to state orthogonal, forget gates start open; embeddings may be tied
 (arXiv:1608.05859). When rows are streams of text, every row continues that of the last
 batch, from the same state, as Zaremba trains.
 
-Read first: nn/recurrent.py (Recurrence, State), nn/layers.py (Embedding, Readout),
-nn/depth.py (Stack).
+Read first: nn/recurrent.py (Recurrence), nn/state.py (State), nn/layers.py (Embedding,
+Readout), nn/depth.py (Stack).
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +21,8 @@ from lm.letters import constrain
 from lm.models import Features, LanguageModel, Traits
 from lm.nn.depth import Run, Stack
 from lm.nn.layers import Embedding, Readout, dropout, dropout_key, layer_keys
-from lm.nn.recurrent import CELLS, Recurrence, State
+from lm.nn.recurrent import CELLS, Recurrence
+from lm.nn.state import State
 
 
 @dataclass(frozen=True)

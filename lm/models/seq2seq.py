@@ -7,8 +7,8 @@ computed at once (Bahdanau et al. 2014, arXiv:1409.0473, attends before). What d
 source and target share one table of embeddings. In names here A is the width of the
 encoder's outputs, and F that of the attentional state that is read out.
 
-Read first: nn/recurrent.py (Recurrence, State), nn/layers.py (Embedding, Readout),
-nn/depth.py (Stack).
+Read first: nn/recurrent.py (Recurrence), nn/state.py (State), nn/layers.py (Embedding,
+Readout), nn/depth.py (Stack).
 """
 
 from dataclasses import dataclass, field
@@ -32,7 +32,8 @@ from lm.nn.layers import (
   split_key,
 )
 from lm.nn.linear import dot, linear
-from lm.nn.recurrent import CELLS, Recurrence, State
+from lm.nn.recurrent import CELLS, Recurrence
+from lm.nn.state import State
 
 
 @dataclass(frozen=True)

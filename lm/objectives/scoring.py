@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from lm.letters import spec
 from lm.models import INPUTS, Features
-from lm.nn.recurrent import State
+from lm.nn.state import State
 from lm.objectives.softmax import cross_entropy, mean_logit, pick, sample
 
 SCORED = ("targets_BT", "weights_BT", "bytes_BT")  # the arrays that `score` reads

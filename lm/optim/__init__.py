@@ -16,7 +16,6 @@ such rates raises Mistake when they are given. A schedule is added in the same w
 `lm.optim.schedules`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,8 +24,8 @@ import jax.numpy as jnp
 import optax
 
 from lm import lookup, trees
-from lm.errors import Mistake, not_negative, one_of, positive
-from lm.optim import rules, schedules
+from lm.errors import Mistake, not_negative, positive
+from lm.optim import rules
 from lm.optim.matrices import is_matrix
 
 
@@ -54,8 +53,8 @@ class Optim:
   lr_mult: tuple = ()  # multiplies the whole update, its decay included
 
   def __post_init__(self):
-    one_of("optimiser", self.name, by_name())
-    one_of("schedule", self.schedule, schedules.by_name())
+    lookup.function("lm.optim", self.name)
+    lookup.function("lm.optim.schedules", self.schedule)
     not_negative(self, "lr", "warmup", "decay", "clip")
     positive(self, "accumulate")
     if not 0 <= self.final <= 1:
@@ -71,11 +70,6 @@ class Optim:
       )
     for table in ("freeze", "decay_mult", "lr_mult"):
       rules.check(table, getattr(self, table))
-
-
-def by_name() -> dict[str, Callable]:
-  """{name: function} of all optimisers."""
-  return lookup.functions("lm.optim")
 
 
 def make(optim: Optim, *, num_steps: int, params, letters):
@@ -110,11 +104,12 @@ def make(optim: Optim, *, num_steps: int, params, letters):
   frozen = rules.assign("freeze", optim.freeze, letters, lambda path: False)
   if all(frozen.values()):
     raise Mistake("freeze leaves no parameter to train; give one the value False")
-  make_schedule = schedules.by_name()[optim.schedule]
+  make_schedule = lookup.function("lm.optim.schedules", optim.schedule)
   schedule = make_schedule(optim.lr, optim.warmup, num_steps, optim.final)
 
   links = [_clip_by_global_norm(optim.clip)] if optim.clip else []
-  links.append(by_name()[optim.name](letters, tuple(optim.betas)))
+  optimiser = lookup.function("lm.optim", optim.name)
+  links.append(optimiser(letters, tuple(optim.betas)))
   if optim.decay:
     links.append(_add_decayed_weights(optim.decay, decays))
   if optim.lr_mult:

@@ -20,7 +20,6 @@ from lm.data.rows import corrupt
 from lm.errors import Mistake
 from lm.letters import make_mesh
 from lm.nn.layers import VOCAB_MULTIPLE
-from lm.stores import vectors
 from lm.train import Trainer, build
 from lm.train.config import Experiment
 
@@ -125,6 +124,8 @@ class Run:
       )
       state = state.replace(params=params)
     if init.embedding:
+      from lm.stores import vectors
+
       table_VD = state.params["embed"]["table"]
       tokenizer = self.dataset.tokenizer
       table_VD, count = vectors.into_table(init.embedding, table_VD, tokenizer)
@@ -148,6 +149,8 @@ def plan(experiment: Experiment, devices=None) -> Plan:
   e, mesh = experiment, make_mesh(devices, **experiment.mesh)
   store = stores.open(e.init.path) if e.init.path else None
   if e.init.embedding:
+    from lm.stores import vectors
+
     vectors.check(e.init.embedding)
   plan = Plan(e, mesh, store)
   # As many tokens as any mesh divides, until the data say how many there are.

@@ -14,7 +14,6 @@ from lm import data, evaluate, platform
 from lm.checkpoint import Checkpoints
 from lm.disk import atomic
 from lm.errors import Mistake
-from lm.generate import stream
 from lm.letters import state_dims
 from lm.log import Log
 from lm.rng import stream as key_stream
@@ -157,6 +156,8 @@ class Watch:
       count = min(count, context - 1)  # it continues from one token
     if count < 1 or jax.process_count() > 1:
       return
+    from lm.generate import stream
+
     [piece] = stream.generate(
       self.run.model,
       state.ema or state.params,

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from lm.data import clean, sources, tokenizers
+from lm.data.clean import documents
 from lm.data.corpus import shards
 from lm.data.rows import cooccurrence, first_fit
 from lm.data.sources import _records, jsonl, text
@@ -51,7 +52,7 @@ def facts(folder) -> dict:
   (folder / "a.jsonl").write_text("\n".join(lines))
   read = functools.partial(sources.documents, cache=folder)
   records = [{"id": str(n), "text": part} for n, part in enumerate(PARAGRAPHS)]
-  cleaned, _ = clean.clean_splits(
+  cleaned, _ = documents.clean_splits(
     {"train": records[4:], "heldout": records[:4]},
     boilerplate=True,
     dedup="minhash",

@@ -6,7 +6,7 @@ import importlib
 import jax.numpy as jnp
 import pytest
 
-from lm import optim
+from lm import lookup, optim
 from lm.errors import Mistake
 from lm.optim import adafactor, muon, rules, schedules
 
@@ -43,8 +43,8 @@ def test_a_new_file_is_a_new_optimiser_and_a_new_schedule(monkeypatch, tmp_path)
 
 
 def test_helpers_are_no_optimisers():
-  assert list(optim.by_name()) == ["adafactor", "adamw", "lion", "muon"]
-  with pytest.raises(Mistake, match="no optimiser 'rules'"):
+  assert list(lookup.functions("lm.optim")) == ["adafactor", "adamw", "lion", "muon"]
+  with pytest.raises(Mistake, match="no 'rules' in lm/optim"):
     optim.Optim("rules")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from lm import optim, trees
+from lm import lookup, optim, trees
 from lm.letters import make_mesh, shardings, state_dims
 
 LETTERS = {
@@ -17,7 +17,7 @@ LETTERS = {
   "norm": {"scale": "D"},
 }
 SIZES = dict(L=2, D=8, N=2, H=4, F=16, V=24)
-NAMES = sorted(optim.by_name())
+NAMES = sorted(lookup.functions("lm.optim"))
 INSIDE = {f"blocks/{k}" for k in ("attention/q", "attention/o", "mlp/up", "mlp/down")}
 MATRICES = {"embed/table"} | INSIDE
 NORM_ONLY = (("norm/.*", 1.0), (".*", 0.0))
@@ -61,14 +61,14 @@ def by_path(tree):
 
 
 def test_warmup_reaches_the_peak_and_loses_no_step():
-  for schedule in optim.schedules.by_name().values():
+  for schedule in lookup.functions("lm.optim.schedules").values():
     lr = schedule(0.5, 4, 100, 0.1)
     np.testing.assert_allclose([lr(i) for i in range(4)], [0.125, 0.25, 0.375, 0.5])
 
 
 def test_schedules_after_the_warmup():
   at = lambda name, step: float(
-    optim.schedules.by_name()[name](1.0, 10, 110, 0.1)(step)
+    lookup.functions("lm.optim.schedules")[name](1.0, 10, 110, 0.1)(step)
   )
   assert at("cosine", 60) == pytest.approx(0.55)
   assert at("cosine", 110) == at("cosine", 500) == pytest.approx(0.1)
@@ -237,8 +237,11 @@ def test_sharded_steps_equal_one_device(name):
 @pytest.mark.parametrize(
   "kwargs, message",
   [
-    (dict(name="adam"), "no optimiser 'adam'; found: adafactor, adamw, lion, muon"),
-    (dict(schedule="cos"), "no schedule 'cos'; found: constant, cosine, inverse_sqrt"),
+    (dict(name="adam"), "no 'adam' in lm/optim; found: adafactor, adamw, lion, muon"),
+    (
+      dict(schedule="cos"),
+      "no 'cos' in lm/optim/schedules; found: constant, cosine, inverse_sqrt",
+    ),
     (dict(warmup=200), "warmup=200; wanted num_steps=100 or less"),
     (dict(name="adafactor", betas=(0.9, 0.99)), "adafactor has no betas"),
     (dict(final=-5.0), "final=-5.0; wanted a share of lr, 0 to 1"),

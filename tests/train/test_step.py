@@ -9,7 +9,7 @@ import pytest
 from compiling import compiled
 from families import FAMILIES, MESHES, VOCAB, tokens
 
-from lm import optim, train, trees
+from lm import lookup, optim, train, trees
 from lm.errors import Mistake
 from lm.letters import batch_shardings, make_mesh
 from lm.objectives import scoring
@@ -108,7 +108,7 @@ def test_a_batch_that_micro_batches_do_not_divide_is_refused():
     run(next(iter(FAMILIES)), accumulate=3)
 
 
-@pytest.mark.parametrize("optimiser", list(optim.by_name()))
+@pytest.mark.parametrize("optimiser", list(lookup.functions("lm.optim")))
 def test_every_leaf_of_the_state_stays_where_it_was_born(optimiser, capfd):
   """And none is made whole in between, which XLA would tell."""
   name = next(iter(FAMILIES))

@@ -18,7 +18,7 @@ from hf_models import bytes_of, saved
 
 import lm
 from lm.data import tokenizers
-from lm.data.corpus import build
+from lm.data.corpus import prepared
 
 SIZES = dict(
   hidden_size=32,
@@ -135,11 +135,11 @@ def test_it_is_scored_on_the_text_of_any_config(theirs, tmp_path):
   byte = tokenizers.byte_tokenizer()
   cache, clean = tmp_path / "cache", dict(unicode="NFC", boilerplate=True)
   clean |= dict(dedup="minhash")
-  prepared = build.prepare(f"text:{text}", str(theirs), clean=clean, cache=cache)
-  assert prepared.tokenizer.digest == byte.digest
+  corpus = prepared.corpus(f"text:{text}", str(theirs), clean=clean, cache=cache)
+  assert corpus.tokenizer.digest == byte.digest
   assert len(list((cache / "prepared").glob("*/manifest.json"))) == 1
   model = transformers.AutoModelForCausalLM.from_pretrained(theirs)
-  ids = torch.from_numpy(prepared.tokens("heldout")[:].astype(int))
+  ids = torch.from_numpy(corpus.tokens("heldout")[:].astype(int))
   nats = 0.0
   for start in range(0, len(ids) - 1, 64):
     row = ids[start : start + 65]

@@ -1,28 +1,22 @@
-"""Builds corpora: sources, cleaned and tokenized once, found again by their contents.
+"""Builds corpora: sources, cleaned and tokenized, shard by shard.
 
-The folder's name holds a hash of the source's content, the tokenizer, the cleaning and
-the VERSION of each stage, so that data made of anything else are never opened. It is
-built beside its final place, shard by shard, and renamed when it is whole; a build that
-was killed continues where it was. Plans of rows are files in it, see Corpus.file.
+A corpus is built beside its final place and renamed when it is whole; a build that was
+killed continues where it was.
 """
 
 import functools
-import hashlib
 import io
 import itertools
 import json
-import re
 import shutil
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
-from lm.data import clean as cleaning
 from lm.data import sources, tokenizers
+from lm.data.clean import documents as cleaning
 from lm.data.corpus import parallel, shards
-from lm.data.corpus.reader import Corpus
 from lm.disk import atomic
 from lm.errors import Mistake
 
@@ -31,47 +25,8 @@ SHARD_CHARS = 16 << 20  # text of one shard: seconds of work to lose, not hours
 CHUNK_CHARS = 4 << 20  # text that a process cleans at a time
 
 
-def prepare(source: str, tokenizer: str, *, clean: dict, cache, log=print) -> Corpus:
-  """Opens the corpus of `source` (see lm.data.sources), built now if it does not exist.
-
-  `tokenizer` is "bytes", "bpe-N" or "words-N" (learnt from the cleaned train split), or
-  the path of a tokenizer; `clean` holds fields of lm.data.clean.Rules; `cache` is a
-  folder. Raises Mistake for a wrong name and a broken source.
-  """
-  tokenizers.check(tokenizer)
-  cleaning.checked(clean)
-  identity = tokenizers.identity(tokenizer)  # before a source that takes a download
-  made_of = {
-    "source": source,
-    "content": sources.fingerprint(source, cache=cache),
-    "tokenizer": identity,
-    "clean": json.loads(json.dumps(clean)),  # as the manifest will give it back
-    "versions": versions(),
-  }
-  folder = Path(cache) / "prepared" / folder_name(source, made_of)
-  if not (folder / "manifest.json").is_file():
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with atomic.locked(folder.with_name(folder.name + ".lock"), log=log):
-      if not (folder / "manifest.json").is_file():
-        _build(folder, made_of, tokenizer, cache=cache, log=log)
-  return Corpus(folder)
-
-
-def versions() -> dict[str, int]:
-  """The VERSION of every stage between a source and its shards."""
-  stages = {"clean": cleaning, "tokenizers": tokenizers, "shards": shards}
-  return {name: module.VERSION for name, module in stages.items()}
-
-
-def folder_name(source: str, made_of: dict) -> str:
-  """A readable name for people, followed by a hash of all of `made_of`."""
-  facts = json.dumps(made_of, sort_keys=True).encode()
-  readable = re.sub(r"[^A-Za-z0-9]+", "_", source).strip("_")[-40:]
-  return f"{readable}-{hashlib.sha256(facts).hexdigest()[:16]}"
-
-
 def cleaned(source: str, clean: dict, workers, *, cache):
-  """({split: cleaned records}, {split: clean.Report}) of a source.
+  """({split: cleaned records}, {split: clean.documents.Report}) of a source.
 
   `clean` holds fields of lm.data.clean.Rules, `workers` is a parallel.Workers.
   """
@@ -107,7 +62,7 @@ class Texts:
     return self._records[index]["text"]
 
 
-def _build(folder, made_of, tokenizer_name, *, cache, log):
+def build(folder, made_of, tokenizer_name, *, cache, log):
   """Builds `folder`, whole or not at all.
 
   A build that is killed leaves FOLDER.partial, whose finished shards the next one uses.
@@ -173,9 +128,7 @@ def _write_report(folder, manifest, reports, tokenizer):
 
 
 def _write_json(path, value):
-  atomic.write(
-    path, json.dumps(value, indent=1, ensure_ascii=False).encode()
-  )
+  atomic.write(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
 
 
 def _tokenizer(folder, name: str, texts):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lm.data import sources, tokenizers
-from lm.data.corpus import build, parallel
+from lm.data.corpus import prepared
 from lm.data.corpus.reader import Corpus
 from lm.data.rows import Joined, Rows, corrupt
 from lm.data.tokenizers import word_level
@@ -97,7 +97,7 @@ def prepare(data, *, seq: int, log=print) -> Corpora:
   if len(data.sources) > 1 and tokenizers.learnt(tokenizer):
     tokenizer = str(_shared_tokenizer(data, log=log))
   corpora = [
-    build.prepare(source, tokenizer, clean=data.clean, cache=data.cache, log=log)
+    prepared.corpus(source, tokenizer, clean=data.clean, cache=data.cache, log=log)
     for source in data.sources
   ]
   dataset = Corpora(data, corpora)
@@ -115,11 +115,13 @@ def _shared_tokenizer(data, *, log) -> Path:
     "sources": {name: sources.fingerprint(name, cache=cache) for name in names},
     "tokenizer": data.tokenizer,
     "clean": data.clean,
-    "versions": build.versions(),
+    "versions": prepared.versions(),
   }
-  folder = Path(cache) / "tokenizers" / build.folder_name("_".join(names), made_of)
+  folder = Path(cache) / "tokenizers" / prepared.folder_name("_".join(names), made_of)
   if (folder / "tokenizer.json").is_file():
     return folder
+  from lm.data.corpus import build, parallel
+
   folder.parent.mkdir(parents=True, exist_ok=True)
   with atomic.locked(folder.with_name(folder.name + ".lock"), log=log):
     if not (folder / "tokenizer.json").is_file():

@@ -7,7 +7,6 @@ import io
 import pathlib
 
 from lm.data.sources import packages
-from lm.data.sources import tfds as catalogue
 from lm.disk import atomic
 from lm.errors import Mistake
 
@@ -20,6 +19,7 @@ def documents(name: str, *, cache) -> dict:
   import tensorflow_datasets as tfds
 
   from lm.data.sources import _builders
+  from lm.data.sources import tfds as catalogue
 
   # Its name changes with the archive and the VERSION: nothing outdated is reused.
   folder = pathlib.Path(cache) / "tfds" / content(name, cache=cache)[:16]

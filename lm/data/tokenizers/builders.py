@@ -8,6 +8,7 @@ from lm.data.tokenizers.sentencepiece import (
   UNKNOWN,
   USER,
 )
+from lm.data.tokenizers.tokenizer import token_text
 
 SPACE = "\u2581"
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -31,7 +32,7 @@ def word_pieces(vocab: dict, config: dict):
   """BERT's WordPiece; `config` is a tokenizer_config.json with its normalisation."""
   from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-  inner = Tokenizer(models.WordPiece(vocab, unk_token=text(config["unk_token"])))
+  inner = Tokenizer(models.WordPiece(vocab, unk_token=token_text(config["unk_token"])))
   inner.normalizer = normalizers.BertNormalizer(
     lowercase=config["do_lower_case"],
     handle_chinese_chars=config.get("tokenize_chinese_chars", True),
@@ -40,8 +41,8 @@ def word_pieces(vocab: dict, config: dict):
   inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
   inner.decoder = decoders.WordPiece()
   names = ("unk_token", "cls_token", "sep_token", "pad_token", "mask_token")
-  add(inner, {t: CONTROL for t in (text(config[n]) for n in names) if t in vocab})
-  _surround(inner, text(config["cls_token"]), text(config["sep_token"]))
+  add(inner, {t: CONTROL for t in (token_text(config[n]) for n in names) if t in vocab})
+  _surround(inner, token_text(config["cls_token"]), token_text(config["sep_token"]))
   return inner
 
 
@@ -131,7 +132,7 @@ def _pairs(texts, scores, kinds) -> list[tuple[str, str]]:
 
 def surround(inner, config: dict, *, begins: bool, ends: bool):
   """Has `inner` add bos (`begins`) and eos (`ends`) when special tokens are wanted."""
-  bos, eos = text(config.get("bos_token")), text(config.get("eos_token"))
+  bos, eos = token_text(config.get("bos_token")), token_text(config.get("eos_token"))
   _surround(inner, bos if begins else None, eos if ends else None)
 
 
@@ -150,8 +151,3 @@ def _surround(inner, first, last):
     pair=[*single, "$B:1", *(f"{t}:1" for t in last)],
     special_tokens=[(t, inner.token_to_id(t)) for t in {*first, *last}],
   )
-
-
-def text(token):
-  """The text of a token of tokenizer_config.json: a string, or an object with one."""
-  return token["content"] if isinstance(token, dict) else token

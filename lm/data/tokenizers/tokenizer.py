@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lm.data.tokenizers import bpe, builders
+from lm.data.tokenizers import bpe
 from lm.data.tokenizers.bpe import byte_of_char
 from lm.disk import atomic
 from lm.errors import Mistake
@@ -171,7 +171,7 @@ class Tokenizer:
   def special_tokens(self) -> dict[str, str]:
     """{"bos_token": "<s>", ...}: the special tokens that a chat template may use."""
     tokens = {name: self._config.get(name) for name in NAMED_SPECIALS}
-    return {name: builders.text(t) for name, t in tokens.items() if t is not None}
+    return {name: token_text(t) for name, t in tokens.items() if t is not None}
 
   def decode(self, ids) -> str:
     """The text of `ids` without special ones; part of a character becomes U+FFFD."""
@@ -219,3 +219,8 @@ class Tokenizer:
     atomic.write(folder / "tokenizer_config.json", config.encode())
     text = json.dumps(self._spec, indent=1, ensure_ascii=False)
     atomic.write(folder / "tokenizer.json", text.encode())
+
+
+def token_text(token) -> str:
+  """The text of a token of tokenizer_config.json: a string, or an object with one."""
+  return token["content"] if isinstance(token, dict) else token

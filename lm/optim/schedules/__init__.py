@@ -12,13 +12,6 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from lm import lookup
-
-
-def by_name() -> dict[str, Callable]:
-  """{name: function} of all schedules."""
-  return lookup.functions("lm.optim.schedules")
-
 
 def warmed_up(lr, warmup, shape: Callable) -> Callable:
   """The schedule lr * shape(step), multiplied by a linear warm-up.

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lm.data import clean
-from lm.data.clean import dedup
+from lm.data.clean import dedup, documents
 from lm.data.clean.rewrite import rewrite
 
 
@@ -55,15 +55,15 @@ HARD = st.lists(
 @example(["\x1b\x1b[0m[0m\r\x00\n"], "", "none", "")
 def test_cleaning_twice_changes_nothing_more(texts, unicode, rule, stopwords):
   rules = dict(unicode=unicode, dedup=rule, stopwords=stopwords)
-  once, _ = clean.clean(named(texts), **rules)
-  twice, report = clean.clean(once, **rules)
+  once, _ = documents.clean(named(texts), **rules)
+  twice, report = documents.clean(once, **rules)
   assert twice == once
   assert report.kept == report.documents and not report.changed and not report.dropped
 
 
 @given(st.lists(st.text() | HARD, max_size=8))
 def test_report_accounts_for_every_document(texts):
-  kept, report = clean.clean(named(texts), dedup="minhash", max_chars=40)
+  kept, report = documents.clean(named(texts), dedup="minhash", max_chars=40)
   assert report.documents == len(texts) and report.kept == len(kept)
   assert report.kept + sum(report.dropped.values()) == len(texts)
   assert report.chars == sum(map(len, texts))
@@ -124,7 +124,7 @@ def test_filters_say_why():
   records = named(
     ["ab", "abcdef" * 9, "\u0430\u0431\u0432\u0433 ab", "abcd 1", "12345", " "]
   )
-  kept, report = clean.clean(records, min_chars=3, max_chars=20, script="LATIN")
+  kept, report = documents.clean(records, min_chars=3, max_chars=20, script="LATIN")
   assert kept == [records[3]]
   assert report.dropped == {
     "empty": 1,
@@ -152,7 +152,7 @@ def test_filters_say_why():
   ],
 )
 def test_script_share(text, script, share):
-  assert clean.script_share(text, script) == share
+  assert documents.script_share(text, script) == share
 
 
 @pytest.mark.parametrize(
@@ -168,16 +168,18 @@ def test_script_share(text, script, share):
 )
 def test_wrong_rules_are_refused(rules, wanted):
   with pytest.raises(ValueError) as error:
-    clean.clean([], **rules)
+    documents.clean([], **rules)
   assert wanted in str(error.value)
 
 
 def test_exact_duplicates_go_and_the_first_stays():
-  kept, report = clean.clean(named(["one", "two", "one\r", "one", "ONE"]), control=True)
+  kept, report = documents.clean(
+    named(["one", "two", "one\r", "one", "ONE"]), control=True
+  )
   assert [one["id"] for one in kept] == ["0", "1", "2", "4"]
   assert report.dropped == {"duplicate": 1}
   assert report.examples["duplicate"] == ["3 = 0"]
-  assert len(clean.clean(named(["one", "one"]), dedup="none")[0]) == 2
+  assert len(documents.clean(named(["one", "one"]), dedup="none")[0]) == 2
 
 
 def planted(text, seed, share):
@@ -197,10 +199,10 @@ def test_planted_near_duplicates_are_found_and_no_others(seed, num_words):
     for copy, text in zip(copies, originals[:2], strict=True)
     if dedup.jaccard(dedup.shingles(copy), dedup.shingles(text)) >= 0.8
   ]
-  kept, report = clean.clean(named(originals + copies), dedup="minhash")
+  kept, report = documents.clean(named(originals + copies), dedup="minhash")
   assert [one["text"] for one in kept[:4]] == originals
   assert report.dropped["near duplicate"] == len(wanted)
-  again, _ = clean.clean(named(originals + copies), dedup="minhash", near=0.999)
+  again, _ = documents.clean(named(originals + copies), dedup="minhash", near=0.999)
   assert len(again) >= 4
 
 
@@ -235,7 +237,7 @@ def test_training_text_never_repeats_held_out_text():
     "heldout": [record(held, "h"), record(held, "i"), record("\x00short", "j")],
   }
   for rule, others in (("exact", 1), ("minhash", 1), ("none", 0)):
-    found, reports = clean.clean_splits(splits, dedup=rule, min_chars=10)
+    found, reports = documents.clean_splits(splits, dedup=rule, min_chars=10)
     assert [one["id"] for one in found["heldout"]] == ["h", "i", "j"]
     assert found["heldout"][2]["text"] == "short"
     assert reports["train"].dropped["repeats held-out text"] == 2
@@ -246,14 +248,14 @@ def test_training_text_never_repeats_held_out_text():
 def test_nothing_left_is_an_error_that_says_why():
   splits = {"train": [record("short")], "heldout": [record("held")]}
   with pytest.raises(ValueError, match=r"nothing of the train text.*shorter than 9"):
-    clean.clean_splits(splits, min_chars=9)
+    documents.clean_splits(splits, min_chars=9)
   with pytest.raises(ValueError, match=r"nothing of the heldout text.*empty"):
-    clean.clean_splits({"train": [record("a")], "heldout": [record("\n")]})
+    documents.clean_splits({"train": [record("a")], "heldout": [record("\n")]})
 
 
 def test_many_workers_do_as_one():
   texts = [prose(n % 7, 40) for n in range(40)]
   with ThreadPoolExecutor(3) as pool:
-    assert clean.clean(named(texts), dedup="minhash", apply=pool.map) == clean.clean(
-      named(texts), dedup="minhash"
-    )
+    assert documents.clean(
+      named(texts), dedup="minhash", apply=pool.map
+    ) == documents.clean(named(texts), dedup="minhash")

@@ -13,7 +13,7 @@ import pytest
 
 from lm.data import clean as cleaning
 from lm.data import sources, tokenizers
-from lm.data.corpus import build, parallel, reader, shards
+from lm.data.corpus import build, parallel, prepared, reader, shards
 from lm.data.sources import _records
 from lm.data.sources import text as text_source
 
@@ -43,7 +43,7 @@ def make(corpus, tmp_path):
       cache=tmp_path / "cache",
       log=lambda line: None,
     )
-    return build.prepare(**(settings | change))
+    return prepared.corpus(**(settings | change))
 
   return made
 
@@ -99,8 +99,8 @@ def test_the_version_of_every_stage_is_part_of_the_name(make, monkeypatch, stage
 
 NAMED = """
 import sys
-from lm.data.corpus import build
-print(build.prepare(sys.argv[1], "bpe-300", clean={}, cache=sys.argv[2]).folder.name)
+from lm.data.corpus import prepared
+print(prepared.corpus(sys.argv[1], "bpe-300", clean={}, cache=sys.argv[2]).folder.name)
 """
 
 
@@ -194,7 +194,7 @@ def test_a_shard_that_was_damaged_is_made_again(tmp_path):
 
 SCRIPT = """
 import os, signal, sys
-from lm.data.corpus import build, parallel
+from lm.data.corpus import build, parallel, prepared
 from lm.disk import atomic
 source, cache, dies, processes = sys.argv[1:]
 build.SHARD_CHARS = 1000
@@ -203,7 +203,7 @@ if processes == "many":
 if dies == "dies":
   rename = atomic.rename_folder
   atomic.rename_folder = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-made = build.prepare(source, "bpe-300", clean={}, cache=cache)
+made = prepared.corpus(source, "bpe-300", clean={}, cache=cache)
 print(made.digest(made.tokenizer))
 """
 

@@ -1,0 +1,58 @@
+"""Finds prepared corpora by what they were made of; build.py makes the others.
+
+The folder's name holds a hash of the source's content, the tokenizer, the cleaning and
+the VERSION of each stage, so that data made of anything else are never opened. Plans of
+rows are files in it, see Corpus.file.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from lm.data import clean as cleaning
+from lm.data import sources, tokenizers
+from lm.data.corpus import shards
+from lm.data.corpus.reader import Corpus
+from lm.disk import atomic
+
+
+def corpus(source: str, tokenizer: str, *, clean: dict, cache, log=print) -> Corpus:
+  """Opens the corpus of `source` (see lm.data.sources), built now if it does not exist.
+
+  `tokenizer` is "bytes", "bpe-N" or "words-N" (learnt from the cleaned train split), or
+  the path of a tokenizer; `clean` holds fields of lm.data.clean.Rules; `cache` is a
+  folder. Raises Mistake for a wrong name and a broken source.
+  """
+  tokenizers.check(tokenizer)
+  cleaning.checked(clean)
+  identity = tokenizers.identity(tokenizer)  # before a source that takes a download
+  made_of = {
+    "source": source,
+    "content": sources.fingerprint(source, cache=cache),
+    "tokenizer": identity,
+    "clean": json.loads(json.dumps(clean)),  # as the manifest will give it back
+    "versions": versions(),
+  }
+  folder = Path(cache) / "prepared" / folder_name(source, made_of)
+  if not (folder / "manifest.json").is_file():
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic.locked(folder.with_name(folder.name + ".lock"), log=log):
+      if not (folder / "manifest.json").is_file():
+        from lm.data.corpus import build
+
+        build.build(folder, made_of, tokenizer, cache=cache, log=log)
+  return Corpus(folder)
+
+
+def versions() -> dict[str, int]:
+  """The VERSION of every stage between a source and its shards."""
+  stages = {"clean": cleaning, "tokenizers": tokenizers, "shards": shards}
+  return {name: module.VERSION for name, module in stages.items()}
+
+
+def folder_name(source: str, made_of: dict) -> str:
+  """A readable name for people, followed by a hash of all of `made_of`."""
+  facts = json.dumps(made_of, sort_keys=True).encode()
+  readable = re.sub(r"[^A-Za-z0-9]+", "_", source).strip("_")[-40:]
+  return f"{readable}-{hashlib.sha256(facts).hexdigest()[:16]}"

@@ -1,0 +1,45 @@
+"""What a recurrent model keeps between tokens, and carries from batch to batch."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+@struct.dataclass
+class State:
+  """The cache of a recurrent model, of constant size.
+
+  `layers` maps the names of a layer's arrays ("h_BD") to the arrays of all layers:
+  stacked with L in front, or a tuple of L when the model is not scanned.
+  """
+
+  layers: Any
+
+  @classmethod
+  def empty(cls, L: int, shapes: dict, *, scan: bool):
+    """Returns a state of zeros; `shapes` are those of one layer, B in front."""
+    zeros = lambda shape: jnp.zeros(shape, jnp.float32)
+    layers = lambda shape: (
+      zeros((L, *shape)) if scan else tuple(zeros(shape) for _ in range(L))
+    )
+    return cls({name: layers(shape) for name, shape in shapes.items()})
+
+  def take(self, rows_B):
+    """Returns the state of the rows with these indices, for beams."""
+    leaf = next(iter(self.layers.values()))
+    axis = 0 if isinstance(leaf, tuple) else 1
+    return State(jax.tree.map(lambda x: jnp.take(x, rows_B, axis=axis), self.layers))
+
+  def carried(self) -> dict:
+    """Returns {"h_BLD": ...}, named and sharded like a batch: the carry of a step."""
+    put = lambda x: jnp.stack(x, 1) if isinstance(x, tuple) else jnp.moveaxis(x, 0, 1)
+    return {name.replace("_B", "_BL"): put(x) for name, x in self.layers.items()}
+
+  @classmethod
+  def resumed(cls, carry: dict):
+    """Returns the state of which `carry` is `carried()`, stacked."""
+    return cls(
+      {name.replace("_BL", "_B"): jnp.moveaxis(x, 1, 0) for name, x in carry.items()}
+    )
