@@ -105,6 +105,8 @@ class Attention(nn.Module, kw_only=True):
     """
     D = x_BTD.shape[-1]
     N, K, H = self.heads.sizes(D)
+    # Cast once: the cotangents of q, k and v are summed in this dtype.
+    x_BTD = x_BTD.astype(self.dtype)
     q_BTNH = self._project("q", "BTD,DNH->BTNH", x_BTD, N, H)
     if self.heads.qk_norm != "none":
       q_BTNH = self._normed("q_norm", q_BTNH)
