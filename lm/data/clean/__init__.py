@@ -63,11 +63,11 @@ def checked(options: dict) -> Rules:
 
 
 @functools.lru_cache(maxsize=2**16)
-def script(char: str) -> str:
+def script_of(char: str) -> str:
   """The first word of a character's Unicode name, \"\" without one."""
   return unicodedata.name(char, "").partition(" ")[0]
 
 
 def _exists(script: str) -> bool:
   planes = (chr(code) for code in range(0x20000))
-  return any(char.isalpha() and script(char) == script for char in planes)
+  return any(char.isalpha() and script_of(char) == script for char in planes)

@@ -4,8 +4,7 @@ import functools
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 
-from lm.data.clean import Rules, checked, dedup
-from lm.data.clean import script as script_of
+from lm.data.clean import Rules, checked, dedup, script_of
 from lm.data.clean.rewrite import rewrite
 from lm.errors import Mistake
 
