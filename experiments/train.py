@@ -32,10 +32,9 @@ def main():
 def train_in(folder, plan, values):
   """Starts or continues the run of a folder, and prints what came of it."""
   num_steps = plan.experiment.num_steps
-  next_commands = folder.next_commands(generates=plan.model(vocab=1).traits.decodes)
   if run.is_finished(plan, folder.path):
     say(f"{folder.path} is finished; --config.num_steps=N continues to N steps")
-    return say(next_commands)
+    return say(folder.next_commands(generates=plan.traits.decodes))
   with Interrupt() as interrupt:
     reached = run.run(plan, folder.path, config=values, stop=interrupt.agreed, log=say)
   if jax.process_index() == 0:
@@ -43,7 +42,7 @@ def train_in(folder, plan, values):
   if reached < num_steps:
     say(f"stopped after step {reached}, saved; the same command continues from there")
   else:
-    say(folder.next_commands(generates=plan.model(vocab=1).traits.decodes))
+    say(folder.next_commands(generates=plan.traits.decodes))
 
 
 def draw(folder):

@@ -19,6 +19,7 @@ from lm.data.loader import Loader, batch_shapes
 from lm.data.rows import corrupt
 from lm.errors import Mistake
 from lm.letters import make_mesh
+from lm.models import Traits
 from lm.nn.layers import VOCAB_MULTIPLE
 from lm.train import Trainer, build
 from lm.train.config import Experiment
@@ -31,17 +32,11 @@ class Plan:
   experiment: Experiment
   mesh: Any
   store: Any  # where parameters come from, or None
+  traits: Traits  # of the model
 
   def model(self, vocab: int):
-    """Returns the model; raises Mistake when rows do not fit its context."""
-    e = self.experiment
-    model = models.build(**e.model, vocab=vocab)
-    if 0 < model.config.context < e.seq:
-      raise Mistake(
-        f"seq={e.seq} is longer than the model's context={model.config.context}; make "
-        "seq smaller or model.context larger"
-      )
-    return model
+    """Returns the model for so many tokens."""
+    return models.build(**self.experiment.model, vocab=vocab)
 
   def vocab(self, tokenizer) -> int:
     """Returns the number of tokens that the model has a row for.
@@ -152,10 +147,15 @@ def plan(experiment: Experiment, devices=None) -> Plan:
     from lm.stores import vectors
 
     vectors.check(e.init.embedding)
-  plan = Plan(e, mesh, store)
   # As many tokens as any mesh divides, until the data say how many there are.
   vocab = store.fields["vocab"] if store else VOCAB_MULTIPLE * mesh.shape["tensor"]
-  model = plan.model(vocab)
+  model = models.build(**e.model, vocab=vocab)
+  if 0 < model.config.context < e.seq:
+    raise Mistake(
+      f"seq={e.seq} is longer than the model's context={model.config.context}; make "
+      "seq smaller or model.context larger"
+    )
+  plan = Plan(e, mesh, store, model.traits)
   if e.data.order == "carried" and not model.traits.carries:
     raise Mistake(
       f"data.rows={e.data.rows!r} carries a recurrent state from batch to batch, and "
