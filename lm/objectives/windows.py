@@ -135,7 +135,7 @@ def by_neighbour(x_BTW, window: int):
   return wide.reshape(B, T * (S + 1))[:, : T * S].reshape(B, T, S)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def softplus(x):
   """Returns log(1 + exp(x)), the nats of a binary classifier that is wrong by x.
 
@@ -145,13 +145,12 @@ def softplus(x):
   return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
 
 
-def _softplus_forward(x):
+@softplus.defjvp
+def _softplus_jvp(primals, tangents):
+  (x,), (dx,) = primals, tangents
   small = jnp.exp(-jnp.abs(x))
   slope = jnp.where(x > 0, 1, small) / (1 + small)
-  return jnp.maximum(x, 0) + jnp.log1p(small), slope
-
-
-softplus.defvjp(_softplus_forward, lambda slope, g: (g * slope,))
+  return jnp.maximum(x, 0) + jnp.log1p(small), slope * dx
 
 
 def _segments(batch, keep_BT):
