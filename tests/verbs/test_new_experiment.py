@@ -32,8 +32,8 @@ NOT_NEEDED = (
   "lm.study",
   "lm.tasks",
   "lm.train.simple",
-  *("gguf", "jinja2", "matplotlib", "pandas", "safetensors", "scipy.stats"),
-  *("sentencepiece", "sklearn", "tensorboard", "tensorflow", "torch", "transformers"),
+  *("gguf", "jinja2", "matplotlib", "safetensors", "sentencepiece"),
+  *("tensorboard", "tensorflow", "torch", "transformers"),
 )
 # All that is imported of rooms in which a run names what it wants.
 WANTED = {
