@@ -103,13 +103,13 @@ def refused(verb, *flags, devices=1, env=None):
 
 
 def fresh(verb, *flags, env=None) -> Run:
-  """The verb, over, in an interpreter of its own."""
+  """The verb, or the file of one (a path), over, in an interpreter of its own."""
   folder = _folder()
-  command = [sys.executable, "-m", f"experiments.{verb}", *map(str, flags)]
+  program = [verb] if isinstance(verb, pathlib.Path) else ["-m", f"experiments.{verb}"]
+  command = [sys.executable, *program, *map(str, flags)]
+  env = os.environ | {"PYTHONPATH": str(ROOT)} | (env or {})
   with open(folder / "out", "wb") as out, open(folder / "err", "wb") as err:
-    process = subprocess.Popen(
-      command, stdout=out, stderr=err, cwd=ROOT, env=os.environ | (env or {})
-    )
+    process = subprocess.Popen(command, stdout=out, stderr=err, cwd=ROOT, env=env)
 
   def wait(limit_s):
     with contextlib.suppress(subprocess.TimeoutExpired):

@@ -19,7 +19,6 @@ import numpy as np
 from lm.data import clean as cleaning
 from lm.data import sources, tokenizers
 from lm.data.corpus import dataset
-from lm.data.labels import labelled
 from lm.data.rows import ArrayShape, Kind, Rows, corrupt, kind
 from lm.errors import Mistake
 
@@ -131,6 +130,13 @@ def row_shapes(data: Data, seq: int) -> dict[str, ArrayShape]:
     raise Mistake(f"seq={seq}; wanted 1 or more")
   shapes, corruption = data.kind.shapes(seq), data.corruption
   return corruption.shapes(shapes, seq) if corruption else shapes
+
+
+def labelled(texts, labels, tokenizer, *, seq: int) -> Rows:
+  """Returns the rows of texts and their classes; see `lm.data.labels.labelled`."""
+  from lm.data.labels import labelled
+
+  return labelled(texts, labels, tokenizer, seq=seq)
 
 
 def check_weights(weights, num: int):

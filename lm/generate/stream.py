@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lm.errors import Mistake
-from lm.generate import beam, decode
+from lm.generate import decode
 from lm.generate.detokenize import Writer
 from lm.generate.prompts import as_sources, encode
 from lm.generate.sample import Sampling
@@ -158,6 +158,8 @@ def search(
   See `lm.generate.beam` for the score and `length_penalty`. Raises Mistake as `stream`
   does, and unless 1 <= n <= beams.
   """
+  from lm.generate import beam
+
   if not 1 <= n <= beams:
     raise Mistake(f"n must be from 1 to the number of beams, {beams}, got {n}")
   prompts, sources = as_sources(model, tokenizer, encode(tokenizer, prompts))

@@ -19,6 +19,9 @@ under the reserved name "carry".
 objective that needs any defines, in the same file, `given(dataset, **options)`, which
 returns them; `dataset` is None when only shapes are wanted, before there are data.
 
+An objective that trains on corrupted rows (lm.data.rows.corrupt) names in its file
+those that it knows: `CORRUPTIONS = ("prefix", "spans")`. Others read text as it is.
+
 `lm/objectives/<name>.py` defines the function `<name>`: adding the file is registering
 it. Keyword-only parameters after `train` are its options, which the config's group
 `loss` sets.
@@ -28,6 +31,8 @@ import sys
 from functools import partial
 
 from lm import lookup
+from lm.data.rows import corrupt
+from lm.errors import Mistake
 
 Sums = dict  # name -> (sum, weight), two float32 scalars
 
@@ -43,3 +48,34 @@ def make(name: str, options: dict | None = None, dataset=None):
   requirements = getattr(sys.modules[function.__module__], "given", None)
   given = requirements(dataset, **options) if requirements else None
   return partial(function, **options) if options else function, given
+
+
+def check_rows(name: str, options: dict):
+  """Raises Mistake unless an objective and `data.corrupt` ({}: none) go together.
+
+  They do when the objective names the corruption in `CORRUPTIONS`, or the corruption
+  the objective in `objectives`. Without any, an objective has to read text as it is.
+  """
+  corruption, chosen = corrupt.make(options), options.get("name", "")
+  fitting = corruptions(name)
+  if corruption is None and not fitting:
+    return
+  if corruption and (chosen in fitting or name in corruption.objectives):
+    return
+  # Only a Mistake pays for importing all corruptions or all objectives.
+  if fitting := sorted({*fitting, *corrupt.serving(name)}):
+    raise Mistake(
+      f"objective={name!r} and corrupt.name={chosen!r}; wanted a corrupt.name of "
+      f"{' or '.join(fitting)}"
+    )
+  others = [x for x in lookup.functions("lm.objectives") if chosen in corruptions(x)]
+  raise Mistake(
+    f"objective={name!r} reads text as it is, and corrupt.name={chosen!r}; wanted no "
+    f"corrupt, or the objective {' or '.join([*others, *corruption.objectives])}"
+  )
+
+
+def corruptions(name: str) -> tuple[str, ...]:
+  """Returns the corruptions that an objective names; () when it reads text as it is."""
+  function = lookup.function("lm.objectives", name)
+  return getattr(sys.modules[function.__module__], "CORRUPTIONS", ())

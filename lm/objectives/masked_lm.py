@@ -2,6 +2,8 @@
 
 from lm.objectives.scoring import read, score
 
+CORRUPTIONS = ("masked",)
+
 
 def masked_lm(apply, params, batch, key, *, given=None, train=True, logits_bytes=2**28):
   """Returns the cross-entropy of the masked tokens, those with weights_BT.

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from lm.objectives.scoring import read, score
 from lm.objectives.softmax import cross_entropy
 
+CORRUPTIONS = ("pairs",)
+
 
 def next_sentence(
   apply, params, batch, key, *, given=None, train=True, logits_bytes=2**28

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from lm.objectives.scoring import read, score
 from lm.rng import stream
 
+CORRUPTIONS = ("masked",)
+
 
 def replaced_token(
   apply,

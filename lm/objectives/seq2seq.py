@@ -3,6 +3,8 @@
 from lm.errors import Mistake
 from lm.objectives.scoring import read, score
 
+CORRUPTIONS = ("prefix", "spans")
+
 
 def seq2seq(
   apply,

@@ -166,7 +166,7 @@ def plan(experiment: Experiment, devices=None) -> Plan:
       f"eval.sample_tokens={e.eval.sample_tokens}, and family {e.model['family']!r} "
       "writes no text; wanted 0"
     )
-  corrupt.check_objective(e.objective, e.data.corrupt)
+  objectives.check_rows(e.objective, e.data.corrupt)
   batch = batch_shapes(row_shapes(e.data, e.seq), batch=e.batch, mesh=mesh)
   trainer = plan.trainer(model, batch)
   if store is not None:

@@ -138,6 +138,18 @@ class Corruption(corrupt.Corruption):
     return hide
 """
 
+# Read by a corruption that does not know it.
+MASKED_OBJECTIVE = """
+from lm.objectives.masked_lm import masked_lm
+
+CORRUPTIONS = ("masked",)
+
+
+def twofold(apply, params, batch, key, *, given=None, train=True):
+  sums = masked_lm(apply, params, batch, key, given=given, train=train)
+  return sums | {"loss": (2 * sums["loss"][0], sums["loss"][1])}
+"""
+
 # What is new, its package, the file and what a config then sets.
 NEW = {
   "architecture": (
@@ -151,6 +163,12 @@ NEW = {
     "focal",
     OBJECTIVE,
     dict(objective="focal", loss=dict(gamma=1.0)),
+  ),
+  "objective of masked rows": (
+    "lm.objectives",
+    "twofold",
+    MASKED_OBJECTIVE,
+    dict(objective="twofold", data=dict(corrupt=dict(name="masked"))),
   ),
   "optimiser": ("lm.optim", "sign", OPTIMISER, dict(optim=dict(name="sign"))),
   "schedule": (
@@ -175,7 +193,16 @@ NEW = {
 }
 
 
-def trained(folder, changes):
+def plant(monkeypatch, folder, package, name, text):
+  """Makes a new folder with one module a part of a package, until the test ends."""
+  folder.mkdir()
+  (folder / f"{name}.py").write_text(text)
+  module = importlib.import_module(package)
+  monkeypatch.setattr(module, "__path__", [*module.__path__, str(folder)])
+  importlib.invalidate_caches()
+
+
+def trained(folder, changes, devices=1):
   """Returns the metrics of two updates of a shrunk run with these values."""
   cfg = shrink.get_config()
   base = dict(
@@ -192,7 +219,7 @@ def trained(folder, changes):
       else:
         cfg[group].update(value)
   values = config.complete(cfg).to_dict()
-  plan = compose.plan(Experiment.of(values), compose.jax.devices()[:1])
+  plan = compose.plan(Experiment.of(values), compose.jax.devices()[:devices])
   assert run(plan, folder / "run", config=values, log=lambda line: None) == 2
   return log.read(folder / "run" / "metrics.jsonl")
 
@@ -200,12 +227,7 @@ def trained(folder, changes):
 @pytest.mark.parametrize("what", list(NEW))
 def test_one_new_file_and_a_run_trains_with_it(what, tmp_path, monkeypatch):
   package, name, text, changes = NEW[what]
-  folder = tmp_path / "new"
-  folder.mkdir()
-  (folder / f"{name}.py").write_text(text)
-  module = importlib.import_module(package)
-  monkeypatch.setattr(module, "__path__", [*module.__path__, str(folder)])
-  importlib.invalidate_caches()
+  plant(monkeypatch, tmp_path / "new", package, name, text)
   rows = trained(tmp_path, changes)
   assert [row["step"] for row in rows] == [1, 2, 2]
   assert np.isfinite(rows[1]["train/loss"])
@@ -214,15 +236,25 @@ def test_one_new_file_and_a_run_trains_with_it(what, tmp_path, monkeypatch):
     assert "train/easy_share" in rows[0] and "eval/easy_share" in rows[-1]
 
 
+def test_sharding_is_a_value(tmp_path):
+  mesh = dict(mesh=dict(fsdp=2, tensor=2))
+  losses = []
+  for name, changes, devices in (("one", {}, 1), ("four", mesh, 4)):
+    (tmp_path / name).mkdir()
+    rows = trained(tmp_path / name, changes, devices)
+    losses.append([row["train/loss"] for row in rows if "train/loss" in row])
+    layout = json.loads((tmp_path / name / "run" / "config.json").read_text())["mesh"]
+    assert layout["fsdp"] == (2 if changes else 1)
+  np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+  assert len(losses[0]) == 2
+
+
 def test_an_array_that_nobody_reads_is_refused(tmp_path, monkeypatch):
   text = ROWS.replace("shapes = concat.shapes", "") + (
     "\n\ndef shapes(seq):\n"
     "  return concat.shapes(seq) | {'mood_T': concat.shapes(seq)['tokens_T']}\n"
   )
-  (tmp_path / "moody.py").write_text(text)
-  module = importlib.import_module("lm.data.rows")
-  monkeypatch.setattr(module, "__path__", [*module.__path__, str(tmp_path)])
-  importlib.invalidate_caches()
+  plant(monkeypatch, tmp_path / "new", "lm.data.rows", "moody", text)
   with pytest.raises(ValueError, match="nothing reads mood_BT of a batch: neither"):
     trained(tmp_path, dict(data=dict(rows="moody")))
   assert not (tmp_path / "cache").exists()  # before there are data

@@ -15,7 +15,6 @@ from lm.data import sources, tokenizers
 from lm.data.corpus import prepared
 from lm.data.corpus.reader import Corpus
 from lm.data.rows import Joined, Rows, corrupt
-from lm.data.tokenizers import word_level
 from lm.disk import atomic
 
 SUMS = ("documents", "tokens", "bytes")
@@ -74,6 +73,8 @@ class Corpora:
 
   def word_counts(self) -> np.ndarray:
     """The occurrences of each id in the training split, 0 for what is no word."""
+    from lm.data.tokenizers import word_level
+
     return word_level.of_words(self.counts("train"), self.tokenizer)
 
   def rows(self, split: str, seq: int) -> Rows:

@@ -13,8 +13,8 @@ that UTF-8 can encode.
 from pathlib import Path
 
 from lm import lookup
-from lm.data.tokenizers import bpe, files, word_level
-from lm.data.tokenizers.bpe import END, PAD
+from lm.data.tokenizers import bpe, files
+from lm.data.tokenizers.bpe import END, PAD, UNKNOWN
 from lm.data.tokenizers.bpe import byte_of_char as byte_of_char
 from lm.data.tokenizers.tokenizer import Tokenizer
 from lm.errors import Mistake
@@ -25,11 +25,11 @@ USUAL_SPECIALS = {
   "bos_token": ("<s>", "<|begin_of_text|>", "<bos>", "[CLS]", "<|startoftext|>", END),
   "eos_token": (END, "</s>", "<|end_of_text|>", "<eos>", "<|im_end|>", "[SEP]"),
   "pad_token": (PAD, "<pad>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>"),
-  "unk_token": (word_level.UNKNOWN, "<unk>", "[UNK]"),
+  "unk_token": (UNKNOWN, "<unk>", "[UNK]"),
 }
 VERSION = 1  # raise it when a tokenizer learns or encodes anything otherwise
-# Tokenizers that are learnt from the text: names such as "bpe-2048" and "words-20000".
-LEARNT = {"bpe": bpe, "words": word_level}
+# Files of tokenizers that are learnt: of names such as "bpe-2048" and "words-20000".
+LEARNT = {"bpe": "bpe", "words": "word_level"}
 
 
 def _with_specials(inner) -> Tokenizer:
@@ -42,9 +42,9 @@ def _with_specials(inner) -> Tokenizer:
     "pad_token": PAD,
     "clean_up_tokenization_spaces": False,
   }
-  unknown = inner.token_to_id(word_level.UNKNOWN)
+  unknown = inner.token_to_id(UNKNOWN)
   return Tokenizer(
-    inner, config if unknown is None else config | {"unk_token": word_level.UNKNOWN}
+    inner, config if unknown is None else config | {"unk_token": UNKNOWN}
   )
 
 
@@ -80,7 +80,7 @@ def make(name: str, texts) -> Tokenizer:
     return byte_tokenizer()
   if recipe := learnt(name):
     kind, size = recipe
-    return _with_specials(LEARNT[kind].learn(texts, size))
+    return _with_specials(lookup.find(__name__, LEARNT[kind]).learn(texts, size))
   return load(name)
 
 
@@ -105,7 +105,7 @@ def check(name: str):
   """Raises Mistake for a name that `make` has no tokenizer for; learns nothing."""
   if recipe := learnt(name):
     kind, size = recipe
-    LEARNT[kind].check_size(size)
+    lookup.find(__name__, LEARNT[kind]).check_size(size)
 
 
 def identity(name: str) -> str:

@@ -5,7 +5,7 @@ import re
 
 from lm.errors import Mistake
 
-END, PAD = "<|endoftext|>", "<|pad|>"
+END, PAD, UNKNOWN = "<|endoftext|>", "<|pad|>", "<|unk|>"  # special
 # Where GPT-2's pattern ends a word in any context: its words have white space only in
 # front. All that the library takes for white space, Python does too.
 WORD_ENDS = re.compile(r"(?<=\S)(?=[ \n])")

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from lm.data.tokenizers.bpe import END, PAD, pieces_of, sample
+from lm.data.tokenizers.bpe import END, PAD, UNKNOWN, pieces_of, sample
 from lm.errors import Mistake
 
-UNKNOWN = "<|unk|>"
 SPECIAL = (END, PAD, UNKNOWN)
 # Letters, and apostrophes between them; digits and other characters are no words.
 WORD = r"[\p{L}\p{M}]+(?:['\u2019][\p{L}\p{M}]+)*"

@@ -227,17 +227,6 @@ def test_the_tokenizer_of_a_dataset_has_the_special_tokens(text):
   assert masked.digest != plain.digest
 
 
-@pytest.mark.parametrize("objective, name, message", [
-  ("masked_lm", "", "wanted a corrupt.name of masked"),
-  ("masked_lm", "spans", "wanted a corrupt.name of masked"),
-  ("seq2seq", "", "wanted a corrupt.name of prefix or spans"),
-  ("next_token", "masked", "wanted no corrupt, or the objective masked_lm"),
-])  # fmt: skip
-def test_an_objective_and_a_corruption_must_fit(objective, name, message):
-  with pytest.raises(ValueError, match=message):
-    corrupt.check_objective(objective, {"name": name})
-
-
 @pytest.mark.parametrize("options, message", [
   (dict(name="holes"), "no corruption 'holes'; found: masked, pairs, prefix, spans"),
   (dict(rate=0.1), "has no name; wanted one of"),

@@ -39,7 +39,8 @@ class Corrupt(Protocol):
 class Corruption(Protocol):
   """The class that a module here defines: a frozen dataclass of keyword options."""
 
-  objectives: ClassVar[tuple[str, ...]]  # those that train on such rows
+  # Those that train on such rows, beside the ones that name it (lm.objectives).
+  objectives: ClassVar[tuple[str, ...]] = ()
   specials: ClassVar[tuple[str, ...]] = ()  # tokens added behind the vocabulary
   takes: ClassVar[tuple[str, ...]] = ("text",)  # what its rows may hold (rows.HOLDS)
   views: int = 1  # how many times a held-out row is read, each with other targets
@@ -78,24 +79,13 @@ def make(options: dict) -> Corruption | None:
   return cls(**options)
 
 
-def check_objective(objective: str, options: dict):
-  """Raises Mistake unless an objective and a corruption ({}: none) go together."""
-  name, corruption = options.get("name", ""), make(options)
-  fitting = [
-    other
-    for other in _names()
-    if objective in lookup.find(__name__, other).Corruption.objectives
+def serving(objective: str) -> list[str]:
+  """Returns the names of the corruptions that name an objective in `objectives`."""
+  return [
+    name
+    for name in _names()
+    if objective in lookup.find(__name__, name).Corruption.objectives
   ]
-  if fitting and name not in fitting:
-    raise Mistake(
-      f"objective={objective!r} and corrupt.name={name!r}; wanted a corrupt.name of "
-      f"{' or '.join(fitting)}"
-    )
-  if corruption and not fitting:
-    raise Mistake(
-      f"objective={objective!r} reads text as it is, and corrupt.name={name!r}; wanted "
-      f"no corrupt, or the objective {' or '.join(corruption.objectives)}"
-    )
 
 
 def _names() -> list[str]:

@@ -25,7 +25,6 @@ class Corruption(corrupt.Corruption):
   rate: float = 0.15
   whole_words: bool = False
 
-  objectives: ClassVar = ("masked_lm", "replaced_token")
   specials: ClassVar = (corrupt.MASK,)
   takes: ClassVar = ("text", "documents")
 

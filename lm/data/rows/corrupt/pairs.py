@@ -17,7 +17,6 @@ from lm.errors import Mistake
 class Corruption(masked.Corruption):
   """Options and views as in `masked`; [CLS] and [SEP] are never hidden."""
 
-  objectives: ClassVar = ("next_sentence",)
   specials: ClassVar = (corrupt.MASK, corrupt.CLS, corrupt.SEP)
   takes: ClassVar = ("text",)
 

@@ -5,7 +5,6 @@ decoder. The cut is uniform over the row.
 """
 
 import dataclasses
-from typing import ClassVar
 
 import numpy as np
 
@@ -16,8 +15,6 @@ from lm.data.rows.corrupt import _seq2seq
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Corruption(corrupt.Corruption):
   """No options."""
-
-  objectives: ClassVar = ("seq2seq",)
 
   def shapes(self, row: dict, seq: int) -> dict[str, ArrayShape]:
     return _seq2seq.shapes(corrupt.rounded(seq), corrupt.rounded(seq))

@@ -22,7 +22,6 @@ class Corruption(corrupt.Corruption):
   rate: float = 0.15
   length: float = 3.0
 
-  objectives: ClassVar = ("seq2seq",)
   specials: ClassVar = SENTINELS
 
   def __post_init__(self):
