@@ -1,4 +1,4 @@
-"""Objectives: what a model is trained and evaluated on, as sums.
+"""Objectives: the losses and metrics of training and evaluation, as sums.
 
 An objective is a function
 
@@ -28,8 +28,6 @@ import sys
 from functools import partial
 
 from lm import lookup
-
-Sums = dict  # name -> (sum, weight), two float32 scalars
 
 
 def make(name: str, options: dict | None = None, dataset=None):
