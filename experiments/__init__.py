@@ -6,11 +6,12 @@ import sys
 
 
 def interrupted(number, frame):
-  """A Ctrl-C while a verb imports what it needs, before `cli.run`."""
+  """Handles Ctrl-C while a verb is being imported, before `process.run`."""
   os.write(2, b"\ninterrupted; the same command starts it again\n")
   os._exit(130)
 
 
-# What Python has there while it looks for the file; nobody else who imports this does.
+# Under `python -m experiments.VERB`, sys.argv is ["-m", ...] until the verb's file is
+# found; for any other program that imports this package it is not.
 if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
   signal.signal(signal.SIGINT, interrupted)

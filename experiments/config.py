@@ -1,9 +1,9 @@
-"""From a config file and the flags that change it to an Experiment.
+"""Makes an Experiment of a config file and the flags that change it.
 
 --config=FILE names a .py file whose get_config() returns a ConfigDict; the file is
-executed once. It holds what the experiment chose: every value that it leaves out gets
-its default from the dataclass (or function) that owns it before flags are read, so that
---config.GROUP.NAME=VALUE can change any value there is.
+executed once. Every value that it leaves out gets its default, before flags are read,
+from the dataclass (or function) that owns it: so --config.GROUP.NAME=VALUE can change
+any value there is.
 """
 
 import ast
@@ -21,12 +21,12 @@ from lm.data import clean
 from lm.errors import Mistake
 from lm.train import config as training
 
-SHOWN = "configs/shakespeare.py"  # to those whose own config is not right yet
+SHOWN = "configs/shakespeare.py"  # the example in messages
 # Values that decide which other values there are; flags may set them too.
 SELECTORS = ("model.family", "model.preset", "objective", "init.path")
 SELECTORS += ("data.corrupt.name",)
 
-_file = ""  # what --config named, "file:argument"
+_file = ""  # the value of --config, "file:argument"
 
 
 def flag(help=f"the experiment, such as {SHOWN}"):
@@ -47,9 +47,10 @@ def default_workdir() -> str:
 
 
 def experiment() -> tuple[training.Experiment, dict]:
-  """Returns the Experiment of --config and its flags, and the nested dict it is of.
+  """Returns the Experiment of --config and its flags, and the dict it was built from.
 
-  Raises Mistake for a value that nothing reads, is missing or out of range.
+  The dict is nested, as a run's config.json. Raises Mistake for a value that nothing
+  reads, that is missing or out of range.
   """
   values = flags.FLAGS["config"].value.to_dict()
   source = values.get("data", {}).get("source") if _is_group(values, "data") else None
@@ -87,7 +88,7 @@ def read(argv) -> list[str]:
     if name in overrides:
       _set(values, name, overrides[name])
   del flags.FLAGS.config
-  # It looks at the arguments itself, for the values that they change.
+  # DEFINE_config_dict reads the overrides from sys_argv itself.
   config_flags.DEFINE_config_dict("config", complete(values), sys_argv=rest)
   return rest
 
@@ -166,7 +167,7 @@ def _model_defaults(group: dict, store) -> dict:
 
 
 def _fields(cls) -> dict:
-  """Returns the defaults of a dataclass, but for values that a flag cannot have."""
+  """Returns the defaults of a dataclass that a flag can set: numbers, texts, tuples."""
   return {
     f.name: f.default
     for f in dataclasses.fields(cls)

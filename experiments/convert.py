@@ -28,7 +28,7 @@ _DTYPE = flags.DEFINE_string(
   "operands of matmuls, float32 when left out",
 )
 _FAMILY = flags.DEFINE_string(
-  "family", "", "a model_type such as llama, in place of the one that is found"
+  "family", "", "a model_type such as llama, in place of the store's own"
 )
 
 

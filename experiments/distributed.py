@@ -1,4 +1,4 @@
-"""Several processes of one run: how they find each other, and the folder they share."""
+"""Runs of several processes: joining them, and checking that they share a folder."""
 
 import os
 import time
@@ -10,52 +10,53 @@ from jax.experimental import multihost_utils
 
 from lm.errors import Mistake
 
-WHO = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-WAIT_S = 60  # so long may a network file system take to show a new file elsewhere
+VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+WAIT_S = 60  # a network file system may take so long to show a new file elsewhere
 
 
 def start():
   """Joins the other processes of the run, when the launcher has started several.
 
-  On SLURM and TPU pods launch.sh sets LM_DISTRIBUTED and JAX finds out the rest;
-  elsewhere the three variables of WHO say who is who. Mistake when they do not.
+  On SLURM and TPU pods launch.sh sets LM_DISTRIBUTED, and JAX detects the address and
+  the numbers; elsewhere the environment has them, in VARIABLES. Raises Mistake if only
+  some of them are set, or to what is no number.
   """
-  told = {name: os.environ[name] for name in WHO if name in os.environ}
-  if "LM_DISTRIBUTED" in os.environ and len(told) < len(WHO):
+  settings = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+  if "LM_DISTRIBUTED" in os.environ and len(settings) < len(VARIABLES):
     try:
       jax.distributed.initialize()
     except ValueError as error:
       raise Mistake(
         f"LM_DISTRIBUTED is set, but here is no SLURM job and no TPU pod ({error}); "
-        f"unset it, or set {', '.join(WHO)}"
+        f"unset it, or set {', '.join(VARIABLES)}"
       ) from error
-  elif told:
-    jax.distributed.initialize(*_who(told))
+  elif settings:
+    jax.distributed.initialize(*_parsed(settings))
 
 
-def _who(told: dict) -> tuple[str, int, int]:
-  """(address, number of processes, index of this one)."""
-  address, *numbers = (told.get(name, "") for name in WHO)
-  for name in WHO:
-    if not told.get(name):
-      raise Mistake(f"{name} is not set; {', '.join(WHO)} are to be set together")
-  for name, value in zip(WHO[1:], numbers, strict=True):
+def _parsed(settings: dict) -> tuple[str, int, int]:
+  """Returns (address of process 0, number of processes, index of this one)."""
+  address, *numbers = (settings.get(name, "") for name in VARIABLES)
+  for name in VARIABLES:
+    if not settings.get(name):
+      raise Mistake(f"{name} is not set; {', '.join(VARIABLES)} are to be set together")
+  for name, value in zip(VARIABLES[1:], numbers, strict=True):
     if not value.isdecimal():
       raise Mistake(f"{name}={value}; wanted a number")
   count, index = map(int, numbers)
   if index >= count:
-    raise Mistake(f"{WHO[2]}={index}; wanted less than {WHO[1]}={count}")
+    raise Mistake(f"{VARIABLES[2]}={index}; wanted less than {VARIABLES[1]}={count}")
   return address, count, index
 
 
 def check_shared(folder):
-  """Raises Mistake when the folder is not the same one for all processes."""
+  """Raises Mistake unless all processes of the run see the same folder."""
   if jax.process_count() == 1:
     return
-  first = jax.process_index() == 0
+  is_first = jax.process_index() == 0
   token = multihost_utils.broadcast_one_to_all(np.int32(os.getpid()))
   file = Path(folder) / f"shared-{token}"
-  if first:
+  if is_first:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
   multihost_utils.sync_global_devices("lm_shared")
@@ -63,7 +64,7 @@ def check_shared(folder):
   while not file.exists() and time.monotonic() < end_s:
     time.sleep(0.1)
   seen = multihost_utils.process_allgather(np.int32(file.exists()))
-  if first:
+  if is_first:
     file.unlink()
   if not seen.all():
     raise Mistake(

@@ -46,9 +46,9 @@ def main():
 
 
 def trained(path) -> Experiment:
-  """Returns the Experiment of a run; raises Mistake where there are no data."""
+  """Returns the Experiment of a run; raises Mistake for a model without one."""
   store = stores.open(path)
-  values = store.config if isinstance(store, stores.RunStore) else {}
+  values = store.config
   if "data" not in values:
     raise Mistake(
       f"{path} was not trained by `train` and has no data to be scored on; add "
@@ -58,7 +58,7 @@ def trained(path) -> Experiment:
 
 
 def adapted(experiment, model, tokenizer) -> Experiment:
-  """Returns the experiment with the model's tokenizer, and rows that it can hold."""
+  """Returns the experiment with the model's tokenizer, and rows within its context."""
   path = _WORKDIR.value
   if tokenizer is None:
     raise Mistake(f"{path} has no tokenizer; text needs one")
@@ -67,10 +67,10 @@ def adapted(experiment, model, tokenizer) -> Experiment:
       f"{path} sees the tokens that it should predict; choose a --config with another "
       "objective than 'next_token', such as configs/family/bert.py"
     )
-  own = str(stores.open(path).tokenizer_path.resolve())
+  tokenizer_path = str(stores.open(path).tokenizer_path.resolve())
   seq = min(experiment.seq, model.config.context or experiment.seq)
-  text = dataclasses.replace(experiment.data, tokenizer=own)
-  return dataclasses.replace(experiment, data=text, seq=seq)
+  changed = dataclasses.replace(experiment.data, tokenizer=tokenizer_path)
+  return dataclasses.replace(experiment, data=changed, seq=seq)
 
 
 def scores(experiment, model, params, tokenizer, mesh) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Continues a prompt, as text that streams; a chat model answers it.
+"""Continues a prompt, printing the text as it is generated; a chat model answers it.
 
 ./launch.sh generate --workdir=runs/shakespeare --prompt="To be, or"
 ./launch.sh generate --workdir=runs/shakespeare --prompt="To be" --n=3 --top_p=0.9
@@ -66,14 +66,14 @@ def main():
     pieces = stream.search(model, params, tokenizer, ids, **options)
   else:
     pieces = stream.stream(model, params, tokenizer, ids, **options, **sampling)
-  sys.stdout.reconfigure(errors="replace")  # a terminal may not know every character
+  sys.stdout.reconfigure(errors="replace")  # a terminal may lack characters
   count = show(pieces, heading, _N.value)
   rate = count / (time.perf_counter() - start_s)
   print(f"{count} tokens, {rate:.1f} a second with compiling", file=sys.stderr)
 
 
 def read_prompt(tokenizer) -> tuple:
-  """Returns (the text to show before the model's, the ids that it continues)."""
+  """Returns (the text to print before the model's, the ids of the prompt)."""
   text, is_chat = _PROMPT.value, _CHAT.value
   if is_chat is None:
     is_chat = bool(text) and tokenizer.chat_template is not None
@@ -83,7 +83,7 @@ def read_prompt(tokenizer) -> tuple:
 
 
 def show(pieces, heading: str, n: int) -> int:
-  """Prints the pieces, one text as it comes, several when whole; returns the tokens."""
+  """Prints one text as it comes, several when whole; returns the number of tokens."""
   texts, count = [heading] * n, 0
   if n == 1:
     print(heading, end="", flush=True)

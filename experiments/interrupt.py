@@ -20,36 +20,37 @@ _ECHO_S = 0.2
 
 
 class Interrupt:
-  """`requested` is True from the first SIGINT or SIGTERM inside the `with` block on.
+  """A context manager: `requested` is True from the first SIGINT or SIGTERM in it on.
 
-  The second one ends the process at once, with 130 or 143, as the shell counts them. A
-  thread listens, because Python runs a handler only between two bytecodes, and a
-  compilation takes minutes. To be entered in the main thread, after
+  The second signal ends the process at once, with 130 or 143, as a shell reports them.
+  A thread listens, because Python runs a handler only between two bytecodes, and a
+  compilation takes minutes. Enter it in the main thread, after
   `jax.distributed.initialize`, which takes SIGTERM for itself.
   """
 
   def __init__(self):
     self._requested = threading.Event()
-    self._last = (-1, False)  # the step `agreed` was asked for, and its answer
-    self._asked = None  # the sum over all processes that was started one step before
+    self._answer = (-1, False)  # the newest step of `agreed`, and its result
+    self._maximum = None  # that of all processes' flags, started at that step
 
   @property
   def requested(self) -> bool:
+    """True if this process was signalled."""
     return self._requested.is_set()
 
   def agreed(self, step: int) -> bool:
-    """The same answer on every process: whether to stop after this step.
+    """Returns True if the run is to stop after this step, the same on all processes.
 
-    All processes ask once a step. With several, the answer is one step late: it is the
-    maximum of what they said the step before, which the devices have by now, so that
-    asking never waits for them.
+    Every process calls it at every step. With several, a signal counts one step late:
+    the result is the maximum of their flags at the step before, which the devices have
+    computed by now, so that the call never waits for them.
     """
     if jax.process_count() == 1:
       return self.requested
-    if step != self._last[0]:
-      before, self._asked = self._asked, _start_maximum(self.requested)
-      self._last = (step, before is not None and bool(np.asarray(before)))
-    return self._last[1]
+    if step != self._answer[0]:
+      before, self._maximum = self._maximum, _start_maximum(self.requested)
+      self._answer = (step, before is not None and bool(np.asarray(before)))
+    return self._answer[1]
 
   def __enter__(self):
     read, self._write = os.pipe()
@@ -79,28 +80,29 @@ class Interrupt:
         if first_s is None:
           first_s = now_s
           self._requested.set()
-          _tell("saving, then stopping; press Ctrl-C again to stop at once")
+          _print("saving, then stopping; press Ctrl-C again to stop at once")
         elif now_s - first_s > _ECHO_S:
           os._exit(128 + number[0])
 
 
-def _tell(line: str) -> None:
+def _print(line: str) -> None:
+  """Prints a line to stderr, if it is still open."""
   start = "\n" if sys.stderr.isatty() else ""  # off the progress bar
-  # Nobody to read it is no reason to miss the second signal.
+  # The thread must go on listening for the second signal when stderr is closed.
   with contextlib.suppress(OSError):
     print(start + line, file=sys.stderr, flush=True)
 
 
 def _nothing(number, frame):
-  """Python writes to the wake-up pipe only for signals that have a handler."""
+  """Does nothing: Python writes to the wake-up pipe only for signals with a handler."""
 
 
 def _start_maximum(flag: bool):
-  """The maximum of all processes' flags, as an array that is still being computed."""
+  """Returns the maximum of all processes' flags, an array still being computed."""
   devices = np.array(jax.devices())
   split = NamedSharding(Mesh(devices, ("all",)), PartitionSpec("all"))
-  mine = np.full(jax.local_device_count(), flag, np.int32)
-  return _max(jax.make_array_from_process_local_data(split, mine, devices.shape))
+  local = np.full(jax.local_device_count(), flag, np.int32)
+  return _max(jax.make_array_from_process_local_data(split, local, devices.shape))
 
 
 _max = jax.jit(jnp.max)

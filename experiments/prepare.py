@@ -2,7 +2,7 @@
 
   ./launch.sh prepare --config=configs/shakespeare.py
 
-`train` does this by itself; alone it is for large data, and to read the report.
+`train` prepares data too; this verb is for large data, and prints the report.
 """
 
 from experiments import config, process

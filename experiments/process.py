@@ -1,4 +1,4 @@
-"""How every verb starts: flags are parsed, mistakes become one line and exit code 2."""
+"""The frame of every verb: flags are parsed, a Mistake becomes a line and exit code 2."""
 
 import contextlib
 import logging as python_logging
@@ -18,23 +18,24 @@ from lm.errors import Mistake
 MISTAKE = 2  # exit code of everything the user can correct
 
 
-def workdir_flag(what="the run's folder"):
-  return flags.DEFINE_string("workdir", None, what)
+def workdir_flag(help="the run's folder"):
+  """Defines --workdir and returns it."""
+  return flags.DEFINE_string("workdir", None, help)
 
 
 def run(main, *, required=()):
   """Runs `main()` with the flags parsed; never returns.
 
   A Mistake, an OSError and text that is not UTF-8 are the user's to correct: one line
-  and exit code 2; with LM_TRACEBACK set, the traceback. Anything else is a bug of ours
-  and keeps its traceback. Ctrl-C, where nobody handles it, is one line and 130, and
-  output that nobody reads any more (`| head`) ends it with 141.
+  and exit code 2; with LM_TRACEBACK set, the traceback. Any other error is a bug of
+  ours and keeps its traceback. Ctrl-C, where `main` does not handle it, is one line and
+  exit code 130; a closed pipe behind stdout (`| head`) is exit code 141.
   """
   logging.set_verbosity(logging.WARNING)
   sys.unraisablehook = _unraisable
   python_logging.getLogger("asyncio").addFilter(_is_not_orbax)
   for flag in flags.FLAGS.flags_by_module_dict().get(__name__, ()):
-    # --help shows what the verb's own file defines, and what is registered like this.
+    # --help shows the flags of the verb's own file, and those registered like this.
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
   app.run(lambda _: _main(main), flags_parser=lambda argv: _parse(argv, required))
 
@@ -100,7 +101,7 @@ def _exit_codes():
 
 
 def _unraisable(unraisable):
-  """Replaces Python's own hook in two cases.
+  """Handles two kinds of errors that Python cannot raise; the rest as Python does.
 
   A Ctrl-C that hit a callback of the garbage collector is raised again a moment later.
   After a failed save, which was reported, the writes that were still going on end in
@@ -114,12 +115,13 @@ def _unraisable(unraisable):
 
 
 def _is_not_orbax(record) -> bool:
-  """False for the same writes, which asyncio logs as "never retrieved"."""
+  """Returns False for those writes, which asyncio logs as "never retrieved"."""
   trace = traceback.extract_tb(record.exc_info[2]) if record.exc_info else ()
   return not any("orbax" in frame.filename for frame in trace)
 
 
 def _quit(problem):
+  """Prints an error in one line and exits with the code MISTAKE."""
   text = str(problem) or type(problem).__name__
   print("error: " + " ".join(text.split()), file=sys.stderr, flush=True)
   sys.exit(MISTAKE)

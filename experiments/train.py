@@ -1,4 +1,4 @@
-"""Trains what a config describes, or continues where the same command stopped.
+"""Trains the model of a config, or continues where the same command stopped.
 
   ./launch.sh train --config=configs/shakespeare.py
   ./launch.sh train --config=configs/shakespeare.py --config.seed=1 --workdir=runs/b
@@ -30,7 +30,7 @@ def main():
 
 
 def train_in(folder, plan, values):
-  """Starts or continues the run of a folder, and prints what came of it."""
+  """Starts or continues a run, and prints where its results are and what comes next."""
   num_steps = plan.experiment.num_steps
   if run.is_finished(plan, folder.path):
     say(f"{folder.path} is finished; --config.num_steps=N continues to N steps")

@@ -6,7 +6,7 @@
   model, params, tokenizer = lm.load("runs/mine")    # or a Hugging Face folder, a .gguf
   print(lm.generate(model, params, tokenizer, "Once upon a time")[0])
 
-Importing `lm` imports nothing else: functions import their rooms when they are called.
+Importing `lm` imports nothing else: a function imports its package when it is called.
 """
 
 import importlib
@@ -21,32 +21,30 @@ def model(family: str, *, preset: str = "", vocab: int, **fields):
 
 
 def load(path, **options):
-  """Returns (model, params, tokenizer) of whatever is at a path; see
-  `lm.stores.load`."""
+  """Returns (model, params, tokenizer) from a path; see `lm.stores.load`."""
   from lm import stores
 
   return stores.load(path, **options)
 
 
 def save(path, model, params, tokenizer):
-  """Makes a run's folder of a model trained elsewhere; see `lm.stores.save`."""
+  """Writes a model trained elsewhere as a run's folder; see `lm.stores.save`."""
   from lm import stores
 
   stores.save(path, model, params, tokenizer)
 
 
 def fit(model, params, data, **options):
-  """Returns (params, metrics of every update) of training; see
-  `lm.train.simple.fit`."""
+  """Returns (params, metrics of every update); see `lm.train.simple.fit`."""
   from lm.train import simple
 
   return simple.fit(model, params, data, **options)
 
 
 def __getattr__(name: str):
-  """Imports a room when it is first named: lm.data, lm.optim, lm.generate(...).
+  """Imports a package when it is first named: lm.data, lm.optim, lm.generate(...).
 
-  `lm.generate` is a room and the function of that name at once.
+  `lm.generate` is a package, and callable as the function of that name in it.
   """
   if importlib.util.find_spec(f"{__name__}.{name}") is None:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,7 +30,7 @@ LETTERS = {
   "V": "vocabulary",
   "L": "layers",
   "E": "experts",
-  "C": "classes",
+  "C": "classes: of texts, or of token types",
   "I": "gates of a recurrent cell",
   "M": "state size of Mamba-2",
   "J": "groups of heads that share b and c in Mamba-2",
@@ -38,7 +38,7 @@ LETTERS = {
   "X": "experts chosen for a token (top_k)",
   "P": "pieces: of a row (chunks), or of documents",
   "Q": "position within a piece",
-  "R": "rows of another count than B: merged dimensions, prompts, places of an expert",
+  "R": "rows of another count than B",
   "U": "buckets of relative distances",
   "W": "offsets in a window: taps of a convolution, neighbours of a word",
   "Z": "beams",
@@ -65,7 +65,7 @@ def make_mesh(devices=None, **sizes):
   """Returns a mesh with all six axes.
 
   Args:
-    devices: all of this process's backend by default.
+    devices: by default all of the backend, those of other processes too.
     **sizes: lengths of axes, 1 by default; at most one may be -1, for what is left.
 
   Raises Mistake when the sizes do not multiply to the number of devices, for an unknown
@@ -119,12 +119,12 @@ def _by_rules(letters: str) -> PartitionSpec:
 
 
 def sharding(mesh: Mesh, letters: str) -> NamedSharding:
-  """The sharding on `mesh` of an array with these letters."""
+  """Returns the sharding on `mesh` of an array with these letters."""
   return NamedSharding(mesh, spec(letters))
 
 
 def suffix(name: str) -> str:
-  """The letters that a name ends in: "BT" for "tokens_BT"; "" when it has none."""
+  """Returns the letters that a name ends in: "BT" for "tokens_BT"; "" without any."""
   tail = name.rpartition("_")[2]
   return tail if tail.isalpha() and tail.isupper() else ""
 

@@ -1,5 +1,7 @@
-"""FLOPs of any function, counted by walking its jaxpr; peaks of chips; MFU.
+"""The platform that a program is traced for; its FLOPs, the peaks of chips, MFU.
 
+`target` and `one_device` name what is being traced for: the forms of a computation, and
+the backends of attention, are chosen by them. `count` walks the jaxpr of a function.
 Formulas drift (MaxText corrected its own eight times), the program cannot: what is
 counted is what is traced, a matmul of [M, K] and [K, N] as 2 M N K. Elementwise work is
 left out, as usual. XLA's own cost analysis is not used: it sees loops once.
@@ -17,28 +19,29 @@ from jax.extend import core
 
 from lm.errors import Mistake
 
-# Calls into libraries: nothing in their jaxpr says what they compute.
+# Calls into libraries, whose computation is not in the jaxpr.
 OPAQUE = re.compile("ffi_call|custom_call|triton|mosaic")
 
 
 def count(function, *args, while_trips=None) -> int:
-  """Matmul and convolution FLOPs of function(*args), over all devices.
+  """Returns the matmul and convolution FLOPs of function(*args), over all devices.
 
   The arguments may be shapes (ShapeDtypeStruct). A `cond` counts as its dearest branch,
   recomputation (remat) each time it happens, a masked matmul in full, and a Pallas
   kernel as if it skipped no block. Inside `shard_map` all shards are added up.
-  `while_trips` is how often every `while` runs. Raises Mistake for a `while` with
-  matmuls when that is None, and for calls into libraries, which cannot be counted.
+  `while_trips` is the number of iterations of every `while`. Raises Mistake for a
+  `while` with matmuls when that is None, and for calls into libraries, which cannot be
+  counted.
   """
   return _jaxpr(jax.make_jaxpr(function)(*args).jaxpr, while_trips)
 
 
 def model_flops(loss, *args, while_trips=None) -> int:
-  """The FLOPs a training step of `loss` needs: three times those of its forward pass.
+  """Returns the FLOPs that a training step needs: three times those of `loss`.
 
   Each matmul has two more in its gradient. What is recomputed does not count here, so
-  it lowers the MFU (PaLM, arXiv:2204.02311, appendix B); `count` of the whole step says
-  what is executed. With frozen weights or inputs without gradient it is too much.
+  it lowers the MFU (PaLM, arXiv:2204.02311, appendix B); `count` of the whole step
+  includes it. Too much for frozen weights and for inputs without gradient.
   """
   return 3 * count(loss, *args, while_trips=while_trips)
 
@@ -48,7 +51,7 @@ def _jaxpr(jaxpr, trips) -> int:
 
 
 def _equation(eqn, trips) -> int:
-  """One primitive with all that is inside."""
+  """Returns the FLOPs of one primitive and of the jaxprs in it."""
   name, params = eqn.primitive.name, eqn.params
   if name in MATMULS:
     return MATMULS[name]([v.aval.shape for v in (*eqn.invars, *eqn.outvars)], params)
@@ -70,7 +73,7 @@ def _equation(eqn, trips) -> int:
 
 
 def _times(name, params) -> int:
-  """How often the body of a primitive runs."""
+  """Returns the number of times that the body of a primitive runs."""
   if name == "scan":
     return params["length"]
   if name == "shard_map":
@@ -82,7 +85,7 @@ def _times(name, params) -> int:
 
 
 def _jaxprs(value):
-  """The jaxprs in a parameter of a primitive: itself, or in a tuple."""
+  """Yields the jaxprs in a parameter of a primitive: itself, or in a tuple."""
   if isinstance(value, core.ClosedJaxpr):
     yield value.jaxpr
   elif isinstance(value, core.Jaxpr):
@@ -107,7 +110,7 @@ def _conv(shapes, params):
 
 
 def _ragged_dot(shapes, params):
-  """Every row of lhs meets one group's matrix: as one dot of lhs and a single group."""
+  """Returns the FLOPs of a dot of lhs and one group: every row meets one matrix."""
   lhs, out = shapes[0], shapes[-1]
   numbers = params["ragged_dot_dimension_numbers"]
   (contracted, _), (batch, _) = numbers.dot_dimension_numbers
@@ -120,7 +123,7 @@ def _ragged_dot(shapes, params):
 
 
 def _cudnn(matmuls, shapes, params):
-  """cuDNN's attention, as so many matmuls between all queries and all keys."""
+  """Returns the FLOPs of cuDNN's attention: `matmuls` of all queries and all keys."""
   q, k = shapes[:2]
   return 2 * matmuls * math.prod(q) * k[2 if params["layout"] else 1]
 
@@ -155,7 +158,7 @@ PEAKS = {
 
 
 def peak_flops(device, dtype) -> float:
-  """FLOP/s that matmuls with operands of `dtype` can reach on one JAX device.
+  """Returns the FLOP/s that matmuls of `dtype` can reach on one JAX device.
 
   From PEAKS, else measured (CPUs): a GEMM alone, once per process, under half a second
   and too low while the machine is busy. Virtual CPU devices share the machine's figure.
@@ -163,10 +166,10 @@ def peak_flops(device, dtype) -> float:
   fast, on GPUs.
   """
   kind = device.device_kind
-  known = [name for name in PEAKS if kind.startswith(name)]
-  if known:
+  names = [name for name in PEAKS if kind.startswith(name)]
+  if names:
     slower = jnp.dtype(dtype).itemsize > 2 and kind.startswith("NVIDIA")
-    return PEAKS[max(known, key=len)] / (2 if slower else 1)
+    return PEAKS[max(names, key=len)] / (2 if slower else 1)
   share = jax.local_device_count("cpu") if device.platform == "cpu" else 1
   return _measured(device.platform, jnp.dtype(dtype)) / share
 
@@ -187,7 +190,7 @@ def _measured(platform, dtype) -> float:
 
 
 def mfu(flops_per_step, step_s, peak) -> float:
-  """Model FLOPs utilisation, 0 to 1; `peak` of all devices together."""
+  """Returns the model FLOPs utilisation, 0 to 1; `peak` is that of all devices."""
   return flops_per_step / (step_s * peak)
 
 
@@ -202,6 +205,6 @@ def target() -> str:
 
 
 def one_device() -> bool:
-  """Whether one device is being traced for: no mesh, or a mesh of one."""
+  """Returns True if one device is being traced for: no mesh, or a mesh of one."""
   mesh = jax.sharding.get_abstract_mesh()
   return mesh.empty or mesh.size == 1

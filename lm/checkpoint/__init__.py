@@ -194,10 +194,11 @@ class Checkpoints:
 
   # reading
 
-  def good(self, step: int | None = None, *, field=()) -> int:
-    """Returns the step that would be restored, after reading and checking all of it.
+  def newest_good(self, step: int | None = None, *, field=()) -> int:
+    """Returns the newest step without damage, after reading and checking all of it.
 
-    With `field`, see `restore_params`, only that field's arrays are read.
+    With `step`, that one: Mistake if it is missing or damaged. With `field`, see
+    `restore_params`, only that field's arrays are read.
     """
     names = (field,) if isinstance(field, str) else tuple(field)
     return self._agreed(lambda: self._choose(step, names))
@@ -210,7 +211,7 @@ class Checkpoints:
     and when the arrays are not those of `abstract`.
     """
     self.wait()
-    step = self.good(step)
+    step = self.newest_good(step)
     note = self._steps.note(step)
     self._check_fits(step, note["arrays"], trees.describe(abstract))
     return arrays.read(self._steps.path(step) / STATE, abstract), step, note["about"]
@@ -224,7 +225,7 @@ class Checkpoints:
     """
     self.wait()
     names = (field,) if isinstance(field, str) else tuple(field)
-    step = self.good(step, field=names)
+    step = self.newest_good(step, field=names)
     note = self._steps.note(step)
     field = first_field(names, note)
     tree = {field: abstract}

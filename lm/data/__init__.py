@@ -7,8 +7,8 @@
 
 Each folder here is a stage and states its protocol at its top: `sources` gives records,
 `clean` changes or drops them, `tokenizers` make ids of them, `corpus` keeps the ids on
-disk, `rows` cuts (and corrupts) them, and `loader` makes batches of rows. All but the
-loader is numpy only.
+disk, `rows` cuts (and corrupts) them, and `loader` makes batches of rows. Only the
+loader uses JAX.
 """
 
 import dataclasses
@@ -35,9 +35,9 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
-  """What a model is trained on; raises Mistake for a value that cannot be.
+  """The description of a dataset; raises Mistake for a value out of range.
 
-  Everything is checked that needs no data, so before hours are spent on preparing them.
+  Whatever needs no data is checked here, before hours are spent on preparing them.
   """
 
   source: str | tuple[str, ...]  # see lm.data.sources; several are mixed
@@ -84,7 +84,7 @@ class Data:
 
   @property
   def order(self) -> str:
-    """ "shuffled", or "carried" for rows that continue those of the batch before."""
+    """The order of rows: "shuffled", or "carried": they continue the last batch's."""
     return self.kind.order
 
   @property
@@ -121,9 +121,9 @@ def prepare(data: Data, *, seq: int, log=print) -> dataset.Corpora:
 
 
 def row_shapes(data: Data, seq: int) -> dict[str, ArrayShape]:
-  """The arrays of one row of `data`, {"tokens_T": ArrayShape((seq,), int32), ...}.
+  """Returns the arrays of a row, {"tokens_T": ArrayShape((seq,), int32), ...}.
 
-  Needs no data; they are those of `Rows.shapes`. Raises Mistake for a `seq` that the
+  They are those of `Rows.shapes`, and need no data. Raises Mistake for a `seq` that the
   rows or the corruption cannot have.
   """
   if seq < 1:

@@ -1,9 +1,9 @@
 """Model families by name, and the contract that every family keeps.
 
 A family is a file here with a frozen `Config`, `PRESETS` (name -> fields of the
-Config), a `Block`, and a `Model`: a linen module that extends `LanguageModel` with
+Config) and a `Model`: a linen module that extends `LanguageModel` with
 
-  traits                     what the family can do: `Traits`
+  traits                     the family's abilities: `Traits`
   features(tokens_BT, *, positions_BT=None, segments_BT=None, cache=None, train=False)
                              -> `Features`; also the arrays that `traits.reads` names
   readout(x_BTD)             -> logits_BTV in float32
@@ -32,7 +32,7 @@ class Auxiliary(NamedTuple):
 
 
 class Features(NamedTuple):
-  """What `Model.features` returns."""
+  """The result of `Model.features`."""
 
   x_BTD: jax.Array  # the input of the readout
   cache: Any = None  # the given cache with these tokens added; None without a cache
@@ -41,7 +41,7 @@ class Features(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Traits:
-  """What a family can do: every `Model` declares it, and tests/laws checks it.
+  """The abilities of a family: every `Model` declares them, and tests/laws checks them.
 
   `sees` says which tokens the features of a token depend on: "past" (it and those
   before it), "both" (all of its document), or "itself" alone.
@@ -68,7 +68,7 @@ class LanguageModel(nn.Module):
   traits = Traits()
 
   def __call__(self, tokens_BT, **inputs):
-    """(logits_BTV in float32, cache): the readout of `features(tokens_BT, **inputs)`.
+    """Returns (logits_BTV in float32, cache), the readout of `features`.
 
     V is the vocabulary, without its padding. `cache` is the given one with these
     tokens added, None without a cache.
@@ -78,7 +78,7 @@ class LanguageModel(nn.Module):
     return logits_BTV[..., : self.config.vocab], features.cache
 
   def word_vectors(self, params):
-    """vectors_VD of all tokens (V padded), from the parameters; needs no `apply`."""
+    """Returns vectors_VD of all tokens (V padded), from the parameters alone."""
     return params["embed"]["table"]
 
 
@@ -121,7 +121,10 @@ def fields(model: LanguageModel) -> dict[str, Any]:
 
 
 def _preset(module, family: str, preset: str) -> dict:
-  """Returns the fields of a preset ({} for ""); flags may write _ in place of -."""
+  """Returns the fields of a preset, {} for "".
+
+  Folders of older runs have _ in place of the hyphens of a name.
+  """
   name = preset.replace("_", "-")
   if name and name not in module.PRESETS:
     names = ", ".join(module.PRESETS)

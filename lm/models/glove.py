@@ -18,6 +18,7 @@ from lm.letters import weight
 from lm.models import Features, LanguageModel, Traits
 from lm.nn.depth import Run
 from lm.nn.layers import Embedding, dropout, dropout_key, mask_padding, padded
+from lm.nn.linear import take
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ class Model(LanguageModel):
     """log_BT: the predicted logarithm of the co-occurrence count of two words."""
     x_BTD = self.features(tokens_BT, train=train).x_BTD
     score_BT = jnp.sum(x_BTD * self.around(near_BT), axis=-1)
-    bias_BT = jnp.take(self.bias_V, tokens_BT, axis=0)
-    return score_BT + bias_BT + jnp.take(self.around_bias_V, near_BT, axis=0)
+    bias_BT = take(self.bias_V, tokens_BT)
+    return score_BT + bias_BT + take(self.around_bias_V, near_BT)
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""

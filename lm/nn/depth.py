@@ -37,7 +37,11 @@ LAYER = "layer"  # the name of a Stack's stacked variables in its tree
 
 @dataclass(frozen=True)
 class Run:
-  """How a model is computed, not what: the numbers are the same but for rounding."""
+  """Options of the computation, which all families share.
+
+  `dtype`, `scan` and `remat` change the numbers by rounding alone; `dropout` changes
+  what training learns.
+  """
 
   dtype: str = "float32"  # of the operands of every matmul; "bfloat16" on TPU and GPU
   scan: bool = True  # depth scanned (short compile) or unrolled (fast on CPU)
@@ -86,7 +90,7 @@ class Stack(nn.Module, kw_only=True):
       for name in (*variables, "intermediates")
       if name != "params" and self.is_mutable_collection(name)
     ]
-    layers = [self._layer(kind, written) for kind in self.kinds]
+    layers = [self._function(kind, written) for kind in self.kinds]
     options = dict(length=self.length)
     x, (outputs, updates) = form(layers, variables, x, inputs, rows, shared, **options)
     for name, tree in updates.items():
@@ -107,14 +111,17 @@ class Stack(nn.Module, kw_only=True):
     block = create(config=self.config, **self.kinds[0], name=LAYER)
     return block(x, inputs, rows, shared)
 
-  def _layer(self, kind, written):
-    """layer(variables, x, inputs, rows, shared) -> (x, (outputs, updates))."""
+  def _function(self, kind, written):
+    """Returns layer(variables, x, inputs, rows, shared) -> (x, (outputs, updates)).
+
+    `written` names the collections that a block may change, which `updates` holds.
+    """
     block = self.block(config=self.config, **kind, parent=None)
 
     def layer(variables, x, *args):
       results = block.apply(variables, x, *args, mutable=written or False)
       (x, outputs), updates = results if written else (results, {})
-      # What is sown are tuples, which would be taken for a leaf of L arrays.
+      # `sow` writes tuples, which would be taken for a leaf of L arrays.
       return x, (outputs, _exchanged(updates, tuple, list))
 
     if self.run.remat == "none":
@@ -125,7 +132,7 @@ class Stack(nn.Module, kw_only=True):
 
 
 def scan(layers, variables, x, inputs, rows, shared, *, length: int):
-  """The layers in a loop; where they are of several kinds, each turn is one of each.
+  """Computes the layers in a loop; of several kinds, each turn computes one of each.
 
   Layers that do not fill a turn come after the loop.
   """
@@ -137,41 +144,41 @@ def scan(layers, variables, x, inputs, rows, shared, *, length: int):
 
   def several(x, own, count):
     """(x, the stacked outputs) of `count` layers."""
-    own, outputs = [_cut(own[0]), own[1]], []
+    own, outputs = [_split_by_layer(own[0]), own[1]], []
     for index in range(count):
-      variables, inputs = _layer(own, index)
+      variables, inputs = _slice_of_layer(own, index)
       x, out = layers[index](variables, x, inputs, rows, shared)
       outputs.append(out)
     return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
 
   turns, left = divmod(length, period)
-  parts, cut = [], turns * period
+  parts, in_turns = [], turns * period
   if turns:
     own = jax.tree.map(
-      lambda leaf: leaf[:cut].reshape(turns, period, *leaf.shape[1:]), stacked
+      lambda leaf: leaf[:in_turns].reshape(turns, period, *leaf.shape[1:]), stacked
     )
     x, outputs = jax.lax.scan(lambda x, own: several(x, own, period), x, own)
-    merge = lambda leaf: leaf.reshape(cut, *leaf.shape[2:])
+    merge = lambda leaf: leaf.reshape(in_turns, *leaf.shape[2:])
     parts.append(jax.tree.map(merge, outputs))
   if left:
-    own = jax.tree.map(lambda leaf: leaf[cut:], stacked)
+    own = jax.tree.map(lambda leaf: leaf[in_turns:], stacked)
     x, outputs = several(x, own, left)
     parts.append(outputs)
   return x, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
 def unroll(layers, variables, x, inputs, rows, shared, *, length: int):
-  """The layers one after the other in the program; outputs are tuples of L leaves."""
-  variables, outputs = _cut(variables), []
+  """Computes the layers one after the other; outputs are tuples of L leaves."""
+  variables, outputs = _split_by_layer(variables), []
   for l in range(length):
-    layer, own = layers[l % len(layers)], (_layer(variables, l), _layer(inputs, l))
+    layer, own = layers[l % len(layers)], _slice_of_layer([variables, inputs], l)
     x, out = layer(own[0], cpu.materialise_cotangent(x), own[1], rows, shared)
     outputs.append(out)
   return x, jax.tree.map(lambda *leaves: leaves, *outputs)
 
 
 def split(params):
-  """The parameters with every stacked weight of a Stack as a tuple of L arrays.
+  """Returns the parameters with the stacked weights of a Stack as tuples of L arrays.
 
   For loops outside of which the slicing should happen once, like decoding. It suits a
   model that is not scanned.
@@ -184,7 +191,7 @@ def split(params):
 
 
 def _exchanged(tree, old: type, new: type):
-  """The tree with its sequences of type `old` as those of type `new`."""
+  """Returns the tree with its sequences of type `old` as those of type `new`."""
   return jax.tree.map(
     lambda node: new(node) if isinstance(node, old) else node,
     tree,
@@ -200,19 +207,21 @@ def _stacked(leaf):
   return jnp.stack(leaf) if _is_split(leaf) else leaf
 
 
-def _cut(variables):
-  """Every stacked leaf as a tuple of L arrays, whose gradients are put together once.
+def _split_by_layer(variables):
+  """Returns the tree with every stacked leaf as a tuple of L arrays.
 
-  Indexing would add up L arrays of the whole size, all but one layer of each zeros.
+  Their gradients are put together once. Indexing would add up L arrays of the whole
+  size, all but one layer of each zeros.
   """
 
-  def cut(leaf):
+  def split_leaf(leaf):
     if _is_split(leaf):
       return leaf
     return tuple(piece[0] for piece in jax.lax.split(leaf, [1] * len(leaf)))
 
-  return jax.tree.map(cut, variables, is_leaf=_is_split)
+  return jax.tree.map(split_leaf, variables, is_leaf=_is_split)
 
 
-def _layer(tree, l: int):
+def _slice_of_layer(tree, l: int):
+  """Returns the tree with the array of layer l in place of every leaf."""
   return jax.tree.map(lambda leaf: leaf[l], tree, is_leaf=_is_split)

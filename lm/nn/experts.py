@@ -59,7 +59,7 @@ class Feed:
 
 @struct.dataclass
 class Traffic:
-  """Which tokens are real, and whether those beyond a capacity may be dropped."""
+  """The real tokens of a batch, and whether those beyond a capacity may be dropped."""
 
   real_BT: jax.Array | None = None  # False is padding; None: all tokens are real
   drops: bool = struct.field(pytree_node=False, default=False)  # in training
@@ -74,7 +74,7 @@ def traffic(positions_BT, segments_BT, *, train: bool) -> Traffic:
   return Traffic(real_BT, drops=train)
 
 
-class Experts(nn.Module):
+class Experts(nn.Module, kw_only=True):
   """The weighted sum of the `top_k` of E feed-forwards with the highest scores."""
 
   feed: Feed

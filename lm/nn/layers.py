@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from lm.letters import constrain, constrain_to, spec, weight
-from lm.nn.linear import dot, linear
+from lm.nn.linear import dot, linear, take
 
 VOCAB_MULTIPLE = 128  # lanes of a TPU; also lets every usual mesh split the vocabulary
 
@@ -103,7 +103,7 @@ class Embedding(nn.Module, kw_only=True):
     # it; held whole in D, each device looks up its own rows.
     where = jax.sharding.PartitionSpec(spec(self.dim + "D")[0], None)
     table_VD = constrain_to(self.table, where)
-    return constrain(jnp.take(table_VD, ids_BT, axis=0), "BTD")
+    return constrain(take(table_VD, ids_BT), "BTD")
 
   def readout(self, x_BTD, dtype: str):
     """logits_BTV against this table, V padded; see `mask_padding`."""

@@ -1,8 +1,8 @@
 """Products with weights: the one place that decides in which precision they happen.
 
-Weights are read by `dot` (einsum), `take` (rows of a table) and `ragged` (groups of
-rows, each with a matrix of its own) alone, so that another kind of weight, quantised or
-with an adapter, is a change of this file.
+Layers read a matrix by `dot` (einsum) or `ragged` (groups of rows, each with a matrix
+of its own) and rows of a table by `take`, so that another kind of weight, quantised or
+with an adapter, is a change of this file. Scales and biases are added in place.
 """
 
 import math
@@ -42,7 +42,7 @@ def dot(equation: str, x, y, dtype):
 
 
 def _is_by_weight(equation: str) -> bool:
-  """Whether x has rows that y has not, as x_BTD and w_DF."""
+  """Returns True if x has rows that y has not, as x_BTD and w_DF."""
   xs, ys, out = re.split(",|->", equation)
   return xs[0] == out[0] and xs[0] not in ys
 
@@ -75,7 +75,10 @@ _narrow_dot.defvjp(_narrow_dot_forward, _narrow_dot_backward)
 
 
 def take(table_VD, ids):
-  """Returns the rows of a table with these ids: an array of their shape, and D."""
+  """Returns the rows of a table with these ids: of shape (*ids.shape, D).
+
+  Of a table of rank 1, such as a bias_V, they are its values: of shape ids.shape.
+  """
   return jnp.take(table_VD, ids, axis=0)
 
 

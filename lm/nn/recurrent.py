@@ -56,7 +56,7 @@ CELLS = {
 }
 
 
-class Recurrence(nn.Module):
+class Recurrence(nn.Module, kw_only=True):
   """One layer of cells over time."""
 
   cell: str

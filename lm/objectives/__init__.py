@@ -1,4 +1,4 @@
-"""Objectives: what a model is trained and evaluated on, as sums.
+"""Objectives: the losses and metrics of training and evaluation, as sums.
 
 An objective is a function
 
@@ -33,8 +33,6 @@ from functools import partial
 from lm import lookup
 from lm.data.rows import corrupt
 from lm.errors import Mistake
-
-Sums = dict  # name -> (sum, weight), two float32 scalars
 
 
 def make(name: str, options: dict | None = None, dataset=None):

@@ -1,4 +1,4 @@
-"""What objectives over tokens share: a batch read by the model, its targets scored."""
+"""Parts of objectives over tokens: the model's features, and scores of its targets."""
 
 import math
 
@@ -45,9 +45,10 @@ def score(
 ):
   """Returns (sums, sampled_BT) of the readout against the targets of a batch.
 
-  The sums are described in `next_token`; in training they include the auxiliary losses
-  in `features`, and a state to carry on if there is one. With uniform_BT, drawn from
-  [0, 1), `sampled_BT` holds a token drawn from each softmax; else it is None.
+  The sums are described in `next_token`. In training they include the auxiliary losses
+  in `features`; in training and evaluation, where the features have a cache, the state
+  to carry on. With uniform_BT, drawn from [0, 1), `sampled_BT` holds a token drawn from
+  each softmax; else it is None.
   """
   arrays = {name: batch[name] for name in SCORED if name in batch}
   arrays["x_BTD"] = features.x_BTD

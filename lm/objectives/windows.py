@@ -1,8 +1,8 @@
 """Windows of words around each word, drawn on the device from rows of text.
 
 Mikolov et al. 2013 (arXiv:1301.3781, arXiv:1310.4546): frequent words are thinned out
-before windows are laid, each window has a width of its own, and words are told apart
-from noise words. A row of the text is closed up over its gaps and cut into blocks of
+before windows are laid, each window has a width of its own, and words are classified
+against noise words. A row of the text is closed up over its gaps and cut into blocks of
 BLOCK centres; each block has one set of neighbours and one of noise, so that all its
 scores are one matmul (the idea of arXiv:1604.04661) and no pair is ever listed.
 """
@@ -25,7 +25,7 @@ SLACK = 1.25  # room in a row over what is kept of it on average
 
 @struct.dataclass
 class Words:
-  """How often each word is kept, and how noise words are drawn; see `from_counts`."""
+  """The probabilities to keep words, and to draw noise words; see `from_counts`."""
 
   keep_V: jax.Array  # the probability that an occurrence is kept; 0 for what is no word
   noise_V: jax.Array  # the distribution of noise words

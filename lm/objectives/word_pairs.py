@@ -1,4 +1,4 @@
-"""What skip-gram and CBOW share: word statistics, windows, negative sampling."""
+"""Parts of skip-gram and CBOW: word statistics, windows, negative sampling."""
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +26,11 @@ def windows_of(batch, key, words: Words, window, train) -> tuple[dict, Windows]:
 def negative_sampling_nats(
   read, x_BTD, words: Words, key, *, ids_BS, weights_BTS, noise_BT
 ):
-  """Returns the nats of telling words from noise (arXiv:1310.4546, equation 4).
+  """Returns the nats of words against noise words (arXiv:1310.4546, equation 4).
 
-  weights_BTS is how much each word of a block, ids_BS, counts with each x; noise_BT how
-  many noise words each x is told from. `key` draws the noise words of a block; without
-  one, the expectation over the vocabulary is taken. `read` applies the model.
+  weights_BTS are the weights of the words of a block, ids_BS, with each x; noise_BT the
+  number of noise words of each x. `key` draws the noise words of a block; without one,
+  the expectation over the vocabulary is taken. `read` applies the model.
   """
 
   def scores(ids_BS):

@@ -166,7 +166,7 @@ class RunStore(Store):
   @property
   def digest(self) -> str:
     if self._step is None:
-      self._step = self._checkpoints.good(field=FIELDS)
+      self._step = self._checkpoints.newest_good(field=FIELDS)
     folder = self.folder
     files = [folder.config_file, folder.model_file]
     files += [*folder.tokenizer.rglob("*"), *folder.kept.rglob("*")]

@@ -4,8 +4,9 @@
   state = trainer.init(jax.random.key(0))
   state, metrics = trainer.step(state, batch, jax.random.key(1))
 
-state.py has the TrainState, step.py the update, loop.py the loop that drives it, and
-run.py the life of a run, from a config to its folder.
+state.py has the TrainState, step.py the update and loop.py the loop that drives it.
+config.py describes a run, compose.py makes its objects of the description, and run.py
+trains it in a folder. simple.py trains in one call, without config and folder.
 """
 
 from typing import Any, NamedTuple
@@ -24,19 +25,20 @@ from lm.train.step import make_step
 
 __all__ = ["Diverged", "Hook", "TrainState", "Trainer", "build", "fit", "make_step"]
 
-# What evaluation adds to a batch, and what rows of text have: word windows read none.
+# Arrays of a batch that need not be read: evaluation adds bytes_BT to every batch, and
+# rows of text have targets_BT, which objectives over windows of words do not read.
 OPTIONAL = ("bytes_BT", "targets_BT")
 
 
 class Trainer(NamedTuple):
-  """What `fit` needs; all of it is on one mesh."""
+  """The functions and shapes of a training run on one mesh, as `build` returns them."""
 
   init: Any  # key -> TrainState, created sharded
   abstract: Any  # the state's shapes and shardings
   letters: Any  # the letters of the parameters' dimensions
   step: Any  # (state, batch, root key) -> (state, metrics); donates the state
-  objective: Any  # the function itself
-  given: Any  # arrays that nobody trains, as they came
+  objective: Any  # the function
+  given: Any  # arrays that nobody trains, as passed to `build`
   mesh: Any
 
 
@@ -65,8 +67,8 @@ def build(
     given: arrays that nobody trains; by default what the named objective needs.
     carries: whether each batch continues from the recurrent state of the one before.
 
-  Raises Mistake for a batch with an array that neither the model nor the objective
-  reads, and for whatever does not fit the mesh or the parameters.
+  Raises Mistake for another kind of optimiser, for a batch with an array that neither
+  the model nor the objective reads, and for sizes that do not fit the mesh.
   """
   mesh = mesh or make_mesh(jax.devices()[:1])
   if isinstance(objective, str):
@@ -74,14 +76,7 @@ def build(
     given = required if given is None else given
   tokens_BT = jnp.zeros((1, batch["tokens_BT"].shape[1]), jnp.int32)
   init = init or (lambda key: model.init(key, tokens_BT)["params"])
-  params, letters = abstract_of(init)
-  tx, schedule, accumulate, ema = optimiser, None, 1, 0.0
-  if isinstance(optimiser, optim.Optim):
-    tx, schedule = optim.make(
-      optimiser, num_steps=num_steps, params=params, letters=letters
-    )
-    accumulate, ema = optimiser.accumulate, optimiser.ema
-  assert isinstance(tx, optax.GradientTransformation), tx
+  tx, schedule, accumulate, ema = _update(optimiser, num_steps, *abstract_of(init))
   carry = None
   if carries:
     carry = lambda: model.init_cache(batch["tokens_BT"].shape[0], 0).carried()
@@ -102,8 +97,23 @@ def build(
   return Trainer(make, abstract, letters, step, objective, given, mesh)
 
 
+def _update(optimiser, num_steps, params, letters) -> tuple:
+  """Returns (the transformation, its schedule or None, micro-batches, decay of ema)."""
+  if isinstance(optimiser, optim.Optim):
+    tx, schedule = optim.make(
+      optimiser, num_steps=num_steps, params=params, letters=letters
+    )
+    return tx, schedule, optimiser.accumulate, optimiser.ema
+  if not isinstance(optimiser, optax.GradientTransformation):
+    raise Mistake(
+      f"optimiser={optimiser!r}; wanted an lm.optim.Optim, such as Optim(name='muon'), "
+      "or an optax.GradientTransformation"
+    )
+  return optimiser, None, 1, 0.0
+
+
 class _Recorded(dict):
-  """A batch that remembers which of its arrays were read."""
+  """A batch that records the names of its arrays that were read."""
 
   def __init__(self, arrays, names=None):
     super().__init__(arrays)

@@ -1,4 +1,4 @@
-"""From a description to objects: what needs no data first, then what does.
+"""Makes the objects of an experiment: first those that need no data, then the rest.
 
   plan = compose.plan(experiment)        # raises Mistake; seconds
   dataset = lm.data.prepare(experiment.data, seq=experiment.seq)        # hours, perhaps
@@ -27,7 +27,7 @@ from lm.train.config import Experiment
 
 @dataclass(frozen=True)
 class Plan:
-  """An experiment on a mesh, checked as far as it goes without data."""
+  """An experiment on a mesh; all that needs no data has been checked."""
 
   experiment: Experiment
   mesh: Any
@@ -39,7 +39,7 @@ class Plan:
     return models.build(**self.experiment.model, vocab=vocab)
 
   def vocab(self, tokenizer) -> int:
-    """Returns the number of tokens that the model has a row for.
+    """Returns the size of the model's vocabulary.
 
     Parameters from a store keep its table, which may be longer than its tokenizer
     (Qwen) or shorter by special tokens that no text becomes (Gemma 3). The special
@@ -51,7 +51,7 @@ class Plan:
     return max(size, tokenizer.size) if self.experiment.data.corruption else size
 
   def trainer(self, model, batch, dataset=None) -> Trainer:
-    """Returns the Trainer of a model; without a dataset it serves for shapes."""
+    """Returns the Trainer of a model; without a dataset, one for its shapes alone."""
     e = self.experiment
     objective, given = objectives.make(e.objective, e.loss, dataset)
     return build(
@@ -66,7 +66,7 @@ class Plan:
     )
 
   def bind(self, dataset) -> "Run":
-    """Returns the Run on a dataset; raises Mistake when it is not that of the store."""
+    """Returns the Run on a dataset; Mistake when its tokenizer is not the store's."""
     e = self.experiment
     self._check_tokenizer(dataset.tokenizer)
     model = self.model(self.vocab(dataset.tokenizer))
@@ -80,7 +80,7 @@ class Plan:
   def _check_tokenizer(self, tokenizer):
     learnt = self.store and self.store.tokenizer()
     if learnt is None:
-      return  # nothing is known of what the ids of the stored model mean
+      return  # the store does not say what the ids of its model mean
     data = self.experiment.data
     if data.corruption:
       learnt = corrupt.extended(learnt, data.corruption)
@@ -105,12 +105,14 @@ class Run:
 
   @property
   def experiment(self) -> Experiment:
+    """The description of the run."""
     return self.plan.experiment
 
   def start(self, key, log=print):
-    """Returns a new TrainState: random, or from what `init` names.
+    """Returns a new TrainState, its parameters random or from where `init` names.
 
-    Parameters that `init.fresh` names are drawn from `key`, as all are without a store.
+    Without `init.path` all parameters are drawn from `key`, with it those of
+    `init.fresh`.
     """
     init, state = self.experiment.init, self.trainer.init(key)
     if self.plan.store is not None:
@@ -130,7 +132,7 @@ class Run:
       embed = state.params["embed"] | {"table": table_VD}
       state = state.replace(params=state.params | {"embed": embed})
     if state.ema:
-      # A copy: the step is given both trees, and may write into each.
+      # A copy: the state is donated, and no two of its leaves may share a buffer.
       state = state.replace(ema=jax.tree.map(jnp.copy, state.params))
     return state
 
@@ -138,8 +140,8 @@ class Run:
 def plan(experiment: Experiment, devices=None) -> Plan:
   """Returns the Plan of an experiment on the devices (all of them by default).
 
-  Raises Mistake for whatever is wrong with it, before there are data: sizes, names, the
-  mesh, the objective and its rows, the optimiser's tables, the stored parameters.
+  Raises Mistake for what can be checked without data: sizes, names, the mesh, the
+  objective and its rows, the optimiser's tables, the stored parameters.
   """
   e, mesh = experiment, make_mesh(devices, **experiment.mesh)
   store = stores.open(e.init.path) if e.init.path else None

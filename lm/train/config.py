@@ -1,7 +1,7 @@
-"""What a training run is made of, as frozen dataclasses that validate themselves.
+"""The description of a training run: frozen dataclasses that validate themselves.
 
 Each rule and each default stands once, in the dataclass that owns it: `Optim` and
-`Data` in their rooms, the rest here. `Experiment.of` builds them from a nested dict,
+`Data` in their packages, the rest here. `Experiment.of` builds them from a nested dict,
 such as a run's config.json.
 """
 
@@ -15,9 +15,9 @@ from lm.optim import Optim
 
 SEEDS = 1 << 32  # jax would take the next one for 0
 
-# A run may go on with other values of these: they decide how long it is trained, how it
-# is watched and how it is computed, not what is trained on what. (Micro-batches do draw
-# their own dropout, and share out the places of experts among themselves.)
+# Values that may change when a run is continued: they decide how long it is trained,
+# evaluated and computed, and leave the model, its data and its updates as they are.
+# (Micro-batches do draw their own dropout, and each has its own places of experts.)
 FREE = ("num_steps", "eval", "checkpoint", "mesh", "data.cache", "loss.logits_bytes")
 FREE += ("model.scan", "model.remat", "model.backend", "model.chunk")
 FREE += ("optim.accumulate",)
@@ -25,7 +25,7 @@ FREE += ("optim.accumulate",)
 
 @dataclass(frozen=True, kw_only=True)
 class Init:
-  """What parameters start from, in place of random numbers."""
+  """The source of the initial parameters, in place of random numbers."""
 
   path: str = ""  # a run, a Hugging Face folder or a .gguf file
   fresh: tuple = ()  # regular expressions of the parameters that are drawn all the same
@@ -34,7 +34,7 @@ class Init:
 
 @dataclass(frozen=True, kw_only=True)
 class Eval:
-  """How a run is watched: evaluations of held-out text, and samples."""
+  """The schedule of evaluations of held-out text, and of samples."""
 
   every: int = 500  # updates; 0 means only at the end
   batches: int = 0  # of the held-out split, evenly spread; 0 means all
@@ -59,7 +59,7 @@ class Eval:
 
 @dataclass(frozen=True, kw_only=True)
 class Keep:
-  """Which checkpoints are kept, besides that of the best score."""
+  """The schedule of checkpoints; that of the best score is kept besides the newest."""
 
   every: int = 500  # updates; 0 means only at the end
   keep: int = 3  # the newest
@@ -71,7 +71,7 @@ class Keep:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-  """All of a training run; `lm.train.compose.plan` makes objects of it."""
+  """The description of a training run; `lm.train.compose.plan` makes objects of it."""
 
   num_steps: int  # updates in all
   batch: int  # rows of an update
@@ -104,11 +104,10 @@ class Experiment:
 
 
 def build(cls, values: dict, group: str = ""):
-  """Returns the dataclass `cls` of a dict, and those of its groups, from the inside
-  out.
+  """Returns the dataclass `cls` with the values of a dict, its groups built first.
 
-  Raises Mistake for a key that it lacks, for a required one that is not there and, with
-  the group's name in front, for a value that the dataclass refuses.
+  Raises Mistake for a key that is no field, for a required field without a key and,
+  with the group's name in front, for a value that the dataclass refuses.
   """
   fields = {f.name: f for f in dataclasses.fields(cls)}
   for name in values:

@@ -1,7 +1,4 @@
-"""The one training loop: it drives a step over batches, and hooks after it.
-
-Objectives vary, loops do not.
-"""
+"""The one training loop: it drives a step over batches, and the hooks after it."""
 
 import contextlib
 import math
@@ -20,13 +17,14 @@ class Diverged(FloatingPointError):
 
 @dataclass(frozen=True)
 class Hook:
-  """Something to do every so many updates: function(updates made, state) -> None."""
+  """A function(updates made, state) -> None, called every `every` updates."""
 
   name: str  # names its share of the time: "time/<name>_s"
   every: int  # 0 means only at the end
   function: Callable
 
   def is_due(self, step: int, last: int) -> bool:
+    """Returns True if the hook is to run after `step` updates of `last`."""
     return step == last or (self.every > 0 and step % self.every == 0)
 
 
@@ -66,16 +64,16 @@ def fit(state, step, batches, *, root, num_steps, report, hooks=(), stop=None):
       late, while the device is busy with the next; `seconds` are those of the update
       without the hooks before it, which are in `spent` (the first one compiles).
     hooks: run after their update, in this order.
-    stop: stop(n) is asked after every update; when it returns True, the hook
+    stop: stop(n) is called after every update; when it returns True, the hook
       "checkpoint" runs and the loop ends.
 
   Raises Diverged, which names the step, before a state that is not finite can reach a
-  hook: what was saved last is good.
+  hook: every saved state is finite.
   """
   clock, pending = Clock(), None
 
-  def settle():
-    """Reads the metrics of the update before, which the device has finished."""
+  def report_pending():
+    """Waits for the metrics of the newest update and reports them, if it was not."""
     nonlocal pending
     if pending is None:
       return
@@ -96,7 +94,7 @@ def fit(state, step, batches, *, root, num_steps, report, hooks=(), stop=None):
       break
     with clock("step"):
       state, metrics = step(state, batch, root)
-    settle()
+    report_pending()
     n, pending = done + 1, (done + 1, metrics)
     is_stopping = stop is not None and n < num_steps and stop(n)
     due = [
@@ -105,11 +103,11 @@ def fit(state, step, batches, *, root, num_steps, report, hooks=(), stop=None):
       if hook.is_due(n, num_steps) or (is_stopping and hook.name == "checkpoint")
     ]
     if due:
-      settle()
+      report_pending()
     for hook in due:
       with clock(hook.name):
         hook.function(n, state)
     if is_stopping:
       break
-  settle()
+  report_pending()
   return state

@@ -1,8 +1,8 @@
-"""The life of a run, in order: data, state, loop, end; everything it leaves in a
-folder.
+"""A training run in a folder: prepares the data, restores or draws the state, trains.
 
-  plan = compose.plan(experiment)
-  steps = run(plan, "runs/shakespeare")
+values = {...}    # a nested dict, such as config.json of another run
+plan = compose.plan(Experiment.of(values))
+updates = run(plan, "runs/shakespeare", config=values)
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from lm.train.loop import Diverged, Hook, fit
 
 
 def run(plan, path, *, config: dict, stop=None, log=print) -> int:
-  """Trains to the end, or to where `stop(n)` says so; returns the updates made in all.
+  """Trains until the end, or until stop(n) is True; returns the updates made in all.
 
   Continues from the newest checkpoint in the folder `path`, if there is one. `config`
   is the nested dict that the plan was made of, as config.json keeps it. `log` gets
@@ -78,16 +78,19 @@ def run(plan, path, *, config: dict, stop=None, log=print) -> int:
 
 
 def is_finished(plan, path) -> bool:
-  """True if the last checkpoint is there and whole; raises if nothing can be
-  written."""
+  """Returns True if the last checkpoint of a run exists and is not damaged.
+
+  Creates the folder of checkpoints and removes what a killed process left there. Raises
+  Mistake if it cannot be written.
+  """
   experiment, folder = plan.experiment, RunFolder(path)
   with Checkpoints(folder.checkpoints, keep=experiment.checkpoint.keep) as checkpoints:
-    last = max(checkpoints.steps(), default=0)
-    return last >= experiment.num_steps and checkpoints.good() >= experiment.num_steps
+    newest, end = max(checkpoints.steps(), default=0), experiment.num_steps
+    return newest >= end and checkpoints.newest_good() >= end
 
 
 class Watch:
-  """What a run shows and keeps: metrics, evaluations, checkpoints, samples."""
+  """The outputs of a run: its metrics, evaluations, checkpoints and samples."""
 
   def __init__(self, run: compose.Run, folder, log, checkpoints, config):
     self.run, self.folder, self.log, self.checkpoints = run, folder, log, checkpoints
@@ -108,7 +111,7 @@ class Watch:
     self.peak = platform.peak_flops(mesh.devices.flat[0], dtype) * mesh.size
 
   def hooks(self) -> list[Hook]:
-    """In this order: a checkpoint knows the score, and does not wait for a sample."""
+    """Returns the hooks in order: a checkpoint has a score, and waits for no sample."""
     e = self.run.experiment
     return [
       Hook("eval", e.eval.every, self.evaluate),
@@ -135,7 +138,7 @@ class Watch:
     self.log.progress(n, **shown)
 
   def evaluate(self, n, state):
-    """Evaluates the parameters to use (their moving average, if there is one)."""
+    """Evaluates the parameters (their moving average, if there is one)."""
     metrics = evaluate.evaluate(
       self.eval_step,
       state.ema or state.params,
@@ -188,7 +191,7 @@ def _listed(metrics: dict) -> str:
 
 
 def model_flops(run: compose.Run) -> float:
-  """Returns the FLOPs of one update by the formula, whatever is recomputed."""
+  """Returns the FLOPs of one update, without those of recomputation."""
   abstract, key = run.trainer.abstract, jax.random.key(0)
 
   def loss(params, batch, given):
@@ -211,7 +214,7 @@ def _resumed(run: compose.Run, checkpoints, log):
       "another --workdir"
     )
   log(f"continues after step {step} of {checkpoints.folder}")
-  # What nobody trains is never saved: it comes from where it came from at the start.
+  # `given` is never saved: `bind` has made it from the same data as at the start.
   given = jax.tree.map(
     lambda x, shape: jax.device_put(x, shape.sharding),
     run.trainer.given,
@@ -233,8 +236,7 @@ def _advice(folder, checkpoints) -> str:
 
 @contextlib.contextmanager
 def no_empty_folders(*folders):
-  """On an error, removes the folders that this block created if they are still
-  empty."""
+  """Removes the folders that its block created, on an error, if they are empty."""
   created = [path for path in folders if not path.exists()]
   try:
     yield

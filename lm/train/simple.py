@@ -25,19 +25,19 @@ def fit(
   """Returns (params, history): trained parameters, and the metrics of every update.
 
   Args:
-    model: a model of `lm.models`. params: the parameters to start from, which stay as
-    they are; None draws new ones. data: rows by index (`lm.data.Rows`), shuffled anew
-    every epoch, or a function of the
-      step that returns a batch of arrays by name.
+    model: a model of `lm.models`.
+    params: the parameters to start from, which are copied; None draws new ones.
+    data: rows by index (`lm.data.Rows`), shuffled anew every epoch, or a function of
+      the step that returns a batch of arrays by name.
     num_steps: updates to make.
     objective: a function as `lm.objectives` describes it, or the name of one.
     optimiser: an `lm.optim.Optim` (AdamW by default) or any optax transformation.
-    batch: rows of an update; of no consequence where `data` is a function.
+    batch: rows of an update; has no effect where `data` is a function.
     seed: of the order of rows, of new parameters and of dropout.
     mesh: where it runs; by default on the first device.
 
-  Raises Mistake for a batch with an array that nobody reads, and Diverged when numbers
-  are not finite any more. Example, fine-tuning on labelled sentences:
+  Raises Mistake as `lm.train.build` does, and Diverged when numbers are not finite any
+  more. Example, fine-tuning on labelled sentences:
 
     rows = lm.data.labelled(texts, labels, tokenizer, seq=32)
     params, history = lm.fit(model, params, rows, objective="classify", num_steps=60)

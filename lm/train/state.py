@@ -1,4 +1,4 @@
-"""The training state: everything that an update changes, created sharded."""
+"""The training state: what an update reads and returns, created sharded."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +13,17 @@ from lm.letters import letters_of, shardings, state_dims, unbox
 
 @struct.dataclass
 class TrainState:
-  """All that an update changes; plain arrays, no keys and no functions."""
+  """The arrays that an update reads and returns; no keys and no functions.
+
+  An update changes all but `given`. `ema`, `carry` and `given` are () in a run that has
+  none of them.
+  """
 
   step: jax.Array  # updates made so far
   params: Any
   opt: Any  # the optimiser's state
-  ema: Any  # a moving average of params, or () without one
-  carry: Any = ()  # a recurrent state after the last batch, as `State.carried` has it
+  ema: Any  # a moving average of params
+  carry: Any = ()  # the recurrent state after the last batch, as `State.carried` has it
   given: Any = ()  # arrays that nobody trains (teacher, word counts): never saved
 
   def saved(self):
@@ -28,7 +32,7 @@ class TrainState:
 
 
 def make_init(init, tx, mesh, *, ema=False, carry: Callable | None = None, given=None):
-  """Returns (make, abstract, letters): how a TrainState is created, and its shapes.
+  """Returns (make, abstract, letters): a creator of a TrainState, and its shapes.
 
   Args:
     init: key -> the parameters, boxed with their letters (see `lm.letters.weight`).

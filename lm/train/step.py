@@ -11,7 +11,7 @@ from lm.nn import cpu
 from lm.rng import stream
 from lm.train.state import TrainState
 
-TINY = 1e-9  # a weight to divide by where nothing was counted
+TINY = 1e-9  # least weight of a metric: one of which a batch has nothing reads 0
 
 
 def make_step(
@@ -31,10 +31,15 @@ def make_step(
   are added up and divided once, by the weight of "loss". Metrics are float32 scalars:
   every pair of the objective as "train/<name>", the norms of gradient, update and
   parameters, and with a `schedule` the learning rate.
+
+  A batch whose "loss" has weight 0 gives NaN, which ends the loop as Diverged: it has
+  no gradient. Other metrics of weight 0 are 0.
   """
   gradient = _accumulated(apply, objective, accumulate)
 
   def step(state, batch, root):
+    # The key of everything random in an objective (dropout, noise words, masks); the
+    # name is kept, as another would change the numbers of every run.
     key = stream(root, "dropout", state.step)
     if state.carry:
       batch = batch | {"carry": state.carry}

@@ -20,7 +20,7 @@ FEED = Feed(ff=F, experts=E, top_k=J)
 
 
 def layer(feed=FEED):
-  return Experts(feed, "float32", 1.0)
+  return Experts(feed=feed, dtype="float32", scale=1.0)
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def check_buckets(count: int, reach: int):
     raise Mistake(f"reach={reach}; wanted more than half the buckets, {count // 2}")
 
 
-class Distances(nn.Module):
+class Distances(nn.Module, kw_only=True):
   """The bias that each head adds to a score for the distance from query to key.
 
   With `both_ways` half of the buckets are for keys before the query and half for keys
