@@ -122,13 +122,13 @@ def main():
     run = {"ours": ours, "theirs": theirs}[side]
     print(json.dumps(run(**SHAPES[shape], dtype=dtype)))
     return
-  for dtype, wanted in WANTED.items():
+  for dtype, expected in WANTED.items():
     for shape in SHAPES:
       found = sides.alternate("benchmarks.train_step", [shape, dtype], args.rounds)
-      report(f"{shape} {dtype}", found, wanted)
+      report(f"{shape} {dtype}", found, expected)
 
 
-def report(title, found, wanted):
+def report(title, found, expected):
   work, peak = found["ours"]["flops"], found["ours"]["peak"]
   for name, run in found.items():
     rate, step_ms = work / run["step_s"], run["step_s"] * 1e3
@@ -137,7 +137,7 @@ def report(title, found, wanted):
       f"{rate / peak:.0%} of the GEMM peak of {peak / 1e9:.0f}"
     )
   times = sides.ratio(found, "step_s")
-  print(f"{title}: {times:.2f}x theirs, wanted {wanted}x", flush=True)
+  print(f"{title}: {times:.2f}x theirs, wanted {expected}x", flush=True)
 
 
 if __name__ == "__main__":

@@ -216,7 +216,7 @@ def leaves(workdir, step) -> dict:
   from lm.checkpoint import arrays
 
   folder = pathlib.Path(workdir) / "checkpoints" / str(step)
-  wanted = {}
+  expected = {}
   for name, told in json.loads((folder / "checkpoint.json").read_text())[
     "arrays"
   ].items():
@@ -225,10 +225,10 @@ def leaves(workdir, step) -> dict:
     shape = tuple(int(n) for n in shape.strip("]").split(",") if n)
     leaf = jax.ShapeDtypeStruct(shape, np.dtype(dtype))
     if path:
-      wanted.setdefault(part, {})[path] = leaf
+      expected.setdefault(part, {})[path] = leaf
     else:
-      wanted[part] = leaf
-  found = arrays.read(folder / "state", wanted)
+      expected[part] = leaf
+  found = arrays.read(folder / "state", expected)
   named = jax.tree_util.tree_leaves_with_path(found)
   return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in named}
 

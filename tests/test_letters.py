@@ -28,7 +28,7 @@ from lm.letters import (
 
 
 @pytest.mark.parametrize(
-  "letters, wanted",
+  "letters, expected",
   [
     ("BTD", P(("data", "fsdp"), "context", None)),
     ("BTV", P(("data", "fsdp"), "context", "tensor")),
@@ -44,8 +44,8 @@ from lm.letters import (
     ("", P()),
   ],
 )
-def test_a_letter_says_where_it_is_split(letters, wanted):
-  assert spec(letters) == wanted
+def test_a_letter_says_where_it_is_split(letters, expected):
+  assert spec(letters) == expected
 
 
 def test_no_axis_is_used_twice():

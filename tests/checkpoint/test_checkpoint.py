@@ -18,9 +18,9 @@ def test_restores_every_bit_and_what_was_said(tmp_path):
   with Checkpoints(tmp_path / "new" / "checkpoints", keep=2) as checkpoints:
     assert checkpoints.steps() == []
     checkpoints.save(3, want, about=ABOUT)
-    got, step, about = checkpoints.restore(abstract_of(want))  # waits for the save
+    actual, step, about = checkpoints.restore(abstract_of(want))  # waits for the save
   assert (step, about) == (3, ABOUT)
-  assert_same_bits(got, want)
+  assert_same_bits(actual, want)
 
 
 def test_donating_right_after_save_changes_nothing(tmp_path):
@@ -37,8 +37,8 @@ def test_donating_right_after_save_changes_nothing(tmp_path):
       state = step(state)
     jax.block_until_ready(state)
     assert checkpoints._pending is not None
-    got, _, _ = checkpoints.restore(abstract_of(state))
-  assert_same_bits(got, want)
+    actual, _, _ = checkpoints.restore(abstract_of(state))
+  assert_same_bits(actual, want)
 
 
 MESHES = (
@@ -64,9 +64,9 @@ def test_restores_onto_any_other_mesh(tmp_path, start, to):
   placed = jax.tree.map(lambda x: jax.device_put(x, shard_on(start)(x)), want)
   with Checkpoints(tmp_path, keep=1) as checkpoints:
     checkpoints.save(1, placed, about={})
-    got, _, _ = checkpoints.restore(abstract_of(want, shard_on(to)))
-  assert_same_bits(got, want)
-  for leaf in jax.tree.leaves(got):
+    actual, _, _ = checkpoints.restore(abstract_of(want, shard_on(to)))
+  assert_same_bits(actual, want)
+  for leaf in jax.tree.leaves(actual):
     assert leaf.sharding == shard_on(to)(leaf)
 
 

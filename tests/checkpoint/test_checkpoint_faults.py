@@ -53,10 +53,10 @@ def test_any_damage_to_any_file_is_noticed(tmp_path):
         count += 1
     assert checkpoints._choose(None, "") == 2  # whole again: only damage was refused
     files[-1].write_bytes(b"x")
-    got, step, _ = checkpoints.restore(abstract)
+    actual, step, _ = checkpoints.restore(abstract)
   assert count > 200 and step == 1
   assert said[-1] == "going on from checkpoint 1, the newest without damage"
-  assert_same_bits(got, want)
+  assert_same_bits(actual, want)
 
 
 def test_a_file_or_a_folder_of_another_step_is_damage(tmp_path):
@@ -186,9 +186,9 @@ def test_whenever_it_is_killed_the_newest_step_is_whole(tmp_path):
     kill_at(tmp_path, rng)
     reader = Checkpoints(tmp_path, owned=False, say=pytest.fail)
     for step in reader.steps():
-      got, _, about = reader.restore(abstract_of(make_state()), step)
+      actual, _, about = reader.restore(abstract_of(make_state()), step)
       assert about == {"step": step}
-      assert_same_bits(got, make_state(step))
+      assert_same_bits(actual, make_state(step))
     assert max(reader.steps(), default=0) >= newest
     newest = max(reader.steps(), default=0)
   assert newest > 0

@@ -86,19 +86,19 @@ def test_a_batch_is_the_same_on_every_mesh(concat, packed, kind, num, sizes):
   data, mesh = {"concat": concat, "first_fit": packed}[kind], mesh_of(num, **sizes)
   load, plain = loader_of(data, mesh=mesh), loader_of(data)
   for step in (3, 0, 40):
-    batch, wanted = load(step), plain(step)
-    assert batch.keys() == wanted.keys() == load.shapes.keys()
+    batch, expected = load(step), plain(step)
+    assert batch.keys() == expected.keys() == load.shapes.keys()
     for key, value in batch.items():
       assert value.sharding == sharding(mesh, "BT")
       assert value.dtype == (np.float32 if key == "weights_BT" else np.int32)
-      np.testing.assert_array_equal(value, wanted[key])
+      np.testing.assert_array_equal(value, expected[key])
     assert load.digest(step) == plain.digest(step)
 
 
 def test_every_epoch_has_every_row_once_in_a_new_order(concat):
   rows = concat.rows("train", SEQ)
   num = len(rows)
-  wanted = sorted(tuple(rows[r]["tokens_T"].tolist()) for r in range(num))
+  expected = sorted(tuple(rows[r]["tokens_T"].tolist()) for r in range(num))
   orders = []
   for seed in (0, 1):
     load = loader_of(concat, batch=1, seed=seed)
@@ -106,7 +106,7 @@ def test_every_epoch_has_every_row_once_in_a_new_order(concat):
       assert load.epoch(epoch * num) == epoch
       steps = range(epoch * num, (epoch + 1) * num)
       orders.append([load._row(s, 0)["tokens_T"].tolist() for s in steps])
-      assert sorted(map(tuple, orders[-1])) == wanted
+      assert sorted(map(tuple, orders[-1])) == expected
   assert len({str(order) for order in orders}) == 6
 
 

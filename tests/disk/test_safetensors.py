@@ -51,18 +51,18 @@ def path(tmp_path):
 
 
 def test_what_the_library_writes_is_read(path):
-  wanted = tensors()
-  safetensors.torch.save_file(wanted, path, metadata={"format": "pt"})
+  expected = tensors()
+  safetensors.torch.save_file(expected, path, metadata={"format": "pt"})
   file = File(path)
   assert file.metadata == {"format": "pt"}
-  assert set(file.tensors) == set(wanted)
-  for name, tensor in wanted.items():
-    got = file.read(name)
-    assert got.shape == tensor.shape and not (got.size and got.flags.writeable)
-    assert raw_bytes(got) == raw_bytes(tensor.reshape(-1).view(torch.uint8).numpy())
+  assert set(file.tensors) == set(expected)
+  for name, tensor in expected.items():
+    actual = file.read(name)
+    assert actual.shape == tensor.shape and not (actual.size and actual.flags.writeable)
+    assert raw_bytes(actual) == raw_bytes(tensor.reshape(-1).view(torch.uint8).numpy())
     if tensor.dtype.is_floating_point:
       np.testing.assert_array_equal(
-        got.astype(np.float64), tensor.to(torch.float64).numpy()
+        actual.astype(np.float64), tensor.to(torch.float64).numpy()
       )
   file.forget()
   assert float(file.read("scalar")) == 3.0
@@ -187,5 +187,5 @@ def test_whatever_is_changed_is_refused_or_read_as_the_library_does(
   except ValueError:
     assert data != good()
     return
-  wanted = {k: raw_bytes(v) for k, v in safetensors.numpy.load(data).items()}
-  assert {name: raw_bytes(file.read(name)) for name in file.tensors} == wanted
+  expected = {k: raw_bytes(v) for k, v in safetensors.numpy.load(data).items()}
+  assert {name: raw_bytes(file.read(name)) for name in file.tensors} == expected

@@ -44,17 +44,17 @@ def test_with_beams_enough_it_is_brute_force(penalty):
       assert out.scores_BZ[row, w] == pytest.approx(score, abs=1e-4)
       if w == 0 or abs(score - want[w - 1][1]) > 1e-3:
         tied = [i for i, s in want if abs(s - score) < 1e-3]
-        got = tuple(out.ids_BZT[row, w, : out.lengths_BZ[row, w]])
-        assert got in tied
-        assert out.stopped_BZ[row, w] == (got[-1] == STOP)
+        actual = tuple(out.ids_BZT[row, w, : out.lengths_BZ[row, w]])
+        assert actual in tied
+        assert out.stopped_BZ[row, w] == (actual[-1] == STOP)
 
 
 def test_one_beam_is_greedy():
   model, params = FAMILIES["gpt2"].model(), FAMILIES["gpt2"].params()
   prompts = [[3, 1, 4], [1, 5]]
-  got = beam.generate(model, params, prompts, max_tokens=8, beams=1)
+  actual = beam.generate(model, params, prompts, max_tokens=8, beams=1)
   want = decode.generate(model, params, prompts, max_tokens=8)
-  np.testing.assert_array_equal(got.ids_BZT[:, 0, :8], want.ids_BT[:, :8])
+  np.testing.assert_array_equal(actual.ids_BZT[:, 0, :8], want.ids_BT[:, :8])
 
 
 def test_a_prompt_alone_is_the_prompt_in_a_batch():

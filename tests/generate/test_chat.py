@@ -64,11 +64,11 @@ def made(folder, template):
 def test_a_conversation_is_theirs(template, tmp_path):
   ours, theirs = made(tmp_path, template)
   variables = {"tools": [{"name": "größe", "of": [1, None]}]}
-  wanted = theirs.apply_chat_template(
+  expected = theirs.apply_chat_template(
     MESSAGES, add_generation_prompt=True, return_dict=False, **variables
   )
-  assert chat.encode(ours, MESSAGES, **variables).tolist() == wanted
-  assert ours.decode(wanted) == theirs.decode(wanted, skip_special_tokens=True)
+  assert chat.encode(ours, MESSAGES, **variables).tolist() == expected
+  assert ours.decode(expected) == theirs.decode(expected, skip_special_tokens=True)
 
 
 def test_a_message_cannot_end_itself(tmp_path):

@@ -128,10 +128,10 @@ def test_pieces_of_any_size_give_the_same_tokens(prompts, steps):
   decoding = decode.start(MODEL, PARAMS, prompts, **options)
   for until in np.cumsum([*steps, 12]):
     decoding = decode.advance(MODEL, PARAMS, decoding, until)
-  got = decode.read(decoding, len(prompts))
-  assert rows(got) == rows(want)
-  assert got.reasons == want.reasons
-  np.testing.assert_array_equal(got.logprobs_BT, want.logprobs_BT)
+  actual = decode.read(decoding, len(prompts))
+  assert rows(actual) == rows(want)
+  assert actual.reasons == want.reasons
+  np.testing.assert_array_equal(actual.logprobs_BT, want.logprobs_BT)
 
 
 def test_new_prompts_and_settings_compile_nothing():

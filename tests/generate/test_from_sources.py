@@ -36,10 +36,10 @@ def by_hand(count):
 def test_greedy_is_the_argmax_and_one_beam_is_greedy():
   params = decode.prepare_params(MODEL, PARAMS)
   options = dict(max_tokens=4, sources=SOURCES)
-  got = rows(decode.generate(MODEL, params, START, **options))
-  assert got == by_hand(4)
+  actual = rows(decode.generate(MODEL, params, START, **options))
+  assert actual == by_hand(4)
   beams = beam.generate(MODEL, params, START, beams=1, **options)
-  assert beams.ids_BZT[:, 0, :4].tolist() == got
+  assert beams.ids_BZT[:, 0, :4].tolist() == actual
 
 
 def test_a_row_alone_is_the_row_in_a_batch():

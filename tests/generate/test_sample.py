@@ -76,8 +76,8 @@ def test_the_repetition_penalty_is_theirs():
   for penalty in (1.0, 1.3, 0.8):
     processor = hf.RepetitionPenaltyLogitsProcessor(penalty)
     want_BV = processor(torch.tensor(ids_BT), torch.tensor(logits_BV)).numpy()
-    got_BV = sample.penalise(logits_BV, seen_BV, jnp.full(4, penalty))
-    np.testing.assert_allclose(got_BV, want_BV, rtol=1e-6)
+    actual_BV = sample.penalise(logits_BV, seen_BV, jnp.full(4, penalty))
+    np.testing.assert_allclose(actual_BV, want_BV, rtol=1e-6)
 
 
 def test_rows_have_settings_of_their_own():
@@ -88,12 +88,12 @@ def test_rows_have_settings_of_their_own():
     min_p=np.array([0.0, 0.1, 0.0]),
   )
   logits_BV = logits(3, 301)
-  got_BV = np.asarray(FILTERED(logits_BV, every.rows(3, 3)))
+  actual_BV = np.asarray(FILTERED(logits_BV, every.rows(3, 3)))
   for row in range(3):
     one = Sampling(**{name: value[row] for name, value in vars(every).items()
                       if np.ndim(value)})  # fmt: skip
     alone_BV = np.asarray(FILTERED(logits_BV[row : row + 1], one.rows(1, 1)))
-    np.testing.assert_array_equal(got_BV[row], alone_BV[0])
+    np.testing.assert_array_equal(actual_BV[row], alone_BV[0])
 
 
 @given(
@@ -113,8 +113,8 @@ def test_what_is_kept_is_a_smallest_top_set(logits_BV, top_k, top_p):
   for row in range(2):
     worst = np.sort(logits_BV[row])[-top_k]
     np.testing.assert_array_equal(kept_BV[row], logits_BV[row] >= worst)
-  wanted_B = np.full(2, top_p, np.float32)
-  kept_BV = np.isfinite(TOP_P(logits_BV, wanted_B))
+  expected_B = np.full(2, top_p, np.float32)
+  kept_BV = np.isfinite(TOP_P(logits_BV, expected_B))
   for row in range(2):
     cut = logits_BV[row][kept_BV[row]].min()
     np.testing.assert_array_equal(kept_BV[row], logits_BV[row] >= cut)
@@ -171,7 +171,7 @@ def test_temperature_0_is_greedy_and_ends_no_filter_early():
   np.testing.assert_array_equal(chosen_B[1:], greedy_B[1:])
 
 
-@pytest.mark.parametrize("name, value, wanted", [
+@pytest.mark.parametrize("name, value, expected", [
   ("temperature", -0.1, "0 (greedy) or more"),
   ("temperature", float("nan"), "0 (greedy) or more"),
   ("top_k", -1, "0 (off) to 2"),
@@ -181,8 +181,8 @@ def test_temperature_0_is_greedy_and_ends_no_filter_early():
   ("min_p", -1.0, "from 0 (off) to 1"),
   ("repetition_penalty", 0.0, "above 0"),
 ])  # fmt: skip
-def test_a_setting_without_sense_is_named(name, value, wanted):
+def test_a_setting_without_sense_is_named(name, value, expected):
   with pytest.raises(ValueError) as error:
     sample.validate(Sampling(**{name: value}))
-  assert str(error.value).startswith(f"{name} must be {wanted}")
+  assert str(error.value).startswith(f"{name} must be {expected}")
   assert str(value) in str(error.value)

@@ -16,12 +16,12 @@ from lm.nn.depth import split
 B, T = 2, 8
 
 
-def close(actual, wanted, tolerance=2e-5):
+def close(actual, expected, tolerance=2e-5):
   """Trees are equal within `tolerance`, absolute and relative."""
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance),
     actual,
-    wanted,
+    expected,
   )
 
 
@@ -62,7 +62,7 @@ def batch(name, B, T):
 def test_cached_decode_equals_full_forward(name, scan):
   """Prefill of unequal prompts, padded on the right, then one token after the other."""
   family, tokens_BT = FAMILIES[name], tokens(B, CONTEXT)
-  wanted_BTV = full(name, tokens_BT)
+  expected_BTV = full(name, tokens_BT)
   model, params = family.model(scan=scan), family.params()
   step = apply(model)
   if not scan:
@@ -71,14 +71,16 @@ def test_cached_decode_equals_full_forward(name, scan):
   positions_BT = np.where(np.arange(P)[None] < prompts_B[:, None], np.arange(P), -1)
   cache = model.init_cache(B, P + CONTEXT)
   how = dict(positions_BT=positions_BT.astype(np.int32), cache=cache)
-  got_BTV, cache = step(params, tokens_BT[:, :P], **how, **family.more(B))
+  actual_BTV, cache = step(params, tokens_BT[:, :P], **how, **family.more(B))
   for b, length in enumerate(prompts_B):
-    close(got_BTV[b, :length], wanted_BTV[b, :length])
+    close(actual_BTV[b, :length], expected_BTV[b, :length])
   for ahead in range(CONTEXT - max(prompts_B)):
     at_B1 = (prompts_B + ahead)[:, None].astype(np.int32)
     next_B1 = np.take_along_axis(tokens_BT, at_B1, axis=1)
-    got_B1V, cache = step(params, next_B1, positions_BT=at_B1, cache=cache)
-    close(got_B1V[:, 0], np.take_along_axis(wanted_BTV, at_B1[..., None], axis=1)[:, 0])
+    actual_B1V, cache = step(params, next_B1, positions_BT=at_B1, cache=cache)
+    close(
+      actual_B1V[:, 0], np.take_along_axis(expected_BTV, at_B1[..., None], axis=1)[:, 0]
+    )
 
 
 @which(decodes=True)
@@ -86,13 +88,13 @@ def test_decoding_from_nothing_equals_full_forward(name):
   """Without positions: they are then where the cache stands."""
   family, tokens_BT = FAMILIES[name], tokens(B, T)
   model = family.model()
-  step, cache, got = apply(model), model.init_cache(B, T), []
+  step, cache, actual = apply(model), model.init_cache(B, T), []
   for t in range(T):
     more = {} if t else family.more(B)  # what it remembers, it is told once
     next_B1 = tokens_BT[:, t : t + 1]
     logits_B1V, cache = step(family.params(), next_B1, cache=cache, **more)
-    got.append(logits_B1V)
-  close(np.concatenate(got, axis=1), full(name, tokens_BT))
+    actual.append(logits_B1V)
+  close(np.concatenate(actual, axis=1), full(name, tokens_BT))
 
 
 # Ways to compute
@@ -125,16 +127,16 @@ def test_unrolled_equals_scanned(name, plain):
 
 @which()
 def test_recomputing_changes_nothing_scanned(name, plain):
-  got = train(name, FAMILIES[name].params(), scan=True, remat="dots")
-  close(got, plain(name))
+  actual = train(name, FAMILIES[name].params(), scan=True, remat="dots")
+  close(actual, plain(name))
 
 
 @which()
 def test_recomputing_changes_nothing_unrolled_with_split_parameters(name, plain):
   params = split(FAMILIES[name].params())
   value, grads = train(name, params, scan=False, remat="full")
-  wanted_value, wanted_grads = plain(name)
-  close((value, grads), (wanted_value, split(wanted_grads)))
+  expected_value, expected_grads = plain(name)
+  close((value, grads), (expected_value, split(expected_grads)))
 
 
 @which()
@@ -142,9 +144,9 @@ def test_dropout_is_for_training_and_by_key(name):
   family, tokens_BT = FAMILIES[name], tokens(B, T)
   run = partial(apply(family.model(dropout=0.25)), **family.more(B))
   key = jax.random.key(3)
-  wanted_BTV = full(name, tokens_BT)
-  close(run(family.params(), tokens_BT)[0], wanted_BTV, 0)
-  close(run(family.params(), tokens_BT, rngs={"dropout": key})[0], wanted_BTV, 0)
+  expected_BTV = full(name, tokens_BT)
+  close(run(family.params(), tokens_BT)[0], expected_BTV, 0)
+  close(run(family.params(), tokens_BT, rngs={"dropout": key})[0], expected_BTV, 0)
   train = partial(apply(family.model(dropout=0.25), train=True), **family.more(B))
   one_BTV, same_BTV, other_BTV = (
     train(family.params(), tokens_BT, rngs={"dropout": k})[0]
@@ -152,17 +154,17 @@ def test_dropout_is_for_training_and_by_key(name):
   )
   close(one_BTV, same_BTV, 0)
   apart = lambda x, y: float(np.abs(x - y).mean())
-  assert min(apart(one_BTV, other_BTV), apart(one_BTV, wanted_BTV)) > 1e-3
+  assert min(apart(one_BTV, other_BTV), apart(one_BTV, expected_BTV)) > 1e-3
 
 
 @which()
 def test_bfloat16_is_close_to_float32(name):
   family, tokens_BT = FAMILIES[name], tokens(B, T)
   run = apply(family.model(dtype="bfloat16"))
-  got_BTV = run(family.params(), tokens_BT, **family.more(B))[0]
-  wanted_BTV = full(name, tokens_BT)
-  assert got_BTV.dtype == wanted_BTV.dtype == np.float32
-  error = float(jnp.abs(got_BTV - wanted_BTV).max() / jnp.std(wanted_BTV))
+  actual_BTV = run(family.params(), tokens_BT, **family.more(B))[0]
+  expected_BTV = full(name, tokens_BT)
+  assert actual_BTV.dtype == expected_BTV.dtype == np.float32
+  error = float(jnp.abs(actual_BTV - expected_BTV).max() / jnp.std(expected_BTV))
   assert 1e-4 < error < 0.1  # 8 bits of mantissa; and not float32 in disguise
 
 
@@ -216,11 +218,11 @@ def test_sharded_equals_one_device(name, mesh, one_device, capfd):
 def test_packed_equals_each_document_alone(name):
   lengths, tokens_1T = (5, 7), tokens(1, CONTEXT)
   segments_1T = np.repeat([[1, 2, 0]], [*lengths, CONTEXT - sum(lengths)], axis=1)
-  got_1TV = full(name, tokens_1T, segments_BT=segments_1T.astype(np.int32))
+  actual_1TV = full(name, tokens_1T, segments_BT=segments_1T.astype(np.int32))
   start = 0
   for length in lengths:
     document = slice(start, start + length)
-    close(got_1TV[:, document], full(name, tokens_1T[:, document]))
+    close(actual_1TV[:, document], full(name, tokens_1T[:, document]))
     start += length
 
 
@@ -236,13 +238,13 @@ def test_padding_changes_no_real_token(name):
     ],
     np.int32,
   )
-  wanted_TV = full(name, real_T[None])[0]
+  expected_TV = full(name, real_T[None])[0]
   run = partial(apply(family.model()), **family.more(len(at_BT)))
   for pad in (0, VOCAB - 1):
     padded_BT = np.where(at_BT < 0, pad, real_T[at_BT])
-    got_BTV = np.asarray(run(family.params(), padded_BT, positions_BT=at_BT)[0])
-    assert np.isfinite(got_BTV).all()
-    close(got_BTV[at_BT >= 0], np.concatenate([wanted_TV] * 3))
+    actual_BTV = np.asarray(run(family.params(), padded_BT, positions_BT=at_BT)[0])
+    assert np.isfinite(actual_BTV).all()
+    close(actual_BTV[at_BT >= 0], np.concatenate([expected_TV] * 3))
 
 
 @which()
@@ -263,10 +265,10 @@ def test_gradients_flow_where_the_mask_lets_them(name, packed):
 
   jacobian_TVD = jax.jit(jax.jacrev(features))(params["embed"]["table"])
   flows_TS = np.abs(jacobian_TVD).max(axis=-1)[:, tokens_1T[0]] > 0
-  wanted_TS = picture(family.sees)
+  expected_TS = picture(family.sees)
   if packed:
-    wanted_TS &= segments_1T == segments_1T.T
-  np.testing.assert_array_equal(flows_TS.astype(int), wanted_TS.astype(int))
+    expected_TS &= segments_1T == segments_1T.T
+  np.testing.assert_array_equal(flows_TS.astype(int), expected_TS.astype(int))
 
 
 # The vocabulary

@@ -30,10 +30,10 @@ def test_a_model_reads_what_it_declares(name):
   """The arguments of `features`, but for the segments that seq2seq refuses."""
   features = type(FAMILIES[name].model()).features
   named = {key for key in inspect.signature(features).parameters if "_" in key}
-  wanted = {"tokens_BT", *FAMILIES[name].traits.reads}
+  expected = {"tokens_BT", *FAMILIES[name].traits.reads}
   if not FAMILIES[name].traits.packs:
-    wanted.add("segments_BT")
-  assert named == wanted
+    expected.add("segments_BT")
+  assert named == expected
 
 
 @which(packs=False)
@@ -82,7 +82,7 @@ def test_word_vectors_have_a_row_for_every_token(name):
   """From the parameters alone: row t is what the family calls the vector of t."""
   model, params = FAMILIES[name].model(), FAMILIES[name].params()
   vectors_VD = np.asarray(model.word_vectors(params))
-  wanted_VD = params["embed"]["table"]
+  expected_VD = params["embed"]["table"]
   if name == "glove":
-    wanted_VD = wanted_VD + params["around"]["table"]
-  np.testing.assert_array_equal(vectors_VD, wanted_VD)
+    expected_VD = expected_VD + params["around"]["table"]
+  np.testing.assert_array_equal(vectors_VD, expected_VD)

@@ -123,11 +123,11 @@ def test_both_are_theirs_with_types_and_padding():
     token_type_ids=long(types_BT),
     attention_mask=long(real_BT),
   )
-  for got, each in zip(run(params, tokens(2, T)), made, strict=True):
+  for actual, each in zip(run(params, tokens(2, T)), made, strict=True):
     with torch.no_grad():
-      wanted = each(**known).logits.numpy()
-    assert np.std(wanted) > 0.1
-    np.testing.assert_allclose(got[real_BT], wanted[real_BT], atol=1e-4, rtol=1e-4)
+      expected = each(**known).logits.numpy()
+    assert np.std(expected) > 0.1
+    np.testing.assert_allclose(actual[real_BT], expected[real_BT], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,9 @@ def test_presets_have_the_published_sizes(name, millions, generator):
       num_attention_heads=c.heads,
       intermediate_size=c.F,
     )
-    wanted = transformers.ElectraForPreTraining(config).num_parameters()
-  assert ours - padding == wanted
-  assert wanted / 1e6 == pytest.approx(millions, rel=0.04)
+    expected = transformers.ElectraForPreTraining(config).num_parameters()
+  assert ours - padding == expected
+  assert expected / 1e6 == pytest.approx(millions, rel=0.04)
   small = c.smaller()
   if generator:
     assert (small.width, small.heads, small.F) == generator
@@ -206,8 +206,8 @@ def test_sums_by_hand():
   nats_BT = np.log1p(np.exp(np.where(new_BT, -scores_BT, scores_BT)))
   mean_B = (nats_BT * real_BT).sum(1) / np.maximum(real_BT.sum(1), 1)
   assert weight == hidden_BT.sum() and "bits_per_byte" not in sums
-  wanted = sums["nats_per_token"][0] + 50 * (mean_B * hidden_BT.sum(1)).sum()
-  np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+  expected = sums["nats_per_token"][0] + 50 * (mean_B * hidden_BT.sum(1)).sum()
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
   found_BT = (scores_BT > 0) & new_BT & real_BT
   kept_BT = (scores_BT <= 0) & ~new_BT & real_BT
   assert 0 < found_BT.sum() < new_BT.sum()
@@ -249,12 +249,12 @@ def test_training_on_a_mesh_unrolled_equals_one_device_scanned():
 
   keys = [jax.random.key(seed) for seed in (1, 2)]
   scanned = jax.jit(step(family.model(scan=True)))
-  wanted = scanned(params, rows, keys[0])
+  expected = scanned(params, rows, keys[0])
   other = scanned(params, rows, keys[1])[0][1]
   name = "detector_nats_per_token"
-  assert wanted[0][1][name] != other[name]
+  assert expected[0][1][name] != other[name]
   for part in PARTS:
-    assert np.abs(wanted[1][part]["blocks"]["layer"]["ff"]["up"]).max() > 1e-4
+    assert np.abs(expected[1][part]["blocks"]["layer"]["ff"]["up"]).max() > 1e-4
   mesh = make_mesh(data=2, fsdp=2, tensor=2)
   abstract, letters = dims.abstract(family.model(), tokens(1, 2))
   where = shardings(mesh, letters, abstract)
@@ -262,9 +262,11 @@ def test_training_on_a_mesh_unrolled_equals_one_device_scanned():
     placed = jax.device_put(params, where)
     split = jax.device_put(rows, batch_shardings(mesh, rows))
     unrolled = jax.jit(step(family.model(scan=False)), out_shardings=(None, where))
-    got = unrolled(placed, split, keys[0])
+    actual = unrolled(placed, split, keys[0])
   jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-4), got, wanted
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-4),
+    actual,
+    expected,
   )
 
 

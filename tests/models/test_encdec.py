@@ -19,7 +19,7 @@ def test_pairs_packed_in_a_row_equal_each_pair_alone(name):
   tokens_1T, source_1S = tokens(1, 11), tokens(1, 9, seed=1)
   segments_1T = np.array([[1] * 6 + [2] * 5], np.int32)
   source_segments_1S = np.array([[1] * 3 + [2] * 4 + [0] * 2], np.int32)
-  got_1TV = run(
+  actual_1TV = run(
     tokens_1T,
     source_BS=source_1S,
     segments_BT=segments_1T,
@@ -27,7 +27,7 @@ def test_pairs_packed_in_a_row_equal_each_pair_alone(name):
   )
   for part, source in ((slice(0, 6), slice(0, 3)), (slice(6, 11), slice(3, 7))):
     alone_1TV = run(tokens_1T[:, part], source_BS=source_1S[:, source])
-    np.testing.assert_allclose(got_1TV[:, part], alone_1TV, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(actual_1TV[:, part], alone_1TV, rtol=2e-5, atol=2e-5)
 
 
 def test_a_backend_without_biases_refuses_them():

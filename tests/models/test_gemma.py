@@ -71,12 +71,14 @@ def test_a_cache_of_layers_that_do_not_fill_a_turn(scan):
   model = family.model(scan=scan, layers=5, global_every=3)
   params, tokens_BT = family.params(layers=5), tokens(B, CONTEXT)
   step = jax.jit(lambda *args, **how: model.apply({"params": params}, *args, **how))
-  wanted_BTV, _ = step(tokens_BT)
-  cache, got = model.init_cache(B, CONTEXT), []
+  expected_BTV, _ = step(tokens_BT)
+  cache, actual = model.init_cache(B, CONTEXT), []
   for t in range(CONTEXT):
     logits_B1V, cache = step(tokens_BT[:, t : t + 1], cache=cache)
-    got.append(logits_B1V)
-  np.testing.assert_allclose(np.concatenate(got, 1), wanted_BTV, rtol=2e-5, atol=2e-5)
+    actual.append(logits_B1V)
+  np.testing.assert_allclose(
+    np.concatenate(actual, 1), expected_BTV, rtol=2e-5, atol=2e-5
+  )
 
 
 def test_local_layers_need_a_window():

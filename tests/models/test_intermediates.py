@@ -66,24 +66,26 @@ def by_hand(c, params, tokens_BT):
 def test_the_residual_stream_is_that_of_a_forward_by_hand(name, scan):
   family = FAMILIES[name]
   c, params = family.model().config, family.params()
-  wanted = [np.asarray(x) for x in by_hand(c, params, tokens(B, T))]
+  expected = [np.asarray(x) for x in by_hand(c, params, tokens(B, T))]
   features, found = seen(family, scan)
   stacked = [found["blocks"]["layer"][key][0] for key in RESIDUALS]
   for l in range(c.layers):
-    for x_LBTD, x_BTD in zip(stacked, wanted[2 * l : 2 * l + 2], strict=True):
+    for x_LBTD, x_BTD in zip(stacked, expected[2 * l : 2 * l + 2], strict=True):
       np.testing.assert_allclose(x_LBTD[l], x_BTD, rtol=2e-5, atol=2e-5)
   norm = Norm(kind=c.residual.norm, eps=c.residual.eps, bias=c.bias)
-  last_BTD = norm.apply({"params": params["norm"]}, wanted[-1])
+  last_BTD = norm.apply({"params": params["norm"]}, expected[-1])
   np.testing.assert_allclose(features.x_BTD, last_BTD, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_scanned_and_unrolled_models_show_the_same(name):
   family = FAMILIES[name]
-  (scanned, wanted), (unrolled, found) = (seen(family, scan) for scan in (True, False))
-  assert jax.tree.structure(found) == jax.tree.structure(wanted)
+  (scanned, expected), (unrolled, found) = (
+    seen(family, scan) for scan in (True, False)
+  )
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
   assert bool(found) == ("layers" in family.fields)
-  for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+  for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
     assert np.isfinite(np.linalg.norm(x))
     np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-5)
   # Looking changes nothing.
@@ -104,8 +106,8 @@ def test_every_layer_records_every_sublayer(name):
   found = seen(family, scan=False)[1]
   found = found.get("generator", found)["blocks"]["layer"]
   sublayers = {key: leaf[0] for key, leaf in found.items() if "residual" in key}
-  wanted = {"mixer"} if name == "mamba2" else {"attention", "ff"}
-  wanted |= {"cross"} if family.traits.source else set()
-  assert set(sublayers) == {f"{sublayer}_residual_BTD" for sublayer in wanted}
+  expected = {"mixer"} if name == "mamba2" else {"attention", "ff"}
+  expected |= {"cross"} if family.traits.source else set()
+  assert set(sublayers) == {f"{sublayer}_residual_BTD" for sublayer in expected}
   for x_LBTD in sublayers.values():
     assert x_LBTD.shape[:3] == (L, B, T)

@@ -68,11 +68,11 @@ def test_states_are_those_of_torch(name):
   )(params, cache)
 
   states = [torch.from_numpy(x) for x in first.values()]
-  wanted_BTD, last = theirs(
+  expected_BTD, last = theirs(
     torch.from_numpy(table_VD[tokens_BT]), states[0] if name == "gru" else states
   )
-  assert np.abs(wanted_BTD.detach().numpy()).std() > 0.1
-  np.testing.assert_allclose(x_BTD, wanted_BTD.detach().numpy(), **CLOSE)
+  assert np.abs(expected_BTD.detach().numpy()).std() > 0.1
+  np.testing.assert_allclose(x_BTD, expected_BTD.detach().numpy(), **CLOSE)
   last = [last] if name == "gru" else last
   for part, state in zip(parts, last, strict=True):
     np.testing.assert_allclose(cache.layers[part], state.detach().numpy(), **CLOSE)

@@ -36,7 +36,7 @@ def test_logits_are_those_of_torch():
   params["embed"] = {"table": table_VD}
   tokens_BT, source_BS = tokens(B, T), tokens(B, S, seed=1)
   real_BS = np.arange(S)[None] < LENGTHS[:, None]
-  got_BTV, _ = jax.jit(model.apply)(
+  actual_BTV, _ = jax.jit(model.apply)(
     {"params": params},
     tokens_BT,
     source_BS=source_BS,
@@ -49,8 +49,8 @@ def test_logits_are_those_of_torch():
     scores_1TS = h_1TD @ turn(parts["score"]) @ seen_1SD.mT
     read_1TD = torch.softmax(scores_1TS, -1) @ seen_1SD
     x_1TD = torch.tanh(h_1TD @ turn(parts["state"]) + read_1TD @ turn(parts["read"]))
-    wanted_TV = (x_1TD @ turn(table_VD).T)[0, :, :VOCAB].detach().numpy()
-    np.testing.assert_allclose(got_BTV[b], wanted_TV, rtol=1e-5, atol=1e-5)
+    expected_TV = (x_1TD @ turn(table_VD).T)[0, :, :VOCAB].detach().numpy()
+    np.testing.assert_allclose(actual_BTV[b], expected_TV, rtol=1e-5, atol=1e-5)
 
 
 def test_greedy_writing_is_the_argmax_of_the_whole_model():

@@ -90,13 +90,13 @@ def test_loss_and_gradient_are_those_of_the_book(name):
   words = {"words": Words.from_counts(counts_V, HOW["sample"])}
   run = partial(objective, model.apply, given=words, **HOW)
   loss = lambda params: run(params, batch, None, train=False)["loss"]
-  (got, weight), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+  (actual, weight), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
   tables = [torch.tensor(params[k]["table"], dtype=torch.float64) for k in params]
   tables = [table.requires_grad_() for table in tables]
-  wanted, wanted_weight = by_the_book(name, batch, counts_V, tables, **HOW)
-  wanted.backward()
-  assert float(weight) == pytest.approx(float(wanted_weight), rel=1e-5)
-  assert float(got) == pytest.approx(wanted.item(), rel=1e-5)
+  expected, expected_weight = by_the_book(name, batch, counts_V, tables, **HOW)
+  expected.backward()
+  assert float(weight) == pytest.approx(float(expected_weight), rel=1e-5)
+  assert float(actual) == pytest.approx(expected.item(), rel=1e-5)
   for key, table in zip(params, tables, strict=True):
     np.testing.assert_allclose(grads[key]["table"], table.grad, rtol=1e-4, atol=1e-4)
 
@@ -112,8 +112,8 @@ def test_what_is_drawn_is_on_average_what_is_expected():
   run = partial(skip_gram, model.apply, params, batch, **options)
   keys = jax.random.split(jax.random.key(0), 100)
   losses, weights = jax.jit(jax.vmap(lambda key: run(key)["loss"]))(keys)
-  wanted, weight = jax.jit(lambda: run(None, train=False)["loss"])()
-  for found, mean in ((losses, wanted), (weights, weight)):
+  expected, weight = jax.jit(lambda: run(None, train=False)["loss"])()
+  for found, mean in ((losses, expected), (weights, weight)):
     assert abs(np.mean(found) - mean) < 4 * np.std(found) / np.sqrt(len(keys))
 
 
@@ -184,14 +184,16 @@ def test_sharded_equals_one_device_and_names_tell_the_shapes(name):
   with checked("lm/") as names:
     jax.eval_shape(loss, params, batch)
   assert len(names) > 5
-  wanted = jax.jit(jax.value_and_grad(loss))(params, batch)
+  expected = jax.jit(jax.value_and_grad(loss))(params, batch)
   mesh = make_mesh(data=2, fsdp=2, tensor=2)
   shapes, letters = abstract(model, batch["tokens_BT"])
   with jax.set_mesh(mesh):
     placed = jax.device_put(params, shardings(mesh, letters, shapes))
     rows = jax.device_put(batch, batch_shardings(mesh, batch))
-    got = jax.jit(jax.value_and_grad(loss))(placed, rows)
-  jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), got, wanted)
+    actual = jax.jit(jax.value_and_grad(loss))(placed, rows)
+  jax.tree.map(
+    partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), actual, expected
+  )
 
 
 def test_glove_is_weighted_least_squares():
@@ -206,14 +208,14 @@ def test_glove_is_weighted_least_squares():
   batch = {"tokens_BT": ids[0], "targets_BT": ids[1], "weights_BT": counts_BT}
   model = models.build("glove", vocab=V, width=D)
   run = lambda p: glove(model.apply, p, batch, None, train=False)["loss"]
-  (got, weight), grads = jax.jit(jax.value_and_grad(run, has_aux=True))(params)
+  (actual, weight), grads = jax.jit(jax.value_and_grad(run, has_aux=True))(params)
   assert float(weight) == B * (T - 9)
   p = jax.tree.map(lambda x: torch.tensor(x, requires_grad=True), params)
   one, other, x = (torch.tensor(a)[:, 9:] for a in (*ids.astype(int), counts_BT))
   score = (p["embed"]["table"][one] * p["around"]["table"][other]).sum(-1)
   score = score + p["bias"][one] + p["around_bias"][other]
-  wanted = (torch.clamp((x / 100) ** 0.75, max=1) * (score - torch.log(x)) ** 2).sum()
-  wanted.backward()
-  assert float(got) == pytest.approx(wanted.item(), rel=1e-5)
+  expected = (torch.clamp((x / 100) ** 0.75, max=1) * (score - torch.log(x)) ** 2).sum()
+  expected.backward()
+  assert float(actual) == pytest.approx(expected.item(), rel=1e-5)
   close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
   jax.tree.map(lambda grad, table: close(grad, table.grad), grads, p)

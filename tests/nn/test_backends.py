@@ -121,15 +121,17 @@ def test_chunked_equals_the_reference(heads, T, window, in_segments):
 def test_sharded_equals_the_reference(backend, sizes):
   """As on one device, with the documents at other places in every row."""
   args, mask = tensors(512, 512, 4, 2), packed(512, window=200)
-  wanted = run("xla", mask, args)
+  expected = run("xla", mask, args)
   mesh = make_mesh(**sizes)
   with jax.set_mesh(mesh):
     letters = ("BTNH", "BSKH", "BSKH", "BTNH")
     placed = [
       jax.device_put(x, sharding(mesh, d)) for x, d in zip(args, letters, strict=True)
     ]
-    got = run(backend, mask, placed)
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=5e-5), got, wanted)
+    actual = run(backend, mask, placed)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, atol=5e-5), actual, expected
+  )
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,7 @@ def test_splash_refuses_what_a_mesh_cannot_split():
 
 
 @pytest.mark.parametrize(
-  "platform, mask, how, wanted",
+  "platform, mask, how, expected",
   [
     ("cpu", FULL, {}, "chunked"),
     ("cpu", FULL, dict(softcap=2.0), "xla"),
@@ -225,7 +227,7 @@ def test_splash_refuses_what_a_mesh_cannot_split():
   ],
 )
 def test_auto_takes_what_is_fast_where_it_will_do(
-  platform, mask, how, wanted, monkeypatch
+  platform, mask, how, expected, monkeypatch
 ):
   monkeypatch.setattr("lm.platform.target", lambda: platform)
   taken = []
@@ -235,7 +237,7 @@ def test_auto_takes_what_is_fast_where_it_will_do(
   how = dict(softcap=0.0, dtype="float32") | how
   x = np.zeros((B, 128, 2, how.pop("H", 16)), np.float32)
   backends.attend("auto", x, x, x, mask, scale=1, **how)
-  assert taken == [wanted]
+  assert taken == [expected]
 
 
 def test_the_platform_is_that_of_the_mesh():

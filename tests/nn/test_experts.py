@@ -73,10 +73,10 @@ def test_padding_goes_nowhere_and_counts_for_nothing(params):
     apply = lambda x, real, feed=feed: layer(feed).apply(
       {"params": params}, x, Traffic(real, drops=True)
     )
-    got_BTD, _ = apply(np.where(real_BT[..., None], x, 9.0), real_BT)
+    actual_BTD, _ = apply(np.where(real_BT[..., None], x, 9.0), real_BT)
     full_BTD, _ = run(params)
-    np.testing.assert_allclose(got_BTD[real_BT], full_BTD[real_BT], atol=1e-5)
-    assert not np.any(np.asarray(got_BTD)[~real_BT])
+    np.testing.assert_allclose(actual_BTD[real_BT], full_BTD[real_BT], atol=1e-5)
+    assert not np.any(np.asarray(actual_BTD)[~real_BT])
   _, means = apply(np.where(real_BT[..., None], x, 9.0), real_BT)
   _, other = apply(np.where(real_BT[..., None], x, -9.0), real_BT)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), means, other)
@@ -107,7 +107,7 @@ def test_what_finds_no_place_is_dropped_and_told(params):
   """First choices come first, then earlier tokens; evaluation drops nothing."""
   feed = Feed(ff=F, experts=E, top_k=J, capacity=0.5)
   places = math.ceil(0.5 * J * T / E)
-  got_BTD, means = run(params, feed)
+  actual_BTD, means = run(params, feed)
   weights, dropped = jax.device_get(params), 0
   for b in range(B):
     told = [by_hand(weights, x_D) for x_D in x_BTD()[b]]
@@ -124,9 +124,9 @@ def test_what_finds_no_place_is_dropped_and_told(params):
       whole = all((t, j) in kept for j in range(J))
       none = not any((t, j) in kept for j in range(J))
       if whole:
-        np.testing.assert_allclose(got_BTD[b, t], told[t][0], atol=1e-4, rtol=1e-4)
+        np.testing.assert_allclose(actual_BTD[b, t], told[t][0], atol=1e-4, rtol=1e-4)
       if none:
-        np.testing.assert_array_equal(got_BTD[b, t], 0)
+        np.testing.assert_array_equal(actual_BTD[b, t], 0)
   assert 0 < dropped < B * T * J
   np.testing.assert_allclose(means["dropped_share"], dropped / (B * T * J), rtol=1e-6)
   assert run(params, feed, drops=False)[1]["dropped_share"] == 0
@@ -148,8 +148,8 @@ def test_experts_on_a_mesh_equal_one_device(capacity, platform, monkeypatch):
     return sums["loss"][0], sums
 
   step = jax.value_and_grad(loss, has_aux=True)
-  wanted = jax.jit(step)(params, batch)
-  assert (wanted[0][1]["dropped_share"][0] > 0) == (capacity > 0)
+  expected = jax.jit(step)(params, batch)
+  assert (expected[0][1]["dropped_share"][0] > 0) == (capacity > 0)
   mesh = make_mesh(fsdp=2, expert=4)
   abstract, letters = dims.abstract(model, ids_BT)
   where = shardings(mesh, letters, abstract)
@@ -158,9 +158,11 @@ def test_experts_on_a_mesh_equal_one_device(capacity, platform, monkeypatch):
   with jax.set_mesh(mesh):
     placed = jax.device_put(params, where)
     rows = jax.device_put(batch, batch_shardings(mesh, batch))
-    got = jax.jit(step, out_shardings=(None, where))(placed, rows)
+    actual = jax.jit(step, out_shardings=(None, where))(placed, rows)
   jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5, rtol=2e-5), got, wanted
+    lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5, rtol=2e-5),
+    actual,
+    expected,
   )
 
 

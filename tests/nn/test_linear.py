@@ -33,8 +33,12 @@ def test_dot_is_the_einsum_and_so_are_its_gradients(equation):
   args = drawn(equation)
   ours = lambda x, y: jnp.sum(jnp.sin(dot(equation, x, y, "float32")))
   plain = lambda x, y: jnp.sum(jnp.sin(jnp.einsum(equation, x, y)))
-  got, wanted = (jax.jit(jax.value_and_grad(f, (0, 1)))(*args) for f in (ours, plain))
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, 2e-5, 2e-6), got, wanted)
+  actual, expected = (
+    jax.jit(jax.value_and_grad(f, (0, 1)))(*args) for f in (ours, plain)
+  )
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, 2e-5, 2e-6), actual, expected
+  )
 
 
 @pytest.mark.parametrize("equation", EQUATIONS)
@@ -89,8 +93,8 @@ def test_a_bias_has_the_letters_that_the_weight_adds(equation, x_shape, shape, b
   assert params["w"].shape == shape and params["w_bias"].shape == bias
   assert not params["w_bias"].any()
   params["w_bias"] = np.arange(np.prod(bias), dtype=np.float32).reshape(bias)
-  wanted = np.einsum(equation, x, params["w"]) + params["w_bias"]
-  np.testing.assert_allclose(model.apply({"params": params}, x), wanted, atol=1e-5)
+  expected = np.einsum(equation, x, params["w"]) + params["w_bias"]
+  np.testing.assert_allclose(model.apply({"params": params}, x), expected, atol=1e-5)
 
 
 def test_weights_start_with_the_spread_of_their_fan_in():
@@ -118,17 +122,17 @@ def test_bfloat16_gradients_run_and_are_the_same_numbers(equation, sizes):
     for d in (xs, ys, out)
   )
   total = lambda x, y: jnp.sum(dot(equation, x, y, "bfloat16") * g)
-  got = jax.jit(jax.grad(total, (0, 1)))(x, y)
+  actual = jax.jit(jax.grad(total, (0, 1)))(x, y)
   wide = [a.astype(np.float32) for a in (x, y, g)]
   for letters, one, others in (
-    (xs, got[0], (wide[2], wide[1])),
-    (ys, got[1], wide[::2]),
+    (xs, actual[0], (wide[2], wide[1])),
+    (ys, actual[1], wide[::2]),
   ):
     terms = f"{out},{ys}" if letters == xs else f"{xs},{out}"
-    wanted = np.einsum(f"{terms}->{letters}", *others)
+    expected = np.einsum(f"{terms}->{letters}", *others)
     # Rounded to bfloat16, as x and y are; sums that cancel by what was summed.
-    scale = 2**-7 * np.abs(wanted).max()
-    np.testing.assert_allclose(one.astype(np.float32), wanted, rtol=2**-7, atol=scale)
+    scale = 2**-7 * np.abs(expected).max()
+    np.testing.assert_allclose(one.astype(np.float32), expected, rtol=2**-7, atol=scale)
 
 
 def test_a_weight_gradient_turns_the_smaller_way_around():
@@ -177,11 +181,11 @@ def test_every_mode_of_differentiation_gives_the_einsums_derivatives(equation):
     second.append(jax.jvp(jax.grad(f, (0, 1)), tuple(args), tuple(along))[1])
     return first(*args), second, jax.linearize(f, *args)[1](*along)
 
-  got, wanted = (
+  actual, expected = (
     jax.jit(lambda *a, p=p: derivatives(p, a))(*args) for p in (dot32, plain)
   )
   near = lambda x, y: np.testing.assert_allclose(x, y, 1e-4, 1e-4)
-  jax.tree.map(near, got, wanted)
+  jax.tree.map(near, actual, expected)
 
 
 def test_vmap_of_a_product_is_a_batch_of_products():

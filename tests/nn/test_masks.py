@@ -13,7 +13,7 @@ SEGMENTS = ids([1, 1, 2, 2, 2, 0])
 
 
 @pytest.mark.parametrize(
-  "mask, wanted",
+  "mask, expected",
   [
     (Mask(), CAUSAL),
     (Mask(window=3), WINDOW_3),
@@ -45,18 +45,18 @@ SEGMENTS = ids([1, 1, 2, 2, 2, 0])
     ),
   ],
 )
-def test_pictures(mask, wanted):
-  wanted_TS = picture(wanted)
+def test_pictures(mask, expected):
+  expected_TS = picture(expected)
   with suffixes.checked("lm/"):
-    seen = mask.dense(*wanted_TS.shape)
-  np.testing.assert_array_equal(seen[0].astype(int), wanted_TS.astype(int))
+    seen = mask.dense(*expected_TS.shape)
+  np.testing.assert_array_equal(seen[0].astype(int), expected_TS.astype(int))
 
 
 def test_rows_differ_when_their_positions_do():
   at_BT = ids([0, 1, -1], [-1, 0, 1])
   seen_BTS = Mask(at_BT, at_BT).dense(3, 3)
-  wanted = [picture("100 110 000"), picture("000 010 011")]
-  np.testing.assert_array_equal(seen_BTS, wanted)
+  expected = [picture("100 110 000"), picture("000 010 011")]
+  np.testing.assert_array_equal(seen_BTS, expected)
 
 
 def test_positions_in_segments_see_what_indices_see():

@@ -24,9 +24,9 @@ def test_smoothing_spreads_a_share_of_every_target():
     return wide if method == "readout" else Features(x)
 
   soft = optax.smooth_labels(jax.nn.one_hot(batch["targets_BT"], V), 0.1)
-  wanted = jnp.sum(optax.softmax_cross_entropy(logits, soft) * batch["weights_BT"])
+  expected = jnp.sum(optax.softmax_cross_entropy(logits, soft) * batch["weights_BT"])
   sums = seq2seq(padded, params, batch, None, smoothing=0.1)
-  assert_close(sums["loss"][0], wanted)
+  assert_close(sums["loss"][0], expected)
   plain = seq2seq(padded, params, batch, None, train=False, smoothing=0.1)
   assert plain["loss"] == sums["nats_per_token"]
   assert sums["loss"][0] > plain["loss"][0] + 0.5
@@ -50,9 +50,9 @@ def test_next_sentence_adds_its_mean_to_that_of_the_hidden_tokens():
   sums = next_sentence(both, params, batch, None, train=False)
   masked = masked_lm(both, params, batch, None, train=False)
   log_p = jax.nn.log_softmax(logits_BC)
-  wanted = -np.mean(np.take_along_axis(log_p, batch["next_B"][:, None], 1))
+  expected = -np.mean(np.take_along_axis(log_p, batch["next_B"][:, None], 1))
   assert sums["loss"][1] == masked["loss"][1]
-  assert_close(np.divide(*sums["loss"]), np.divide(*masked["loss"]) + wanted)
+  assert_close(np.divide(*sums["loss"]), np.divide(*masked["loss"]) + expected)
   correct = np.argmax(logits_BC, 1) == batch["next_B"]
   assert sums["next_sentence_accuracy"] == (correct.sum(), B)
 

@@ -225,10 +225,10 @@ def test_sharded_steps_equal_one_device(name):
   place = lambda t: jax.device_put(t, shardings(mesh, LETTERS, t))
   with jax.set_mesh(mesh):
     sharded = place(grads)
-    got, _ = run(tx, place(params), lambda _: sharded, 3)
+    actual, _ = run(tx, place(params), lambda _: sharded, 3)
   # Sums in another order may round one of Muon's bfloat16 operands the other way.
   near = dict(rtol=1e-4, atol=1e-4 if name == "muon" else 1e-6)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **near), got, expected)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **near), actual, expected)
 
 
 # -- mistakes

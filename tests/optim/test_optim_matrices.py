@@ -39,8 +39,8 @@ def stacked_and_alone(name, plain):
 
 def test_adafactor_of_stacked_weights_is_optax_layer_by_layer():
   plain = lambda p, grads: replay(optax.adafactor(1e-2), jnp.asarray(p), grads)
-  _, got, wanted = stacked_and_alone("adafactor", plain)
-  np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+  _, actual, expected = stacked_and_alone("adafactor", plain)
+  np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_muon_of_stacked_weights_is_torch_layer_by_layer():
@@ -54,10 +54,10 @@ def test_muon_of_stacked_weights_is_torch_layer_by_layer():
       tx.step()
     return weight.detach().numpy()
 
-  start, got, wanted = stacked_and_alone("muon", plain)
+  start, actual, expected = stacked_and_alone("muon", plain)
   # Theirs rounds every product to bfloat16, ours the operands: 2-3 digits in common.
-  error = np.linalg.norm(got - wanted, axis=(1, 2))
-  assert (error < 0.03 * np.linalg.norm(wanted - start, axis=(1, 2))).all(), error
+  error = np.linalg.norm(actual - expected, axis=(1, 2))
+  assert (error < 0.03 * np.linalg.norm(expected - start, axis=(1, 2))).all(), error
 
 
 @pytest.mark.parametrize("shape", [(40, 24), (2, 24, 40)])

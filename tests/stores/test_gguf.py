@@ -60,10 +60,10 @@ def test_every_kind_is_read_as_the_package_reads_it(tmp_path):
   assert ours.fields["a.numbers"] == more["a.numbers"] and ours.fields["a.x"] == 0.5
   assert {t.name for t in theirs.tensors} == set(ours.tensors)
   for tensor in theirs.tensors:
-    wanted = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-    got = ours.read(tensor.name)
-    assert got.shape == SHAPE and got.std() > 0
-    np.testing.assert_array_equal(got, wanted.reshape(SHAPE))
+    expected = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    actual = ours.read(tensor.name)
+    assert actual.shape == SHAPE and actual.std() > 0
+    np.testing.assert_array_equal(actual, expected.reshape(SHAPE))
   ours.forget()
 
 
@@ -111,11 +111,11 @@ FLAVOURS = ("llama, attention biases, wide heads", "qwen2", "qwen3")
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_a_file_is_the_model_it_came_from(flavour, tmp_path):
   _, folder = saved(flavour)
-  wanted, params, _ = lm.load(folder)
+  expected, params, _ = lm.load(folder)
   path = from_folder(folder, tmp_path / "a.gguf")
-  model, got, tokenizer = lm.load(path)
-  assert model == wanted and tokenizer is None
-  jax.tree.map(np.testing.assert_array_equal, got, params)
+  model, actual, tokenizer = lm.load(path)
+  assert model == expected and tokenizer is None
+  jax.tree.map(np.testing.assert_array_equal, actual, params)
 
 
 def test_llama_3_is_known_by_its_factors(tmp_path):

@@ -38,12 +38,12 @@ def test_in_and_out_again(flavour, tmp_path):
   model, params, tokenizer = lm.load(folder)
   assert tokenizer is None
   tokens_BT = tokens(B, T)
-  wanted_BTV = logits(hf_model, tokens_BT)
-  assert np.std(wanted_BTV) > 0.5
+  expected_BTV = logits(hf_model, tokens_BT)
+  assert np.std(expected_BTV) > 0.5
   if flavour in ONLY_HERE:
     more = {"source_BS": tokens_BT[:, ::-1]} if model.traits.source else {}
-    got_BTV, _ = jax.jit(model.apply)({"params": params}, tokens_BT, **more)
-    np.testing.assert_allclose(got_BTV, wanted_BTV, atol=1e-4, rtol=1e-4)
+    actual_BTV, _ = jax.jit(model.apply)({"params": params}, tokens_BT, **more)
+    np.testing.assert_allclose(actual_BTV, expected_BTV, atol=1e-4, rtol=1e-4)
 
   # With what the folder said besides: the same files.
   export.keep(tmp_path / "kept", stores.open(folder).source)
@@ -56,7 +56,7 @@ def test_in_and_out_again(flavour, tmp_path):
   for name in before.tensors:
     assert after.read(name).tobytes() == before.read(name).tobytes(), name
   again = type(hf_model).from_pretrained(tmp_path / "ours")
-  np.testing.assert_array_equal(logits(again, tokens_BT), wanted_BTV)
+  np.testing.assert_array_equal(logits(again, tokens_BT), expected_BTV)
 
 
 def test_shards_and_dtypes_come_back(tmp_path):
@@ -81,11 +81,11 @@ def test_shards_and_dtypes_come_back(tmp_path):
   assert params["embed"]["table"].dtype == np.float32
   export.keep(tmp_path / "kept", stores.open(folder).source)
   export.write(tmp_path / "same", model, params, None, kept=tmp_path / "kept")
-  got, wanted = bytes_of(tmp_path / "same"), bytes_of(folder)
-  for name in got:
+  actual, expected = bytes_of(tmp_path / "same"), bytes_of(folder)
+  for name in actual:
     if name.endswith(".safetensors"):
-      assert got[name] == wanted[name], name
-  assert set(got) == set(wanted)
+      assert actual[name] == expected[name], name
+  assert set(actual) == set(expected)
 
 
 @pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F4"])
@@ -107,8 +107,8 @@ def test_a_model_without_a_head_has_no_prefix(tmp_path):
   hf_model, folder = saved("gpt2")
   hf_model.transformer.save_pretrained(tmp_path)
   assert "wte.weight" in File(tmp_path / WEIGHTS).tensors
-  got, wanted = lm.load(tmp_path)[1], lm.load(folder)[1]
-  jax.tree.map(np.testing.assert_array_equal, got, wanted)
+  actual, expected = lm.load(tmp_path)[1], lm.load(folder)[1]
+  jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
 def test_of_tied_tensors_the_readout_may_be_the_one_that_was_kept(tmp_path):
@@ -161,9 +161,11 @@ def test_another_head_on_the_same_body(tmp_path):
   export.write(tmp_path, model, changed, None)
   kind = transformers.BertForSequenceClassification
   hf_model = kind.from_pretrained(tmp_path).eval()
-  got_BC, _ = jax.jit(model.apply)({"params": changed}, tokens_BT)
-  assert got_BC.shape == (B, 3)
-  np.testing.assert_allclose(got_BC, logits(hf_model, tokens_BT), atol=1e-4, rtol=1e-4)
+  actual_BC, _ = jax.jit(model.apply)({"params": changed}, tokens_BT)
+  assert actual_BC.shape == (B, 3)
+  np.testing.assert_allclose(
+    actual_BC, logits(hf_model, tokens_BT), atol=1e-4, rtol=1e-4
+  )
   assert lm.load(folder, dtype="bfloat16")[0].config.run.dtype == "bfloat16"
   with pytest.raises(
     ValueError,
@@ -222,10 +224,10 @@ def test_a_run_starts_from_a_folder(tmp_path):
   model = make(store.fields["vocab"])
   shapes, letters = stores.abstract(model)
   mesh = make_mesh(data=2, fsdp=2, tensor=2)
-  wanted = trees.placed(shapes, shardings(mesh, letters, shapes))
-  store.check(wanted)
-  got = store.params(wanted)
-  jax.tree.map(np.testing.assert_array_equal, got, lm.load(folder)[1])
+  expected = trees.placed(shapes, shardings(mesh, letters, shapes))
+  store.check(expected)
+  actual = store.params(expected)
+  jax.tree.map(np.testing.assert_array_equal, actual, lm.load(folder)[1])
   with pytest.raises(
     ValueError, match=r"blocks/layer/attention/k is .* in it, .* was wanted"
   ):

@@ -20,9 +20,9 @@ SMALL = dict(
 torch.set_num_threads(1)  # its threads spin, and would fight with XLA's for the cores
 
 
-def close(got, wanted, limit=1e-4):
-  assert got.shape == wanted.shape and np.std(wanted) > 0.1
-  np.testing.assert_allclose(got, wanted, atol=limit, rtol=limit)
+def close(actual, expected, limit=1e-4):
+  assert actual.shape == expected.shape and np.std(expected) > 0.1
+  np.testing.assert_allclose(actual, expected, atol=limit, rtol=limit)
 
 
 def whole(model):
@@ -68,5 +68,5 @@ def test_masked_language_model_without_a_pooler():
   model, params = hf.copied(hf_model)
   assert "pooler" not in params
   with torch.no_grad():
-    wanted = hf_model(torch.from_numpy(tokens(B, T).astype(np.int64))).logits.numpy()
-  close(jax.jit(model.apply)({"params": params}, tokens(B, T))[0], wanted)
+    expected = hf_model(torch.from_numpy(tokens(B, T).astype(np.int64))).logits.numpy()
+  close(jax.jit(model.apply)({"params": params}, tokens(B, T))[0], expected)

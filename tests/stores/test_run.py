@@ -43,9 +43,9 @@ def noise(model, seed=0):
   return jax.tree.map(make, shapes)
 
 
-def same(got, want):
-  assert jax.tree.structure(got) == jax.tree.structure(want)
-  jax.tree.map(np.testing.assert_array_equal, got, want)
+def same(actual, want):
+  assert jax.tree.structure(actual) == jax.tree.structure(want)
+  jax.tree.map(np.testing.assert_array_equal, actual, want)
 
 
 def a_run(path, *, config=CONFIG, **fields):

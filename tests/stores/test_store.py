@@ -23,9 +23,9 @@ BYTES = tokenizers.byte_tokenizer()
 FRESH = ("classifier/.*",)
 
 
-def same(got, want):
-  assert jax.tree.structure(got) == jax.tree.structure(want)
-  jax.tree.map(np.testing.assert_array_equal, got, want)
+def same(actual, want):
+  assert jax.tree.structure(actual) == jax.tree.structure(want)
+  jax.tree.map(np.testing.assert_array_equal, actual, want)
 
 
 def wanted_of(model):

@@ -155,9 +155,9 @@ def test_a_table_takes_vectors_of_its_words(file):
   table_VD, count = vectors.into_table(file, jnp.array(rows_VD), KINGS)
   ids = [id for id, text in enumerate(texts) if text in SMALL]
   assert {texts[id] for id in ids} >= {"king", "queen"} and count == len(ids)
-  wanted_VD = rows_VD.copy()
-  wanted_VD[ids] = [SMALL[texts[id]] for id in ids]
-  assert table_VD.tolist() == wanted_VD.tolist()
+  expected_VD = rows_VD.copy()
+  expected_VD[ids] = [SMALL[texts[id]] for id in ids]
+  assert table_VD.tolist() == expected_VD.tolist()
   with pytest.raises(ValueError, match="a vector for no token"):
     vectors.into_table(file, jnp.array(rows_VD), tokenizers.byte_tokenizer())
   with pytest.raises(ValueError, match="width is 4; make model"):

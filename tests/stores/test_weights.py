@@ -57,9 +57,9 @@ def test_smollm_is_as_surprised_as_a_plain_computation_of_it(smollm):
   model, params, tokenizer = lm.load(smollm)
   ids = tokenizer.encode(TEXT)
   logits_1TV, _ = model.apply({"params": params}, ids[None])
-  wanted = perplexity(plain_logits(smollm, ids), ids)
-  assert abs(perplexity(np.asarray(logits_1TV[0], np.float64), ids) - wanted) < 1e-3
-  assert 5 < wanted < 50
+  expected = perplexity(plain_logits(smollm, ids), ids)
+  assert abs(perplexity(np.asarray(logits_1TV[0], np.float64), ids) - expected) < 1e-3
+  assert 5 < expected < 50
 
 
 def perplexity(logits_TV, ids) -> float:
@@ -139,9 +139,9 @@ def test_smollm_cuts_text_as_its_merges_say(smollm):
       for piece in regex.findall(r"\p{N}|\P{N}+", text)
       for word in regex.findall(builders.GPT2, piece)
     ]
-    wanted = [id for word in words for id in merged(word)]
-    assert tokenizer.encode(text).tolist() == wanted, repr(text)
-    assert tokenizer.decode(wanted) == text
+    expected = [id for word in words for id in merged(word)]
+    assert tokenizer.encode(text).tolist() == expected, repr(text)
+    assert tokenizer.decode(expected) == text
 
 
 def test_gpt2_cuts_text_as_published(tmp_path):
@@ -188,14 +188,14 @@ def test_minilm_finds_what_is_alike():
   cut = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
   texts = ["The guitar.", "An instrument to play music.", "Tax law in Norway."]
   texts += [TEXT, "naïve 東京 😀", "word " * 300]
-  got_ND = embed(model, params, tokenizer, texts, max_tokens=256)
-  wanted = []
+  actual_ND = embed(model, params, tokenizer, texts, max_tokens=256)
+  expected = []
   for text in texts:
     told = cut(text, truncation=True, max_length=256, return_tensors="pt")
     told.pop("token_type_ids")
     with torch.no_grad():
       mean_D = hf_model(**told).last_hidden_state[0].mean(0).numpy()
-    wanted.append(mean_D / np.linalg.norm(mean_D))
-  np.testing.assert_allclose(got_ND, wanted, atol=1e-5)
-  near_NN = got_ND @ got_ND.T
+    expected.append(mean_D / np.linalg.norm(mean_D))
+  np.testing.assert_allclose(actual_ND, expected, atol=1e-5)
+  near_NN = actual_ND @ actual_ND.T
   assert near_NN[0, 1] > 0.5 > 0.2 > near_NN[0, 2]

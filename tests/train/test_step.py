@@ -63,11 +63,11 @@ def plain(name):
   return run(name)
 
 
-def close(actual, wanted, tolerance=1e-5):
+def close(actual, expected, tolerance=1e-5):
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance),
     actual,
-    wanted,
+    expected,
   )
 
 
@@ -121,9 +121,11 @@ def test_every_leaf_of_the_state_stays_where_it_was_born(optimiser, capfd):
     step, said = compiled(capfd, step, (abstract, batch, ROOT))
     new, _ = step(state, batch, ROOT)
   assert "rematerialization" not in said
-  for leaf, wanted in zip(jax.tree.leaves(new), jax.tree.leaves(abstract), strict=True):
-    assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
-    assert (leaf.shape, leaf.dtype) == (wanted.shape, wanted.dtype)
+  for leaf, expected in zip(
+    jax.tree.leaves(new), jax.tree.leaves(abstract), strict=True
+  ):
+    assert leaf.sharding.is_equivalent_to(expected.sharding, leaf.ndim)
+    assert (leaf.shape, leaf.dtype) == (expected.shape, expected.dtype)
   sharded = [x for x in jax.tree.leaves(new.params) if not x.is_fully_replicated]
   assert len(sharded) > len(jax.tree.leaves(new.params)) / 3
 
@@ -148,8 +150,8 @@ def test_the_average_follows_the_parameters():
   start = jax.device_get(
     trainer(name, make_mesh(jax.devices()[:1]))[0](stream(ROOT, "init"))
   )
-  wanted = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, start.params, state.params)
-  close(state.ema, wanted)
+  expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, start.params, state.params)
+  close(state.ema, expected)
 
 
 def test_metrics_are_those_of_the_optimiser():

@@ -156,7 +156,7 @@ def test_script_share(text, script, share):
 
 
 @pytest.mark.parametrize(
-  ("rules", "wanted"),
+  ("rules", "expected"),
   [
     (dict(dedupe="exact"), "no cleaning rule 'dedupe'; found: unicode, control"),
     (dict(dedup="fuzzy"), "wanted one of ('none', 'exact', 'minhash')"),
@@ -166,10 +166,10 @@ def test_script_share(text, script, share):
     (dict(script="Latin"), "LATIN"),
   ],
 )
-def test_wrong_rules_are_refused(rules, wanted):
+def test_wrong_rules_are_refused(rules, expected):
   with pytest.raises(ValueError) as error:
     documents.clean([], **rules)
-  assert wanted in str(error.value)
+  assert expected in str(error.value)
 
 
 def test_exact_duplicates_go_and_the_first_stays():
@@ -194,14 +194,14 @@ def planted(text, seed, share):
 def test_planted_near_duplicates_are_found_and_no_others(seed, num_words):
   originals = [prose(seed + n, num_words) for n in range(4)]
   copies = [planted(text, seed, 0.02) for text in originals[:2]]
-  wanted = [
+  expected = [
     copy
     for copy, text in zip(copies, originals[:2], strict=True)
     if dedup.jaccard(dedup.shingles(copy), dedup.shingles(text)) >= 0.8
   ]
   kept, report = documents.clean(named(originals + copies), dedup="minhash")
   assert [one["text"] for one in kept[:4]] == originals
-  assert report.dropped["near duplicate"] == len(wanted)
+  assert report.dropped["near duplicate"] == len(expected)
   again, _ = documents.clean(named(originals + copies), dedup="minhash", near=0.999)
   assert len(again) >= 4
 

@@ -150,7 +150,7 @@ def test_many_shards_and_many_processes_make_the_same(make, tmp_path, monkeypatc
 def test_a_build_that_dies_at_any_write_goes_on(make, tmp_path, monkeypatch):
   monkeypatch.setattr(build, "SHARD_CHARS", 3500)
   monkeypatch.setattr(reader, "verify", lambda *_: None)  # it writes when all is whole
-  wanted = contents(make(tokenizer="bytes").folder)
+  expected = contents(make(tokenizer="bytes").folder)
   replace, survives, logged = os.replace, 0, []
 
   class Died(BaseException):
@@ -174,9 +174,9 @@ def test_a_build_that_dies_at_any_write_goes_on(make, tmp_path, monkeypatch):
       assert not [p for p in cache.glob("prepared/*/*") if ".partial" not in str(p)]
     monkeypatch.setattr(os, "replace", replace)
     again = make(tokenizer="bytes", cache=cache, log=logged.append)
-    assert contents(again.folder) == wanted
+    assert contents(again.folder) == expected
     survives += 1
-  assert survives == len(wanted)
+  assert survives == len(expected)
   assert any("reused 1 shards" in line for line in logged)
 
 

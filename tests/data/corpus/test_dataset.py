@@ -62,8 +62,8 @@ def test_one_tokenizer_is_learnt_from_all(texts, tmp_path):
   assert len(both.tokenizer.encode(" zwölf")) == 1  # learnt from the second source
   for name in ("documents", "tokens", "bytes"):
     entries = [corpus.manifest["splits"]["heldout"] for corpus in both.corpora]
-    wanted = sum(entry[name] for entry in entries)
-    assert both.manifest["splits"]["heldout"][name] == wanted
+    expected = sum(entry[name] for entry in entries)
+    assert both.manifest["splits"]["heldout"][name] == expected
   assert both.counts("train").sum() == both.manifest["splits"]["train"]["tokens"]
   assert both.digest != swapped.digest
   assert list(both.report) == list(names) and list(alone.report) == [names[0]]

@@ -45,11 +45,11 @@ def test_pairs_are_counted_whatever_memory_there_is(
     return cooccurrence.open_cells(path)
 
   found = counted("cells")
-  got = collections.Counter()
+  actual = collections.Counter()
   for one, other, count in found.tolist():
-    got[one, other] = got[other, one] = count
-  wanted = naive(tokens.tolist(), window, skip, end)
-  assert got == pytest.approx(wanted, rel=1e-6)
+    actual[one, other] = actual[other, one] = count
+  expected = naive(tokens.tolist(), window, skip, end)
+  assert actual == pytest.approx(expected, rel=1e-6)
   # The same bytes each time, in no order that a word could be told from.
   again = counted("again")
   assert again.tobytes() == found.tobytes()
@@ -89,11 +89,11 @@ def test_rows_hold_every_pair_from_either_side(tmp_path):
   del met[1, 1]  # padding
   tokens = dataset.corpora[0].tokens("train")[:].tolist()
   skip = word_level.no_words(dataset.tokenizer)
-  wanted = naive(tokens, 2, skip, dataset.tokenizer.eos)
-  for one, other in wanted:
+  expected = naive(tokens, 2, skip, dataset.tokenizer.eos)
+  for one, other in expected:
     if one == other:  # seen from either side, and the same
-      wanted[one, other] *= 2
-  assert met == pytest.approx(wanted, rel=1e-6)
+      expected[one, other] *= 2
+  assert met == pytest.approx(expected, rel=1e-6)
   for name in ("cooccurrence-99", "cooccurrence-0", "cooccurrence"):
     with pytest.raises(ValueError, match="wanted cooccurrence-N with N from 1 to 20"):
       dataclasses.replace(data, rows=name)

@@ -163,8 +163,8 @@ def test_pairs_follow_half_the_time_and_say_so():
     text = np.where(row["weights_T"] > 0, row["targets_T"], row["tokens_T"])
     first, second = (text[row["types_T"] == kind] for kind in (0, 1))
     np.testing.assert_array_equal(first[1:-1], ROWS[0]["targets_T"][: first.size - 2])
-    wanted = ROWS[0]["targets_T"][first.size - 2 :][: second.size - 1]
-    follows.append(np.array_equal(second[:-1], wanted))
+    expected = ROWS[0]["targets_T"][first.size - 2 :][: second.size - 1]
+    follows.append(np.array_equal(second[:-1], expected))
     assert row["next_"] == (not follows[-1])
     specials = BYTES.size + np.arange(1, 3)
     assert [first[0], first[-1], second[-1]] == [*specials, specials[1]]

@@ -62,12 +62,12 @@ def test_first_fit_rows_hold_every_token_once_and_keep_documents_apart(
       assert (np.diff(here) == 1).all()
       pieces.append((row["tokens_T"][here], row["targets_T"][here]))
   # The wanted pieces: documents begin with bos, end by predicting eos, cut at seq.
-  wanted = [
+  expected = [
     ([bos, *d][i : i + seq], [*d, EOS][i : i + seq])
     for d in documents
     for i in range(0, len(d) + 1, seq)
   ]
-  assert sorted((a.tolist(), b.tolist()) for a, b in pieces) == sorted(wanted)
+  assert sorted((a.tolist(), b.tolist()) for a, b in pieces) == sorted(expected)
 
 
 def test_packing_wastes_little():

@@ -53,7 +53,7 @@ def test_unknown_name_lists_what_exists(source):
 
 
 @pytest.mark.parametrize(
-  ("kind", "name", "data", "wanted"),
+  ("kind", "name", "data", "expected"),
   [
     ("text", "no.txt", None, "no file or folder"),
     ("text", "a.txt", b"", "empty"),
@@ -81,10 +81,10 @@ def test_unknown_name_lists_what_exists(source):
     ("text", "a.txt", gzip.compress(b"a\nb\n", mtime=0), "is compressed"),
   ],
 )
-def test_broken_files_are_told_in_one_line(tmp_path, kind, name, data, wanted):
+def test_broken_files_are_told_in_one_line(tmp_path, kind, name, data, expected):
   if data is not None:
     (tmp_path / name).write_bytes(data)
-  assert wanted in message(f"{kind}:{tmp_path / name}")
+  assert expected in message(f"{kind}:{tmp_path / name}")
 
 
 def test_broken_folders_are_told_in_one_line(tmp_path):
