@@ -1,4 +1,4 @@
-"""The arrays of a batch are known before there are data."""
+"""Shapes of batches, computed before there are data."""
 
 import jax
 import numpy as np

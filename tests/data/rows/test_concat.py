@@ -1,4 +1,4 @@
-"""Concatenated rows are the token stream, every token but the first a target once."""
+"""Concatenated rows: the token stream, every token but the first a target once."""
 
 import numpy as np
 from hypothesis import given
