@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiling import compiled, shapes
-from families import CONTEXT, FAMILIES, MESHES, VOCAB, picture, tokens, which
+from families import CONTEXT, FAMILIES, MESHES, VOCAB, families_with, picture, tokens
 
 from lm import letters as dims
 from lm.letters import batch_shardings, make_mesh, shardings
@@ -35,7 +35,7 @@ def apply(model, **fixed):
 def full(name, tokens_BT, **how):
   """logits_BTV of a family's model as it stands."""
   family = FAMILIES[name]
-  how = family.more(len(tokens_BT)) | how
+  how = family.inputs(len(tokens_BT)) | how
   return apply(family.model())(family.params(), tokens_BT, **how)[0]
 
 
@@ -51,13 +51,13 @@ def loss(model, params, batch, key=None):
 
 def batch(name, B, T):
   """The arrays of a batch of a family's model."""
-  return {"tokens_BT": tokens(B, T)} | FAMILIES[name].more(B)
+  return {"tokens_BT": tokens(B, T)} | FAMILIES[name].inputs(B)
 
 
 # Decoding
 
 
-@which(decodes=True)
+@families_with(decodes=True)
 @pytest.mark.parametrize("scan", [True, False])
 def test_cached_decode_equals_full_forward(name, scan):
   """Prefill of unequal prompts, padded on the right, then one token after the other."""
@@ -71,7 +71,7 @@ def test_cached_decode_equals_full_forward(name, scan):
   positions_BT = np.where(np.arange(P)[None] < prompts_B[:, None], np.arange(P), -1)
   cache = model.init_cache(B, P + CONTEXT)
   how = dict(positions_BT=positions_BT.astype(np.int32), cache=cache)
-  actual_BTV, cache = step(params, tokens_BT[:, :P], **how, **family.more(B))
+  actual_BTV, cache = step(params, tokens_BT[:, :P], **how, **family.inputs(B))
   for b, length in enumerate(prompts_B):
     close(actual_BTV[b, :length], expected_BTV[b, :length])
   for ahead in range(CONTEXT - max(prompts_B)):
@@ -83,14 +83,14 @@ def test_cached_decode_equals_full_forward(name, scan):
     )
 
 
-@which(decodes=True)
+@families_with(decodes=True)
 def test_decoding_from_nothing_equals_full_forward(name):
   """Without positions: they are then where the cache stands."""
   family, tokens_BT = FAMILIES[name], tokens(B, T)
   model = family.model()
   step, cache, actual = apply(model), model.init_cache(B, T), []
   for t in range(T):
-    more = {} if t else family.more(B)  # what it remembers, it is told once
+    more = {} if t else family.inputs(B)  # what it remembers, it is told once
     next_B1 = tokens_BT[:, t : t + 1]
     logits_B1V, cache = step(family.params(), next_B1, cache=cache, **more)
     actual.append(logits_B1V)
@@ -120,18 +120,18 @@ def train(name, params, **fields):
   return step(params, batch(name, B, T), jax.random.key(3))
 
 
-@which()
+@families_with()
 def test_unrolled_equals_scanned(name, plain):
   close(train(name, FAMILIES[name].params(), scan=False), plain(name))
 
 
-@which()
+@families_with()
 def test_recomputing_changes_nothing_scanned(name, plain):
   actual = train(name, FAMILIES[name].params(), scan=True, remat="dots")
   close(actual, plain(name))
 
 
-@which()
+@families_with()
 def test_recomputing_changes_nothing_unrolled_with_split_parameters(name, plain):
   params = split(FAMILIES[name].params())
   value, grads = train(name, params, scan=False, remat="full")
@@ -139,15 +139,15 @@ def test_recomputing_changes_nothing_unrolled_with_split_parameters(name, plain)
   close((value, grads), (expected_value, split(expected_grads)))
 
 
-@which()
+@families_with()
 def test_dropout_is_for_training_and_by_key(name):
   family, tokens_BT = FAMILIES[name], tokens(B, T)
-  run = partial(apply(family.model(dropout=0.25)), **family.more(B))
+  run = partial(apply(family.model(dropout=0.25)), **family.inputs(B))
   key = jax.random.key(3)
   expected_BTV = full(name, tokens_BT)
   close(run(family.params(), tokens_BT)[0], expected_BTV, 0)
   close(run(family.params(), tokens_BT, rngs={"dropout": key})[0], expected_BTV, 0)
-  train = partial(apply(family.model(dropout=0.25), train=True), **family.more(B))
+  train = partial(apply(family.model(dropout=0.25), train=True), **family.inputs(B))
   one_BTV, same_BTV, other_BTV = (
     train(family.params(), tokens_BT, rngs={"dropout": k})[0]
     for k in (key, key, jax.random.key(4))
@@ -157,11 +157,11 @@ def test_dropout_is_for_training_and_by_key(name):
   assert min(apart(one_BTV, other_BTV), apart(one_BTV, expected_BTV)) > 1e-3
 
 
-@which()
+@families_with()
 def test_bfloat16_is_close_to_float32(name):
   family, tokens_BT = FAMILIES[name], tokens(B, T)
   run = apply(family.model(dtype="bfloat16"))
-  actual_BTV = run(family.params(), tokens_BT, **family.more(B))[0]
+  actual_BTV = run(family.params(), tokens_BT, **family.inputs(B))[0]
   expected_BTV = full(name, tokens_BT)
   assert actual_BTV.dtype == expected_BTV.dtype == np.float32
   error = float(jnp.abs(actual_BTV - expected_BTV).max() / jnp.std(expected_BTV))
@@ -184,7 +184,7 @@ def one_device():
   )
 
 
-@which()
+@families_with()
 @pytest.mark.parametrize("mesh", MESHES)
 def test_sharded_equals_one_device(name, mesh, one_device, capfd):
   family = FAMILIES[name]
@@ -214,7 +214,7 @@ def test_sharded_equals_one_device(name, mesh, one_device, capfd):
 # Masks
 
 
-@which(packs=True)
+@families_with(packs=True)
 def test_packed_equals_each_document_alone(name):
   lengths, tokens_1T = (5, 7), tokens(1, CONTEXT)
   segments_1T = np.repeat([[1, 2, 0]], [*lengths, CONTEXT - sum(lengths)], axis=1)
@@ -226,7 +226,7 @@ def test_packed_equals_each_document_alone(name):
     start += length
 
 
-@which()
+@families_with()
 def test_padding_changes_no_real_token(name):
   """Padded on the left, in the middle and on the right; whatever is in the padding."""
   family, real_T = FAMILIES[name], tokens(1, 6)[0]
@@ -239,7 +239,7 @@ def test_padding_changes_no_real_token(name):
     np.int32,
   )
   expected_TV = full(name, real_T[None])[0]
-  run = partial(apply(family.model()), **family.more(len(at_BT)))
+  run = partial(apply(family.model()), **family.inputs(len(at_BT)))
   for pad in (0, VOCAB - 1):
     padded_BT = np.where(at_BT < 0, pad, real_T[at_BT])
     actual_BTV = np.asarray(run(family.params(), padded_BT, positions_BT=at_BT)[0])
@@ -247,7 +247,7 @@ def test_padding_changes_no_real_token(name):
     close(actual_BTV[at_BT >= 0], np.concatenate([expected_TV] * 3))
 
 
-@which()
+@families_with()
 @pytest.mark.parametrize("packed", [False, True])
 def test_gradients_flow_where_the_mask_lets_them(name, packed):
   """d features[t] / d embedding of token s is zero exactly where t does not see s."""
@@ -256,7 +256,7 @@ def test_gradients_flow_where_the_mask_lets_them(name, packed):
     pytest.skip(f"{name} takes one document a row")
   model, params = family.model(**family.shallow), family.params(**family.shallow)
   segments_1T = np.array([[1, 1, 2, 2, 2, 0]], np.int32)
-  how = family.more(1) | (dict(segments_BT=segments_1T) if packed else {})
+  how = family.inputs(1) | (dict(segments_BT=segments_1T) if packed else {})
 
   def features(table_VD):
     changed = params | {"embed": {"table": table_VD}}
@@ -274,11 +274,11 @@ def test_gradients_flow_where_the_mask_lets_them(name, packed):
 # The vocabulary
 
 
-@which()
+@families_with()
 def test_padding_of_the_vocabulary_is_never_likely(name):
   family, tokens_BT = FAMILIES[name], tokens(B, T)
   model, params = family.model(), family.params()
-  x_BTD, *_ = apply(model, method="features")(params, tokens_BT, **family.more(B))
+  x_BTD, *_ = apply(model, method="features")(params, tokens_BT, **family.inputs(B))
   padded_BTV = apply(model, method="readout")(params, x_BTD)
   assert padded_BTV.shape == (B, T, 128)
   assert np.all(jax.nn.softmax(padded_BTV)[..., VOCAB:] == 0)

@@ -21,7 +21,7 @@ def seen(family, scan):
   @jax.jit
   def run(params):
     how = dict(mutable=["intermediates"], method="features")
-    return model.apply({"params": params}, tokens(B, T), **family.more(B), **how)
+    return model.apply({"params": params}, tokens(B, T), **family.inputs(B), **how)
 
   features, variables = run(family.params())
   return features, variables.get("intermediates", {})
@@ -91,7 +91,7 @@ def test_scanned_and_unrolled_models_show_the_same(name):
   # Looking changes nothing.
   plain = jax.jit(family.model().apply, static_argnames="method")
   x_BTD = plain(
-    {"params": family.params()}, tokens(B, T), method="features", **family.more(B)
+    {"params": family.params()}, tokens(B, T), method="features", **family.inputs(B)
   ).x_BTD
   for features in (scanned, unrolled):
     np.testing.assert_allclose(features.x_BTD, x_BTD, rtol=2e-5, atol=2e-5)

@@ -30,7 +30,7 @@ def batches(count, name, seed=0):
       "tokens_BT": ids_BT[:, :-1],
       "targets_BT": ids_BT[:, 1:],
       "weights_BT": weights_BT,
-    } | FAMILIES[name].more(B)
+    } | FAMILIES[name].inputs(B)
 
 
 def trainer(name, mesh, *, accumulate=1, ema=0.0, optimiser="adamw", **fields):

@@ -283,7 +283,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_after_the_last_good_step(
     assert f"--config.init__path={folder}" in line
     assert [row["step"] for row in processes.metrics(folder)] == [1, 2, 3]
   assert processes.run("train", *flags).code == 0  # nobody poisons it now
-  processes.same_bits(folder, trained, 4)
+  processes.assert_same_bits(folder, trained, 4)
 
 
 def test_a_learning_rate_that_is_too_high_saves_nothing_worthless(text, tmp_path):

@@ -92,7 +92,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(rich, text, tmp_path):
     print("killed; on the disk are", *steps)
   last = train(folder, text, devices=2, **RICH)
   assert "goes on after step" in last.out
-  processes.same_bits(folder, rich, STEPS)
+  processes.assert_same_bits(folder, rich, STEPS)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_damaged_checkpoint_is_noticed_and_made_again(
   back = 8 if over else 4
   assert f"going on from checkpoint {back}, the newest without damage" in done.err
   assert f"goes on after step {back}" in done.out
-  processes.same_bits(folder, plain, 12)
+  processes.assert_same_bits(folder, plain, 12)
 
 
 def test_nothing_good_left_is_said_and_the_next_start_is_a_new_one(
@@ -242,7 +242,7 @@ def test_nothing_good_left_is_said_and_the_next_start_is_a_new_one(
   error = refused.err.splitlines()[-1]
   assert "no good checkpoint" in error and "the same command starts anew" in error
   assert processes.run("train", *flags).code == 0
-  processes.same_bits(folder, plain, 12)
+  processes.assert_same_bits(folder, plain, 12)
 
 
 # Beginning with the parameters of another run
