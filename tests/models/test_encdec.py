@@ -15,7 +15,9 @@ SMALL = dict(width=16, layers=1, heads=2, vocab=61)
 @pytest.mark.parametrize("name", ["t5", "transformer-2017"])
 def test_pairs_packed_in_a_row_equal_each_pair_alone(name):
   model, params = FAMILIES[name].model(), FAMILIES[name].params()
-  run = jax.jit(lambda *args, **how: model.apply({"params": params}, *args, **how)[0])
+  run = jax.jit(
+    lambda *args, **inputs: model.apply({"params": params}, *args, **inputs)[0]
+  )
   tokens_1T, source_1S = tokens(1, 11), tokens(1, 9, seed=1)
   segments_1T = np.array([[1] * 6 + [2] * 5], np.int32)
   source_segments_1S = np.array([[1] * 3 + [2] * 4 + [0] * 2], np.int32)

@@ -27,8 +27,8 @@ def recurrence(x_BTNH, log_decay_BTN, b_BTGM, c_BTGM, state_BNHM, runs_BT):
   for t in range(x_BTNH.shape[1]):
     state_BNHM = state_BNHM * np.exp(log_decay_BTN[:, t])[..., None, None]
     if t:
-      same_B = runs_BT[:, t] == runs_BT[:, t - 1]
-      state_BNHM = state_BNHM * same_B[:, None, None, None]
+      goes_on_B = runs_BT[:, t] == runs_BT[:, t - 1]
+      state_BNHM = state_BNHM * goes_on_B[:, None, None, None]
     b_BNM, c_BNM = (np.repeat(x[:, t], N // G, axis=1) for x in (b_BTGM, c_BTGM))
     state_BNHM = state_BNHM + np.einsum("BNH,BNM->BNHM", x_BTNH[:, t], b_BNM)
     outputs.append(np.einsum("BNHM,BNM->BNH", state_BNHM, c_BNM))
@@ -63,7 +63,7 @@ def test_logits_are_those_of_transformers():
   model = family.model(tied=False)
   c, s = model.config, model.config.space
   torch.manual_seed(0)
-  theirs = transformers.Mamba2ForCausalLM(
+  hf_model = transformers.Mamba2ForCausalLM(
     transformers.Mamba2Config(
       vocab_size=VOCAB,
       hidden_size=c.width,
@@ -76,12 +76,12 @@ def test_logits_are_those_of_transformers():
       chunk_size=s.chunk,
     )
   ).eval()
-  again, params = hf.copied(hf.noisy(theirs))
-  assert again == model
+  restored, params = hf.copied(hf.noisy(hf_model))
+  assert restored == model
   tokens_BT = tokens(B, T)
   actual_BTV, _ = jax.jit(model.apply)({"params": params}, tokens_BT)
   with torch.no_grad():
-    expected_BTV = theirs(torch.from_numpy(tokens_BT.astype(np.int64))).logits.numpy()
+    expected_BTV = hf_model(torch.from_numpy(tokens_BT.astype(np.int64))).logits.numpy()
   assert np.std(expected_BTV) > 0.5
   np.testing.assert_allclose(actual_BTV, expected_BTV, rtol=1e-4, atol=1e-4)
 

@@ -84,8 +84,8 @@ def test_a_readout_has_a_table_of_its_own_unless_it_is_tied(tied):
   table_VD = 50 * params["embed"]["table"]
   params = params | {"embed": {"table": table_VD}}
   logits_BTV = model.apply({"params": params}, ids_BT)
-  out_DV = table_VD.T if tied else params["head"]["table"]
-  expected_TV = 2 * np.tanh(np.asarray(table_VD)[ids_BT[0]] @ np.asarray(out_DV) / 2)
+  head_DV = table_VD.T if tied else params["head"]["table"]
+  expected_TV = 2 * np.tanh(np.asarray(table_VD)[ids_BT[0]] @ np.asarray(head_DV) / 2)
   np.testing.assert_allclose(logits_BTV[0, :, :5], expected_TV[:, :5], atol=1e-5)
   assert logits_BTV.shape == (1, 2, 128)
   assert (logits_BTV[..., 5:] == np.finfo(np.float32).min).all()

@@ -47,7 +47,7 @@ def close(actual, expected, limit=1e-4):
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_logits_are_theirs_at_once_and_one_by_one(flavour):
+def test_logits_are_those_of_transformers_at_once_and_one_by_one(flavour):
   hf_model = hf_model_of(flavour)
   model, params = hf.copied(hf_model)
   tokens_BT, source_BS = tokens(B, T), tokens(B, S, seed=1)
@@ -60,7 +60,7 @@ def test_logits_are_theirs_at_once_and_one_by_one(flavour):
     ).logits.numpy()
   source = dict(source_BS=source_BS, source_segments_BS=segments_BS)
   run = jax.jit(
-    lambda params, *args, **how: model.apply({"params": params}, *args, **how)
+    lambda params, *args, **inputs: model.apply({"params": params}, *args, **inputs)
   )
   close(run(params, tokens_BT, **source)[0], expected_BTV)
   actual_BTV, cache = run(
@@ -73,10 +73,10 @@ def test_logits_are_theirs_at_once_and_one_by_one(flavour):
 
 
 @pytest.mark.parametrize("count, reach", [(32, 128), (8, 10), (16, 128)])
-def test_buckets_are_theirs(count, reach):
+def test_buckets_are_those_of_transformers(count, reach):
   distance = torch.arange(3 * reach)
   hf_model = T5Attention._relative_position_bucket
-  how = dict(bidirectional=False, num_buckets=count, max_distance=reach)
-  expected = hf_model(-distance, **how).numpy()
+  options = dict(bidirectional=False, num_buckets=count, max_distance=reach)
+  expected = hf_model(-distance, **options).numpy()
   actual = buckets(reach, count)[np.minimum(distance.numpy(), reach)]
   np.testing.assert_array_equal(actual, expected)
