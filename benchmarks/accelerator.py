@@ -104,7 +104,7 @@ def _train(report: Report, shape: str, deadline: float):
     facts = answers(report, f"train {shape}", sides, prepared)
     for name in list(sides):
       with failing(report, f"train {shape}", sides, name):
-        sides[name].ask()  # both compile at once
+        sides[name].request()  # both compile at once
     for name in list(sides):
       with failing(report, f"train {shape}", sides, name):
         for i, form in enumerate(facts[name]["forms"]):
@@ -143,8 +143,8 @@ def _report_steps(report: Report, shape: str, fact: dict | None, steps: dict):
 
 def decode(report: Report, deadline: float):
   """Greedy continuations of several batches, beside `transformers`."""
-  with report.side("decode") as ours, report.side("peers", "decode") as peer:
-    sides = {"ours": ours, "transformers": peer}
+  with report.side("decode") as our_side, report.side("peers", "decode") as peer:
+    sides = {"ours": our_side, "transformers": peer}
     answers(report, "decode", sides, deadline)
     for batch in report.sizes.batches:
       measured = {name: [] for name in sides}

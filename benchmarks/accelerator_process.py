@@ -55,7 +55,7 @@ class Side:
       self._process.stdin.close()
     self._errors.close()
 
-  def ask(self):
+  def request(self):
     """Lets the side compute its next result, and does not wait for it."""
     try:
       self._process.stdin.write("next\n")
@@ -75,7 +75,7 @@ class Side:
 
   def next(self, deadline: float) -> dict:
     """Asks for the next result and waits for it."""
-    self.ask()
+    self.request()
     return self.answer(deadline)
 
   def results(self, deadline: float):

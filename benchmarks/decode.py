@@ -49,13 +49,13 @@ def ours(batch):
   params = decode.prepare_params(model, params)
 
   def generate():
-    found = decode.generate(model, params, list(prompts), max_tokens=NEW)
-    assert found.lengths_B.tolist() == [NEW] * batch
+    result = decode.generate(model, params, list(prompts), max_tokens=NEW)
+    assert result.lengths_B.tolist() == [NEW] * batch
 
   return measure(generate)
 
 
-def theirs(batch):
+def peer(batch):
   import torch
   from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -73,7 +73,7 @@ def theirs(batch):
 
   @torch.inference_mode()
   def generate():
-    found = model.generate(
+    result = model.generate(
       prompts,
       attention_mask=torch.ones_like(prompts),
       max_new_tokens=NEW,
@@ -81,27 +81,27 @@ def theirs(batch):
       eos_token_id=None,
       pad_token_id=0,
     )
-    assert found.shape == (batch, PROMPT + NEW)
+    assert result.shape == (batch, PROMPT + NEW)
 
   return measure(generate)
 
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("one", nargs="*", help="SIDE BATCH: one run, as JSON")
+  parser.add_argument("case", nargs="*", help="SIDE BATCH: one run, as JSON")
   parser.add_argument("--rounds", type=int, default=3)
   args = parser.parse_args()
-  if args.one:
-    side, batch = args.one
-    print(json.dumps({"ours": ours, "theirs": theirs}[side](int(batch))))
+  if args.case:
+    side, batch = args.case
+    print(json.dumps({"ours": ours, "peer": peer}[side](int(batch))))
     return
   for batch in BATCHES:
-    found = sides.alternate("benchmarks.decode", [str(batch)], args.rounds)
-    for name, run in found.items():
+    medians = sides.alternate("benchmarks.decode", [str(batch)], args.rounds)
+    for name, run in medians.items():
       rate = batch * NEW / run["generate_s"]
       print(f"batch {batch} {name}: {run['generate_s']:.2f} s, {rate:.0f} tokens/s")
-    times = sides.ratio(found, "generate_s")
-    print(f"batch {batch}: {times:.2f}x theirs, wanted {WANTED}x", flush=True)
+    times = sides.ratio(medians, "generate_s")
+    print(f"batch {batch}: {times:.2f}x peer, wanted {WANTED}x", flush=True)
 
 
 if __name__ == "__main__":

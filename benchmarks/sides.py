@@ -16,8 +16,8 @@ ALLOCATOR = {
 }
 SIDES = {
   "ours": ("ours", ALLOCATOR),
-  "theirs": ("theirs", ALLOCATOR),
-  "theirs, plain malloc": ("theirs", {}),
+  "peer": ("peer", ALLOCATOR),
+  "peer, plain malloc": ("peer", {}),
 }
 
 
@@ -26,20 +26,20 @@ def alternate(module: str, case: list[str], rounds: int) -> dict:
 
   The sides take turns, so that a machine that slows down slows all of them.
   """
-  found = {name: [] for name in SIDES}
+  results_of = {name: [] for name in SIDES}
   for _ in range(rounds):
     for name, (side, settings) in SIDES.items():
       env = {k: v for k, v in os.environ.items() if k not in ALLOCATOR} | settings
       command = [sys.executable, "-m", module, side, *case]
-      out = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True)
-      found[name].append(json.loads(out.stdout.splitlines()[-1]))
+      process = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True)
+      results_of[name].append(json.loads(process.stdout.splitlines()[-1]))
   return {
     name: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-    for name, runs in found.items()
+    for name, runs in results_of.items()
   }
 
 
-def ratio(found: dict, key: str) -> float:
+def ratio(medians: dict, key: str) -> float:
   """How many times as many seconds the faster of their runs takes as ours."""
-  theirs = min(run[key] for name, run in found.items() if name != "ours")
-  return theirs / found["ours"][key]
+  peer = min(run[key] for name, run in medians.items() if name != "ours")
+  return peer / medians["ours"][key]

@@ -1,7 +1,7 @@
 """Our training step and `transformers`' GPT-2 under torch.compile, side by side.
 
 Run from the root of the repository: .venv/bin/python -m benchmarks.train_step
-The same shapes, AdamW and allocator setting; theirs also with plain malloc, and the
+The same shapes, AdamW and allocator setting; peer also with plain malloc, and the
 ratio is to the better one. FLOPs are those of our forward pass times three, for both
 sides; the peak is that of a JAX matmul alone. Takes about 25 minutes on two cores.
 """
@@ -58,24 +58,24 @@ def ours(batch, T, vocab, *, dtype, **model):
   step, root = trainer.step, jax.random.key(0)
   state = trainer.init(root)
 
-  def one():
+  def update():
     nonlocal state
     state, metrics = step(state, batch, root)
     float(metrics["train/loss"])
     jax.block_until_ready(state)
 
   with jax.set_mesh(mesh):
-    found = measure(one)
+    result = measure(update)
 
   def loss(params):
     return trainer.objective(built.apply, params, batch, root)["loss"][0]
 
-  found["flops"] = platform.model_flops(loss, trainer.abstract.params)
-  found["peak"] = platform.peak_flops(jax.devices()[0], jnp.dtype(dtype))
-  return found
+  result["flops"] = platform.model_flops(loss, trainer.abstract.params)
+  result["peak"] = platform.peak_flops(jax.devices()[0], jnp.dtype(dtype))
+  return result
 
 
-def theirs(batch, T, vocab, *, dtype, layers, width, heads):
+def peer(batch, T, vocab, *, dtype, layers, width, heads):
   import torch
   from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -102,42 +102,42 @@ def theirs(batch, T, vocab, *, dtype, layers, width, heads):
         logits.view(-1, vocab).float(), targets.view(-1)
       )
 
-  def one():
+  def update():
     value = loss()
     value.backward()
     tx.step()
     tx.zero_grad(set_to_none=True)
     value.item()
 
-  return measure(one)
+  return measure(update)
 
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("one", nargs="*", help="SIDE SHAPE DTYPE: one run, as JSON")
+  parser.add_argument("case", nargs="*", help="SIDE SHAPE DTYPE: one run, as JSON")
   parser.add_argument("--rounds", type=int, default=3)
   args = parser.parse_args()
-  if args.one:
-    side, shape, dtype = args.one
-    run = {"ours": ours, "theirs": theirs}[side]
+  if args.case:
+    side, shape, dtype = args.case
+    run = {"ours": ours, "peer": peer}[side]
     print(json.dumps(run(**SHAPES[shape], dtype=dtype)))
     return
-  for dtype, wanted in WANTED.items():
+  for dtype, expected in WANTED.items():
     for shape in SHAPES:
-      found = sides.alternate("benchmarks.train_step", [shape, dtype], args.rounds)
-      report(f"{shape} {dtype}", found, wanted)
+      medians = sides.alternate("benchmarks.train_step", [shape, dtype], args.rounds)
+      report(f"{shape} {dtype}", medians, expected)
 
 
-def report(title, found, wanted):
-  work, peak = found["ours"]["flops"], found["ours"]["peak"]
-  for name, run in found.items():
+def report(title, medians, expected):
+  work, peak = medians["ours"]["flops"], medians["ours"]["peak"]
+  for name, run in medians.items():
     rate, step_ms = work / run["step_s"], run["step_s"] * 1e3
     print(
       f"{title} {name}: {step_ms:.0f} ms, {rate / 1e9:.0f} GFLOP/s, "
       f"{rate / peak:.0%} of the GEMM peak of {peak / 1e9:.0f}"
     )
-  times = sides.ratio(found, "step_s")
-  print(f"{title}: {times:.2f}x theirs, wanted {wanted}x", flush=True)
+  times = sides.ratio(medians, "step_s")
+  print(f"{title}: {times:.2f}x peer, wanted {expected}x", flush=True)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def ours(objective):
   return rates | scores(vectors.of_model(model, state.params, dataset.tokenizer))
 
 
-def theirs(objective):
+def peer(objective):
   from gensim.models import Word2Vec
 
   dataset = prepared()
@@ -118,34 +118,34 @@ class Clock:
     }
 
 
-def scores(found: vectors.Vectors) -> dict:
+def scores(word_vectors: vectors.Vectors) -> dict:
   texts = packages.texts("gensim", cache=".cache")
   texts = {name: data.decode("utf-8", "replace") for name, data in texts.items()}
-  all_scores = similarity.scores(found, texts)
+  all_scores = similarity.scores(word_vectors, texts)
   return {name: all_scores[f"similarity/{name}"] for name in SHOWN}
 
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("one", nargs="*", help="SIDE OBJECTIVE: one run, as JSON")
+  parser.add_argument("case", nargs="*", help="SIDE OBJECTIVE: one run, as JSON")
   parser.add_argument("--rounds", type=int, default=3)
   args = parser.parse_args()
-  sides = {"ours": ours, "theirs": theirs}
-  if args.one:
-    side, objective = args.one
+  sides = {"ours": ours, "peer": peer}
+  if args.case:
+    side, objective = args.case
     print(json.dumps(sides[side](objective)))
     return
   for objective in RATES:
-    found = {side: [] for side in sides}
+    runs_of = {side: [] for side in sides}
     for _ in range(args.rounds):  # in turn, so that a slow machine slows both
-      for side, runs in found.items():
+      for side, runs in runs_of.items():
         command = [sys.executable, "-m", "benchmarks.word2vec", side, objective]
         env = os.environ | ALLOCATOR
-        out = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True)
-        runs.append(json.loads(out.stdout.splitlines()[-1]))
+        process = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True)
+        runs.append(json.loads(process.stdout.splitlines()[-1]))
     medians = {
       side: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-      for side, runs in found.items()
+      for side, runs in runs_of.items()
     }
     for side, values in medians.items():
       shown = ", ".join(f"{name} {values[name]:.3f}" for name in SHOWN)
@@ -153,7 +153,7 @@ def main():
       rates += f" ({values['words_per_core_s']:,.0f} a second of a core)"
       print(f"{objective} {side}: {rates}, {shown}")
     for key in ("words_per_s", "words_per_core_s"):
-      times = medians["ours"][key] / medians["theirs"][key]
+      times = medians["ours"][key] / medians["peer"][key]
       print(f"{objective}: {times:.2f}x gensim's {key}", flush=True)
 
 

@@ -1,7 +1,7 @@
 """Parses flags of verbs and runs nothing: a program for tests/laws/test_docs.py.
 
 Reads a list of commands, each [verb, flag...], as JSON on standard input; prints for
-each "" or what the verb's parser says of it.
+each "" or the error of the verb's parser.
 """
 
 import json
@@ -11,16 +11,16 @@ import sys
 
 
 def problem(verb: str, flags) -> str:
-  """What `python -m experiments.VERB` says of its flags, in a fork of this process."""
-  read, write = os.pipe()
+  """Returns the error of `python -m experiments.VERB FLAGS` in a fork; "" if none."""
+  read_end, write_end = os.pipe()
   pid = os.fork()
   if not pid:
-    os.dup2(write, 2)
+    os.dup2(write_end, 2)
     sys.argv = [f"experiments/{verb}.py", *flags]
     runpy.run_module(f"experiments.{verb}", run_name="__main__", alter_sys=True)
     os._exit(1)  # the verb has no call of app.run
-  os.close(write)
-  with open(read, encoding="utf-8") as errors:
+  os.close(write_end)
+  with open(read_end, encoding="utf-8") as errors:
     text = errors.read().strip()
   code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
   return "" if code == 0 else text or f"exit code {code}"

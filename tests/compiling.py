@@ -1,4 +1,4 @@
-"""Compiling in tests, listened to."""
+"""Compiled programs, with XLA's messages and the shapes of their arrays."""
 
 import re
 
@@ -6,9 +6,9 @@ import jax
 
 
 def compiled(capfd, jitted, args):
-  """The compiled function, and what XLA wrote on standard error while compiling it.
+  """Returns (compiled function, messages that XLA wrote on standard error).
 
-  Not kept in the persistent cache: what comes from there was compiled in silence.
+  The persistent cache is not used: a program from there is compiled without messages.
   """
   limit = "jax_persistent_cache_min_compile_time_secs"
   before = jax.config.values[limit]
@@ -22,6 +22,6 @@ def compiled(capfd, jitted, args):
 
 
 def shapes(step) -> set:
-  """All shapes in a compiled program, as tuples: those of one device of a mesh."""
-  found = re.findall(r"\b[a-z]+\d*\[([\d,]+)\]", step.as_text())
-  return {tuple(map(int, sizes.split(","))) for sizes in found}
+  """Returns the shapes of all arrays of a compiled program, as one device has them."""
+  dimensions = re.findall(r"\b[a-z]+\d*\[([\d,]+)\]", step.as_text())
+  return {tuple(map(int, sizes.split(","))) for sizes in dimensions}

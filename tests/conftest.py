@@ -1,4 +1,4 @@
-"""What every test can rely on: 8 virtual CPU devices, no network, loud warnings."""
+"""The environment of every test: 8 virtual CPU devices, no network, loud warnings."""
 
 import difflib
 import fnmatch
@@ -45,7 +45,7 @@ hypothesis.settings.load_profile("lm")
 
 
 def pytest_collection_finish(session):
-  """What all tests share is never looked through for garbage again: a tenth of time."""
+  """Exempts the objects that all tests share from garbage collection: saves 10%."""
   gc.collect()
   gc.freeze()
   gc.set_threshold(20_000, 20, 50)
@@ -53,8 +53,8 @@ def pytest_collection_finish(session):
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
-# What --quick runs, by node ids: the laws of the tree, one model's equalities and the
-# rooms whose tests compile little: 135 s of CPU time together, measured 2026-11-29.
+# The tests of --quick, by node ids: the laws of the tree, one model's equalities and
+# the rooms whose tests compile little: 135 s of CPU time, measured 2026-11-29.
 QUICK = (
   "tests/data/clean/*",
   "tests/data/rows/*",
@@ -84,7 +84,7 @@ QUICK = (
 
 
 def is_quick(node: str) -> bool:
-  """Whether --quick runs the test with this id, or any test of the file."""
+  """Returns True if --quick runs the test with this id, or any test of the file."""
   patterns = QUICK if "::" in node else [p.partition("::")[0] for p in QUICK]
   return any(fnmatch.fnmatchcase(node, f"{p}*") for p in patterns)
 
@@ -99,7 +99,7 @@ def pytest_addoption(parser):
 
 
 def pytest_ignore_collect(collection_path, config):
-  """Under --quick, files without a quick test are not even imported."""
+  """Leaves files without a quick test unimported under --quick."""
   if config.getoption("--quick") and collection_path.suffix == ".py":
     return not is_quick(str(collection_path.relative_to(ROOT))) or None
   return None
@@ -114,7 +114,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture
 def golden(request):
-  """A function (name, text) that fails unless tests/golden/NAME.txt holds `text`."""
+  """Returns check(name, text): fails unless tests/golden/NAME.txt holds `text`."""
 
   def check(name, text):
     path = GOLDEN / f"{name}.txt"
@@ -122,14 +122,15 @@ def golden(request):
     if request.config.getoption("--renew"):
       GOLDEN.mkdir(exist_ok=True)
       path.write_text(text, encoding="utf-8")
-    kept = path.read_text(encoding="utf-8") if path.exists() else ""
-    if kept != text:
+    stored = path.read_text(encoding="utf-8") if path.exists() else ""
+    if stored != text:
       diff = difflib.unified_diff(
-        kept.splitlines(), text.splitlines(), "kept", "now", lineterm="", n=1
+        stored.splitlines(), text.splitlines(), "kept", "now", lineterm="", n=1
       )
-      how = f"./launch.sh test --renew '{request.node.nodeid}'"
+      command = f"./launch.sh test --renew '{request.node.nodeid}'"
       pytest.fail(
-        "\n".join([f"{path.name} differs; if it should: {how}", *diff]), pytrace=False
+        "\n".join([f"{path.name} differs; if it should: {command}", *diff]),
+        pytrace=False,
       )
 
   return check

@@ -1,4 +1,4 @@
-"""Stand-ins that run in milliseconds: a table as a model, bytes as a tokenizer."""
+"""Fakes that run in milliseconds: a table as a model, bytes as a tokenizer."""
 
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +15,7 @@ TRACES = []  # one entry each time a fake model is traced: counts compilations
 
 @struct.dataclass
 class FakeCache:
-  """The tokens themselves, in the slots where a real model keeps keys and values."""
+  """Cache of the tokens themselves, in the slots of a real model's keys and values."""
 
   tokens_BS: jax.Array
   positions_BS: jax.Array
@@ -36,10 +36,10 @@ class FakeConfig:
 
 @dataclass(frozen=True)
 class TableModel:
-  """Logits that depend on every token so far and on where it stands.
+  """Model whose logits depend on every token so far and on its position.
 
-  They are sums of whole numbers, so no order of summing changes a bit; a token that is
-  attended to and should not be (padding, another row's) changes them all.
+  Logits are sums of whole numbers, so no order of summation changes a bit; a token that
+  is attended to and should not be (padding, another row's) changes all of them.
   """
 
   config: FakeConfig = field(default_factory=FakeConfig)
@@ -55,34 +55,34 @@ class TableModel:
     empty_BS = jnp.full((batch, size), -1, jnp.int32)
     return FakeCache(jnp.zeros((batch, size), jnp.int32), empty_BS, jnp.int32(0))
 
-  def apply(self, variables, x, method=None, **how):
+  def apply(self, variables, x, method=None, **options):
     TRACES.append((method, jnp.shape(x)))
     if method == "readout":
       return x
-    x_BTV, cache = self._features(variables["params"]["table_VV"], x, **how)
+    x_BTV, cache = self._features(variables["params"]["table_VV"], x, **options)
     return Features(x_BTV, cache)
 
   def _features(self, table_VV, tokens_BT, *, positions_BT=None, cache=None):
     B, T = tokens_BT.shape
     if positions_BT is None:
       positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
-    seen_BS, places_BS = tokens_BT, positions_BT
+    tokens_BS, places_BS = tokens_BT, positions_BT
     if cache is not None:
-      update, at = jax.lax.dynamic_update_slice, (0, cache.index)
-      seen_BS = update(cache.tokens_BS, tokens_BT, at)
-      places_BS = update(cache.positions_BS, positions_BT, at)
-      cache = FakeCache(seen_BS, places_BS, cache.index + T)
+      update, offset = jax.lax.dynamic_update_slice, (0, cache.index)
+      tokens_BS = update(cache.tokens_BS, tokens_BT, offset)
+      places_BS = update(cache.positions_BS, positions_BT, offset)
+      cache = FakeCache(tokens_BS, places_BS, cache.index + T)
     ahead_BTS = positions_BT[:, :, None] - places_BS[:, None]
     real_BTS = (places_BS[:, None] >= 0) & (ahead_BTS >= 0)
     # The newest token counts most: 1, 1/2, 1/4, then 1/8 for all the rest.
     weight_BTS = jnp.where(real_BTS, 0.5 ** jnp.clip(ahead_BTS, 0, 3), 0)
-    votes_BSV = jnp.take(table_VV, seen_BS, axis=0)
+    votes_BSV = jnp.take(table_VV, tokens_BS, axis=0)
     return jnp.einsum("BTS,BSV->BTV", weight_BTS, votes_BSV), cache
 
 
 @dataclass(frozen=True)
 class UniformModel(TableModel):
-  """Every token is equally likely, always."""
+  """Model that gives every token the same probability."""
 
   def init(self, seed=0, scale=0):
     return super().init(seed, 0)
@@ -90,24 +90,24 @@ class UniformModel(TableModel):
 
 @dataclass(frozen=True)
 class ScriptModel(TableModel):
-  """Says `script_L[position]` after the token at that position, surely."""
+  """Model that writes `script_L[position]` after the token at `position`."""
 
   def init(self, script_L):
     return {"script_L": jnp.asarray(script_L, jnp.int32)}
 
-  def apply(self, variables, x, method=None, **how):
+  def apply(self, variables, x, method=None, **options):
     if method == "readout":
       return x
     script_L = variables["params"]["script_L"]
-    positions_BT = how["positions_BT"]
+    positions_BT = options["positions_BT"]
     next_BT = script_L[jnp.clip(positions_BT, 0, script_L.size - 1)]
     x_BTV = 99.0 * jax.nn.one_hot(next_BT, self.config.vocab)
-    return Features(x_BTV, how["cache"])
+    return Features(x_BTV, options["cache"])
 
 
 @dataclass(frozen=True)
 class ByteTokenizer:
-  """Bytes are their own ids; 256 begins, 257 ends, 258 pads."""
+  """Tokenizer whose ids are the bytes; 256 is bos, 257 eos, 258 padding."""
 
   size: int = 259
   bos: int = 256

@@ -1,8 +1,8 @@
-"""The table of model families that the equalities are stated over: one line each.
+"""Table of the model families that the equalities are stated over.
 
-A family that joins here is tested by every test of test_equalities.py. What it can do
-its model declares in `traits`, which test_traits.py checks: `which` leaves it out of
-tests of anything else.
+Every family of the table is tested by every test of test_equalities.py. Its model
+declares its abilities in `traits`, which test_traits.py checks; `families_with` leaves
+a family out of the tests of abilities that it lacks.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ MESHES = {
   "context": dict(fsdp=2, tensor=2, context=2),
 }
 
-# Which token (row) sees which (column), through one layer.
+# Pictures of attention through one layer: 1 where the row's token sees the column's.
 CAUSAL = """
   100000
   110000
@@ -64,13 +64,13 @@ SOURCE_S = 7  # tokens of a source
 
 
 def picture(text: str) -> np.ndarray:
-  """A mask as booleans from rows of 0 and 1."""
+  """Returns a boolean mask from rows of 0 and 1."""
   return np.array([[c == "1" for c in row] for row in text.split()])
 
 
 @dataclass(frozen=True)
 class Family:
-  """A small model and what is true of it."""
+  """A small model: its file in lm/models, its fields, and the meshes that it fits."""
 
   name: str  # of a file of lm/models
   fields: dict  # over the file's defaults
@@ -79,24 +79,24 @@ class Family:
 
   @property
   def traits(self):
-    """What the family's model declares."""
+    """Traits that the family's model declares."""
     return lookup.find("lm.models", self.name).Model.traits
 
   @property
   def sees(self) -> str:
-    """The picture of which token sees which."""
+    """Picture of the tokens that each token sees."""
     return self.window or SEES[self.traits.sees]
 
   @property
   def source(self) -> int:
-    """Tokens of the source_BS that the model also reads."""
+    """Length of the source_BS that the model also reads; 0 if it reads none."""
     return SOURCE_S if self.traits.source else 0
 
-  def more(self, B: int) -> dict:
-    """The arrays, other than its tokens, that a batch of B rows brings.
+  def inputs(self, B: int) -> dict:
+    """Returns the arrays of a batch of B rows other than its tokens.
 
-    A source is the same in all rows, so that rows can be compared, and has none of the
-    ids that `tokens` gives the first row, so that it is seen which token does what.
+    The source is the same in all rows, so that rows can be compared, and has none of
+    the ids that `tokens` gives the first row, so that their effects stay apart.
     """
     if not self.source:
       return {}
@@ -105,7 +105,7 @@ class Family:
 
   @property
   def shallow(self) -> dict:
-    """The fields of its shallowest model: one layer, where there are any."""
+    """Fields of the shallowest model: one layer, if the family has layers."""
     return {"layers": 1} if "layers" in self.fields else {}
 
   def model(self, **fields):
@@ -117,19 +117,19 @@ class Family:
 
 @cache
 def _params(model):
-  """Noise for parameters: zeros and ones would hide what is not connected."""
+  """Returns random parameters: zeros and ones would hide missing connections."""
   shapes, _ = abstract(model, tokens(1, 2))
   draw = np.random.default_rng(0)
 
-  def one(path, leaf):
-    around = 1 if trees.path_name(path).endswith("scale") else 0
-    return around + 0.2 * draw.standard_normal(leaf.shape, np.float32)
+  def draw_leaf(path, leaf):
+    mean = 1 if trees.path_name(path).endswith("scale") else 0
+    return mean + 0.2 * draw.standard_normal(leaf.shape, np.float32)
 
-  return jax.tree_util.tree_map_with_path(one, shapes)
+  return jax.tree_util.tree_map_with_path(draw_leaf, shapes)
 
 
 def tokens(B: int, T: int, seed=0) -> np.ndarray:
-  """tokens_BT, all different in a row where the vocabulary allows."""
+  """Returns tokens_BT, all different within a row (T <= VOCAB)."""
   draw = np.random.default_rng(seed)
   return np.stack([draw.permutation(VOCAB)[:T] for _ in range(B)]).astype(np.int32)
 
@@ -205,8 +205,8 @@ FAMILIES = {
 }
 
 
-def which(**traits):
-  """Parametrizes a test by the names of the families that have these traits."""
+def families_with(**traits):
+  """Parametrises a test by the names of the families that have these traits."""
   names = [
     name
     for name, family in FAMILIES.items()

@@ -1,4 +1,4 @@
-"""The process that tests/processes.py forks its runs from, and spies inside of them."""
+"""Server that tests/processes.py forks its runs from, and spies inside the runs."""
 
 import gc
 import json
@@ -12,14 +12,14 @@ import threading
 
 
 def serve():
-  """Answers requests on standard input, a line each, until it ends."""
+  """Answers JSON requests on standard input, one a line, until end of file."""
   import grain  # noqa: F401 - so that no run has to
   import matplotlib.pyplot  # noqa: F401
   import orbax.checkpoint  # noqa: F401
 
   import lm.train.run  # noqa: F401
 
-  gc.freeze()  # nor to look through any of it for garbage
+  gc.freeze()  # no run looks through these imports for garbage
   gc.set_threshold(20_000, 20, 50)
   alive = {}  # pid -> a pipe that its end closes
   for line in iter(sys.stdin.readline, ""):
@@ -27,11 +27,11 @@ def serve():
     if "pid" in request:
       answer = ended(request["pid"], alive, request["limit_s"])
     else:
-      pipe, held = os.pipe()
+      pipe, open_end = os.pipe()
       answer = os.fork()
       if not answer:
         return become(**request)
-      os.close(held)
+      os.close(open_end)
       alive[answer] = pipe
     print(json.dumps(answer), flush=True)
   for pid in alive:
@@ -39,7 +39,7 @@ def serve():
 
 
 def ended(pid, alive, limit_s):
-  """The exit code, negative for a signal as subprocess has it; None if it runs on."""
+  """Returns the exit code, negative for a signal; None if the process still runs."""
   if not select.select([alive[pid]], [], [], limit_s)[0]:
     return None
   os.close(alive.pop(pid))
@@ -47,7 +47,7 @@ def ended(pid, alive, limit_s):
 
 
 def become(verb, flags, devices, env, spy, folder):
-  """Goes on as `python -m experiments.VERB FLAGS`."""
+  """Turns this process into `python -m experiments.VERB FLAGS`."""
   import jax
 
   os.setsid()  # a Ctrl-C at pytest is not for it
@@ -65,7 +65,7 @@ def become(verb, flags, devices, env, spy, folder):
 
 
 def hasten():
-  """Leaves out two things that every run does alike and `fresh` ones show: 2 s."""
+  """Skips drawing curves and measuring peak FLOPs, which saves 2 s a run."""
   from lm import platform as flops
   from lm.study import curves
 
@@ -77,7 +77,7 @@ def hasten():
 
 
 def note_rows(path):
-  """Writes a line for every row of the train split that the loader reads: its index."""
+  """Writes the index of every row of the train split that the loader reads."""
   from lm.data import loader
 
   original = loader.Loader._row
@@ -92,7 +92,7 @@ def note_rows(path):
 
 
 def note_batches(path):
-  """Writes a line for every batch that is trained on: its step and a hash of it."""
+  """Writes the step and the SHA-256 of every batch that is trained on."""
   import hashlib
 
   def note(step, batch):
@@ -105,7 +105,7 @@ def note_batches(path):
 
 
 def poison(first):
-  """No finite loss from this step on."""
+  """Makes the loss NaN from this step on."""
   change_batches(
     lambda step, batch: (
       batch
@@ -116,10 +116,10 @@ def poison(first):
 
 
 def hang(step):
-  """The batch of this step never comes."""
+  """Blocks the batch of this step for ever."""
 
-  def wait(at, batch):
-    if at + 1 == step:
+  def wait(step_index, batch):
+    if step_index + 1 == step:
       threading.Event().wait()
     return batch
 
@@ -127,7 +127,7 @@ def hang(step):
 
 
 def work_elsewhere(folder):
-  """This process has another folder where the others have theirs; it waits a little."""
+  """Gives this process another folder than the others, and a wait of 0.2 s."""
   from experiments import distributed
 
   original = distributed.check_shared
@@ -136,21 +136,21 @@ def work_elsewhere(folder):
 
 
 def bug_in_the_loader(_):
-  """It gives no batch, so that C code which ours calls raises a ValueError."""
+  """Makes prefetch yield no batch, so that C code raises a ValueError."""
   from lm.data import loader
 
   loader.Loader.prefetch = lambda self, steps: iter(())
 
 
 def interrupt_a_callback(_):
-  """Ctrl-C meets a callback of the garbage collector; cleaning never ends."""
+  """Raises KeyboardInterrupt in a callback of the garbage collector while cleaning."""
   from lm.data.corpus import build
 
   def callback(phase, info):
     gc.callbacks.remove(callback)
     raise KeyboardInterrupt
 
-  def cleaned(*args, **how):
+  def cleaned(*args, **options):
     gc.callbacks.append(callback)
     gc.collect()
     threading.Event().wait()
@@ -159,48 +159,48 @@ def interrupt_a_callback(_):
 
 
 def hang_in_streaming(_):
-  """The second piece of a text never comes."""
+  """Blocks a streamed text after its first piece."""
   from lm.generate import stream as streaming
 
   original = streaming.stream
 
-  def stream(*args, **how):
-    yield next(original(*args, **how))
+  def stream(*args, **options):
+    yield next(original(*args, **options))
     threading.Event().wait()
 
   streaming.stream = stream
 
 
 def hang_in_preparing(_):
-  """Cleaning never ends."""
+  """Blocks in cleaning for ever."""
   from lm.data.corpus import build
 
-  build.cleaned = lambda *args, **how: threading.Event().wait()
+  build.cleaned = lambda *args, **options: threading.Event().wait()
 
 
 def fail_to_sample(_):
-  """Generating a text raises."""
+  """Makes the generation of a text raise."""
   from lm.generate import stream
 
-  def fail(*args, **how):
+  def fail(*args, **options):
     raise RuntimeError("no sample today")
 
   stream.generate = fail
 
 
-def die_in_a_tensor(which):
-  """kill -9 when so many tensors of a file were written, the last of them by half."""
+def die_in_a_tensor(count):
+  """Kills the process at the tensor number `count` of a file, half of it written."""
   from lm.disk import safetensors
 
-  original, written = safetensors.NewFile.put, []
+  original, names = safetensors.NewFile.put, []
 
   def put(self, name, array):
-    written.append(name)
-    if len(written) == which:
+    names.append(name)
+    if len(names) == count:
       array = array.copy()
       array.reshape(-1)[array.size // 2 :] = 0
     original(self, name, array)
-    if len(written) == which:
+    if len(names) == count:
       self.sync()
       os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""Models of transformers as ours: as they save them, and lm.stores loads them."""
+"""Models of transformers, loaded as ours from the folders that they save."""
 
 import json
 import pathlib
@@ -11,20 +11,23 @@ from lm import stores
 
 
 def copied(hf_model, **fields):
-  """(model, params); `fields` are values of ours that a config.json does not tell."""
+  """Returns (our model, params) of a transformers model.
+
+  `fields` are fields of our model that a config.json does not hold.
+  """
   with tempfile.TemporaryDirectory() as folder:
     hf_model.save_pretrained(folder)
-    if "scaling" in fields:  # by a rule of theirs that we do not take over
+    if "scaling" in fields:  # by a rule that lm.stores does not read
       path = pathlib.Path(folder, "config.json")
-      told = json.loads(path.read_text())
-      told["rope_parameters"]["rope_type"] = "default"
-      path.write_text(json.dumps(told))
+      config = json.loads(path.read_text())
+      config["rope_parameters"]["rope_type"] = "default"
+      path.write_text(json.dumps(config))
     model, params, _ = stores.load(folder, **fields)
     return model, params
 
 
 def noisy(hf_model, seed=0):
-  """The same model, with noise on its weights: zeros and ones would hide mistakes."""
+  """Adds noise to the weights (zeros and ones hide mistakes); returns the model."""
   torch.manual_seed(seed)
   with torch.no_grad():
     for weight in hf_model.parameters():
@@ -33,6 +36,6 @@ def noisy(hf_model, seed=0):
 
 
 def logits(hf_model, tokens_BT) -> np.ndarray:
-  """logits_BTV of a transformers model."""
+  """Returns logits_BTV of a transformers model."""
   with torch.no_grad():
     return hf_model(torch.from_numpy(np.asarray(tokens_BT, np.int64))).logits.numpy()

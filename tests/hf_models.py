@@ -1,4 +1,4 @@
-"""Folders as transformers saves them: tiny models of noise, of every flavour read."""
+"""Folders as transformers saves them: tiny random models of every flavour read."""
 
 import functools
 import pathlib
@@ -42,7 +42,7 @@ LLAMA_3 = dict(
 LOCAL = ["sliding_attention", "sliding_attention", "full_attention"]
 LINEAR = dict(rope_type="linear", rope_theta=500.0, factor=2.0)
 YARN = dict(rope_type="yarn", rope_theta=500.0, factor=4.0)
-# Name -> (class, its values); all that a config.json may say differently.
+# {flavour: (class, config)}: every variation of a config.json that is read.
 FLAVOURS = {
   "gpt2": ("GPT2", GPT2),
   "gpt2, untied, its own ff": (
@@ -107,7 +107,7 @@ FLAVOURS = {
     ),
   ),
 }
-# What is not AutoModelForCausalLM.
+# Classes of the flavours that AutoModelForCausalLM does not load.
 HEADS = {
   "bert": "BertForMaskedLM",
   "bert, as trained": "BertForPreTraining",
@@ -135,7 +135,7 @@ MORE = {"bert, bare without a pooler": dict(add_pooling_layer=False)}
 
 @functools.cache
 def saved(flavour):
-  """(a transformers model of noise, the folder it is in)."""
+  """Returns (random transformers model, folder in which it is saved)."""
   kind, values = FLAVOURS[flavour]
   ids = dict(vocab_size=VOCAB, bos_token_id=0, eos_token_id=0, pad_token_id=0)
   config = getattr(transformers, f"{kind}Config")(**(ids | values))
@@ -155,27 +155,27 @@ def saved(flavour):
 
 @functools.cache
 def _root():
-  return tempfile.TemporaryDirectory(prefix="lm-theirs-")
+  return tempfile.TemporaryDirectory(prefix="lm-hf-")
 
 
 def logits(model, tokens_BT) -> np.ndarray:
-  """All that the model's head says; an encoder-decoder reads backwards, too."""
+  """Returns the logits of the model's head; a seq2seq source is the tokens reversed."""
   tokens_BT = torch.from_numpy(np.asarray(tokens_BT, np.int64))
   with torch.no_grad():
     if model.config.is_encoder_decoder:
       source_BS = tokens_BT.flip(1)
       return model(input_ids=source_BS, decoder_input_ids=tokens_BT).logits.numpy()
-    said = model(tokens_BT)
-  if "start_logits" in said:
-    return np.stack([said.start_logits, said.end_logits], axis=-1)
-  return said[0].numpy()
+    outputs = model(tokens_BT)
+  if "start_logits" in outputs:
+    return np.stack([outputs.start_logits, outputs.end_logits], axis=-1)
+  return outputs[0].numpy()
 
 
-def write(path, tensors, read, *, metadata=None):
-  """A safetensors file of what `read(name)` gives."""
+def write(path, tensors, array_of, *, metadata=None):
+  """Writes a safetensors file of the arrays that `array_of(name)` gives."""
   with NewFile(path, tensors, metadata=metadata) as file:
     for name in tensors:
-      file.put(name, read(name))
+      file.put(name, array_of(name))
 
 
 def bytes_of(folder) -> dict:

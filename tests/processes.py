@@ -1,10 +1,10 @@
-"""Verbs as processes: killed, signalled, paired, and over in the time of their work.
+"""Verbs as processes, which tests kill, signal and run in pairs.
 
-    run = verbs.run("train", "--config=tests/shrink.py", f"--workdir={folder}")
+    run = processes.run("train", "--config=tests/shrink.py", f"--workdir={folder}")
     assert run.code == 0 and run.err == ""
 
-Each is forked from one process that has imported everything, but started nothing of
-jax: a fresh interpreter spends seconds on imports. `fresh` starts one all the same.
+Runs are forked from one process that has imported everything, but started nothing of
+jax: a fresh interpreter spends seconds on imports. `fresh` starts one nevertheless.
 """
 
 import atexit
@@ -29,7 +29,7 @@ LIMIT_S = 400  # of waiting for anything
 
 
 class Run:
-  """A started process: `code` once it has ended, `out` and `err` at any time."""
+  """A started process: its exit code (None while it runs), stdout and stderr so far."""
 
   def __init__(self, folder, pid, wait):
     self._folder, self.pid, self._wait, self.code = folder, pid, wait, None
@@ -43,7 +43,7 @@ class Run:
     return (self._folder / "err").read_text()
 
   def wait(self, limit_s=LIMIT_S) -> "Run":
-    """Itself, ended; past the limit it is killed and the test fails."""
+    """Waits for the end, returns self; past the limit kills the run, fails the test."""
     if self.code is None:
       self.code = self._wait(limit_s)
     if self.code is None:
@@ -52,24 +52,24 @@ class Run:
     return self
 
   def ended(self, limit_s) -> bool:
-    """Whether it is over, now or within the limit."""
+    """Returns True if the process ends within the limit."""
     if self.code is None:
       self.code = self._wait(limit_s)
     return self.code is not None
 
   def until(self, claim) -> "Run":
-    """Itself, once claim() is true; the test fails if it ends, or time does, before."""
+    """Waits until claim() is true, returns self; fails if the process ends before."""
     end = time.monotonic() + LIMIT_S
     while not claim():
-      over = self.ended(0.002) or time.monotonic() > end
-      assert not over or claim(), f"ended with {self.code}\n{self.out}\n{self.err}"
+      has_ended = self.ended(0.002) or time.monotonic() > end
+      assert not has_ended or claim(), f"ended with {self.code}\n{self.out}\n{self.err}"
     return self
 
   def signal(self, number=signal.SIGTERM):
     os.kill(self.pid, number)
 
   def kill(self) -> "Run":
-    """kill -9; itself, ended."""
+    """Sends SIGKILL, waits for the end, returns self."""
     if self.code is None:
       with contextlib.suppress(ProcessLookupError):
         self.signal(signal.SIGKILL)
@@ -78,9 +78,9 @@ class Run:
 
 
 def start(verb, *flags, devices=1, env=None, spy=None) -> Run:
-  """The verb with these flags, running on so many virtual devices.
+  """Starts the verb with these flags on so many virtual devices.
 
-  `spy` is the name of a function of forks.py and its argument, called first.
+  `spy` is (name of a function of forks.py, its argument), called first.
   """
   folder = _folder()
   request = dict(verb=verb, flags=[*map(str, flags)], devices=devices, env=env or {})
@@ -89,21 +89,21 @@ def start(verb, *flags, devices=1, env=None, spy=None) -> Run:
   return Run(folder, pid, lambda limit_s: ask({"pid": pid, "limit_s": limit_s}))
 
 
-def run(verb, *flags, **how) -> Run:
-  """The verb, over."""
-  return start(verb, *flags, **how).wait()
+def run(verb, *flags, **options) -> Run:
+  """Runs the verb to its end."""
+  return start(verb, *flags, **options).wait()
 
 
 def refused(verb, *flags, devices=1, env=None):
-  """The one line of a mistake, which must be all that it says on stderr."""
-  done = run(verb, *flags, devices=devices, env=env)
-  assert done.code == 2, done.err
-  assert re.fullmatch(r"error: [^\n]+\n", done.err), done.err
-  return done.err.removeprefix("error: ").rstrip()
+  """Runs a verb that must fail; returns its Mistake, the only line on stderr."""
+  result = run(verb, *flags, devices=devices, env=env)
+  assert result.code == 2, result.err
+  assert re.fullmatch(r"error: [^\n]+\n", result.err), result.err
+  return result.err.removeprefix("error: ").rstrip()
 
 
 def fresh(verb, *flags, env=None) -> Run:
-  """The verb, or the file of one (a path), over, in an interpreter of its own."""
+  """Runs a verb, or the file of one (a path), to its end in a new interpreter."""
   folder = _folder()
   program = [verb] if isinstance(verb, pathlib.Path) else ["-m", f"experiments.{verb}"]
   command = [sys.executable, *program, *map(str, flags)]
@@ -119,17 +119,17 @@ def fresh(verb, *flags, env=None) -> Run:
 
 
 def pair(verb, *flags, devices, spies=(None, None)) -> list[Run]:
-  """Two processes of one run, by jax.distributed, with so many devices each."""
+  """Starts two processes of one run, by jax.distributed, `devices` each."""
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
-  known = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+  environment = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
   return [
     start(
       verb,
       *flags,
       devices=devices,
-      env=known | {"JAX_PROCESS_ID": str(index)},
+      env=environment | {"JAX_PROCESS_ID": str(index)},
       spy=spies[index],
     )
     for index in range(2)
@@ -137,7 +137,7 @@ def pair(verb, *flags, devices, spies=(None, None)) -> list[Run]:
 
 
 def _folder() -> pathlib.Path:
-  """A new one, with the files that a run writes to."""
+  """Makes a folder with the files for a run's stdout and stderr."""
   folder = pathlib.Path(tempfile.mkdtemp(dir=_folders().name))
   (folder / "out").touch()
   (folder / "err").touch()
@@ -172,7 +172,7 @@ def _ask(server, request):
 
 
 def problems(commands) -> list[str]:
-  """What the verbs' parsers say of [verb, flag...], "" for nothing; nothing is run."""
+  """Returns the parser's error for every [verb, flag...], "" for none; runs nothing."""
   program = [sys.executable, str(ROOT / "tests" / "commands.py")]
   env = os.environ | {"PYTHONPATH": str(ROOT)}
   text = json.dumps([list(command) for command in commands])
@@ -183,11 +183,11 @@ def problems(commands) -> list[str]:
   return json.loads(run.stdout)
 
 
-# What a run is told, and what it left
+# Inputs and outputs of runs
 
 
 def corpus(folder, paragraphs=400, seed=0) -> pathlib.Path:
-  """A text file of so many lines of ten different words."""
+  """Writes a text file of so many paragraphs of ten different words."""
   draw = random.Random(seed)
   words = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "then"]
   path = pathlib.Path(folder) / "corpus.txt"
@@ -197,44 +197,44 @@ def corpus(folder, paragraphs=400, seed=0) -> pathlib.Path:
 
 
 def flags(workdir, text, **values) -> list[str]:
-  """The flags of a shrunk run on a text, in bytes; `values` with __ for the dots."""
-  told = {
+  """Returns the flags of a shrunk run on a text; `values` with __ for the dots."""
+  fields = {
     "data.source": f"text:{text}",
     "data.tokenizer": "bytes",
     "data.cache": pathlib.Path(text).parent / "cache",
   }
-  told |= {name.replace("__", "."): value for name, value in values.items()}
-  changes = [f"--config.{name}={value}" for name, value in told.items()]
+  fields |= {name.replace("__", "."): value for name, value in values.items()}
+  changes = [f"--config.{name}={value}" for name, value in fields.items()]
   return ["--config=tests/shrink.py", f"--workdir={workdir}", *changes]
 
 
 def leaves(workdir, step) -> dict:
-  """Every array that was saved at a step, by its path."""
+  """Returns {path: array} of the checkpoint of a step."""
   import jax
   import numpy as np
 
   from lm.checkpoint import arrays
 
   folder = pathlib.Path(workdir) / "checkpoints" / str(step)
-  wanted = {}
-  for name, told in json.loads((folder / "checkpoint.json").read_text())[
+  expected = {}
+  for name, description in json.loads((folder / "checkpoint.json").read_text())[
     "arrays"
   ].items():
     part, _, path = name.partition("/")
-    dtype, _, shape = told.partition("[")
+    dtype, _, shape = description.partition("[")
     shape = tuple(int(n) for n in shape.strip("]").split(",") if n)
     leaf = jax.ShapeDtypeStruct(shape, np.dtype(dtype))
     if path:
-      wanted.setdefault(part, {})[path] = leaf
+      expected.setdefault(part, {})[path] = leaf
     else:
-      wanted[part] = leaf
-  found = arrays.read(folder / "state", wanted)
-  named = jax.tree_util.tree_leaves_with_path(found)
+      expected[part] = leaf
+  saved = arrays.read(folder / "state", expected)
+  named = jax.tree_util.tree_leaves_with_path(saved)
   return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in named}
 
 
 def metrics(workdir) -> list[dict]:
-  """The lines of metrics.jsonl without what the clock has a say in."""
+  """Returns the lines of metrics.jsonl without the fields that depend on time."""
   clocked = ("time_s", "train/tokens_per_s", "train/mfu")
   return [
     {k: v for k, v in row.items() if k not in clocked and not k.startswith("time/")}
@@ -242,11 +242,11 @@ def metrics(workdir) -> list[dict]:
   ]
 
 
-def same_bits(one, other, step):
-  """Fails unless two runs have the same arrays at a step, and the same metrics."""
-  ours, theirs = leaves(one, step), leaves(other, step)
-  assert ours.keys() == theirs.keys()
-  for name in ours:
-    assert ours[name].dtype == theirs[name].dtype, name
-    assert ours[name].tobytes() == theirs[name].tobytes(), name
-  assert metrics(one) == metrics(other)
+def assert_same_bits(first, second, step):
+  """Checks that two runs have the same arrays at a step, and the same metrics."""
+  first_arrays, second_arrays = leaves(first, step), leaves(second, step)
+  assert first_arrays.keys() == second_arrays.keys()
+  for name in first_arrays:
+    assert first_arrays[name].dtype == second_arrays[name].dtype, name
+    assert first_arrays[name].tobytes() == second_arrays[name].tobytes(), name
+  assert metrics(first) == metrics(second)

@@ -21,8 +21,8 @@ SHORT = dict(every=0, batches=1, sample_tokens=0)
 
 def names() -> list[str]:
   """The configs of this project, as "shakespeare" or "tasks/sst2"."""
-  found = CONFIGS.rglob("*.py")
-  return sorted(p.relative_to(CONFIGS).with_suffix("").as_posix() for p in found)
+  paths = CONFIGS.rglob("*.py")
+  return sorted(p.relative_to(CONFIGS).with_suffix("").as_posix() for p in paths)
 
 
 def config(name: str):

@@ -27,14 +27,14 @@ def checked(folder: str, *, root=ROOT):
     path = frame.f_code.co_filename
     if event != "call" or not path.startswith(prefix):
       return None
-    where = f"{pathlib.Path(path).relative_to(root)}:{frame.f_code.co_name}"
-    sizes, last = {}, {}
+    location = f"{pathlib.Path(path).relative_to(root)}:{frame.f_code.co_name}"
+    sizes, last_values = {}, {}
 
     def lines(frame, event, arg):
       for name, value in frame.f_locals.items():
-        if last.get(name) is not value:
-          last[name] = value
-          _look(where, name, value, sizes, names, lies)
+        if last_values.get(name) is not value:
+          last_values[name] = value
+          _look(location, name, value, sizes, names, lies)
       return lines
 
     return lines
@@ -48,19 +48,19 @@ def checked(folder: str, *, root=ROOT):
     raise AssertionError("names that lie about their shape:\n" + "\n".join(lies))
 
 
-def _look(where, name, value, sizes, names, lies):
+def _look(location, name, value, sizes, names, lies):
   letters, shape = name.rpartition("_")[2], getattr(value, "shape", None)
   if name == letters or not (letters.isalpha() and letters.isupper()):
     return
   if not isinstance(shape, tuple):
     return
-  names.add(f"{where}:{name}")
+  names.add(f"{location}:{name}")
   if len(shape) != len(letters):
-    lies[f"{where}: {name} has rank {len(shape)}, shape {shape}"] = None
+    lies[f"{location}: {name} has rank {len(shape)}, shape {shape}"] = None
     return
   for letter, size in zip(letters, shape, strict=True):
-    known, first = sizes.setdefault(letter, (size, name))
-    if known != size:
-      lies[f"{where}: {name} has {letter}={size}, and {first} has {letter}={known}"] = (
-        None
-      )
+    known_size, first = sizes.setdefault(letter, (size, name))
+    if known_size != size:
+      lies[
+        f"{location}: {name} has {letter}={size}, and {first} has {letter}={known_size}"
+      ] = None

@@ -28,7 +28,7 @@ from lm.letters import (
 
 
 @pytest.mark.parametrize(
-  "letters, wanted",
+  "letters, expected",
   [
     ("BTD", P(("data", "fsdp"), "context", None)),
     ("BTV", P(("data", "fsdp"), "context", "tensor")),
@@ -44,15 +44,15 @@ from lm.letters import (
     ("", P()),
   ],
 )
-def test_a_letter_says_where_it_is_split(letters, wanted):
-  assert spec(letters) == wanted
+def test_a_letter_says_where_it_is_split(letters, expected):
+  assert spec(letters) == expected
 
 
 def test_no_axis_is_used_twice():
   letters = [letter for letter, _ in RULES] + ["L", "H"]
-  for one in letters:
-    for two in set(letters) - {one}:
-      axes = [a for a in spec(one + two) if a]
+  for first in letters:
+    for second in set(letters) - {first}:
+      axes = [a for a in spec(first + second) if a]
       flat = [b for a in axes for b in (a if isinstance(a, tuple) else (a,))]
       assert len(flat) == len(set(flat))
 
@@ -84,8 +84,8 @@ def test_suffixes_and_batches():
   names = ["tokens_BT", "x_BTD", "tokens", "loss_sum", "a_b_BT", "_"]
   assert [suffix(n) for n in names] == ["BT", "BTD", "", "", "BT", ""]
   mesh = make_mesh(data=8)
-  where = batch_shardings(mesh, {"tokens_BT": 0, "weights_BT": 0})
-  assert where["tokens_BT"] == sharding(mesh, "BT")
+  placements = batch_shardings(mesh, {"tokens_BT": 0, "weights_BT": 0})
+  assert placements["tokens_BT"] == sharding(mesh, "BT")
 
 
 class Table(nn.Module):
@@ -107,10 +107,10 @@ def test_weights_are_born_with_their_letters():
 def test_shardings_name_what_cannot_be_split():
   mesh = make_mesh(tensor=4, fsdp=2)
   plain, letters = abstract(Table(8))
-  where = shardings(mesh, letters, plain)["table"]
-  assert where.spec == P("tensor", "fsdp")
-  placed = trees.placed(plain, {"table": where})["table"]
-  assert placed.sharding == where and placed.shape == (8, 4)
+  table_sharding = shardings(mesh, letters, plain)["table"]
+  assert table_sharding.spec == P("tensor", "fsdp")
+  placed = trees.placed(plain, {"table": table_sharding})["table"]
+  assert placed.sharding == table_sharding and placed.shape == (8, 4)
   plain, letters = abstract(Table(6))
   with pytest.raises(ValueError, match="table has V=6, which mesh tensor=4 does not"):
     shardings(mesh, letters, plain)
@@ -151,11 +151,13 @@ def test_what_the_sharded_equalities_listen_for_does_sound(capfd):
   table_VD, tokens_BT = np.ones((128, 32), np.float32), np.ones((24, 10), np.int32)
   gather = lambda table_VD, tokens_BT: constrain(table_VD[tokens_BT], "BTD")
   whole = lambda table_VD, tokens_BT: constrain_to(2 * tokens_BT, P(None, None))
-  how = dict(in_shardings=(sharding(mesh, "VD"), sharding(mesh, "BT")))
+  options = dict(in_shardings=(sharding(mesh, "VD"), sharding(mesh, "BT")))
   with jax.set_mesh(mesh):
-    gathered, said = compiled(capfd, jax.jit(gather, **how), (table_VD, tokens_BT))
-    copied, _ = compiled(capfd, jax.jit(whole, **how), (table_VD, tokens_BT))
+    gathered, messages = compiled(
+      capfd, jax.jit(gather, **options), (table_VD, tokens_BT)
+    )
+    copied, _ = compiled(capfd, jax.jit(whole, **options), (table_VD, tokens_BT))
   if jax.__version_info__ < (0, 11):  # later ones partition with Shardy, in silence
-    assert "Involuntary full rematerialization" in said
+    assert "Involuntary full rematerialization" in messages
   assert (24, 10) in shapes(copied)
   assert not [shape for shape in shapes(gathered) if {24, 240} & set(shape)]

@@ -15,8 +15,8 @@ def evaluated(batches):
 
 def test_many_small_losses_do_not_drift():
   pair = np.float32(0.1), np.float32(1)
-  found = evaluated({"loss": pair} for _ in range(10_000))
-  assert found["eval/loss"] == pytest.approx(float(np.float32(0.1)), rel=1e-9)
+  results = evaluated({"loss": pair} for _ in range(10_000))
+  assert results["eval/loss"] == pytest.approx(float(np.float32(0.1)), rel=1e-9)
 
 
 def test_batches_count_by_their_weights():

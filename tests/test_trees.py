@@ -15,11 +15,16 @@ def test_a_tree_is_described_by_dtype_and_shape():
 
 
 def test_the_first_difference_is_one_line():
-  have, other = trees.describe(TREE), trees.describe(TREE | {"step": jnp.zeros(4)})
-  assert trees.differs(have, have) == ""
+  described, changed = (
+    trees.describe(TREE),
+    trees.describe(TREE | {"step": jnp.zeros(4)}),
+  )
+  assert trees.differs(described, described) == ""
   line = "step is int32[] in it, float32[4] was wanted"
-  assert trees.differs(have, other) == line
-  assert trees.differs({}, have).startswith("params/w is absent in it, float32[2,3]")
+  assert trees.differs(described, changed) == line
+  assert trees.differs({}, described).startswith(
+    "params/w is absent in it, float32[2,3]"
+  )
   assert trees.is_under("params/w", "params") and not trees.is_under(
     "params2", "params"
   )

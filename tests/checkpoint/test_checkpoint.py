@@ -1,4 +1,4 @@
-"""Saved = restored, on any mesh; what is kept; mistakes are one line."""
+"""Checkpoints: restored bits on any mesh, which steps are kept, one-line mistakes."""
 
 import shutil
 
@@ -18,9 +18,9 @@ def test_restores_every_bit_and_what_was_said(tmp_path):
   with Checkpoints(tmp_path / "new" / "checkpoints", keep=2) as checkpoints:
     assert checkpoints.steps() == []
     checkpoints.save(3, want, about=ABOUT)
-    got, step, about = checkpoints.restore(abstract_of(want))  # waits for the save
+    actual, step, about = checkpoints.restore(abstract_of(want))  # waits for the save
   assert (step, about) == (3, ABOUT)
-  assert_same_bits(got, want)
+  assert_same_bits(actual, want)
 
 
 def test_donating_right_after_save_changes_nothing(tmp_path):
@@ -37,8 +37,8 @@ def test_donating_right_after_save_changes_nothing(tmp_path):
       state = step(state)
     jax.block_until_ready(state)
     assert checkpoints._pending is not None
-    got, _, _ = checkpoints.restore(abstract_of(state))
-  assert_same_bits(got, want)
+    actual, _, _ = checkpoints.restore(abstract_of(state))
+  assert_same_bits(actual, want)
 
 
 MESHES = (
@@ -50,9 +50,9 @@ MESHES = (
 )
 
 
-@pytest.mark.parametrize("to", MESHES, ids=str)
+@pytest.mark.parametrize("target", MESHES, ids=str)
 @pytest.mark.parametrize("start", MESHES[:3], ids=str)
-def test_restores_onto_any_other_mesh(tmp_path, start, to):
+def test_restores_onto_any_other_mesh(tmp_path, start, target):
   names = {1: "D", 2: "VD", 3: "LDF"}
 
   def shard_on(sizes):
@@ -64,10 +64,10 @@ def test_restores_onto_any_other_mesh(tmp_path, start, to):
   placed = jax.tree.map(lambda x: jax.device_put(x, shard_on(start)(x)), want)
   with Checkpoints(tmp_path, keep=1) as checkpoints:
     checkpoints.save(1, placed, about={})
-    got, _, _ = checkpoints.restore(abstract_of(want, shard_on(to)))
-  assert_same_bits(got, want)
-  for leaf in jax.tree.leaves(got):
-    assert leaf.sharding == shard_on(to)(leaf)
+    actual, _, _ = checkpoints.restore(abstract_of(want, shard_on(target)))
+  assert_same_bits(actual, want)
+  for leaf in jax.tree.leaves(actual):
+    assert leaf.sharding == shard_on(target)(leaf)
 
 
 def test_params_alone_need_no_optimiser(tmp_path):
@@ -108,9 +108,9 @@ def test_start_cleans_what_a_kill_left_unless_it_only_reads(tmp_path):
   saved(tmp_path, [1])
   for name in ("2.saving", "0.deleting", "7.damaged", "notes"):
     shutil.copytree(tmp_path / "1", tmp_path / name)
-  left = words(tmp_path)
+  before = words(tmp_path)
   assert Checkpoints(tmp_path, owned=False).steps() == [1]
-  assert words(tmp_path) == left
+  assert words(tmp_path) == before
   Checkpoints(tmp_path)
   assert words(tmp_path) == ["1", "7.damaged", "notes"]
 

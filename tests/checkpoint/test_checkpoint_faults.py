@@ -1,4 +1,4 @@
-"""Killed, damaged, full or read-only: the newest good step is there, and it is said."""
+"""Kills, damage, full and read-only disks: the newest good step is restored, aloud."""
 
 import os
 import random
@@ -18,7 +18,7 @@ from lm.checkpoint import Checkpoints
 
 
 def mutations(path, rng):
-  """Damaged contents of a file: flipped bits, both ends among them; cut; gone; more."""
+  """Yields (damage, content) of a file: flips, cut, zeros; None where it is gone."""
   content = path.read_bytes()
   offsets = {0, len(content) - 1, *(rng.randrange(len(content)) for _ in range(2))}
   for offset in sorted(offsets):
@@ -31,32 +31,35 @@ def mutations(path, rng):
 
 
 def test_any_damage_to_any_file_is_noticed(tmp_path):
-  """Every file of a step: restore says what is wrong and takes the step before."""
+  """For every file of a step, restore names the file and takes the step before."""
   folder, rng = saved(tmp_path / "run", [1, 2]), random.Random(0)
   want, abstract = make_state(1), abstract_of(make_state(1))
   files = sorted(p for p in (folder / "2").rglob("*") if p.is_file())
-  said, count = [], 0
-  with Checkpoints(folder, say=said.append) as checkpoints:
+  messages, count = [], 0
+  with Checkpoints(folder, say=messages.append) as checkpoints:
     for path in files:
       pristine = path.read_bytes()
-      for what, content in mutations(path, rng):
+      for damage, content in mutations(path, rng):
         path.unlink()
         if content is not None:
           path.write_bytes(content)
-        said.clear()
+        messages.clear()
         step = checkpoints._choose(None, "")
-        assert step == 1, (path, what)
+        assert step == 1, (path, damage)
         name = path.relative_to(folder / "2").as_posix()
-        assert name in said[0] and "set aside as 2.damaged" in said[0], (what, said)
+        assert name in messages[0] and "set aside as 2.damaged" in messages[0], (
+          damage,
+          messages,
+        )
         (folder / "2.damaged").rename(folder / "2")
         path.write_bytes(pristine)
         count += 1
     assert checkpoints._choose(None, "") == 2  # whole again: only damage was refused
     files[-1].write_bytes(b"x")
-    got, step, _ = checkpoints.restore(abstract)
+    actual, step, _ = checkpoints.restore(abstract)
   assert count > 200 and step == 1
-  assert said[-1] == "going on from checkpoint 1, the newest without damage"
-  assert_same_bits(got, want)
+  assert messages[-1] == "going on from checkpoint 1, the newest without damage"
+  assert_same_bits(actual, want)
 
 
 def test_a_file_or_a_folder_of_another_step_is_damage(tmp_path):
@@ -64,20 +67,20 @@ def test_a_file_or_a_folder_of_another_step_is_damage(tmp_path):
   shutil.copy(tmp_path / "1" / "checkpoint.json", tmp_path / "2" / "checkpoint.json")
   shutil.rmtree(tmp_path / "3")
   shutil.copytree(tmp_path / "1", tmp_path / "3")
-  said = []
-  checkpoints = Checkpoints(tmp_path, say=said.append)
+  messages = []
+  checkpoints = Checkpoints(tmp_path, say=messages.append)
   _, step, _ = checkpoints.restore(abstract_of(make_state()))
-  assert step == 1 and "it is a copy of step 1" in said[0]
+  assert step == 1 and "it is a copy of step 1" in messages[0]
   assert words(tmp_path) == ["1", "2.damaged", "3.damaged"]
 
 
 def test_a_reader_passes_over_damage_and_leaves_it(tmp_path):
   saved(tmp_path, [1, 2])
   (tmp_path / "2" / "checkpoint.json").write_text("{}")
-  said = []
-  reader = Checkpoints(tmp_path, owned=False, say=said.append)
+  messages = []
+  reader = Checkpoints(tmp_path, owned=False, say=messages.append)
   _, step, about = reader.restore(abstract_of(make_state()))
-  assert (step, about) == (1, ABOUT) and said
+  assert (step, about) == (1, ABOUT) and messages
   assert words(tmp_path) == ["1", "2"]
 
 
@@ -94,15 +97,15 @@ def test_the_second_damage_of_a_step_does_not_hide_the_first(tmp_path):
 
 @pytest.fixture
 def disk(tmp_path):
-  """A tmpfs of 1 MiB and how to mount it otherwise; skips without that right."""
+  """Yields (a tmpfs of 1 MiB, function to remount it); skips where mount is refused."""
   folder = tmp_path / "disk"
   folder.mkdir()
   mount = shutil.which("mount")
 
   def run(*args):
-    done = subprocess.run([mount, *args, str(folder)], capture_output=True, text=True)
-    if done.returncode:
-      pytest.skip(f"cannot mount: {done.stderr.strip()}")
+    result = subprocess.run([mount, *args, str(folder)], capture_output=True, text=True)
+    if result.returncode:
+      pytest.skip(f"cannot mount: {result.stderr.strip()}")
 
   if mount is None:
     pytest.skip("no mount command")
@@ -120,9 +123,9 @@ def test_a_full_disk_is_one_line_and_costs_no_step(disk, caplog):
     checkpoints.save(2, state, about={})
     with pytest.raises(
       ValueError, match=r"could not save step 2 .*: No space left"
-    ) as it:
+    ) as error:
       finish()
-    assert "\n" not in str(it.value)
+    assert "\n" not in str(error.value)
   assert checkpoints.steps() == [1]
   assert checkpoints.restore(abstract_of(make_state()))[1] == 1
   checkpoints.save(4, make_state(4), about=ABOUT)  # what fits still works
@@ -166,7 +169,7 @@ def test_a_disk_that_turns_read_only_is_one_line(disk):
 
 
 def kill_at(folder, rng):
-  """Saves as fast as it can in a process that is killed at a random moment of it."""
+  """Runs checkpoints.py on `folder` and kills it at a random moment of a save."""
   script = Path(__file__).with_name("checkpoints.py")
   environment = {**os.environ, "PYTHONPATH": str(script.parents[2])}
   command = [sys.executable, str(script), str(folder)]
@@ -186,9 +189,9 @@ def test_whenever_it_is_killed_the_newest_step_is_whole(tmp_path):
     kill_at(tmp_path, rng)
     reader = Checkpoints(tmp_path, owned=False, say=pytest.fail)
     for step in reader.steps():
-      got, _, about = reader.restore(abstract_of(make_state()), step)
+      actual, _, about = reader.restore(abstract_of(make_state()), step)
       assert about == {"step": step}
-      assert_same_bits(got, make_state(step))
+      assert_same_bits(actual, make_state(step))
     assert max(reader.steps(), default=0) >= newest
     newest = max(reader.steps(), default=0)
   assert newest > 0

@@ -1,7 +1,7 @@
 """One of two processes of a run: python loader_pair.py PORT INDEX SOURCE CACHE.
 
-Prints the rows that this process read of each step, the digest of the global batch, and
-the sums over rows of the batch that it holds.
+Prints one JSON list a step: the rows that this process read, the shards that it holds
+({first row: values}), and the digest of the global batch.
 """
 
 import json
@@ -23,16 +23,16 @@ def main(port, index, source, cache):
   for step in (0, 5):
     rows.read.clear()
     batch = load(step)["tokens_BT"]
-    read = list(rows.read)
-    held = {
+    read_rows = list(rows.read)
+    shards = {
       str(shard.index[0].start): np.asarray(shard.data).tolist()
       for shard in batch.addressable_shards
     }
-    print(json.dumps([read, held, load.digest(step)]), flush=True)
+    print(json.dumps([read_rows, shards, load.digest(step)]), flush=True)
 
 
 class Counted(Rows):
-  """Rows that note which of them were read."""
+  """Rows that list the indices read in `read`."""
 
   def __init__(self, rows):
     self._rows, self.read = rows, []

@@ -86,19 +86,19 @@ def test_a_batch_is_the_same_on_every_mesh(concat, packed, kind, num, sizes):
   data, mesh = {"concat": concat, "first_fit": packed}[kind], mesh_of(num, **sizes)
   load, plain = loader_of(data, mesh=mesh), loader_of(data)
   for step in (3, 0, 40):
-    batch, wanted = load(step), plain(step)
-    assert batch.keys() == wanted.keys() == load.shapes.keys()
+    batch, expected = load(step), plain(step)
+    assert batch.keys() == expected.keys() == load.shapes.keys()
     for key, value in batch.items():
       assert value.sharding == sharding(mesh, "BT")
       assert value.dtype == (np.float32 if key == "weights_BT" else np.int32)
-      np.testing.assert_array_equal(value, wanted[key])
+      np.testing.assert_array_equal(value, expected[key])
     assert load.digest(step) == plain.digest(step)
 
 
 def test_every_epoch_has_every_row_once_in_a_new_order(concat):
   rows = concat.rows("train", SEQ)
   num = len(rows)
-  wanted = sorted(tuple(rows[r]["tokens_T"].tolist()) for r in range(num))
+  expected = sorted(tuple(rows[r]["tokens_T"].tolist()) for r in range(num))
   orders = []
   for seed in (0, 1):
     load = loader_of(concat, batch=1, seed=seed)
@@ -106,7 +106,7 @@ def test_every_epoch_has_every_row_once_in_a_new_order(concat):
       assert load.epoch(epoch * num) == epoch
       steps = range(epoch * num, (epoch + 1) * num)
       orders.append([load._row(s, 0)["tokens_T"].tolist() for s in steps])
-      assert sorted(map(tuple, orders[-1])) == wanted
+      assert sorted(map(tuple, orders[-1])) == expected
   assert len({str(order) for order in orders}) == 6
 
 
@@ -134,17 +134,17 @@ def test_evaluation_sees_each_token_once_whatever_the_batch(concat, packed, batc
     load = loader_of(data, "heldout", batch=batch)
     parts = {"tokens_BT": [], "targets_BT": []}
     for step in range(len(load)):
-      held = load(step)
-      real = np.asarray(held["weights_BT"]) == 1
-      for key, found in parts.items():
-        found.append(np.asarray(held[key])[real])
+      arrays = load(step)
+      real = np.asarray(arrays["weights_BT"]) == 1
+      for key, actual in parts.items():
+        actual.append(np.asarray(arrays[key])[real])
     stream = data.corpora[0].tokens("heldout")[:]
-    found = np.concatenate(parts["targets_BT"])
+    actual = np.concatenate(parts["targets_BT"])
     if data is concat:
-      np.testing.assert_array_equal(found, stream[1:])
+      np.testing.assert_array_equal(actual, stream[1:])
       np.testing.assert_array_equal(np.concatenate(parts["tokens_BT"]), stream[:-1])
     else:
-      np.testing.assert_array_equal(np.sort(found), np.sort(stream))
+      np.testing.assert_array_equal(np.sort(actual), np.sort(stream))
     with pytest.raises(IndexError):
       load(len(load))
 
@@ -156,42 +156,42 @@ def test_train_can_be_read_in_order(concat):
 
 
 def test_a_mixture_keeps_its_proportions_and_its_epochs(sources):
-  both = dataset_of(sources, "large", "small", tokenizer="bpe-300", weights=(1, 3))
-  load = loader_of(both, batch=4)
-  rows = both.rows("train", SEQ)
+  mixture = dataset_of(sources, "large", "small", tokenizer="bpe-300", weights=(1, 3))
+  load = loader_of(mixture, batch=4)
+  rows = mixture.rows("train", SEQ)
   (first, _), (second, _) = rows.groups()
   small_rows = [rows[index] for index in range(first, first + second)]
-  from_small = {tuple(row["tokens_T"].tolist()) for row in small_rows}
-  seen = [line for step in range(60) for line in lines_of(load(step))]
-  flags = np.array([line in from_small for line in seen])
+  small_lines = {tuple(row["tokens_T"].tolist()) for row in small_rows}
+  lines = [line for step in range(60) for line in lines_of(load(step))]
+  flags = np.array([line in small_lines for line in lines])
   counts = np.cumsum(flags)
   assert np.abs(counts - 0.75 * np.arange(1, len(flags) + 1)).max() <= 1
-  small = [line for line, flag in zip(seen, flags, strict=True) if flag]
-  num = len(from_small)
-  assert set(small[:num]) == set(small[num : 2 * num]) == from_small
+  small = [line for line, flag in zip(lines, flags, strict=True) if flag]
+  num = len(small_lines)
+  assert set(small[:num]) == set(small[num : 2 * num]) == small_lines
   assert small[:num] != small[num : 2 * num]
   assert load.epoch(60) == pytest.approx(180 / num)
 
 
 @pytest.mark.parametrize("kind", ["concat", "first_fit"])
 def test_evaluation_of_a_mixture_sees_each_token_of_each_source_once(sources, kind):
-  both = dataset_of(sources, "large", "small", rows=kind, weights=(1, 3))
-  load = loader_of(both, "heldout")
+  mixture = dataset_of(sources, "large", "small", rows=kind, weights=(1, 3))
+  load = loader_of(mixture, "heldout")
   batches = [load(step) for step in range(len(load))]
-  found = np.concatenate(
+  actual = np.concatenate(
     [np.asarray(b["targets_BT"])[np.asarray(b["weights_BT"]) == 1] for b in batches]
   )
-  streams = [corpus.tokens("heldout")[:] for corpus in both.corpora]
+  streams = [corpus.tokens("heldout")[:] for corpus in mixture.corpora]
   if kind == "concat":  # a stream's first token is not a target
-    np.testing.assert_array_equal(found, np.concatenate([s[1:] for s in streams]))
+    np.testing.assert_array_equal(actual, np.concatenate([s[1:] for s in streams]))
   else:
-    np.testing.assert_array_equal(np.sort(found), np.sort(np.concatenate(streams)))
+    np.testing.assert_array_equal(np.sort(actual), np.sort(np.concatenate(streams)))
   with pytest.raises(ValueError, match="a mixture has no length"):
-    len(loader_of(both))
+    len(loader_of(mixture))
 
 
 class Labelled(Rows):
-  """Rows with a number each: an array without a letter but B."""
+  """Rows with a scalar each, which a batch holds as label_B."""
 
   def __len__(self):
     return 11
@@ -265,23 +265,23 @@ def test_errors_of_the_thread_reach_the_consumer(concat, monkeypatch):
   load = loader_of(concat)
   row = load._row
 
-  def broken(step, place):
+  def failing_row(step, place):
     if step == 2:
       raise OSError("the disk is gone")
     return row(step, place)
 
-  monkeypatch.setattr(load, "_row", broken)
-  found = load.prefetch(itertools.count())
-  next(found), next(found)
+  monkeypatch.setattr(load, "_row", failing_row)
+  batches = load.prefetch(itertools.count())
+  next(batches), next(batches)
   with pytest.raises(OSError, match="the disk is gone"):
-    next(found)
+    next(batches)
   assert not threads()
 
 
 def test_digest_tells_steps_and_seeds_apart(concat):
-  one, two = loader_of(concat), loader_of(concat, seed=1)
-  assert len({one.digest(0), one.digest(1), two.digest(0)}) == 3
-  assert one.digest(0) == loader_of(concat).digest(0)
+  load, reseeded = loader_of(concat), loader_of(concat, seed=1)
+  assert len({load.digest(0), load.digest(1), reseeded.digest(0)}) == 3
+  assert load.digest(0) == loader_of(concat).digest(0)
 
 
 def test_wrong_inputs_are_refused(sources, concat):

@@ -1,4 +1,4 @@
-"""A file dropped into a folder of lm/data is found by its name, without other edits."""
+"""New files in the folders of lm/data: found by their names, without other edits."""
 
 import importlib
 import sys
@@ -115,7 +115,7 @@ FILES = {
 
 @pytest.fixture
 def dropped(tmp_path, monkeypatch):
-  """Three new files, as if they were in the folders of the packages."""
+  """Adds three files to the packages of lm/data, for the test alone."""
   for package, (name, text) in FILES.items():
     folder = tmp_path / package
     folder.mkdir()
@@ -142,14 +142,14 @@ def test_a_new_source_kind_of_row_and_corruption_make_batches(dropped, tmp_path)
   mask = dataset.tokenizer.id("<?>")
   mesh = make_mesh(jax.devices()[:2], data=2)
   load = Loader(dataset.rows("train", SEQ), batch=4, mesh=mesh, order=dataset.order)
-  seen = 0
+  hidden_count = 0
   for batch in load.prefetch(range(2)):
     hidden_BT = np.isin(batch["targets_BT"], digits)
     np.testing.assert_array_equal(batch["weights_BT"] > 0, hidden_BT)
     np.testing.assert_array_equal(np.asarray(batch["tokens_BT"]) == mask, hidden_BT)
     assert batch["length_B"].tolist() == [SEQ] * 4
-    seen += hidden_BT.sum()
-  assert seen
+    hidden_count += hidden_BT.sum()
+  assert hidden_count
   shapes = {key: x.shape[1:] for key, x in load.shapes.items()}
   row_shapes = lm.data.row_shapes(data, SEQ)
   assert list(shapes.values()) == [x.shape for x in row_shapes.values()]

@@ -1,4 +1,4 @@
-"""The arrays of a batch are known before there are data."""
+"""Shapes of batches, computed before there are data."""
 
 import jax
 import numpy as np
@@ -44,15 +44,15 @@ def test_shapes_are_known_without_data(text, kind, name):
   )
   data = Data(source="text:none.txt", **settings)
   mesh = make_mesh(jax.devices()[:2], data=2)
-  wanted = batch_shapes(lm.data.row_shapes(data, SEQ), batch=4, mesh=mesh)
+  expected = batch_shapes(lm.data.row_shapes(data, SEQ), batch=4, mesh=mesh)
   for split, order in (("train", dataset.order), ("heldout", "once")):
     load = Loader(dataset.rows(split, SEQ), batch=4, mesh=mesh, order=order)
-    assert load.shapes == wanted
+    assert load.shapes == expected
     batch = load(0)
-    assert batch.keys() == wanted.keys()
+    assert batch.keys() == expected.keys()
     for key, x in batch.items():
       facts = x.shape, x.dtype, x.sharding
-      assert facts == (wanted[key].shape, wanted[key].dtype, wanted[key].sharding)
+      assert facts == (expected[key].shape, expected[key].dtype, expected[key].sharding)
 
 
 @pytest.mark.parametrize("kind, name", [pair for pair in PAIRS if not fits(*pair)])

@@ -1,7 +1,7 @@
-"""The output of every stage for a small text, by its VERSION.
+"""Outputs of every stage for a small text, by its VERSION.
 
-Prepared data are found again by these numbers and not by the code: so output must not
-change without its number.
+Prepared data are addressed by these versions and not by the code: an output must not
+change without its version.
 """
 
 import functools
@@ -46,11 +46,11 @@ def listed(splits) -> dict:
 
 
 def facts(folder) -> dict:
-  """{stage: what it made of an input that no other stage had a hand in}."""
+  """Returns {stage: digest of its output for an input that no other stage made}."""
   (folder / "a.txt").write_text("\n\n".join(PARAGRAPHS), newline="")
   lines = [json.dumps({"text": part}) for part in PARAGRAPHS]
   (folder / "a.jsonl").write_text("\n".join(lines))
-  read = functools.partial(sources.documents, cache=folder)
+  documents_of = functools.partial(sources.documents, cache=folder)
   records = [{"id": str(n), "text": part} for n, part in enumerate(PARAGRAPHS)]
   cleaned, _ = documents.clean_splits(
     {"train": records[4:], "heldout": records[:4]},
@@ -58,7 +58,9 @@ def facts(folder) -> dict:
     dedup="minhash",
     stopwords="english",
   )
-  held = _records.held_by_hash([_records.hash64(bytes([n])) for n in range(60)], "")
+  is_heldout = _records.held_by_hash(
+    [_records.hash64(bytes([n])) for n in range(60)], ""
+  )
   shards.write(byte_tokenizer(), folder, 0, PARAGRAPHS)
   lengths = [len(part) % 23 + 1 for part in PARAGRAPHS]
   plan = first_fit.make_plan(np.cumsum([0, *lengths]), 8)
@@ -66,9 +68,12 @@ def facts(folder) -> dict:
   cells = folder / "cells"
   cooccurrence.count(cells, tokens, 256, skip=[32], end=10, window=3)
   return {
-    "sources/_records": [sum(_records.held_by_place(99)), held.nonzero()[0].tolist()],
-    "sources/text": sha256(listed(read(f"text:{folder}/a.txt"))),
-    "sources/jsonl": sha256(listed(read(f"jsonl:{folder}/a.jsonl"))),
+    "sources/_records": [
+      sum(_records.held_by_place(99)),
+      is_heldout.nonzero()[0].tolist(),
+    ],
+    "sources/text": sha256(listed(documents_of(f"text:{folder}/a.txt"))),
+    "sources/jsonl": sha256(listed(documents_of(f"jsonl:{folder}/a.jsonl"))),
     "clean": sha256(listed(cleaned)),
     "tokenizers": [
       sha256(tokenizers.make(name, PARAGRAPHS).encode(PARAGRAPHS[0]).tolist())
@@ -83,14 +88,14 @@ def facts(folder) -> dict:
 
 
 def test_output_changes_with_its_version_alone(tmp_path, golden):
-  made = facts(tmp_path)
-  assert made.keys() == STAGES.keys()
-  lines = [f"{name} {STAGES[name].VERSION}: {made[name]}" for name in STAGES]
-  kept = GOLDEN.read_text().splitlines() if GOLDEN.exists() else []
-  same_version = {line.partition(":")[0]: line for line in kept}
+  outputs = facts(tmp_path)
+  assert outputs.keys() == STAGES.keys()
+  lines = [f"{name} {STAGES[name].VERSION}: {outputs[name]}" for name in STAGES]
+  stored_lines = GOLDEN.read_text().splitlines() if GOLDEN.exists() else []
+  stored_line_of = {line.partition(":")[0]: line for line in stored_lines}
   for line in lines:
     name = line.partition(":")[0]
-    if same_version.get(name, line) != line:
+    if stored_line_of.get(name, line) != line:
       stage = name.split()[0]
       pytest.fail(
         f"the output of lm/data/{stage} has changed: bump VERSION of {stage}, so that "

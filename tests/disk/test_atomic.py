@@ -1,4 +1,4 @@
-"""Files and folders in the making: whole or hidden, gone on with or begun anew."""
+"""Atomic files and folders: whole or hidden, resumed or begun anew."""
 
 import os
 
@@ -7,10 +7,13 @@ import pytest
 from lm.disk import atomic
 
 
-def begin(target, of="a", *, done=(), error=None):
-  """(what was there, what was done) of a block that does some more, then raises."""
-  with atomic.folder(target, of) as (folder, before):
-    found = sorted(path.name for path in folder.iterdir()), set(before)
+def begin(target, identity="a", *, done=(), error=None):
+  """Makes a folder; returns (names there before, parts done before).
+
+  The block adds a file for each of `done`, then raises `error` if there is one.
+  """
+  with atomic.folder(target, identity) as (folder, before):
+    before_block = sorted(path.name for path in folder.iterdir()), set(before)
     for name in done:
       (folder / name).touch()
       before.add(name)
@@ -18,14 +21,14 @@ def begin(target, of="a", *, done=(), error=None):
     if error:
       raise error
     (folder / ".x.1.tmp").unlink()
-  return found
+  return before_block
 
 
-def stopped(target, error, of="a", done=()) -> str:
+def stopped(target, error, identity="a", done=()) -> str:
   with pytest.raises(
     type(error) if not isinstance(error, OSError) else ValueError
   ) as e:
-    begin(target, of, done=done, error=error)
+    begin(target, identity, done=done, error=error)
   return str(e.value)
 
 
@@ -49,12 +52,12 @@ def test_it_goes_on_if_it_is_the_same(tmp_path):
 
 def test_it_begins_anew_if_it_is_another(tmp_path):
   target, part = tmp_path / "new", tmp_path / ".new.part"
-  for of in ("b", ""):
+  for identity in ("b", ""):
     stopped(target, KeyboardInterrupt(), done=["x"])
     assert (part / "x").exists()
-    assert begin(target, of, done=["y"]) == ([".done"], set())
+    assert begin(target, identity, done=["y"]) == ([".done"], set())
     assert [path.name for path in target.iterdir()] == ["y"]
-    target.rename(tmp_path / f"made of {of}")
+    target.rename(tmp_path / f"made of {identity}")
   stopped(target, ValueError("wrong"), done=["x"])
   assert not part.exists()
 

@@ -1,5 +1,5 @@
-"""Our safetensors: what the library writes is read, what it reads is written, and a
-file that is damaged or hostile is one line."""
+"""Our safetensors: files that the library writes are read, files are written that it
+reads, and a damaged or hostile file is a one-line error."""
 
 import json
 import struct
@@ -34,11 +34,13 @@ TORCH = {
 
 
 def tensors():
-  """One of every dtype that torch has, all its bytes different."""
+  """Returns a tensor of every dtype of torch, all its bytes different."""
   raw = torch.arange(48, dtype=torch.uint8).reshape(2, 24)
-  found = {f"a.{name}": raw.clone().view(dtype) for name, dtype in TORCH.items()}
-  found["a.BOOL"] = raw % 2 == 0
-  return found | {"scalar": torch.tensor(3.0), "none": torch.zeros(0, 5)}
+  tensor_of_name = {
+    f"a.{name}": raw.clone().view(dtype) for name, dtype in TORCH.items()
+  }
+  tensor_of_name["a.BOOL"] = raw % 2 == 0
+  return tensor_of_name | {"scalar": torch.tensor(3.0), "none": torch.zeros(0, 5)}
 
 
 def raw_bytes(array) -> bytes:
@@ -51,18 +53,18 @@ def path(tmp_path):
 
 
 def test_what_the_library_writes_is_read(path):
-  wanted = tensors()
-  safetensors.torch.save_file(wanted, path, metadata={"format": "pt"})
+  expected = tensors()
+  safetensors.torch.save_file(expected, path, metadata={"format": "pt"})
   file = File(path)
   assert file.metadata == {"format": "pt"}
-  assert set(file.tensors) == set(wanted)
-  for name, tensor in wanted.items():
-    got = file.read(name)
-    assert got.shape == tensor.shape and not (got.size and got.flags.writeable)
-    assert raw_bytes(got) == raw_bytes(tensor.reshape(-1).view(torch.uint8).numpy())
+  assert set(file.tensors) == set(expected)
+  for name, tensor in expected.items():
+    actual = file.read(name)
+    assert actual.shape == tensor.shape and not (actual.size and actual.flags.writeable)
+    assert raw_bytes(actual) == raw_bytes(tensor.reshape(-1).view(torch.uint8).numpy())
     if tensor.dtype.is_floating_point:
       np.testing.assert_array_equal(
-        got.astype(np.float64), tensor.to(torch.float64).numpy()
+        actual.astype(np.float64), tensor.to(torch.float64).numpy()
       )
   file.forget()
   assert float(file.read("scalar")) == 3.0
@@ -70,9 +72,9 @@ def test_what_the_library_writes_is_read(path):
 
 def test_what_is_written_is_what_the_library_writes(path, tmp_path):
   safetensors.torch.save_file(tensors(), path, metadata={"format": "pt"})
-  file, again = File(path), tmp_path / "b.safetensors"
-  write(again, file.tensors, file.read, metadata=file.metadata)
-  assert again.read_bytes() == path.read_bytes()
+  file, rewritten = File(path), tmp_path / "b.safetensors"
+  write(rewritten, file.tensors, file.read, metadata=file.metadata)
+  assert rewritten.read_bytes() == path.read_bytes()
 
 
 def test_float4_is_two_to_a_byte(path):
@@ -84,20 +86,20 @@ def test_float4_is_two_to_a_byte(path):
 
 def test_what_was_put_stays_when_a_file_is_gone_on_with(path, tmp_path):
   safetensors.torch.save_file(tensors(), path)
-  file, again = File(path), tmp_path / "b.safetensors"
+  file, rewritten = File(path), tmp_path / "b.safetensors"
   names = sorted(file.tensors)
   for part in (names[::2], names[1::2]):
-    with NewFile(again, file.tensors) as new:
+    with NewFile(rewritten, file.tensors) as new:
       for name in part[::-1]:
         new.put(name, file.read(name))
-  assert again.read_bytes() == path.read_bytes()
+  assert rewritten.read_bytes() == path.read_bytes()
 
 
-# What is refused
+# Refused files
 
 
-def told(dtype="F32", shape=(2,), at=(0, 8)):
-  return {"dtype": dtype, "shape": list(shape), "data_offsets": list(at)}
+def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
+  return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
 
 
 def built(header, data=b"\0" * 8, length=None) -> bytes:
@@ -118,30 +120,30 @@ HOSTILE = {
   "deep": (built(b'{"a":' + b"[" * 99_999), "damaged header"),
   "a long number": (built(b'{"a":' + b"9" * 9999 + b"}"), "damaged header"),
   "duplicate": (
-    built(b'{"x":' + json.dumps(told()).encode() + b',"x":' + b"1}"),
+    built(b'{"x":' + json.dumps(entry()).encode() + b',"x":' + b"1}"),
     "'x' is in it twice",
   ),
   "twice within": (built(b'{"x":{"dtype":"F32","dtype":"F32"}}'), "'dtype' is in it"),
-  "truncated": (built({"x": told()}, b"\0" * 7), "has 7 bytes of tensors, its header"),
-  "more than told": (built({"x": told()}, b"\0" * 9), "has 9 bytes of tensors"),
+  "truncated": (built({"x": entry()}, b"\0" * 7), "has 7 bytes of tensors, its header"),
+  "more than declared": (built({"x": entry()}, b"\0" * 9), "has 9 bytes of tensors"),
   "overlap": (
-    built({"x": told(), "y": told(at=(4, 12))}, b"\0" * 12),
+    built({"x": entry(), "y": entry(offsets=(4, 12))}, b"\0" * 12),
     "y begins at 4, overlaps",
   ),
-  "a gap": (built({"x": told(at=(4, 12))}, b"\0" * 12), "leaves a gap"),
-  "backwards": (built({"x": told(at=(8, 0))}), "takes 8 bytes, and has -8"),
-  "absurd": (built({"x": told(shape=[1 << 62, 1 << 62])}), "takes far too many bytes"),
+  "a gap": (built({"x": entry(offsets=(4, 12))}, b"\0" * 12), "leaves a gap"),
+  "backwards": (built({"x": entry(offsets=(8, 0))}), "takes 8 bytes, and has -8"),
+  "absurd": (built({"x": entry(shape=[1 << 62, 1 << 62])}), "takes far too many bytes"),
   "absurdly many": (
-    built({"x": told(shape=[1 << 40] * 5000)}),
+    built({"x": entry(shape=[1 << 40] * 5000)}),
     "takes far too many bytes",
   ),
-  "negative": (built({"x": told(shape=[-2])}), "wanted whole numbers"),
-  "a fraction": (built({"x": told(shape=[2.0])}), "wanted whole numbers"),
-  "a truth": (built({"x": told(shape=[True])}), "wanted whole numbers"),
-  "three ends": (built({"x": told(at=[0, 4, 8])}), "wanted whole numbers"),
-  "a dtype": (built({"x": told(dtype="F31")}), "has dtype 'F31'; known: BOOL"),
-  "a dtype of lists": (built({"x": told(dtype=["F32"])}), "has dtype ['F32']; known"),
-  "a key more": (built({"x": told() | {"code": 1}}), "should have data_offsets"),
+  "negative": (built({"x": entry(shape=[-2])}), "wanted whole numbers"),
+  "a fraction": (built({"x": entry(shape=[2.0])}), "wanted whole numbers"),
+  "a truth": (built({"x": entry(shape=[True])}), "wanted whole numbers"),
+  "three ends": (built({"x": entry(offsets=[0, 4, 8])}), "wanted whole numbers"),
+  "a dtype": (built({"x": entry(dtype="F31")}), "has dtype 'F31'; known: BOOL"),
+  "a dtype of lists": (built({"x": entry(dtype=["F32"])}), "has dtype ['F32']; known"),
+  "a key more": (built({"x": entry() | {"code": 1}}), "should have data_offsets"),
   "metadata": (built({"__metadata__": {"a": 1}}, b""), "other than strings"),
 }
 
@@ -155,7 +157,7 @@ def test_hostile(name, path):
   line = str(refusal.value)
   assert reason in line and str(path) in line
   assert "\n" not in line and len(line) < len(str(path)) + 300
-  with pytest.raises(safetensors.SafetensorError):  # is not only our taste
+  with pytest.raises(safetensors.SafetensorError):  # the library refuses it, too
     if name not in ("duplicate", "twice within", "a key more"):
       safetensors.numpy.load(data)
     raise safetensors.SafetensorError
@@ -170,16 +172,16 @@ EDIT = st.tuples(st.integers(0, len(good())), st.integers(0, 255))
 
 
 @given(
-  edits=st.lists(EDIT, max_size=3), cut=st.integers(0, 9), more=st.binary(max_size=9)
+  edits=st.lists(EDIT, max_size=3), cut=st.integers(0, 9), suffix=st.binary(max_size=9)
 )
-@example(edits=[], cut=0, more=b"")
+@example(edits=[], cut=0, suffix=b"")
 def test_whatever_is_changed_is_refused_or_read_as_the_library_does(
-  edits, cut, more, tmp_path_factory
+  edits, cut, suffix, tmp_path_factory
 ):
   data = bytearray(good())
-  for at, value in edits:
-    data[at : at + 1] = bytes([value])
-  data = bytes(data[: len(data) - cut]) + more
+  for offset, value in edits:
+    data[offset : offset + 1] = bytes([value])
+  data = bytes(data[: len(data) - cut]) + suffix
   path = tmp_path_factory.getbasetemp() / "fuzz.safetensors"
   path.write_bytes(data)
   try:
@@ -187,5 +189,5 @@ def test_whatever_is_changed_is_refused_or_read_as_the_library_does(
   except ValueError:
     assert data != good()
     return
-  wanted = {k: raw_bytes(v) for k, v in safetensors.numpy.load(data).items()}
-  assert {name: raw_bytes(file.read(name)) for name in file.tensors} == wanted
+  expected = {k: raw_bytes(v) for k, v in safetensors.numpy.load(data).items()}
+  assert {name: raw_bytes(file.read(name)) for name in file.tensors} == expected

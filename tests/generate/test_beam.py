@@ -1,4 +1,4 @@
-"""Beam search equals trying everything, where everything is few."""
+"""Beam search: equal to exhaustive search over a small vocabulary."""
 
 import itertools
 
@@ -16,12 +16,12 @@ PENALTIES = (0.0, 1.0, 2.0, -0.5)
 
 
 def everything(prompt, T, penalty):
-  """All continuations and their scores, best first."""
-  found = {}
+  """Returns [(ids, score)] of all continuations, best first."""
+  score_of_ids = {}
   for ids in itertools.product(range(V), repeat=T):
     end = ids.index(STOP) + 1 if STOP in ids else T
-    found[ids[:end]] = total(prompt, ids[:end]) / end**penalty
-  return sorted(found.items(), key=lambda item: -item[1])
+    score_of_ids[ids[:end]] = total(prompt, ids[:end]) / end**penalty
+  return sorted(score_of_ids.items(), key=lambda item: -item[1])
 
 
 def total(prompt, ids):
@@ -35,26 +35,26 @@ def total(prompt, ids):
 @pytest.mark.parametrize("penalty", PENALTIES)
 def test_with_beams_enough_it_is_brute_force(penalty):
   prompts = [[1], [2, 3, 1], [3, 3]]
-  out = beam.generate(
+  result = beam.generate(
     MODEL, PARAMS, prompts, max_tokens=3, beams=64, length_penalty=penalty, stops=[STOP]
   )
   for row, prompt in enumerate(prompts):
     want = everything(prompt, 3, penalty)[:10]
     for w, (_, score) in enumerate(want):
-      assert out.scores_BZ[row, w] == pytest.approx(score, abs=1e-4)
+      assert result.scores_BZ[row, w] == pytest.approx(score, abs=1e-4)
       if w == 0 or abs(score - want[w - 1][1]) > 1e-3:
         tied = [i for i, s in want if abs(s - score) < 1e-3]
-        got = tuple(out.ids_BZT[row, w, : out.lengths_BZ[row, w]])
-        assert got in tied
-        assert out.stopped_BZ[row, w] == (got[-1] == STOP)
+        actual = tuple(result.ids_BZT[row, w, : result.lengths_BZ[row, w]])
+        assert actual in tied
+        assert result.stopped_BZ[row, w] == (actual[-1] == STOP)
 
 
 def test_one_beam_is_greedy():
   model, params = FAMILIES["gpt2"].model(), FAMILIES["gpt2"].params()
   prompts = [[3, 1, 4], [1, 5]]
-  got = beam.generate(model, params, prompts, max_tokens=8, beams=1)
+  actual = beam.generate(model, params, prompts, max_tokens=8, beams=1)
   want = decode.generate(model, params, prompts, max_tokens=8)
-  np.testing.assert_array_equal(got.ids_BZT[:, 0, :8], want.ids_BT[:, :8])
+  np.testing.assert_array_equal(actual.ids_BZT[:, 0, :8], want.ids_BT[:, :8])
 
 
 def test_a_prompt_alone_is_the_prompt_in_a_batch():
@@ -72,5 +72,5 @@ def test_mistakes_are_one_line():
   with pytest.raises(ValueError, match="beams must be 1 or more, got 0"):
     beam.generate(MODEL, PARAMS, [[1]], max_tokens=2, beams=0)
   with pytest.raises(ValueError, match="nothing: the model's logits are not finite"):
-    broken = {"table_VV": PARAMS["table_VV"] * np.nan}
-    beam.generate(MODEL, broken, [[1]], max_tokens=2, beams=2)
+    nan_params = {"table_VV": PARAMS["table_VV"] * np.nan}
+    beam.generate(MODEL, nan_params, [[1]], max_tokens=2, beams=2)

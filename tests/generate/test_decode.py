@@ -1,4 +1,4 @@
-"""The loop: a row never notices its neighbours, the padding, or how it is cut up."""
+"""Decoding loop: rows do not depend on their batch, the padding or the pieces."""
 
 import functools
 
@@ -23,8 +23,8 @@ PROMPT = st.lists(st.integers(0, V - 1), min_size=1, max_size=16)
 WARM = Sampling(temperature=3.0, top_p=0.95, repetition_penalty=1.1)
 
 
-def by_hand(model, params, prompt, count):
-  """Greedy continuation without cache or loop: the definition."""
+def greedy_reference(model, params, prompt, count):
+  """Returns the greedy continuation without cache or loop."""
   ids = list(prompt)
   for _ in range(count):
     tokens_BT = np.array([ids + [0] * (CONTEXT - len(ids))], np.int32)
@@ -38,9 +38,9 @@ def whole(model, params, tokens_BT):
   return model.apply({"params": params}, x_BTD, method="readout")
 
 
-def rows(out):
+def rows(result):
   return [
-    ids[:n].tolist() for ids, n in zip(out.ids_BT, out.lengths_B, strict=True)
+    ids[:n].tolist() for ids, n in zip(result.ids_BT, result.lengths_B, strict=True)
   ]  # fmt: skip
 
 
@@ -62,11 +62,11 @@ def test_greedy_is_the_argmax_of_the_whole_model(name, scan):
     model, params, size = family.model(scan=scan), family.params(), 61
   draw = np.random.default_rng(0)
   prompts = [draw.integers(0, size, n).tolist() for n in (1, 7, 4)]
-  out = decode.generate(
+  result = decode.generate(
     model, decode.prepare_params(model, params), prompts, max_tokens=8
   )
-  assert rows(out) == [by_hand(model, params, p, 8) for p in prompts]
-  assert out.reasons == ("length",) * 3
+  assert rows(result) == [greedy_reference(model, params, p, 8) for p in prompts]
+  assert result.reasons == ("length",) * 3
 
 
 @settings(max_examples=20)
@@ -77,13 +77,13 @@ def test_greedy_is_the_argmax_of_the_whole_model(name, scan):
 )
 def test_a_row_alone_is_the_row_in_a_batch(prompts, seed, n):
   options = dict(max_tokens=9, sampling=WARM, seed=seed, stops=[3], logprobs=True, n=n)
-  out = decode.generate(MODEL, PARAMS, prompts, **options)
+  together = decode.generate(MODEL, PARAMS, prompts, **options)
   for i, prompt in enumerate(prompts):
     alone = decode.generate(MODEL, PARAMS, [prompt], **options)
-    mine = slice(i * n, (i + 1) * n)
-    assert rows(alone) == rows(out)[mine]
-    assert alone.reasons == out.reasons[mine]
-    np.testing.assert_array_equal(alone.logprobs_BT, out.logprobs_BT[mine])
+    own_rows = slice(i * n, (i + 1) * n)
+    assert rows(alone) == rows(together)[own_rows]
+    assert alone.reasons == together.reasons[own_rows]
+    np.testing.assert_array_equal(alone.logprobs_BT, together.logprobs_BT[own_rows])
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama"])
@@ -128,10 +128,10 @@ def test_pieces_of_any_size_give_the_same_tokens(prompts, steps):
   decoding = decode.start(MODEL, PARAMS, prompts, **options)
   for until in np.cumsum([*steps, 12]):
     decoding = decode.advance(MODEL, PARAMS, decoding, until)
-  got = decode.read(decoding, len(prompts))
-  assert rows(got) == rows(want)
-  assert got.reasons == want.reasons
-  np.testing.assert_array_equal(got.logprobs_BT, want.logprobs_BT)
+  actual = decode.read(decoding, len(prompts))
+  assert rows(actual) == rows(want)
+  assert actual.reasons == want.reasons
+  np.testing.assert_array_equal(actual.logprobs_BT, want.logprobs_BT)
 
 
 def test_new_prompts_and_settings_compile_nothing():
@@ -141,12 +141,12 @@ def test_new_prompts_and_settings_compile_nothing():
   before = len(fakes.TRACES)
   assert before
   warm = Sampling(0.5, top_k=7, top_p=0.5, min_p=0.1, repetition_penalty=1.2)
-  for prompt, count, more in [
+  for prompt, count, options in [
     ([4] * 16, 16, dict(seed=5, stops=[1])),
     ([9], 1, dict(sampling=warm, stops=[2, 3])),
     ([7, 8], 11, dict(sampling=Sampling(top_k=3), logprobs=True, seed=2**40)),
   ]:
-    decode.generate(model, params, [prompt, [1]], max_tokens=count, **more)
+    decode.generate(model, params, [prompt, [1]], max_tokens=count, **options)
   assert len(fakes.TRACES) == before
   decode.generate(model, params, [[1] * 17, [1]], max_tokens=5)
   assert len(fakes.TRACES) > before
@@ -159,16 +159,18 @@ def test_the_loop_moves_nothing_to_the_host_and_ends_early():
   with jax.transfer_guard_device_to_host("disallow"):
     decoding = decode.advance(model, params, decoding, 10)
   assert int(decoding.step) == 7
-  out = decode.read(decoding, 2)
-  assert rows(out) == [[1, 2, 3, 4, 5, 6, 7], [3, 4, 5, 6, 7]]
-  assert out.reasons == ("stop", "stop")
+  result = decode.read(decoding, 2)
+  assert rows(result) == [[1, 2, 3, 4, 5, 6, 7], [3, 4, 5, 6, 7]]
+  assert result.reasons == ("stop", "stop")
 
 
 def test_every_row_has_its_own_limit():
-  out = decode.generate(MODEL, PARAMS, [[1], [1], [1]], max_tokens=np.array([2, 9, 1]))
-  assert out.lengths_B.tolist() == [2, 9, 1]
-  assert rows(out)[1][:2] == rows(out)[0]
-  assert out.reasons == ("length",) * 3
+  result = decode.generate(
+    MODEL, PARAMS, [[1], [1], [1]], max_tokens=np.array([2, 9, 1])
+  )
+  assert result.lengths_B.tolist() == [2, 9, 1]
+  assert rows(result)[1][:2] == rows(result)[0]
+  assert result.reasons == ("length",) * 3
 
 
 def test_samples_differ_and_a_seed_repeats_them():
@@ -176,33 +178,37 @@ def test_samples_differ_and_a_seed_repeats_them():
   params = model.init()
   options = dict(max_tokens=16, n=4, sampling=Sampling())
   first = rows(decode.generate(model, params, [[1], [2]], seed=1, **options))
-  again = rows(decode.generate(model, params, [[1], [2]], seed=1, **options))
-  other = rows(decode.generate(model, params, [[1], [2]], seed=2, **options))
-  assert first == again
+  repeated = rows(decode.generate(model, params, [[1], [2]], seed=1, **options))
+  reseeded = rows(decode.generate(model, params, [[1], [2]], seed=2, **options))
+  assert first == repeated
   assert len({tuple(row) for row in first[:4]}) == 4
-  assert not {tuple(row) for row in first} & {tuple(row) for row in other}
+  assert not {tuple(row) for row in first} & {tuple(row) for row in reseeded}
 
 
 def test_logprobs_are_the_models_own():
   family = FAMILIES["llama"]
   model, params = family.model(), family.params()
   prompt = [5, 6, 7]
-  out = decode.generate(
+  result = decode.generate(
     model, params, [prompt], max_tokens=6, logprobs=True, sampling=WARM, seed=3
   )
-  whole_BT = np.array([prompt + rows(out)[0]])
+  whole_BT = np.array([prompt + rows(result)[0]])
   logits_BTV, _ = model.apply({"params": params}, whole_BT)
-  each_TV = jax.nn.log_softmax(logits_BTV[0, len(prompt) - 1 : -1])
-  want_T = np.take_along_axis(np.asarray(each_TV), whole_BT[0, 3:, None], axis=1)[:, 0]
-  np.testing.assert_allclose(out.logprobs_BT[0, :6], want_T, atol=2e-5)
+  logprobs_TV = jax.nn.log_softmax(logits_BTV[0, len(prompt) - 1 : -1])
+  want_T = np.take_along_axis(np.asarray(logprobs_TV), whole_BT[0, 3:, None], axis=1)[
+    :, 0
+  ]
+  np.testing.assert_allclose(result.logprobs_BT[0, :6], want_T, atol=2e-5)
 
 
-def test_a_penalty_counts_the_prompt_and_what_was_said():
+def test_a_penalty_counts_the_prompt_and_new_tokens():
   liking_V = np.array([0, 5, 4, 3] + [0] * (V - 4), np.float32)
   params = {"table_VV": np.broadcast_to(liking_V, (V, V))}
   halved = Sampling(temperature=0.0, repetition_penalty=2.0)
-  out = decode.generate(MODEL, params, [[0], [1], [2]], max_tokens=3, sampling=halved)
-  assert rows(out) == [[1, 2, 3], [2, 3, 1], [1, 3, 1]]
+  result = decode.generate(
+    MODEL, params, [[0], [1], [2]], max_tokens=3, sampling=halved
+  )
+  assert rows(result) == [[1, 2, 3], [2, 3, 1], [1, 3, 1]]
 
 
 def test_mistakes_are_one_line():

@@ -1,4 +1,4 @@
-"""Vectors of texts: the same alone or in company, and cut where they are too long."""
+"""Vectors of texts: the same alone and in a batch; long texts are cut."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from lm.generate.embed import embed
 
 
 class Numbers:
-  """A tokenizer of digits, all texts between 10 and 11."""
+  """Tokenizer of digits that puts every text between the ids 10 and 11."""
 
   def prompt(self, text):
     return np.array([10, *map(int, text), 11], np.int32)

@@ -1,4 +1,4 @@
-"""Models with an encoder: prompts are read, and what is written starts anew."""
+"""Generation with an encoder: the prompt is the source, the target starts empty."""
 
 import fakes
 import jax
@@ -15,14 +15,14 @@ START = [[0]] * len(SOURCES)
 MODEL, PARAMS = FAMILY.model(scan=False), FAMILY.params()
 
 
-def rows(out):
+def rows(result):
   return [
-    ids[:n].tolist() for ids, n in zip(out.ids_BT, out.lengths_B, strict=True)
+    ids[:n].tolist() for ids, n in zip(result.ids_BT, result.lengths_B, strict=True)
   ]  # fmt: skip
 
 
-def by_hand(count):
-  """Greedy: the whole decoder, over and over."""
+def greedy_reference(count):
+  """Returns greedy continuations, the whole decoder run for every token."""
   source = prompts.pad_sources(MODEL, SOURCES, 3)
   run = jax.jit(
     lambda tokens_BT: MODEL.apply({"params": PARAMS}, tokens_BT, **source)[0]
@@ -36,10 +36,10 @@ def by_hand(count):
 def test_greedy_is_the_argmax_and_one_beam_is_greedy():
   params = decode.prepare_params(MODEL, PARAMS)
   options = dict(max_tokens=4, sources=SOURCES)
-  got = rows(decode.generate(MODEL, params, START, **options))
-  assert got == by_hand(4)
+  actual = rows(decode.generate(MODEL, params, START, **options))
+  assert actual == greedy_reference(4)
   beams = beam.generate(MODEL, params, START, beams=1, **options)
-  assert beams.ids_BZT[:, 0, :4].tolist() == got
+  assert beams.ids_BZT[:, 0, :4].tolist() == actual
 
 
 def test_a_row_alone_is_the_row_in_a_batch():
@@ -51,21 +51,21 @@ def test_a_row_alone_is_the_row_in_a_batch():
   for i, source in enumerate(SOURCES[:2]):
     alone = decode.generate(MODEL, PARAMS, START[:1], sources=[source], **options)
     assert rows(alone) == together[2 * i : 2 * i + 2]
-    one = beam.generate(MODEL, PARAMS, START[:1], sources=[source], **search)
-    np.testing.assert_array_equal(one.ids_BZT[0], beams.ids_BZT[i])
+    alone_beams = beam.generate(MODEL, PARAMS, START[:1], sources=[source], **search)
+    np.testing.assert_array_equal(alone_beams.ids_BZT[0], beams.ids_BZT[i])
 
 
 def test_a_prompt_is_the_source_ended_as_in_training(monkeypatch):
-  seen = {}
+  arguments = {}
 
   def start(model, params, prompts, *, sources, **options):
-    seen.update(prompts=prompts, sources=[list(s) for s in sources])
+    arguments.update(prompts=prompts, sources=[list(s) for s in sources])
     raise ZeroDivisionError
 
   monkeypatch.setattr(decode, "start", start)
   with pytest.raises(ZeroDivisionError):
     next(stream.stream(MODEL, PARAMS, fakes.ByteTokenizer(), ["ab", [9, 257]]))
-  assert seen == {"prompts": [[258], [258]], "sources": [[97, 98, 257], [9, 257]]}
+  assert arguments == {"prompts": [[258], [258]], "sources": [[97, 98, 257], [9, 257]]}
 
 
 def test_mistakes_are_one_line():

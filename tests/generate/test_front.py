@@ -1,4 +1,4 @@
-"""`lm.generate` is a function to call and the folder of its parts."""
+"""The name `lm.generate`: a function, and the package of its parts."""
 
 import subprocess
 import sys

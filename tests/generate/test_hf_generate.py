@@ -1,4 +1,4 @@
-"""Whole continuations equal those of `transformers`: greedy, penalised, with beams."""
+"""Continuations equal those of `transformers`: greedy, penalised, with beams."""
 
 import hf
 import numpy as np
@@ -25,22 +25,22 @@ PROMPTS = [[3, 14, 15, 9, 2], [6], [5, 35, 8]]
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
-def both(request):
-  """A transformers model of noise, ours, and our parameters."""
+def hf_and_ours(request):
+  """Returns (random transformers model, our model, our parameters)."""
   config = CONFIGS[request.param]
   config.vocab_size, config.bos_token_id, config.eos_token_id = VOCAB, EOS, EOS
   torch.manual_seed(1)
-  theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
+  hf_model = transformers.AutoModelForCausalLM.from_config(config).eval()
   with torch.no_grad():
-    for weight in theirs.parameters():
+    for weight in hf_model.parameters():
       weight += 0.1 * torch.randn_like(weight)
-  return theirs, *hf.copied(theirs)
+  return hf_model, *hf.copied(hf_model)
 
 
-def hf_ids(theirs, prompt, **options):
-  """Their new ids, a row for each sequence, and scores where there are any."""
+def hf_ids(hf_model, prompt, **options):
+  """Returns (new ids, a row for each sequence; scores of beams, or None)."""
   with torch.no_grad():
-    out = theirs.generate(
+    result = hf_model.generate(
       torch.tensor([prompt]),
       attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
       max_new_tokens=LENGTH,
@@ -50,14 +50,14 @@ def hf_ids(theirs, prompt, **options):
       output_scores=True,
       **options,
     )
-  ids = out.sequences.numpy()[:, len(prompt) :]
-  return ids, getattr(out, "sequences_scores", None)
+  ids = result.sequences.numpy()[:, len(prompt) :]
+  return ids, getattr(result, "sequences_scores", None)
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.5])
-def test_greedy(both, penalty):
-  theirs, model, params = both
-  out = decode.generate(
+def test_greedy(hf_and_ours, penalty):
+  hf_model, model, params = hf_and_ours
+  result = decode.generate(
     model,
     params,
     PROMPTS,
@@ -66,27 +66,27 @@ def test_greedy(both, penalty):
     stops=[EOS],
   )
   for row, prompt in enumerate(PROMPTS):
-    ids_BT, _ = hf_ids(theirs, prompt, repetition_penalty=penalty)
-    assert out.ids_BT[row, : out.lengths_B[row]].tolist() == ids_BT[0].tolist()
+    ids_BT, _ = hf_ids(hf_model, prompt, repetition_penalty=penalty)
+    assert result.ids_BT[row, : result.lengths_B[row]].tolist() == ids_BT[0].tolist()
 
 
 @pytest.mark.parametrize(
   "beams, length_penalty", [(2, 1.0), (4, 0.0), (4, 2.5), (3, -1)]
 )
-def test_beams(both, beams, length_penalty):
-  theirs, model, params = both
+def test_beams(hf_and_ours, beams, length_penalty):
+  hf_model, model, params = hf_and_ours
   options = dict(beams=beams, length_penalty=length_penalty, stops=[EOS])
-  out = beam.generate(model, params, PROMPTS, max_tokens=LENGTH, **options)
+  result = beam.generate(model, params, PROMPTS, max_tokens=LENGTH, **options)
   for row, prompt in enumerate(PROMPTS):
     ids_ZT, scores_Z = hf_ids(
-      theirs,
+      hf_model,
       prompt,
       num_beams=beams,
       num_return_sequences=beams,
       length_penalty=float(length_penalty),
       early_stopping="never",
     )
-    np.testing.assert_allclose(out.scores_BZ[row], scores_Z.numpy(), rtol=1e-4)
+    np.testing.assert_allclose(result.scores_BZ[row], scores_Z.numpy(), rtol=1e-4)
     for w in range(beams):
-      ours = out.ids_BZT[row, w, : out.lengths_BZ[row, w]].tolist()
-      assert ours == [int(i) for i in ids_ZT[w] if i != VOCAB - 1 or i in ours]
+      ids = result.ids_BZT[row, w, : result.lengths_BZ[row, w]].tolist()
+      assert ids == [int(i) for i in ids_ZT[w] if i != VOCAB - 1 or i in ids]

@@ -1,4 +1,4 @@
-"""Filters equal those of `transformers`; choices follow the distribution they leave."""
+"""Sampling: filters equal those of `transformers`; draws follow the probabilities."""
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,8 @@ def logits(B, V, seed=0, scale=3.0):
   return (scale * draw.standard_normal((B, V))).astype(np.float32)
 
 
-def theirs(logits_BV, **settings):
-  """What the processors of `transformers` leave, in the order of its `generate`."""
+def hf_filtered(logits_BV, **settings):
+  """Returns logits filtered by `transformers`, in the order of its `generate`."""
   makers = {
     "temperature": hf.TemperatureLogitsWarper,
     "top_k": hf.TopKLogitsWarper,
@@ -34,9 +34,9 @@ def theirs(logits_BV, **settings):
     "min_p": hf.MinPLogitsWarper,
   }
   scores = torch.tensor(logits_BV)
-  for name, make in makers.items():
+  for name, processor in makers.items():
     if name in settings:
-      scores = make(settings[name])(None, scores)
+      scores = processor(settings[name])(None, scores)
   return scores.numpy()
 
 
@@ -58,26 +58,26 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_the_support_and_the_probabilities_are_theirs(settings):
+def test_the_support_and_the_probabilities_are_those_of_transformers(settings):
   logits_BV = logits(6, 501)
-  ours_BV = np.asarray(FILTERED(logits_BV, Sampling(**settings).rows(6, 6)))
-  theirs_BV = theirs(logits_BV, **settings)
-  np.testing.assert_array_equal(np.isfinite(ours_BV), np.isfinite(theirs_BV))
-  ours_BV, theirs_BV = (
-    np.asarray(jax.nn.softmax(x, axis=1)) for x in (ours_BV, theirs_BV)
+  actual_BV = np.asarray(FILTERED(logits_BV, Sampling(**settings).rows(6, 6)))
+  expected_BV = hf_filtered(logits_BV, **settings)
+  np.testing.assert_array_equal(np.isfinite(actual_BV), np.isfinite(expected_BV))
+  actual_BV, expected_BV = (
+    np.asarray(jax.nn.softmax(x, axis=1)) for x in (actual_BV, expected_BV)
   )
-  np.testing.assert_allclose(ours_BV, theirs_BV, rtol=1e-5, atol=1e-9)
+  np.testing.assert_allclose(actual_BV, expected_BV, rtol=1e-5, atol=1e-9)
 
 
-def test_the_repetition_penalty_is_theirs():
+def test_the_repetition_penalty_is_that_of_transformers():
   logits_BV, ids_BT = logits(4, 40), np.array([[1, 2, 2], [39, 0, 7], [5] * 3, [8] * 3])
   seen_BV = np.zeros((4, 40), bool)
   np.put_along_axis(seen_BV, ids_BT, True, axis=1)
   for penalty in (1.0, 1.3, 0.8):
     processor = hf.RepetitionPenaltyLogitsProcessor(penalty)
     want_BV = processor(torch.tensor(ids_BT), torch.tensor(logits_BV)).numpy()
-    got_BV = sample.penalise(logits_BV, seen_BV, jnp.full(4, penalty))
-    np.testing.assert_allclose(got_BV, want_BV, rtol=1e-6)
+    actual_BV = sample.penalise(logits_BV, seen_BV, jnp.full(4, penalty))
+    np.testing.assert_allclose(actual_BV, want_BV, rtol=1e-6)
 
 
 def test_rows_have_settings_of_their_own():
@@ -88,12 +88,12 @@ def test_rows_have_settings_of_their_own():
     min_p=np.array([0.0, 0.1, 0.0]),
   )
   logits_BV = logits(3, 301)
-  got_BV = np.asarray(FILTERED(logits_BV, every.rows(3, 3)))
+  actual_BV = np.asarray(FILTERED(logits_BV, every.rows(3, 3)))
   for row in range(3):
-    one = Sampling(**{name: value[row] for name, value in vars(every).items()
+    row_settings = Sampling(**{name: value[row] for name, value in vars(every).items()
                       if np.ndim(value)})  # fmt: skip
-    alone_BV = np.asarray(FILTERED(logits_BV[row : row + 1], one.rows(1, 1)))
-    np.testing.assert_array_equal(got_BV[row], alone_BV[0])
+    alone_BV = np.asarray(FILTERED(logits_BV[row : row + 1], row_settings.rows(1, 1)))
+    np.testing.assert_array_equal(actual_BV[row], alone_BV[0])
 
 
 @given(
@@ -107,14 +107,14 @@ def test_rows_have_settings_of_their_own():
   st.floats(1 / 64, 1.0, width=32),
 )
 def test_what_is_kept_is_a_smallest_top_set(logits_BV, top_k, top_p):
-  """Also with ties, where `transformers` keeps whichever its sort puts first."""
+  """Covers ties, too, where `transformers` keeps the token that its sort puts first."""
   kept_BV = np.isfinite(TOP_K(logits_BV, np.full(2, top_k)))
   probs_BV = np.asarray(jax.nn.softmax(logits_BV, axis=1), np.float64)
   for row in range(2):
     worst = np.sort(logits_BV[row])[-top_k]
     np.testing.assert_array_equal(kept_BV[row], logits_BV[row] >= worst)
-  wanted_B = np.full(2, top_p, np.float32)
-  kept_BV = np.isfinite(TOP_P(logits_BV, wanted_B))
+  top_p_B = np.full(2, top_p, np.float32)
+  kept_BV = np.isfinite(TOP_P(logits_BV, top_p_B))
   for row in range(2):
     cut = logits_BV[row][kept_BV[row]].min()
     np.testing.assert_array_equal(kept_BV[row], logits_BV[row] >= cut)
@@ -124,7 +124,7 @@ def test_what_is_kept_is_a_smallest_top_set(logits_BV, top_k, top_p):
 
 @pytest.mark.parametrize("V", [1, 2, 7, 64, 1000])
 def test_drawn_tokens_follow_the_probabilities(V):
-  """Chi-square of 4000 draws below its 1e-6 quantile (about V + 5 sqrt(2 V) + 25)."""
+  """Chi-square of 4000 draws is below its 1e-6 quantile, V + 5 sqrt(2 V) + 25."""
   draws = 4000
   logits_BV = np.broadcast_to(logits(1, V, seed=V, scale=1.0), (draws, V))
   keys_B = jax.random.split(jax.random.key(V), draws)
@@ -171,7 +171,7 @@ def test_temperature_0_is_greedy_and_ends_no_filter_early():
   np.testing.assert_array_equal(chosen_B[1:], greedy_B[1:])
 
 
-@pytest.mark.parametrize("name, value, wanted", [
+@pytest.mark.parametrize("name, value, expected", [
   ("temperature", -0.1, "0 (greedy) or more"),
   ("temperature", float("nan"), "0 (greedy) or more"),
   ("top_k", -1, "0 (off) to 2"),
@@ -181,8 +181,8 @@ def test_temperature_0_is_greedy_and_ends_no_filter_early():
   ("min_p", -1.0, "from 0 (off) to 1"),
   ("repetition_penalty", 0.0, "above 0"),
 ])  # fmt: skip
-def test_a_setting_without_sense_is_named(name, value, wanted):
+def test_a_setting_without_sense_is_named(name, value, expected):
   with pytest.raises(ValueError) as error:
     sample.validate(Sampling(**{name: value}))
-  assert str(error.value).startswith(f"{name} must be {wanted}")
+  assert str(error.value).startswith(f"{name} must be {expected}")
   assert str(value) in str(error.value)

@@ -1,4 +1,4 @@
-"""Streaming: pieces join to the text, characters stay whole, stop strings unseen."""
+"""Streaming: pieces join to the text, characters stay whole, stop strings hidden."""
 
 import codecs
 import functools
@@ -20,7 +20,7 @@ UNIFORM = fakes.small(fakes.UniformModel, vocab=TOKENIZER.size)
 
 
 def scripted(data: bytes, prompt="p"):
-  """Parameters of a model that says these bytes after a prompt of one byte."""
+  """Returns parameters of a model that writes `data` after a prompt of one byte."""
   ids = [*data, EOS]
   return SCRIPT.init((ids + [EOS] * 40)[:40])
 
@@ -50,7 +50,7 @@ STOPS = st.lists(
 
 
 def first_to_end(whole, stops):
-  """Where the text ends: letter by letter, before the first stop string complete."""
+  """Returns (text before the first complete stop string, True if there is one)."""
   for end in range(len(whole) + 1):
     starts = [end - len(s) for s in stops if whole[:end].endswith(s)]
     if starts:
@@ -62,8 +62,8 @@ def first_to_end(whole, stops):
 @given(BYTES, STOPS)
 def test_pieces_join_to_the_text_before_the_stop_string(data, stops):
   pieces, stopped = write(data, stops)
-  want, found = first_to_end(data.decode(errors="replace"), stops)
-  assert ("".join(pieces), stopped) == (want, found)
+  want, stops_early = first_to_end(data.decode(errors="replace"), stops)
+  assert ("".join(pieces), stopped) == (want, stops_early)
 
 
 @given(st.text(max_size=20))
@@ -83,8 +83,8 @@ def test_what_may_begin_a_stop_string_is_held_back_and_nothing_else(whole, stop)
     shown += writer.feed(id)
     if writer.stopped:
       break
-    held = [n for n in range(len(stop)) if whole[:end].endswith(stop[:n])]
-    assert shown == whole[: end - max(held)]
+    held_lengths = [n for n in range(len(stop)) if whole[:end].endswith(stop[:n])]
+    assert shown == whole[: end - max(held_lengths)]
 
 
 @settings(max_examples=30)
@@ -171,7 +171,7 @@ def test_beams_as_text():
 
 @functools.cache
 def foreign():
-  """A tokenizer whose ids have no bytes of their own, as Llama 2 has it."""
+  """Returns a tokenizer like Llama 2's, whose ids have no bytes of their own."""
   from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
   shown = [*"▁abcdefghijklmnopqrstuvwxyz,.", "▁the", "▁an"]

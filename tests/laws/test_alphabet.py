@@ -31,16 +31,16 @@ ROOMS = {
 
 def letters_in(text):
   """{letter: a name or an equation} of the suffixes and einsums of a file."""
-  found = {}
+  name_of_letter = {}
   for node in ast.walk(ast.parse(text)):
     for field in ("id", "arg", "attr"):
       name = getattr(node, field, None)
       if isinstance(name, str) and (match := NAME.fullmatch(name)):
-        found |= dict.fromkeys(match[1].replace("1", ""), name)
+        name_of_letter |= dict.fromkeys(match[1].replace("1", ""), name)
     text = node.value if isinstance(node, ast.Constant) else None
     if isinstance(text, str) and EQUATION.fullmatch(text):
-      found |= dict.fromkeys(set(text) - set(",->"), text)
-  return found
+      name_of_letter |= dict.fromkeys(set(text) - set(",->"), text)
+  return name_of_letter
 
 
 def strangers(path, text):
@@ -54,8 +54,8 @@ def test_rare_letters_stay_in_their_rooms():
   files = sorted(ROOT.joinpath("lm").rglob("*.py"))
   text = lambda path: path.read_text("utf-8")
   path_of = lambda path: str(path.relative_to(ROOT / "lm"))
-  found = [line for path in files for line in strangers(path_of(path), text(path))]
-  assert not found, "\n".join(found)
+  lines = [line for path in files for line in strangers(path_of(path), text(path))]
+  assert not lines, "\n".join(lines)
 
 
 def test_rules_and_rooms_know_the_legend():
@@ -72,5 +72,5 @@ def test_rules_and_rooms_know_the_legend():
   ],
 )
 def test_a_planted_stranger_is_seen(path, text, wrong):
-  found = "\n".join(strangers(path, text))
-  assert wrong in found and bool(wrong) == bool(found)
+  lines = "\n".join(strangers(path, text))
+  assert wrong in lines and bool(wrong) == bool(lines)

@@ -33,9 +33,9 @@ def requirement(line: str) -> Requirement:
 
 
 def test_the_dependencies_are_the_library_section(distribution):
-  wanted = [requirement(line) for line in sections()["library"]]
-  assert [Requirement(line) for line in distribution.install_requires] == wanted
-  assert "jax" in {dependency.name for dependency in wanted}
+  expected = [requirement(line) for line in sections()["library"]]
+  assert [Requirement(line) for line in distribution.install_requires] == expected
+  assert "jax" in {dependency.name for dependency in expected}
 
 
 def test_all_other_sections_are_hidden_from_pip():

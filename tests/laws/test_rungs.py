@@ -47,12 +47,12 @@ def imports(path, root):
 
 def graph(root):
   """For every module of lm/ the modules it imports, in the order of their names."""
-  found = {}
+  imports_of = {}
   for path in sorted(pathlib.Path(root, "lm").rglob("*.py")):
     parts = path.relative_to(root).with_suffix("").parts
     name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-    found[name] = sorted(set(imports(path, root)))
-  return found
+    imports_of[name] = sorted(set(imports(path, root)))
+  return imports_of
 
 
 def rung(name):
@@ -70,42 +70,44 @@ def breaches(root):
     if rung(name) is None:
       yield f"{name} has no rung; add it to RUNGS in tests/laws/test_rungs.py"
       continue
-    for other in imported:
-      wrong = _wrong(name, other)
+    for target in imported:
+      wrong = _wrong(name, target)
       if wrong:
-        yield f"{name} imports {other}, {wrong}"
+        yield f"{name} imports {target}, {wrong}"
     reached = _reached(modules, name) & JAX
     if name.startswith("lm.data") and name != "lm.data.loader" and reached:
       yield f"{name} reaches {min(reached)}; lm/data is numpy only, but for its loader"
 
 
-def _wrong(name, other):
-  if other.split(".")[0] in FOREIGN:
+def _wrong(name, target):
+  if target.split(".")[0] in FOREIGN:
     return "which no file of lm/ may"
-  if not other.startswith("lm."):
+  if not target.startswith("lm."):
     return ""
-  if rung(other) is None:
+  if rung(target) is None:
     return "which has no rung"
-  own, its = name.split("."), other.split(".")
-  if own[1] == its[1]:
-    family = own[1] == "models" and other not in (name, "lm.models")
+  own_parts, parts = name.split("."), target.split(".")
+  if own_parts[1] == parts[1]:
+    family = own_parts[1] == "models" and target not in (name, "lm.models")
     return "another family" if family else ""
-  return "" if rung(other) < rung(name) else f"of rung {rung(other)}, from {rung(name)}"
+  return (
+    "" if rung(target) < rung(name) else f"of rung {rung(target)}, from {rung(name)}"
+  )
 
 
-def _reached(modules, name, seen=None):
+def _reached(modules, name, visited=None):
   """The top names of all that importing `name` imports."""
-  seen = set() if seen is None else seen
-  for other in modules.get(name, ()):
-    if other not in seen:
-      seen.add(other)
-      _reached(modules, other, seen)
-  return {other.split(".")[0] for other in seen}
+  visited = set() if visited is None else visited
+  for target in modules.get(name, ()):
+    if target not in visited:
+      visited.add(target)
+      _reached(modules, target, visited)
+  return {target.split(".")[0] for target in visited}
 
 
 def test_no_arrow_points_back():
-  found = list(breaches(ROOT))
-  assert not found, "\n".join(found)
+  lines = list(breaches(ROOT))
+  assert not lines, "\n".join(lines)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_no_arrow_points_back():
   ],
 )
 def test_a_planted_arrow_is_seen(tmp_path, path, line, breach):
-  others = (
+  modules = (
     "letters",
     "rng",
     "train",
@@ -158,11 +160,11 @@ def test_a_planted_arrow_is_seen(tmp_path, path, line, breach):
     "nn/__init__",
     "models/a",
   )
-  files = dict.fromkeys((f"lm/{x}.py" for x in (*others, "models/b")), "")
+  files = dict.fromkeys((f"lm/{x}.py" for x in (*modules, "models/b")), "")
   files |= {"lm/letters.py": "import jax", "lm/data/loader.py": "import jax"}
   for name, text in (files | {path: line}).items():
     tmp_path.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
     tmp_path.joinpath(name).write_text(text)
-  found = list(breaches(tmp_path))
-  assert len(found) == bool(breach)
-  assert all(breach in line for line in found)
+  lines = list(breaches(tmp_path))
+  assert len(lines) == bool(breach)
+  assert all(breach in line for line in lines)

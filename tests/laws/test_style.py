@@ -94,8 +94,8 @@ def files():
 
 
 def test_every_file_keeps_the_limits():
-  found = [f"{path}:{line}" for path, text in files() for line in faults(path, text)]
-  assert not found, "\n".join(found)
+  lines = [f"{path}:{line}" for path, text in files() for line in faults(path, text)]
+  assert not lines, "\n".join(lines)
 
 
 @pytest.mark.parametrize("path, text, fault", [
@@ -114,9 +114,9 @@ def test_every_file_keeps_the_limits():
   ("tests/a.py", "time.sleep(1)", "1: a sleep in a test"),
 ])  # fmt: skip
 def test_a_planted_fault_is_seen(path, text, fault):
-  found = list(faults(path, text))
-  assert len(found) == 1
-  assert found[0].startswith(fault)
+  lines = list(faults(path, text))
+  assert len(lines) == 1
+  assert lines[0].startswith(fault)
 
 
 def test_good_code_passes():

@@ -40,8 +40,16 @@ def test_true_names_pass_and_are_counted(planted, tmp_path):
   """)
   with suffixes.checked("lib", root=tmp_path) as names:
     jax.eval_shape(module.f, jnp.ones((2, 3, 4)))
-  found = {name.rpartition(":")[2] for name in names}
-  assert found == {"x_BTD", "x_TD", "mean_D", "mean_BD", "carry_BTD", "y_BTD", "sum_B"}
+  found_names = {name.rpartition(":")[2] for name in names}
+  assert found_names == {
+    "x_BTD",
+    "x_TD",
+    "mean_D",
+    "mean_BD",
+    "carry_BTD",
+    "y_BTD",
+    "sum_B",
+  }
 
 
 @pytest.mark.parametrize(

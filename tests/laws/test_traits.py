@@ -9,7 +9,7 @@ import inspect
 import jax
 import numpy as np
 import pytest
-from families import FAMILIES, tokens, which
+from families import FAMILIES, families_with, tokens
 
 from lm import models
 
@@ -22,28 +22,28 @@ def outcome(name, **arrays):
   run = lambda params, arrays: model.apply(
     {"params": params}, tokens(B, T), **arrays, method="features"
   )
-  return jax.eval_shape(run, FAMILIES[name].params(), FAMILIES[name].more(B) | arrays)
+  return jax.eval_shape(run, FAMILIES[name].params(), FAMILIES[name].inputs(B) | arrays)
 
 
-@which()
+@families_with()
 def test_a_model_reads_what_it_declares(name):
   """The arguments of `features`, but for the segments that seq2seq refuses."""
   features = type(FAMILIES[name].model()).features
   named = {key for key in inspect.signature(features).parameters if "_" in key}
-  wanted = {"tokens_BT", *FAMILIES[name].traits.reads}
+  expected = {"tokens_BT", *FAMILIES[name].traits.reads}
   if not FAMILIES[name].traits.packs:
-    wanted.add("segments_BT")
-  assert named == wanted
+    expected.add("segments_BT")
+  assert named == expected
 
 
-@which(packs=False)
+@families_with(packs=False)
 def test_a_model_that_does_not_pack_refuses_segments(name):
   assert "segments_BT" not in FAMILIES[name].traits.reads
   with pytest.raises(ValueError, match="segments_BT"):
     outcome(name, segments_BT=np.ones((B, T), np.int32))
 
 
-@which()
+@families_with()
 def test_only_models_that_read_a_source_need_one(name):
   traits, model = FAMILIES[name].traits, FAMILIES[name].model()
   assert traits.source == set(models.SOURCE).issubset(traits.reads)
@@ -55,14 +55,14 @@ def test_only_models_that_read_a_source_need_one(name):
     jax.eval_shape(run, FAMILIES[name].params())
 
 
-@which(decodes=False)
+@families_with(decodes=False)
 def test_models_that_do_not_decode_have_no_cache_and_refuse_one(name):
   assert not hasattr(FAMILIES[name].model(), "init_cache")
   with pytest.raises(ValueError, match=r"have no cache|has no cache"):
     outcome(name, cache={})
 
 
-@which(decodes=True)
+@families_with(decodes=True)
 @pytest.mark.parametrize("scan", [True, False])
 def test_a_cache_that_goes_on_to_the_next_batch_has_constant_size(name, scan):
   model = FAMILIES[name].model(scan=scan)
@@ -77,12 +77,12 @@ def test_a_cache_that_goes_on_to_the_next_batch_has_constant_size(name, scan):
     assert all(x.shape[:2] == (B, 2) for x in carry.values())
 
 
-@which()
+@families_with()
 def test_word_vectors_have_a_row_for_every_token(name):
   """From the parameters alone: row t is what the family calls the vector of t."""
   model, params = FAMILIES[name].model(), FAMILIES[name].params()
   vectors_VD = np.asarray(model.word_vectors(params))
-  wanted_VD = params["embed"]["table"]
+  expected_VD = params["embed"]["table"]
   if name == "glove":
-    wanted_VD = wanted_VD + params["around"]["table"]
-  np.testing.assert_array_equal(vectors_VD, wanted_VD)
+    expected_VD = expected_VD + params["around"]["table"]
+  np.testing.assert_array_equal(vectors_VD, expected_VD)

@@ -56,9 +56,9 @@ def test_numbers_that_are_not_finite_stay_strict_json(tmp_path):
   text = (tmp_path / "metrics.jsonl").read_text()
   row = json.loads(text, parse_constant=refuse)
   assert (row["a/nan"], row["a/inf"], row["a/low"]) == ("NaN", "Infinity", "-Infinity")
-  (read,) = log.read(tmp_path / "metrics.jsonl")
-  assert np.isnan(read["a/nan"])
-  assert read["a/low"] == -np.inf
+  (logged,) = log.read(tmp_path / "metrics.jsonl")
+  assert np.isnan(logged["a/nan"])
+  assert logged["a/low"] == -np.inf
 
 
 @given(st.integers(1, 12), st.integers(0, 12), st.integers(0, 60))
@@ -162,14 +162,14 @@ def records(path):
   from tensorboardX.proto.event_pb2 import Event
   from tensorboardX.record_writer import masked_crc32c
 
-  data, found = path.read_bytes(), []
+  data, events = path.read_bytes(), []
   while data:
     (size,), event = struct.unpack("<Q", data[:8]), data[12:]
     assert struct.unpack("<I", data[8:12])[0] == masked_crc32c(data[:8])
     crc, data = struct.unpack("<I", event[size : size + 4])[0], event[size + 4 :]
     assert crc == masked_crc32c(event[:size])
-    found.append(Event.FromString(event[:size]))
-  return found
+    events.append(Event.FromString(event[:size]))
+  return events
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):

@@ -156,10 +156,12 @@ def test_one_can_look_at_attention(scan):
   """probs_BNTS of every layer: rows that add up to 1, and zeros in the future."""
   family, tokens_BT = FAMILIES["llama"], tokens(2, 6)
   model = family.model(scan=scan)
-  _, seen = jax.jit(
+  _, variables = jax.jit(
     lambda params: model.apply({"params": params}, tokens_BT, mutable=["intermediates"])
   )(family.params())
-  probs_LBNTS = seen["intermediates"]["blocks"]["layer"]["attention"]["probs_BNTS"][0]
+  probs_LBNTS = variables["intermediates"]["blocks"]["layer"]["attention"][
+    "probs_BNTS"
+  ][0]
   assert probs_LBNTS.shape == (2, 2, 4, 6, 6)
   np.testing.assert_allclose(probs_LBNTS.sum(-1), 1, rtol=1e-5)
   np.testing.assert_array_equal(np.triu(probs_LBNTS, 1), 0)
@@ -170,11 +172,11 @@ def test_gradients_of_an_unrolled_depth_are_put_together_once():
   family = FAMILIES["llama"]
   model, params = family.model(scan=False), family.params()
   loss = lambda params: model.apply({"params": params}, tokens(2, 6))[0].sum()
-  made = str(jax.make_jaxpr(jax.grad(loss))(params))
+  program = str(jax.make_jaxpr(jax.grad(loss))(params))
   for leaf in jax.tree.leaves(params["blocks"]):
     shape = f"f32[{','.join(map(str, leaf.shape))}]"
-    assert f"{shape} = concatenate" in made
-    assert f"{shape} = pad" not in made
+    assert f"{shape} = concatenate" in program
+    assert f"{shape} = pad" not in program
 
 
 @pytest.mark.parametrize("scan", [True, False])
@@ -184,9 +186,9 @@ def test_rows_of_a_cache_are_taken(scan):
   cache, slot = cache.place(jnp.array([[0, 1], [0, -1]]))
   assert (int(slot), int(cache.index)) == (0, 2)
   np.testing.assert_array_equal(cache.positions_BS, [[0, 1, -1], [0, -1, -1]])
-  taken = cache.take(jnp.array([1, 0, 1, 1]))
-  np.testing.assert_array_equal(taken.positions_BS[:, 1], [-1, 1, -1, -1])
-  keys = taken.keys if scan else jnp.stack(taken.keys)
+  selected = cache.take(jnp.array([1, 0, 1, 1]))
+  np.testing.assert_array_equal(selected.positions_BS[:, 1], [-1, 1, -1, -1])
+  keys = selected.keys if scan else jnp.stack(selected.keys)
   assert keys.shape == (2, 4, 3, 2, 8)
 
 
@@ -196,10 +198,10 @@ def test_the_residual_stream_starts_with_a_spread_that_depth_does_not_change():
   def spread(count):
     model = models.build("decoder", vocab=64, width=64, heads=4, layers=count)
 
-    def down(key):  # asked for this weight alone, XLA makes no other
+    def down_weight(key):  # asked for this weight alone, XLA makes no other
       params = unbox(model.init(key, tokens(1, 2))["params"])
       return params["blocks"]["layer"]["ff"]["down"]
 
-    return float(jax.jit(down)(jax.random.key(0)).std()) * math.sqrt(2 * count)
+    return float(jax.jit(down_weight)(jax.random.key(0)).std()) * math.sqrt(2 * count)
 
   np.testing.assert_allclose(spread(1), spread(6), rtol=0.03)

@@ -26,11 +26,11 @@ PARTS = {"generator": (16, 2, 32), "discriminator": (32, 4, 64)}
 torch.set_num_threads(1)
 
 
-def theirs():
+def hf_models():
   """transformers' generator and discriminator, noisy, that share their embeddings."""
   torch.manual_seed(0)
   kinds = transformers.ElectraForMaskedLM, transformers.ElectraForPreTraining
-  made = [
+  models = [
     kind(
       transformers.ElectraConfig(
         vocab_size=VOCAB,
@@ -45,16 +45,16 @@ def theirs():
     for kind, (D, N, F) in zip(kinds, PARTS.values(), strict=True)
   ]
   with torch.no_grad():
-    for weight in [w for each in made for w in each.parameters()]:
+    for weight in [w for model in models for w in model.parameters()]:
       weight += 0.2 * torch.randn_like(weight)
-  one, other = (each.electra.embeddings for each in made)
-  one.load_state_dict(other.state_dict())
-  return made
+  generator, discriminator = (model.electra.embeddings for model in models)
+  generator.load_state_dict(discriminator.state_dict())
+  return models
 
 
 def table(model, params):
   """Where the tensors of both are in ours; "electra." is one part or the other."""
-  found = layers(
+  mapping_rows = layers(
     "",
     "generator.embeddings.",
     ("embed/table", "word_embeddings.weight", rows(VOCAB)),
@@ -63,10 +63,10 @@ def table(model, params):
     *norm("norm", "LayerNorm"),
   )
   for part in PARTS:
-    found += layers(
+    mapping_rows += layers(
       f"{part}/", f"{part}.", *linear("project", "embeddings_project", transposed())
     )
-    found += layers(
+    mapping_rows += layers(
       f"{part}/blocks/layer/",
       part + ".encoder.layer.{}.",
       *linear("attention/q", "attention.self.query", transposed(), flat),
@@ -85,15 +85,15 @@ def table(model, params):
     *linear("detector/dense", "discriminator_predictions.dense", transposed()),
     *linear("detector/out", "discriminator_predictions.dense_prediction", transposed()),
   ]
-  return Mapping(found + layers("", "", *heads), shapes_of(params))
+  return Mapping(mapping_rows + layers("", "", *heads), shapes_of(params))
 
 
-def copied(model, params, made):
+def copied(model, params, hf_parts):
   """Our parameters from theirs."""
   tensors = {
     name.replace("electra", part): array.numpy()
-    for part, each in zip(PARTS, made, strict=True)
-    for name, array in each.state_dict().items()
+    for part, hf_part in zip(PARTS, hf_parts, strict=True)
+    for name, array in hf_part.state_dict().items()
   }
   into = table(model, params).into
   whole = lambda leaf: (slice(None),) * leaf.ndim
@@ -102,32 +102,32 @@ def copied(model, params, made):
   return jax.tree.unflatten(jax.tree.structure(params), new)
 
 
-def test_both_are_theirs_with_types_and_padding():
-  made, family = theirs(), FAMILIES["electra"]
+def test_both_equal_transformers_with_types_and_padding():
+  hf_parts, family = hf_models(), FAMILIES["electra"]
   model = family.model(ff=64)
-  params = copied(model, family.params(ff=64), made)
+  params = copied(model, family.params(ff=64), hf_parts)
   real_BT = np.arange(T)[None] < np.array([[T], [7]])
   types_BT = np.broadcast_to(np.arange(T) >= 5, (2, T)).astype(np.int32)
   positions_BT = np.where(real_BT, np.arange(T)[None], -1).astype(np.int32)
-  how = dict(types_BT=types_BT, positions_BT=positions_BT)
+  options = dict(types_BT=types_BT, positions_BT=positions_BT)
 
   @jax.jit
   def run(params, tokens_BT):
     apply = partial(model.apply, {"params": params})
-    x_BTD, *_ = apply(tokens_BT, method="judged", **how)
-    return apply(tokens_BT, **how)[0], apply(x_BTD, method="scores")
+    x_BTD, *_ = apply(tokens_BT, method="judged", **options)
+    return apply(tokens_BT, **options)[0], apply(x_BTD, method="scores")
 
   long = lambda x: torch.from_numpy(np.asarray(x, np.int64))
-  known = dict(
+  hf_inputs = dict(
     input_ids=long(tokens(2, T)),
     token_type_ids=long(types_BT),
     attention_mask=long(real_BT),
   )
-  for got, each in zip(run(params, tokens(2, T)), made, strict=True):
+  for actual, hf_part in zip(run(params, tokens(2, T)), hf_parts, strict=True):
     with torch.no_grad():
-      wanted = each(**known).logits.numpy()
-    assert np.std(wanted) > 0.1
-    np.testing.assert_allclose(got[real_BT], wanted[real_BT], atol=1e-4, rtol=1e-4)
+      expected = hf_part(**hf_inputs).logits.numpy()
+    assert np.std(expected) > 0.1
+    np.testing.assert_allclose(actual[real_BT], expected[real_BT], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,9 @@ def test_presets_have_the_published_sizes(name, millions, generator):
   c = model.config
   shapes, _ = dims.abstract(model, jnp.zeros((1, 2), jnp.int32))
   count = lambda tree: sum(x.size for x in jax.tree.leaves(tree))
-  ours = count(shapes) - sum(count(shapes[k]) for k in ("generator", "head", "bias"))
+  count_of_ours = count(shapes) - sum(
+    count(shapes[k]) for k in ("generator", "head", "bias")
+  )
   padding = (30_592 - 30_522) * c.A
   with torch.device("meta"):
     config = transformers.ElectraConfig(
@@ -149,9 +151,9 @@ def test_presets_have_the_published_sizes(name, millions, generator):
       num_attention_heads=c.heads,
       intermediate_size=c.F,
     )
-    wanted = transformers.ElectraForPreTraining(config).num_parameters()
-  assert ours - padding == wanted
-  assert wanted / 1e6 == pytest.approx(millions, rel=0.04)
+    expected = transformers.ElectraForPreTraining(config).num_parameters()
+  assert count_of_ours - padding == expected
+  assert expected / 1e6 == pytest.approx(millions, rel=0.04)
   small = c.smaller()
   if generator:
     assert (small.width, small.heads, small.F) == generator
@@ -171,16 +173,16 @@ def test_samples_are_as_frequent_as_likely():
 
 def batch():
   """Rows of which tokens 1, 4, 7... are hidden, one of them short, one of padding."""
-  text_BT, seen_BT = (
+  text_BT, real_BT = (
     tokens(B, T),
     np.arange(T)[None] < np.array([T] * 6 + [5, 0])[:, None],
   )
-  hidden_BT = seen_BT & (np.arange(T) % 3 == 1)[None]
+  hidden_BT = real_BT & (np.arange(T) % 3 == 1)[None]
   return {
     "tokens_BT": np.where(hidden_BT, VOCAB - 1, text_BT).astype(np.int32),
-    "targets_BT": np.where(seen_BT, text_BT, 0).astype(np.int32),
+    "targets_BT": np.where(real_BT, text_BT, 0).astype(np.int32),
     "weights_BT": hidden_BT.astype(np.float32),
-    "segments_BT": seen_BT.astype(np.int32),
+    "segments_BT": real_BT.astype(np.int32),
     "bytes_BT": np.ones((B, T), np.int32),
   }
 
@@ -188,11 +190,11 @@ def batch():
 def test_sums_by_hand():
   """A generator that is sure, right or wrong, and a detector of known scores."""
   rows, rng = batch(), np.random.default_rng(0)
-  said_BT = np.where(rng.random((B, T)) < 0.5, rows["targets_BT"], 3)
-  logits_BTV = np.where(said_BT[..., None] == np.arange(128), 30.0, 0.0).astype("f4")
+  sampled_BT = np.where(rng.random((B, T)) < 0.5, rows["targets_BT"], 3)
+  logits_BTV = np.where(sampled_BT[..., None] == np.arange(128), 30.0, 0.0).astype("f4")
   scores_BT, judged = rng.normal(size=(B, T)).astype("f4"), []
 
-  def apply(variables, x, *, method, **how):
+  def apply(variables, x, *, method, **options):
     if method == "judged":
       judged.append(x)
     return {"readout": logits_BTV, "scores": scores_BT}.get(method, Features(x))
@@ -200,19 +202,19 @@ def test_sums_by_hand():
   sums = jax.device_get(replaced_token(apply, {}, rows, None, train=False))
   loss, weight = sums["loss"]
   hidden_BT, real_BT = rows["weights_BT"] > 0, rows["segments_BT"] > 0
-  row_BT = np.where(hidden_BT, said_BT, rows["targets_BT"])
+  row_BT = np.where(hidden_BT, sampled_BT, rows["targets_BT"])
   np.testing.assert_array_equal(judged, [row_BT])
   new_BT = row_BT != rows["targets_BT"]
   nats_BT = np.log1p(np.exp(np.where(new_BT, -scores_BT, scores_BT)))
   mean_B = (nats_BT * real_BT).sum(1) / np.maximum(real_BT.sum(1), 1)
   assert weight == hidden_BT.sum() and "bits_per_byte" not in sums
-  wanted = sums["nats_per_token"][0] + 50 * (mean_B * hidden_BT.sum(1)).sum()
-  np.testing.assert_allclose(loss, wanted, rtol=1e-5)
-  found_BT = (scores_BT > 0) & new_BT & real_BT
-  kept_BT = (scores_BT <= 0) & ~new_BT & real_BT
-  assert 0 < found_BT.sum() < new_BT.sum()
-  assert sums["replaced_accuracy"] == (found_BT.sum(), new_BT.sum())
-  assert sums["original_accuracy"][0] == kept_BT.sum()
+  expected = sums["nats_per_token"][0] + 50 * (mean_B * hidden_BT.sum(1)).sum()
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
+  replaced_BT = (scores_BT > 0) & new_BT & real_BT
+  original_BT = (scores_BT <= 0) & ~new_BT & real_BT
+  assert 0 < replaced_BT.sum() < new_BT.sum()
+  assert sums["replaced_accuracy"] == (replaced_BT.sum(), new_BT.sum())
+  assert sums["original_accuracy"][0] == original_BT.sum()
   nats, count = sums["detector_nats_per_token"]
   assert count == real_BT.sum()
   np.testing.assert_allclose(nats, (nats_BT * real_BT).sum(), rtol=1e-5)
@@ -222,7 +224,7 @@ def test_rows_add_up_in_any_batch_and_the_generator_learns_as_in_masked_lm():
   family = FAMILIES["electra"]
   model, params, rows = family.model(), family.params(), batch()
   run = lambda objective: jax.jit(
-    lambda rows, **how: objective(model.apply, params, rows, None, train=False)
+    lambda rows, **options: objective(model.apply, params, rows, None, train=False)
   )
   whole, sums = run(replaced_token)(rows), run(replaced_token)
   halves = [sums({k: x[i::2] for k, x in rows.items()}) for i in range(2)]
@@ -249,22 +251,26 @@ def test_training_on_a_mesh_unrolled_equals_one_device_scanned():
 
   keys = [jax.random.key(seed) for seed in (1, 2)]
   scanned = jax.jit(step(family.model(scan=True)))
-  wanted = scanned(params, rows, keys[0])
-  other = scanned(params, rows, keys[1])[0][1]
+  expected = scanned(params, rows, keys[0])
+  rekeyed = scanned(params, rows, keys[1])[0][1]
   name = "detector_nats_per_token"
-  assert wanted[0][1][name] != other[name]
+  assert expected[0][1][name] != rekeyed[name]
   for part in PARTS:
-    assert np.abs(wanted[1][part]["blocks"]["layer"]["ff"]["up"]).max() > 1e-4
+    assert np.abs(expected[1][part]["blocks"]["layer"]["ff"]["up"]).max() > 1e-4
   mesh = make_mesh(data=2, fsdp=2, tensor=2)
   abstract, letters = dims.abstract(family.model(), tokens(1, 2))
-  where = shardings(mesh, letters, abstract)
+  param_shardings = shardings(mesh, letters, abstract)
   with jax.set_mesh(mesh):
-    placed = jax.device_put(params, where)
+    placed = jax.device_put(params, param_shardings)
     split = jax.device_put(rows, batch_shardings(mesh, rows))
-    unrolled = jax.jit(step(family.model(scan=False)), out_shardings=(None, where))
-    got = unrolled(placed, split, keys[0])
+    unrolled = jax.jit(
+      step(family.model(scan=False)), out_shardings=(None, param_shardings)
+    )
+    actual = unrolled(placed, split, keys[0])
   jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-4), got, wanted
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-4),
+    actual,
+    expected,
   )
 
 

@@ -15,11 +15,13 @@ SMALL = dict(width=16, layers=1, heads=2, vocab=61)
 @pytest.mark.parametrize("name", ["t5", "transformer-2017"])
 def test_pairs_packed_in_a_row_equal_each_pair_alone(name):
   model, params = FAMILIES[name].model(), FAMILIES[name].params()
-  run = jax.jit(lambda *args, **how: model.apply({"params": params}, *args, **how)[0])
+  run = jax.jit(
+    lambda *args, **inputs: model.apply({"params": params}, *args, **inputs)[0]
+  )
   tokens_1T, source_1S = tokens(1, 11), tokens(1, 9, seed=1)
   segments_1T = np.array([[1] * 6 + [2] * 5], np.int32)
   source_segments_1S = np.array([[1] * 3 + [2] * 4 + [0] * 2], np.int32)
-  got_1TV = run(
+  actual_1TV = run(
     tokens_1T,
     source_BS=source_1S,
     segments_BT=segments_1T,
@@ -27,7 +29,7 @@ def test_pairs_packed_in_a_row_equal_each_pair_alone(name):
   )
   for part, source in ((slice(0, 6), slice(0, 3)), (slice(6, 11), slice(3, 7))):
     alone_1TV = run(tokens_1T[:, part], source_BS=source_1S[:, source])
-    np.testing.assert_allclose(got_1TV[:, part], alone_1TV, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(actual_1TV[:, part], alone_1TV, rtol=2e-5, atol=2e-5)
 
 
 def test_a_backend_without_biases_refuses_them():

@@ -5,36 +5,39 @@ from functools import partial
 import jax
 import numpy as np
 import suffixes
-from families import CONTEXT, FAMILIES, tokens, which
+from families import CONTEXT, FAMILIES, families_with, tokens
 
 B, T = 2, 8
 
 
-@which()
+@families_with()
 def test_names_tell_the_shapes(name):
   family, tokens_BT = FAMILIES[name], tokens(B, T)
-  model, how = family.model(**family.shallow, scan=False, dropout=0.25), family.more(B)
+  model, inputs = (
+    family.model(**family.shallow, scan=False, dropout=0.25),
+    family.inputs(B),
+  )
   if family.traits.packs:
-    how["segments_BT"] = np.ones((B, T), np.int32)
+    inputs["segments_BT"] = np.ones((B, T), np.int32)
 
   def packed(params, key):
     rngs = {"dropout": key}
-    return model.apply({"params": params}, tokens_BT, **how, train=True, rngs=rngs)
+    return model.apply({"params": params}, tokens_BT, **inputs, train=True, rngs=rngs)
 
   with suffixes.checked("lm/") as names:
     jax.eval_shape(packed, family.params(**family.shallow), jax.random.key(0))
   assert len(names) > 5
 
 
-@which(decodes=True)
+@families_with(decodes=True)
 def test_names_tell_the_shapes_when_decoding(name):
   family, tokens_BT = FAMILIES[name], tokens(B, T)
   model = family.model(layers=1, scan=False)
 
   def decode(params):
-    go = partial(model.apply, {"params": params})
-    _, cache = go(tokens_BT, cache=model.init_cache(B, CONTEXT), **family.more(B))
-    return go(tokens_BT[:, :1], cache=cache)
+    apply = partial(model.apply, {"params": params})
+    _, cache = apply(tokens_BT, cache=model.init_cache(B, CONTEXT), **family.inputs(B))
+    return apply(tokens_BT[:, :1], cache=cache)
 
   with suffixes.checked("lm/") as names:
     jax.eval_shape(decode, family.params(layers=1))

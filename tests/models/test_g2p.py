@@ -32,15 +32,15 @@ KNOWN = {
 
 
 @pytest.fixture(scope="module")
-def theirs():
+def arrays():
   [data] = packages.texts("g2p-en", cache=CACHE).values()
-  with np.load(io.BytesIO(data)) as held:
-    return dict(held)
+  with np.load(io.BytesIO(data)) as archive:
+    return dict(archive)
 
 
-def side(theirs, name, vocab, head_VD):
+def side(arrays, name, vocab, head_VD):
   """(model, params) of the encoder or of the decoder: one layer of GRU."""
-  get = lambda part: theirs[f"{name}_{part}"]
+  get = lambda part: arrays[f"{name}_{part}"]
   D = get("w_hh").shape[1]
   model = models.build(
     "rnn", cell="gru", vocab=vocab, width=D, layers=1, tied=False, scan=False
@@ -61,24 +61,26 @@ def side(theirs, name, vocab, head_VD):
   return model, {"params": params}
 
 
-def test_words_sound_as_its_own_code_says(theirs):
+def test_words_sound_as_its_own_code_says(arrays):
   """The decoder's cache is the state in which the encoder ended."""
-  bias_V = theirs["fc_b"]
-  encoder, encoder_params = side(theirs, "enc", len(LETTERS), theirs["enc_emb"])
-  decoder, decoder_params = side(theirs, "dec", len(SOUNDS), theirs["fc_w"])
-  read = jax.jit(lambda *args, **how: encoder.apply(encoder_params, *args, **how)[1])
-  write = jax.jit(
+  bias_V = arrays["fc_b"]
+  encoder, encoder_params = side(arrays, "enc", len(LETTERS), arrays["enc_emb"])
+  decoder, decoder_params = side(arrays, "dec", len(SOUNDS), arrays["fc_w"])
+  encode = jax.jit(
+    lambda *args, **options: encoder.apply(encoder_params, *args, **options)[1]
+  )
+  decode = jax.jit(
     lambda token, cache: decoder.apply(decoder_params, token, cache=cache)
   )
   width = max(map(len, KNOWN)) + 1
   for word, sounds in KNOWN.items():
     ids = [LETTERS.index(letter) for letter in (*word, "</s>")]
     padded_1T = np.pad(ids, (0, width - len(ids)))[None]
-    at_1T = np.where(np.arange(width) < len(ids), np.arange(width), -1)[None]
-    cache = read(padded_1T, positions_BT=at_1T, cache=encoder.init_cache(1, 0))
-    said, token = [], SOUNDS.index("<s>")
-    while token != SOUNDS.index("</s>") and len(said) < 20:
-      logits_11V, cache = write(np.array([[token]]), cache)
+    positions_1T = np.where(np.arange(width) < len(ids), np.arange(width), -1)[None]
+    cache = encode(padded_1T, positions_BT=positions_1T, cache=encoder.init_cache(1, 0))
+    spoken, token = [], SOUNDS.index("<s>")
+    while token != SOUNDS.index("</s>") and len(spoken) < 20:
+      logits_11V, cache = decode(np.array([[token]]), cache)
       token = int(np.argmax(logits_11V[0, 0] + bias_V))
-      said.append(SOUNDS[token])
-    assert " ".join(said[:-1]) == sounds
+      spoken.append(SOUNDS[token])
+    assert " ".join(spoken[:-1]) == sounds

@@ -16,11 +16,11 @@ DEPTHS = [(4, 2), (5, 2), (7, 3), (2, 3), (3, 1)]
 every_depth = pytest.mark.parametrize("layers, every", DEPTHS)
 
 
-def run(scan, layers, every, params, **how):
+def run(scan, layers, every, params, **options):
   model = FAMILIES["gemma"].model(scan=scan, layers=layers, global_every=every)
-  return jax.jit(lambda params: model.apply({"params": params}, tokens(B, T), **how))(
-    params
-  )
+  return jax.jit(
+    lambda params: model.apply({"params": params}, tokens(B, T), **options)
+  )(params)
 
 
 @every_depth
@@ -29,8 +29,8 @@ def test_local_layers_see_a_window_and_global_layers_see_everything(
   scan, layers, every
 ):
   params = FAMILIES["gemma"].params(layers=layers)
-  _, found = run(scan, layers, every, params, mutable=["intermediates"])
-  layer = found["intermediates"]["blocks"]["layer"]
+  _, variables = run(scan, layers, every, params, mutable=["intermediates"])
+  layer = variables["intermediates"]["blocks"]["layer"]
   probs_LBNTS = np.asarray(layer["attention"]["probs_BNTS"][0])
   ahead_TS = np.arange(T)[:, None] - np.arange(T)
   for l in range(layers):
@@ -49,8 +49,8 @@ def test_unrolled_equals_scanned(layers, every):
     model = FAMILIES["gemma"].model(
       layers=layers, global_every=every, dropout=0.25, **fields
     )
-    how = dict(train=True, rngs={"dropout": key})
-    logits_BTV, _ = model.apply({"params": params}, tokens(B, T), **how)
+    options = dict(train=True, rngs={"dropout": key})
+    logits_BTV, _ = model.apply({"params": params}, tokens(B, T), **options)
     return (logits_BTV**2).mean()
 
   values = [
@@ -70,13 +70,17 @@ def test_a_cache_of_layers_that_do_not_fill_a_turn(scan):
   family = FAMILIES["gemma"]
   model = family.model(scan=scan, layers=5, global_every=3)
   params, tokens_BT = family.params(layers=5), tokens(B, CONTEXT)
-  step = jax.jit(lambda *args, **how: model.apply({"params": params}, *args, **how))
-  wanted_BTV, _ = step(tokens_BT)
-  cache, got = model.init_cache(B, CONTEXT), []
+  step = jax.jit(
+    lambda *args, **options: model.apply({"params": params}, *args, **options)
+  )
+  expected_BTV, _ = step(tokens_BT)
+  cache, actual = model.init_cache(B, CONTEXT), []
   for t in range(CONTEXT):
     logits_B1V, cache = step(tokens_BT[:, t : t + 1], cache=cache)
-    got.append(logits_B1V)
-  np.testing.assert_allclose(np.concatenate(got, 1), wanted_BTV, rtol=2e-5, atol=2e-5)
+    actual.append(logits_B1V)
+  np.testing.assert_allclose(
+    np.concatenate(actual, 1), expected_BTV, rtol=2e-5, atol=2e-5
+  )
 
 
 def test_local_layers_need_a_window():

@@ -14,20 +14,20 @@ B, T = 2, 6
 RESIDUALS = ("attention_residual_BTD", "ff_residual_BTD")
 
 
-def seen(family, scan):
+def recorded(family, scan):
   """(features, intermediates) of a family's model."""
   model = family.model(scan=scan)
 
   @jax.jit
   def run(params):
-    how = dict(mutable=["intermediates"], method="features")
-    return model.apply({"params": params}, tokens(B, T), **family.more(B), **how)
+    options = dict(mutable=["intermediates"], method="features")
+    return model.apply({"params": params}, tokens(B, T), **family.inputs(B), **options)
 
   features, variables = run(family.params())
   return features, variables.get("intermediates", {})
 
 
-def by_hand(c, params, tokens_BT):
+def residuals(c, params, tokens_BT):
   """The residual stream of a decoder after each sublayer, in the order they run."""
   x_BTD = params["embed"]["table"][tokens_BT]
   angles = rotary(np.arange(T)[None], c.attention.sizes(c.width)[2], c.rope)
@@ -40,8 +40,8 @@ def by_hand(c, params, tokens_BT):
       return module.apply({"params": own[f"{name}_norm"]}, x)
 
     def attention(x, own=own):
-      more = dict(out_bias=c.bias, eps=c.residual.eps)
-      module = Attention(heads=c.attention, **options, **more)
+      extra = dict(out_bias=c.bias, eps=c.residual.eps)
+      module = Attention(heads=c.attention, **options, **extra)
       return module.apply({"params": own["attention"]}, x, Mask(), angles)[0]
 
     def ff(x, own=own):
@@ -56,8 +56,8 @@ def by_hand(c, params, tokens_BT):
       first_BTD = x_BTD
       x_BTD = x_BTD + attention(norm("attention", first_BTD))
       yield x_BTD
-      read_BTD = first_BTD if c.residual.order == "parallel" else x_BTD
-      x_BTD = x_BTD + ff(norm("ff", read_BTD))
+      ff_input_BTD = first_BTD if c.residual.order == "parallel" else x_BTD
+      x_BTD = x_BTD + ff(norm("ff", ff_input_BTD))
     yield x_BTD
 
 
@@ -66,30 +66,32 @@ def by_hand(c, params, tokens_BT):
 def test_the_residual_stream_is_that_of_a_forward_by_hand(name, scan):
   family = FAMILIES[name]
   c, params = family.model().config, family.params()
-  wanted = [np.asarray(x) for x in by_hand(c, params, tokens(B, T))]
-  features, found = seen(family, scan)
-  stacked = [found["blocks"]["layer"][key][0] for key in RESIDUALS]
+  expected = [np.asarray(x) for x in residuals(c, params, tokens(B, T))]
+  features, intermediates = recorded(family, scan)
+  stacked = [intermediates["blocks"]["layer"][key][0] for key in RESIDUALS]
   for l in range(c.layers):
-    for x_LBTD, x_BTD in zip(stacked, wanted[2 * l : 2 * l + 2], strict=True):
+    for x_LBTD, x_BTD in zip(stacked, expected[2 * l : 2 * l + 2], strict=True):
       np.testing.assert_allclose(x_LBTD[l], x_BTD, rtol=2e-5, atol=2e-5)
   norm = Norm(kind=c.residual.norm, eps=c.residual.eps, bias=c.bias)
-  last_BTD = norm.apply({"params": params["norm"]}, wanted[-1])
-  np.testing.assert_allclose(features.x_BTD, last_BTD, rtol=2e-5, atol=2e-5)
+  expected_BTD = norm.apply({"params": params["norm"]}, expected[-1])
+  np.testing.assert_allclose(features.x_BTD, expected_BTD, rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_scanned_and_unrolled_models_show_the_same(name):
   family = FAMILIES[name]
-  (scanned, wanted), (unrolled, found) = (seen(family, scan) for scan in (True, False))
-  assert jax.tree.structure(found) == jax.tree.structure(wanted)
-  assert bool(found) == ("layers" in family.fields)
-  for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+  (scanned, expected), (unrolled, actual) = (
+    recorded(family, scan) for scan in (True, False)
+  )
+  assert jax.tree.structure(actual) == jax.tree.structure(expected)
+  assert bool(actual) == ("layers" in family.fields)
+  for x, y in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
     assert np.isfinite(np.linalg.norm(x))
     np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-5)
   # Looking changes nothing.
   plain = jax.jit(family.model().apply, static_argnames="method")
   x_BTD = plain(
-    {"params": family.params()}, tokens(B, T), method="features", **family.more(B)
+    {"params": family.params()}, tokens(B, T), method="features", **family.inputs(B)
   ).x_BTD
   for features in (scanned, unrolled):
     np.testing.assert_allclose(features.x_BTD, x_BTD, rtol=2e-5, atol=2e-5)
@@ -101,11 +103,11 @@ def test_scanned_and_unrolled_models_show_the_same(name):
 def test_every_layer_records_every_sublayer(name):
   family = FAMILIES[name]
   L = family.fields["layers"]
-  found = seen(family, scan=False)[1]
-  found = found.get("generator", found)["blocks"]["layer"]
-  sublayers = {key: leaf[0] for key, leaf in found.items() if "residual" in key}
-  wanted = {"mixer"} if name == "mamba2" else {"attention", "ff"}
-  wanted |= {"cross"} if family.traits.source else set()
-  assert set(sublayers) == {f"{sublayer}_residual_BTD" for sublayer in wanted}
+  intermediates = recorded(family, scan=False)[1]
+  intermediates = intermediates.get("generator", intermediates)["blocks"]["layer"]
+  sublayers = {key: leaf[0] for key, leaf in intermediates.items() if "residual" in key}
+  expected = {"mixer"} if name == "mamba2" else {"attention", "ff"}
+  expected |= {"cross"} if family.traits.source else set()
+  assert set(sublayers) == {f"{sublayer}_residual_BTD" for sublayer in expected}
   for x_LBTD in sublayers.values():
     assert x_LBTD.shape[:3] == (L, B, T)

@@ -27,8 +27,8 @@ def recurrence(x_BTNH, log_decay_BTN, b_BTGM, c_BTGM, state_BNHM, runs_BT):
   for t in range(x_BTNH.shape[1]):
     state_BNHM = state_BNHM * np.exp(log_decay_BTN[:, t])[..., None, None]
     if t:
-      same_B = runs_BT[:, t] == runs_BT[:, t - 1]
-      state_BNHM = state_BNHM * same_B[:, None, None, None]
+      goes_on_B = runs_BT[:, t] == runs_BT[:, t - 1]
+      state_BNHM = state_BNHM * goes_on_B[:, None, None, None]
     b_BNM, c_BNM = (np.repeat(x[:, t], N // G, axis=1) for x in (b_BTGM, c_BTGM))
     state_BNHM = state_BNHM + np.einsum("BNH,BNM->BNHM", x_BTNH[:, t], b_BNM)
     outputs.append(np.einsum("BNHM,BNM->BNH", state_BNHM, c_BNM))
@@ -46,14 +46,14 @@ def test_chunks_of_any_size_are_the_recurrence(cut):
   )
   new_BT = np.random.default_rng(5).random((B, T)) < (0.3 if cut else 0)
   runs_BT = np.cumsum(new_BT, axis=1).astype(np.int32)
-  wanted = recurrence(*arrays, runs_BT)
+  expected = recurrence(*arrays, runs_BT)
   for chunk in (1, 3, 4, 64):
-    got = jax.jit(
+    actual = jax.jit(
       lambda *arrays, chunk=chunk: ssd.chunked(
         *arrays, runs_BT=runs_BT if cut else None, chunk=chunk, dtype="float32"
       )
     )(*arrays)
-    for x, y in zip(got, wanted, strict=True):
+    for x, y in zip(actual, expected, strict=True):
       np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4)
 
 
@@ -63,7 +63,7 @@ def test_logits_are_those_of_transformers():
   model = family.model(tied=False)
   c, s = model.config, model.config.space
   torch.manual_seed(0)
-  theirs = transformers.Mamba2ForCausalLM(
+  hf_model = transformers.Mamba2ForCausalLM(
     transformers.Mamba2Config(
       vocab_size=VOCAB,
       hidden_size=c.width,
@@ -76,14 +76,14 @@ def test_logits_are_those_of_transformers():
       chunk_size=s.chunk,
     )
   ).eval()
-  again, params = hf.copied(hf.noisy(theirs))
-  assert again == model
+  restored, params = hf.copied(hf.noisy(hf_model))
+  assert restored == model
   tokens_BT = tokens(B, T)
-  got_BTV, _ = jax.jit(model.apply)({"params": params}, tokens_BT)
+  actual_BTV, _ = jax.jit(model.apply)({"params": params}, tokens_BT)
   with torch.no_grad():
-    wanted_BTV = theirs(torch.from_numpy(tokens_BT.astype(np.int64))).logits.numpy()
-  assert np.std(wanted_BTV) > 0.5
-  np.testing.assert_allclose(got_BTV, wanted_BTV, rtol=1e-4, atol=1e-4)
+    expected_BTV = hf_model(torch.from_numpy(tokens_BT.astype(np.int64))).logits.numpy()
+  assert np.std(expected_BTV) > 0.5
+  np.testing.assert_allclose(actual_BTV, expected_BTV, rtol=1e-4, atol=1e-4)
 
 
 def test_the_memory_of_decoding_is_constant():
@@ -94,8 +94,8 @@ def test_the_memory_of_decoding_is_constant():
 
 
 def test_presets_have_the_sizes_of_the_released_models():
-  wanted = {"130m": 129, "370m": 368, "780m": 780, "1.3b": 1344, "2.7b": 2703}
-  for name, millions in wanted.items():
+  expected = {"130m": 129, "370m": 368, "780m": 780, "1.3b": 1344, "2.7b": 2703}
+  for name, millions in expected.items():
     model = models.build("mamba2", preset=f"mamba2-{name}", vocab=50_288)
     shapes, _ = abstract(model, jnp.zeros((1, 2), jnp.int32))
     count = sum(x.size for x in jax.tree.leaves(shapes))

@@ -29,17 +29,17 @@ def matrix(w_ND):
   return w_ND.T.reshape(D, -1, D)
 
 
-def layer(theirs, l: int, cell: str):
+def layer(torch_module, l: int, cell: str):
   """The parameters of our layer l, from those of torch."""
-  get = lambda name: getattr(theirs, f"{name}_l{l}").detach().numpy()
+  get = lambda name: getattr(torch_module, f"{name}_l{l}").detach().numpy()
   first_IF, second_IF = (
     get(name).reshape(CELLS[cell].gates, -1) for name in ("bias_ih", "bias_hh")
   )
   params = {"input": matrix(get("weight_ih")), "recurrent": matrix(get("weight_hh"))}
   if cell == "lstm":
     return params | {"bias": first_IF + second_IF}
-  both_IF = first_IF + np.array([[1], [1], [0]]) * second_IF
-  return params | {"bias": both_IF, "recurrent_bias": second_IF[-1]}
+  bias_IF = first_IF + np.array([[1], [1], [0]]) * second_IF
+  return params | {"bias": bias_IF, "recurrent_bias": second_IF[-1]}
 
 
 @each_cell
@@ -47,13 +47,13 @@ def test_states_are_those_of_torch(name):
   """All of them, from a first state that is not zero; two layers."""
   kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[name]
   torch.manual_seed(0)
-  theirs = kind(D, D, num_layers=2, batch_first=True)
+  torch_module = kind(D, D, num_layers=2, batch_first=True)
   with torch.no_grad():
-    for weight in theirs.parameters():
+    for weight in torch_module.parameters():
       weight += 0.5 * torch.randn_like(weight)
   family = FAMILIES[name]
   model = family.model(width=D, tied=True)
-  layers = [layer(theirs, l, name) for l in range(2)]
+  layers = [layer(torch_module, l, name) for l in range(2)]
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *layers)
   table_VD = noise(128, D)
   params = {"embed": {"table": table_VD}, "blocks": {"layer": {"cell": stacked}}}
@@ -68,13 +68,13 @@ def test_states_are_those_of_torch(name):
   )(params, cache)
 
   states = [torch.from_numpy(x) for x in first.values()]
-  wanted_BTD, last = theirs(
+  expected_BTD, last_states = torch_module(
     torch.from_numpy(table_VD[tokens_BT]), states[0] if name == "gru" else states
   )
-  assert np.abs(wanted_BTD.detach().numpy()).std() > 0.1
-  np.testing.assert_allclose(x_BTD, wanted_BTD.detach().numpy(), **CLOSE)
-  last = [last] if name == "gru" else last
-  for part, state in zip(parts, last, strict=True):
+  assert np.abs(expected_BTD.detach().numpy()).std() > 0.1
+  np.testing.assert_allclose(x_BTD, expected_BTD.detach().numpy(), **CLOSE)
+  last_states = [last_states] if name == "gru" else last_states
+  for part, state in zip(parts, last_states, strict=True):
     np.testing.assert_allclose(cache.layers[part], state.detach().numpy(), **CLOSE)
 
 
@@ -82,13 +82,13 @@ def test_states_are_those_of_torch(name):
 def test_the_gradient_is_that_of_the_loop_written_out(name):
   cell = CELLS[name]
   draw = np.random.default_rng(5)
-  marks = {"real": draw.random((T, B)) > 0.3, "fresh": draw.random((T, B)) > 0.7}
+  masks = {"real": draw.random((T, B)) > 0.3, "fresh": draw.random((T, B)) > 0.7}
 
   def plain(x_TBIF, weights, state):
     (w_DIF, b_IF), outputs = weights, []
     for t in range(T):
       pick = lambda name, yes, no, t=t: jax.tree.map(
-        lambda a, b: jnp.where(marks[name][t][:, None], a, b), yes, no
+        lambda a, b: jnp.where(masks[name][t][:, None], a, b), yes, no
       )
       state = pick("fresh", jax.tree.map(jnp.zeros_like, state), state)
       h_BIF = jnp.einsum("BD,DIF->BIF", state["h_BD"], w_DIF) + b_IF[None]
@@ -96,8 +96,8 @@ def test_the_gradient_is_that_of_the_loop_written_out(name):
       outputs.append(state["h_BD"])
     return jnp.stack(outputs), state
 
-  def ours(x_TBIF, weights, state):
-    return over_time(name, "float32", x_TBIF, weights, state, marks)
+  def scanned(x_TBIF, weights, state):
+    return over_time(name, "float32", x_TBIF, weights, state, masks)
 
   I = cell.gates
   weights = 0.4 * noise(D, I, D), noise(I, D)
@@ -105,7 +105,7 @@ def test_the_gradient_is_that_of_the_loop_written_out(name):
   args = noise(T, B, I, D), weights, state
   weigh = jax.tree.map(lambda x: noise(*x.shape, seed=9), jax.eval_shape(plain, *args))
 
-  def all_of(function):
+  def values_and_grads(function):
     def loss(*args):
       return sum(
         jnp.sum(x * y)
@@ -116,8 +116,8 @@ def test_the_gradient_is_that_of_the_loop_written_out(name):
 
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),
-    all_of(ours),
-    all_of(plain),
+    values_and_grads(scanned),
+    values_and_grads(plain),
   )
 
 

@@ -36,21 +36,23 @@ def test_logits_are_those_of_torch():
   params["embed"] = {"table": table_VD}
   tokens_BT, source_BS = tokens(B, T), tokens(B, S, seed=1)
   real_BS = np.arange(S)[None] < LENGTHS[:, None]
-  got_BTV, _ = jax.jit(model.apply)(
+  actual_BTV, _ = jax.jit(model.apply)(
     {"params": params},
     tokens_BT,
     source_BS=source_BS,
     source_segments_BS=real_BS.astype(np.int32),
   )
-  turn = torch.from_numpy
+  tensor = torch.from_numpy
   for b, length in enumerate(LENGTHS):
-    seen_1SD, state = encoder(turn(table_VD[source_BS[b : b + 1, :length]]))
-    h_1TD, _ = decoder(turn(table_VD[tokens_BT[b : b + 1]]), state)
-    scores_1TS = h_1TD @ turn(parts["score"]) @ seen_1SD.mT
-    read_1TD = torch.softmax(scores_1TS, -1) @ seen_1SD
-    x_1TD = torch.tanh(h_1TD @ turn(parts["state"]) + read_1TD @ turn(parts["read"]))
-    wanted_TV = (x_1TD @ turn(table_VD).T)[0, :, :VOCAB].detach().numpy()
-    np.testing.assert_allclose(got_BTV[b], wanted_TV, rtol=1e-5, atol=1e-5)
+    source_1SD, state = encoder(tensor(table_VD[source_BS[b : b + 1, :length]]))
+    h_1TD, _ = decoder(tensor(table_VD[tokens_BT[b : b + 1]]), state)
+    scores_1TS = h_1TD @ tensor(parts["score"]) @ source_1SD.mT
+    context_1TD = torch.softmax(scores_1TS, -1) @ source_1SD
+    x_1TD = torch.tanh(
+      h_1TD @ tensor(parts["state"]) + context_1TD @ tensor(parts["read"])
+    )
+    expected_TV = (x_1TD @ tensor(table_VD).T)[0, :, :VOCAB].detach().numpy()
+    np.testing.assert_allclose(actual_BTV[b], expected_TV, rtol=1e-5, atol=1e-5)
 
 
 def test_greedy_writing_is_the_argmax_of_the_whole_model():
@@ -58,11 +60,11 @@ def test_greedy_writing_is_the_argmax_of_the_whole_model():
   family = FAMILIES["seq2seq"]
   model, params = family.model(), family.params()
   sources, prompts = [[5, 3, 8, 1], [9], [2, 2, 4]], [[7], [7, 1, 3], [7]]
-  out = decode.generate(model, params, prompts, sources=sources, max_tokens=5)
+  result = decode.generate(model, params, prompts, sources=sources, max_tokens=5)
   whole = jax.jit(model.apply)
   for row, (source, ids) in enumerate(zip(sources, prompts, strict=True)):
     ids = list(ids)
-    for token in out.ids_BT[row, :5]:
+    for token in result.ids_BT[row, :5]:
       padded_1T = np.array([ids + [0] * (8 - len(ids))])
       padded_1S = np.array([source + [0] * (4 - len(source))])
       logits_1TV, _ = whole(

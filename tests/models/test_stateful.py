@@ -71,18 +71,20 @@ def steps(name, sizes=None, accumulate=1):
       batch = jax.device_put(batch, batch_shardings(mesh, batch))
       state, metrics = step(state, batch, ROOT)
       losses.append(float(metrics["train/loss"]))
-  for leaf, born in zip(jax.tree.leaves(state), jax.tree.leaves(abstract), strict=True):
-    assert leaf.sharding.is_equivalent_to(born.sharding, leaf.ndim)
+  for leaf, planned in zip(
+    jax.tree.leaves(state), jax.tree.leaves(abstract), strict=True
+  ):
+    assert leaf.sharding.is_equivalent_to(planned.sharding, leaf.ndim)
   return state, losses
 
 
 def test_micro_batches_on_a_mesh_carry_the_same_state():
   state, losses = steps("lstm")
-  other, other_losses = steps("lstm", dict(data=2, fsdp=2), accumulate=2)
-  np.testing.assert_allclose(other_losses, losses, rtol=1e-5)
+  on_mesh, mesh_losses = steps("lstm", dict(data=2, fsdp=2), accumulate=2)
+  np.testing.assert_allclose(mesh_losses, losses, rtol=1e-5)
   for key, x in state.carry.items():
-    np.testing.assert_allclose(other.carry[key], x, rtol=1e-4, atol=1e-5)
-    assert other.carry[key].sharding.spec[0] == ("data", "fsdp")
+    np.testing.assert_allclose(on_mesh.carry[key], x, rtol=1e-4, atol=1e-5)
+    assert on_mesh.carry[key].sharding.spec[0] == ("data", "fsdp")
 
 
 def test_a_run_that_was_stopped_goes_on_with_its_state(tmp_path):
@@ -93,15 +95,15 @@ def test_a_run_that_was_stopped_goes_on_with_its_state(tmp_path):
     values |= dict(optim__accumulate=2, optim__schedule="constant", checkpoint__every=3)
     flags = processes.flags(tmp_path / name, text, **values)
     flags[0] = "--config=tests/shrink.py:family/lstm"
-    done = processes.run("train", *flags, devices=2)
-    assert done.code == 0, done.err
+    result = processes.run("train", *flags, devices=2)
+    assert result.code == 0, result.err
 
   run("cut", 3)
   run("cut", 5)
   run("whole", 5)
-  ours, theirs = (processes.leaves(tmp_path / name, 5) for name in ("cut", "whole"))
-  assert all(ours[name].tobytes() == theirs[name].tobytes() for name in theirs)
-  assert np.std(theirs["['carry']['h_BLD']"]) > 0
+  actual, expected = (processes.leaves(tmp_path / name, 5) for name in ("cut", "whole"))
+  assert all(actual[name].tobytes() == expected[name].tobytes() for name in expected)
+  assert np.std(expected["['carry']['h_BLD']"]) > 0
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def draw():
   return batch, counts_V, params
 
 
-def told(batch, counts_V, sample, window):
+def plain_pairs(batch, counts_V, sample, window):
   """(centre, neighbour, weight) of all pairs, as `expected` has it, in plain Python."""
   share_V = counts_V / counts_V.sum()
   ratio_V = sample / np.maximum(share_V, 1e-30)
@@ -51,34 +51,39 @@ def told(batch, counts_V, sample, window):
           yield (row, t), ids[t], ids[s], keep_V[ids[t]], keep_V[ids[s]] * wide
 
 
-def by_the_book(objective, batch, counts_V, params, *, sample, window, negatives):
+def torch_loss(objective, batch, counts_V, params, *, sample, window, negatives):
   """(loss, weight) with torch, pair by pair; noise is the whole vocabulary."""
   nats = torch.nn.functional.softplus
   noise_V = torch.tensor(counts_V / counts_V.sum()) * 0 + torch.tensor(counts_V**0.75)
   noise_V = noise_V / noise_V.sum()
   words_VD, around_VD = params
   wrong = lambda x_D: negatives * (noise_V * nats(around_VD[:V] @ x_D)).sum()
-  pairs = list(told(batch, counts_V, sample, window))
+  pairs = list(plain_pairs(batch, counts_V, sample, window))
   loss = weight = 0
   if objective == "skip_gram":
-    for _, one, other, keep, more in pairs:
-      x_D = words_VD[one]
-      loss += keep * more * (nats(-(x_D @ around_VD[other])) + wrong(x_D))
-      weight += keep * more
+    for _, centre, neighbour, keep_share, pair_weight in pairs:
+      x_D = words_VD[centre]
+      loss += (
+        keep_share * pair_weight * (nats(-(x_D @ around_VD[neighbour])) + wrong(x_D))
+      )
+      weight += keep_share * pair_weight
     return loss, weight
   for place in dict.fromkeys(pair[0] for pair in pairs):
-    mine = [pair for pair in pairs if pair[0] == place and pair[4] > 0]
-    if not mine or not mine[0][3]:
+    place_pairs = [pair for pair in pairs if pair[0] == place and pair[4] > 0]
+    if not place_pairs or not place_pairs[0][3]:
       continue
-    total = sum(pair[4] for pair in mine)
-    x_D = sum(words_VD[other] * (more / total) for _, _, other, _, more in mine)
-    _, one, _, keep, _ = mine[0]
-    loss += keep * (nats(-(x_D @ around_VD[one])) + wrong(x_D))
-    weight += keep
+    total = sum(pair[4] for pair in place_pairs)
+    x_D = sum(
+      words_VD[neighbour] * (pair_weight / total)
+      for _, _, neighbour, _, pair_weight in place_pairs
+    )
+    _, centre, _, keep_share, _ = place_pairs[0]
+    loss += keep_share * (nats(-(x_D @ around_VD[centre])) + wrong(x_D))
+    weight += keep_share
   return loss, weight
 
 
-HOW = dict(sample=5e-3, window=3, negatives=4)
+OPTIONS = dict(sample=5e-3, window=3, negatives=4)
 
 
 @pytest.mark.parametrize("name", ["skip_gram", "cbow"])
@@ -87,16 +92,16 @@ def test_loss_and_gradient_are_those_of_the_book(name):
   batch, counts_V, params = draw()
   model = models.build("word2vec", vocab=V, width=D)
   objective = lookup.function("lm.objectives", name)
-  words = {"words": Words.from_counts(counts_V, HOW["sample"])}
-  run = partial(objective, model.apply, given=words, **HOW)
+  words = {"words": Words.from_counts(counts_V, OPTIONS["sample"])}
+  run = partial(objective, model.apply, given=words, **OPTIONS)
   loss = lambda params: run(params, batch, None, train=False)["loss"]
-  (got, weight), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+  (actual, weight), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
   tables = [torch.tensor(params[k]["table"], dtype=torch.float64) for k in params]
   tables = [table.requires_grad_() for table in tables]
-  wanted, wanted_weight = by_the_book(name, batch, counts_V, tables, **HOW)
-  wanted.backward()
-  assert float(weight) == pytest.approx(float(wanted_weight), rel=1e-5)
-  assert float(got) == pytest.approx(wanted.item(), rel=1e-5)
+  expected, expected_weight = torch_loss(name, batch, counts_V, tables, **OPTIONS)
+  expected.backward()
+  assert float(weight) == pytest.approx(float(expected_weight), rel=1e-5)
+  assert float(actual) == pytest.approx(expected.item(), rel=1e-5)
   for key, table in zip(params, tables, strict=True):
     np.testing.assert_allclose(grads[key]["table"], table.grad, rtol=1e-4, atol=1e-4)
 
@@ -112,9 +117,9 @@ def test_what_is_drawn_is_on_average_what_is_expected():
   run = partial(skip_gram, model.apply, params, batch, **options)
   keys = jax.random.split(jax.random.key(0), 100)
   losses, weights = jax.jit(jax.vmap(lambda key: run(key)["loss"]))(keys)
-  wanted, weight = jax.jit(lambda: run(None, train=False)["loss"])()
-  for found, mean in ((losses, wanted), (weights, weight)):
-    assert abs(np.mean(found) - mean) < 4 * np.std(found) / np.sqrt(len(keys))
+  expected, weight = jax.jit(lambda: run(None, train=False)["loss"])()
+  for samples, mean in ((losses, expected), (weights, weight)):
+    assert abs(np.mean(samples) - mean) < 4 * np.std(samples) / np.sqrt(len(keys))
 
 
 def draws(words, window):
@@ -126,19 +131,25 @@ def draws(words, window):
 def test_windows_close_over_the_words_that_are_left_out():
   batch, counts_V, _ = draw()
   words = Words.from_counts(counts_V, 0.0)
-  seen = jax.device_get(draws(words, 3)(jax.random.key(1), batch))
+  drawn_windows = jax.device_get(draws(words, 3)(jax.random.key(1), batch))
   rows = -(-T // windows.BLOCK)
   met = set()
   for block in range(B * rows):
-    for t, w in zip(*np.nonzero(seen["pairs_BTW"][block]), strict=True):
-      one, other = seen["centres_BT"][block, t], seen["neighbours_BS"][block, t + w]
-      met.add((block // rows, int(one), int(other)))
+    for t, w in zip(*np.nonzero(drawn_windows["pairs_BTW"][block]), strict=True):
+      centre, neighbour = (
+        drawn_windows["centres_BT"][block, t],
+        drawn_windows["neighbours_BS"][block, t + w],
+      )
+      met.add((block // rows, int(centre), int(neighbour)))
   for row in range(B):
     real = (batch["weights_BT"][row] > 0) & (counts_V[batch["tokens_BT"][row]] > 0)
     ids, segments = (batch[k][row][real] for k in ("tokens_BT", "segments_BT"))
-    same = segments[1:] == segments[:-1]
+    same_segment = segments[1:] == segments[:-1]
     # A window is one word wide at least, so neighbours always meet.
-    beside = {(row, a, b) for a, b in zip(ids[:-1][same], ids[1:][same], strict=True)}
+    beside = {
+      (row, a, b)
+      for a, b in zip(ids[:-1][same_segment], ids[1:][same_segment], strict=True)
+    }
     assert beside <= met
     far = {(row, a, b) for d in (1, 2, 3) for a, b in zip(ids, ids[d:], strict=False)}
     assert {m for m in met if m[0] == row} <= far | {(r, b, a) for r, a, b in far}
@@ -156,9 +167,9 @@ def test_frequent_words_are_thinned_and_noise_follows_the_counts():
   assert drawn[0] == drawn[4] == 0
   tokens_BT = np.random.default_rng(0).choice(5, (20, 2000), p=counts_V / 1e6)
   batch = {"tokens_BT": tokens_BT.astype(np.int32), "weights_BT": np.ones((20, 2000))}
-  seen = draws(words, 2)(jax.random.key(0), batch)
-  kept = float(seen["weights_BT"].sum()) / tokens_BT.size
-  assert kept == pytest.approx(words.kept, rel=0.1)
+  drawn_windows = draws(words, 2)(jax.random.key(0), batch)
+  kept_share = float(drawn_windows["weights_BT"].sum()) / tokens_BT.size
+  assert kept_share == pytest.approx(words.kept, rel=0.1)
   with pytest.raises(
     Mistake, match="sample=-1; wanted 0 or more, and a text with words"
   ):
@@ -174,8 +185,8 @@ def test_sharded_equals_one_device_and_names_tell_the_shapes(name):
   family = "glove" if name == "glove" else "word2vec"
   options = {}
   if name != "glove":
-    words = Words.from_counts(counts_V, HOW["sample"])
-    options = dict(given={"words": words}, **HOW)
+    words = Words.from_counts(counts_V, OPTIONS["sample"])
+    options = dict(given={"words": words}, **OPTIONS)
   model = models.build(family, vocab=V, width=D)
   if name == "glove":
     params |= dict.fromkeys(("bias", "around_bias"), params["embed"]["table"][:, 0])
@@ -184,14 +195,16 @@ def test_sharded_equals_one_device_and_names_tell_the_shapes(name):
   with checked("lm/") as names:
     jax.eval_shape(loss, params, batch)
   assert len(names) > 5
-  wanted = jax.jit(jax.value_and_grad(loss))(params, batch)
+  expected = jax.jit(jax.value_and_grad(loss))(params, batch)
   mesh = make_mesh(data=2, fsdp=2, tensor=2)
   shapes, letters = abstract(model, batch["tokens_BT"])
   with jax.set_mesh(mesh):
     placed = jax.device_put(params, shardings(mesh, letters, shapes))
     rows = jax.device_put(batch, batch_shardings(mesh, batch))
-    got = jax.jit(jax.value_and_grad(loss))(placed, rows)
-  jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), got, wanted)
+    actual = jax.jit(jax.value_and_grad(loss))(placed, rows)
+  jax.tree.map(
+    partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), actual, expected
+  )
 
 
 def test_glove_is_weighted_least_squares():
@@ -206,14 +219,16 @@ def test_glove_is_weighted_least_squares():
   batch = {"tokens_BT": ids[0], "targets_BT": ids[1], "weights_BT": counts_BT}
   model = models.build("glove", vocab=V, width=D)
   run = lambda p: glove(model.apply, p, batch, None, train=False)["loss"]
-  (got, weight), grads = jax.jit(jax.value_and_grad(run, has_aux=True))(params)
+  (actual, weight), grads = jax.jit(jax.value_and_grad(run, has_aux=True))(params)
   assert float(weight) == B * (T - 9)
   p = jax.tree.map(lambda x: torch.tensor(x, requires_grad=True), params)
-  one, other, x = (torch.tensor(a)[:, 9:] for a in (*ids.astype(int), counts_BT))
-  score = (p["embed"]["table"][one] * p["around"]["table"][other]).sum(-1)
-  score = score + p["bias"][one] + p["around_bias"][other]
-  wanted = (torch.clamp((x / 100) ** 0.75, max=1) * (score - torch.log(x)) ** 2).sum()
-  wanted.backward()
-  assert float(got) == pytest.approx(wanted.item(), rel=1e-5)
+  first_ids, second_ids, x = (
+    torch.tensor(a)[:, 9:] for a in (*ids.astype(int), counts_BT)
+  )
+  score = (p["embed"]["table"][first_ids] * p["around"]["table"][second_ids]).sum(-1)
+  score = score + p["bias"][first_ids] + p["around_bias"][second_ids]
+  expected = (torch.clamp((x / 100) ** 0.75, max=1) * (score - torch.log(x)) ** 2).sum()
+  expected.backward()
+  assert float(actual) == pytest.approx(expected.item(), rel=1e-5)
   close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
   jax.tree.map(lambda grad, table: close(grad, table.grad), grads, p)

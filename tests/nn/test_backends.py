@@ -51,11 +51,11 @@ def run(backend, mask, args, *, softcap=0.0, dtype="float32"):
   return y_BTNH, grads
 
 
-def assert_same(backend, mask, args, tolerance=5e-5, **how):
+def assert_same(backend, mask, args, tolerance=5e-5, **options):
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance),
-    run(backend, mask, args, **how),
-    run("xla", mask, args, **how),
+    run(backend, mask, args, **options),
+    run("xla", mask, args, **options),
   )
 
 
@@ -78,7 +78,7 @@ def test_fused_equals_the_reference(mask, N, K):
 
 
 def test_fused_honours_positions_padding_and_caches():
-  at_BT = np.array([[3, 4], [0, 1], [5, -1], [7, 8]], np.int32)
+  positions_BT = np.array([[3, 4], [0, 1], [5, -1], [7, 8]], np.int32)
   slots_BS = np.array(
     [
       [0, 1, 2, -1, 3, 4, -1],
@@ -89,7 +89,9 @@ def test_fused_honours_positions_padding_and_caches():
     np.int32,
   )
   for window in (0, 3):
-    assert_same("fused", Mask(at_BT, slots_BS, window=window), tensors(2, 7, 4, 2))
+    assert_same(
+      "fused", Mask(positions_BT, slots_BS, window=window), tensors(2, 7, 4, 2)
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,15 +123,17 @@ def test_chunked_equals_the_reference(heads, T, window, in_segments):
 def test_sharded_equals_the_reference(backend, sizes):
   """As on one device, with the documents at other places in every row."""
   args, mask = tensors(512, 512, 4, 2), packed(512, window=200)
-  wanted = run("xla", mask, args)
+  expected = run("xla", mask, args)
   mesh = make_mesh(**sizes)
   with jax.set_mesh(mesh):
     letters = ("BTNH", "BSKH", "BSKH", "BTNH")
     placed = [
       jax.device_put(x, sharding(mesh, d)) for x, d in zip(args, letters, strict=True)
     ]
-    got = run(backend, mask, placed)
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=5e-5), got, wanted)
+    actual = run(backend, mask, placed)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, atol=5e-5), actual, expected
+  )
 
 
 @pytest.mark.parametrize(
@@ -164,7 +168,7 @@ AT = Mask(np.zeros((B, 128), np.int32), np.zeros((B, 128), np.int32))
 
 
 @pytest.mark.parametrize(
-  "platform, backend, mask, how, message",
+  "platform, backend, mask, options, message",
   [
     ("cpu", "fused", FULL, dict(softcap=5.0), r"soft-caps \(softcap=5\)"),
     ("cpu", "chunked", FULL, dict(softcap=5.0), "soft-caps"),
@@ -190,14 +194,14 @@ AT = Mask(np.zeros((B, 128), np.int32), np.zeros((B, 128), np.int32))
   ],
 )
 def test_what_a_backend_cannot_do_it_refuses(
-  platform, backend, mask, how, message, monkeypatch
+  platform, backend, mask, options, message, monkeypatch
 ):
   monkeypatch.setattr("lm.platform.target", lambda: platform)
-  how = how | (dict(S=128) if how.get("T") == 1 else {})
-  said = refusal(backend, mask, **how)
-  assert re.search(message, said)
-  assert said.startswith(f"attention backend '{backend}' does not do ")
-  assert "'xla' does, and 'auto' takes 'xla'" in said
+  options = options | (dict(S=128) if options.get("T") == 1 else {})
+  error_line = refusal(backend, mask, **options)
+  assert re.search(message, error_line)
+  assert error_line.startswith(f"attention backend '{backend}' does not do ")
+  assert "'xla' does, and 'auto' takes 'xla'" in error_line
 
 
 def test_splash_refuses_what_a_mesh_cannot_split():
@@ -210,7 +214,7 @@ def test_splash_refuses_what_a_mesh_cannot_split():
 
 
 @pytest.mark.parametrize(
-  "platform, mask, how, wanted",
+  "platform, mask, options, expected",
   [
     ("cpu", FULL, {}, "chunked"),
     ("cpu", FULL, dict(softcap=2.0), "xla"),
@@ -225,17 +229,17 @@ def test_splash_refuses_what_a_mesh_cannot_split():
   ],
 )
 def test_auto_takes_what_is_fast_where_it_will_do(
-  platform, mask, how, wanted, monkeypatch
+  platform, mask, options, expected, monkeypatch
 ):
   monkeypatch.setattr("lm.platform.target", lambda: platform)
-  taken = []
+  used = []
   for name in backends.names():
-    note = lambda *args, name=name, **options: taken.append(name)
+    note = lambda *args, name=name, **options: used.append(name)
     monkeypatch.setattr(f"lm.nn.attention.backends.{name}.attend", note)
-  how = dict(softcap=0.0, dtype="float32") | how
-  x = np.zeros((B, 128, 2, how.pop("H", 16)), np.float32)
-  backends.attend("auto", x, x, x, mask, scale=1, **how)
-  assert taken == [wanted]
+  options = dict(softcap=0.0, dtype="float32") | options
+  x = np.zeros((B, 128, 2, options.pop("H", 16)), np.float32)
+  backends.attend("auto", x, x, x, mask, scale=1, **options)
+  assert used == [expected]
 
 
 def test_the_platform_is_that_of_the_mesh():

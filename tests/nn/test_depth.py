@@ -58,7 +58,7 @@ def run(L, count, **options):
 )
 def test_every_form_is_the_loop_by_hand(L, count, options):
   variables, (x_BD, inputs, rows, shared), apply = run(L, count, **options)
-  (got_BD, outputs), updates = apply(variables)
+  (actual_BD, outputs), updates = apply(variables)
   w_LDD = variables["params"][LAYER]["w"]
   assert w_LDD.shape == (L, D, D)
   sums = []
@@ -69,9 +69,9 @@ def test_every_form_is_the_loop_by_hand(L, count, options):
     np.testing.assert_allclose(shown_BD, y_BD, rtol=1e-5, atol=1e-5)
     x_BD = x_BD + y_BD
     sums.append(y_BD.sum())
-  np.testing.assert_allclose(got_BD, x_BD, rtol=1e-5, atol=1e-5)
-  for got_L in (jnp.asarray(outputs["sum"]), updates["totals"][LAYER]["total"]):
-    np.testing.assert_allclose(got_L, sums, rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(actual_BD, x_BD, rtol=1e-5, atol=1e-5)
+  for actual_L in (jnp.asarray(outputs["sum"]), updates["totals"][LAYER]["total"]):
+    np.testing.assert_allclose(actual_L, sums, rtol=1e-4, atol=1e-5)
 
 
 def test_only_stacked_weights_are_split():

@@ -40,7 +40,7 @@ def run(params, feed=FEED, drops=True, real_BT=None):
   return apply(params, x_BTD())
 
 
-def by_hand(params, x_D):
+def token_reference(params, x_D):
   """What the formulas say of one token: its output and its experts, likeliest first."""
   logits_E = x_D @ params["router"]
   probs_E = np.exp(logits_E) / np.exp(logits_E).sum()
@@ -55,7 +55,9 @@ def by_hand(params, x_D):
 
 def test_a_layer_does_what_the_papers_say(params):
   y_BTD, means = run(params)
-  tokens = [by_hand(jax.device_get(params), x_D) for x_D in x_BTD().reshape(-1, D)]
+  tokens = [
+    token_reference(jax.device_get(params), x_D) for x_D in x_BTD().reshape(-1, D)
+  ]
   outs, chosen, probs, log_zs = map(np.array, zip(*tokens, strict=True))
   np.testing.assert_allclose(y_BTD.reshape(-1, D), outs, atol=1e-4, rtol=1e-4)
   used_E = np.bincount(chosen.reshape(-1), minlength=E) / len(tokens)
@@ -73,16 +75,18 @@ def test_padding_goes_nowhere_and_counts_for_nothing(params):
     apply = lambda x, real, feed=feed: layer(feed).apply(
       {"params": params}, x, Traffic(real, drops=True)
     )
-    got_BTD, _ = apply(np.where(real_BT[..., None], x, 9.0), real_BT)
+    actual_BTD, _ = apply(np.where(real_BT[..., None], x, 9.0), real_BT)
     full_BTD, _ = run(params)
-    np.testing.assert_allclose(got_BTD[real_BT], full_BTD[real_BT], atol=1e-5)
-    assert not np.any(np.asarray(got_BTD)[~real_BT])
+    np.testing.assert_allclose(actual_BTD[real_BT], full_BTD[real_BT], atol=1e-5)
+    assert not np.any(np.asarray(actual_BTD)[~real_BT])
   _, means = apply(np.where(real_BT[..., None], x, 9.0), real_BT)
-  _, other = apply(np.where(real_BT[..., None], x, -9.0), real_BT)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), means, other)
+  _, other_means = apply(np.where(real_BT[..., None], x, -9.0), real_BT)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), means, other_means
+  )
   positions_BT, segments_BT = np.array([[0, -1, 2, 3]]), np.array([[1, 1, 1, 0]])
-  told = traffic(positions_BT, segments_BT, train=True)
-  np.testing.assert_array_equal(told.real_BT, [[1, 0, 1, 0]])
+  masks = traffic(positions_BT, segments_BT, train=True)
+  np.testing.assert_array_equal(masks.real_BT, [[1, 0, 1, 0]])
 
 
 def test_places_for_all_give_what_dropless_gives(params, monkeypatch):
@@ -97,36 +101,38 @@ def test_places_for_all_give_what_dropless_gives(params, monkeypatch):
   roomy = Feed(ff=F, experts=E, top_k=J, capacity=E / J)
   every, places = step(FEED), step(roomy)
   monkeypatch.setattr("lm.platform.target", lambda: "tpu")
-  for other in (places, step(FEED)):
+  for actual in (places, step(FEED)):
     jax.tree.map(
-      lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4, rtol=1e-4), other, every
+      lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4, rtol=1e-4), actual, every
     )
 
 
-def test_what_finds_no_place_is_dropped_and_told(params):
+def test_what_finds_no_place_is_dropped_and_counted(params):
   """First choices come first, then earlier tokens; evaluation drops nothing."""
   feed = Feed(ff=F, experts=E, top_k=J, capacity=0.5)
   places = math.ceil(0.5 * J * T / E)
-  got_BTD, means = run(params, feed)
+  actual_BTD, means = run(params, feed)
   weights, dropped = jax.device_get(params), 0
   for b in range(B):
-    told = [by_hand(weights, x_D) for x_D in x_BTD()[b]]
-    free, kept = dict.fromkeys(range(E), places), set()
+    references = [token_reference(weights, x_D) for x_D in x_BTD()[b]]
+    free, placed = dict.fromkeys(range(E), places), set()
     for j in range(J):
       for t in range(T):
-        e = int(told[t][1][j])
+        e = int(references[t][1][j])
         if free[e]:
           free[e] -= 1
-          kept.add((t, j))
+          placed.add((t, j))
         else:
           dropped += 1
     for t in range(T):
-      whole = all((t, j) in kept for j in range(J))
-      none = not any((t, j) in kept for j in range(J))
-      if whole:
-        np.testing.assert_allclose(got_BTD[b, t], told[t][0], atol=1e-4, rtol=1e-4)
-      if none:
-        np.testing.assert_array_equal(got_BTD[b, t], 0)
+      is_whole = all((t, j) in placed for j in range(J))
+      is_dropped = not any((t, j) in placed for j in range(J))
+      if is_whole:
+        np.testing.assert_allclose(
+          actual_BTD[b, t], references[t][0], atol=1e-4, rtol=1e-4
+        )
+      if is_dropped:
+        np.testing.assert_array_equal(actual_BTD[b, t], 0)
   assert 0 < dropped < B * T * J
   np.testing.assert_allclose(means["dropped_share"], dropped / (B * T * J), rtol=1e-6)
   assert run(params, feed, drops=False)[1]["dropped_share"] == 0
@@ -138,7 +144,7 @@ def test_experts_on_a_mesh_equal_one_device(capacity, platform, monkeypatch):
   fields = dict(experts=8, capacity=float(capacity), balance=1.0, router_z=0.1)
   fields |= dict(backend="xla", layers=1)
   model, params = (
-    make(**fields) for make in (FAMILIES["moe"].model, FAMILIES["moe"].params)
+    build(**fields) for build in (FAMILIES["moe"].model, FAMILIES["moe"].params)
   )
   ids_BT = tokens(8, 10)
   batch = {"tokens_BT": ids_BT, "targets_BT": ids_BT, "weights_BT": np.ones((8, 10))}
@@ -148,19 +154,21 @@ def test_experts_on_a_mesh_equal_one_device(capacity, platform, monkeypatch):
     return sums["loss"][0], sums
 
   step = jax.value_and_grad(loss, has_aux=True)
-  wanted = jax.jit(step)(params, batch)
-  assert (wanted[0][1]["dropped_share"][0] > 0) == (capacity > 0)
+  expected = jax.jit(step)(params, batch)
+  assert (expected[0][1]["dropped_share"][0] > 0) == (capacity > 0)
   mesh = make_mesh(fsdp=2, expert=4)
   abstract, letters = dims.abstract(model, ids_BT)
-  where = shardings(mesh, letters, abstract)
+  param_shardings = shardings(mesh, letters, abstract)
   assert spec("LEDF") == jax.sharding.PartitionSpec(None, "expert", "fsdp", "tensor")
   monkeypatch.setattr("lm.platform.target", lambda: platform)
   with jax.set_mesh(mesh):
-    placed = jax.device_put(params, where)
+    placed = jax.device_put(params, param_shardings)
     rows = jax.device_put(batch, batch_shardings(mesh, batch))
-    got = jax.jit(step, out_shardings=(None, where))(placed, rows)
+    actual = jax.jit(step, out_shardings=(None, param_shardings))(placed, rows)
   jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5, rtol=2e-5), got, wanted
+    lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5, rtol=2e-5),
+    actual,
+    expected,
   )
 
 

@@ -18,23 +18,23 @@ def test_norms_follow_their_formulas():
   scale, bias = np.linspace(1, 2, 8), np.linspace(-1, 1, 8)
   params = {"params": {"scale": scale, "bias": bias}}
   layer = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-  got = Norm(kind="layer", eps=1e-5, bias=True).apply(params, x)
-  np.testing.assert_allclose(got, layer * scale + bias, rtol=1e-4, atol=1e-5)
+  actual = Norm(kind="layer", eps=1e-5, bias=True).apply(params, x)
+  np.testing.assert_allclose(actual, layer * scale + bias, rtol=1e-4, atol=1e-5)
   rms = x / np.sqrt(np.mean(x**2, -1, keepdims=True) + 1e-5)
-  got = Norm(kind="rms", eps=1e-5).apply({"params": {"scale": scale}}, x)
-  np.testing.assert_allclose(got, rms * scale, rtol=1e-5)
+  actual = Norm(kind="rms", eps=1e-5).apply({"params": {"scale": scale}}, x)
+  np.testing.assert_allclose(actual, rms * scale, rtol=1e-5)
 
 
 def test_activations_follow_their_formulas():
   x = np.linspace(-3, 3, 7, dtype=np.float32)
   gelu = x * 0.5 * (1 + np.array([math.erf(v / 2**0.5) for v in x]))
-  wanted = {
+  expected = {
     "swiglu": x / (1 + np.exp(-x)),
     "relu": np.maximum(x, 0),
     "relu2": np.maximum(x, 0) ** 2,
     "gelu": gelu,
   }
-  for name, value in wanted.items():
+  for name, value in expected.items():
     np.testing.assert_allclose(ACTIVATIONS[name](x), value, atol=1e-5)
   for name in ("gelu_tanh", "geglu"):
     np.testing.assert_allclose(ACTIVATIONS[name](x), gelu, atol=1e-3)
@@ -84,9 +84,9 @@ def test_a_readout_has_a_table_of_its_own_unless_it_is_tied(tied):
   table_VD = 50 * params["embed"]["table"]
   params = params | {"embed": {"table": table_VD}}
   logits_BTV = model.apply({"params": params}, ids_BT)
-  out_DV = table_VD.T if tied else params["head"]["table"]
-  wanted_TV = 2 * np.tanh(np.asarray(table_VD)[ids_BT[0]] @ np.asarray(out_DV) / 2)
-  np.testing.assert_allclose(logits_BTV[0, :, :5], wanted_TV[:, :5], atol=1e-5)
+  head_DV = table_VD.T if tied else params["head"]["table"]
+  expected_TV = 2 * np.tanh(np.asarray(table_VD)[ids_BT[0]] @ np.asarray(head_DV) / 2)
+  np.testing.assert_allclose(logits_BTV[0, :, :5], expected_TV[:, :5], atol=1e-5)
   assert logits_BTV.shape == (1, 2, 128)
   assert (logits_BTV[..., 5:] == np.finfo(np.float32).min).all()
 

@@ -31,10 +31,14 @@ def drawn(equation):
 @pytest.mark.parametrize("equation", EQUATIONS)
 def test_dot_is_the_einsum_and_so_are_its_gradients(equation):
   args = drawn(equation)
-  ours = lambda x, y: jnp.sum(jnp.sin(dot(equation, x, y, "float32")))
+  by_dot = lambda x, y: jnp.sum(jnp.sin(dot(equation, x, y, "float32")))
   plain = lambda x, y: jnp.sum(jnp.sin(jnp.einsum(equation, x, y)))
-  got, wanted = (jax.jit(jax.value_and_grad(f, (0, 1)))(*args) for f in (ours, plain))
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, 2e-5, 2e-6), got, wanted)
+  actual, expected = (
+    jax.jit(jax.value_and_grad(f, (0, 1)))(*args) for f in (by_dot, plain)
+  )
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, 2e-5, 2e-6), actual, expected
+  )
 
 
 @pytest.mark.parametrize("equation", EQUATIONS)
@@ -44,9 +48,9 @@ def test_bfloat16_operands_give_float32_sums_forwards_and_backwards(equation):
   program = jax.make_jaxpr(jax.grad(total, (0, 1)))(*args)
   dots = [e for e in _equations(program.jaxpr) if e.primitive.name == "dot_general"]
   assert len(dots) == 3  # the product, and one for each gradient
-  for one in dots:
-    assert {v.aval.dtype for v in one.invars} == {jnp.dtype("bfloat16")}
-    assert one.outvars[0].aval.dtype == np.float32
+  for product in dots:
+    assert {v.aval.dtype for v in product.invars} == {jnp.dtype("bfloat16")}
+    assert product.outvars[0].aval.dtype == np.float32
   assert [v.aval.dtype for v in program.jaxpr.outvars] == [np.float32] * 2
   x, y = (a.astype(jnp.bfloat16) for a in args)
   gradients = jax.grad(total, (0, 1))(x, y)
@@ -70,8 +74,8 @@ class Lines(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    how = dict(dtype="float32", bias=True, scale=self.scale)
-    return linear(self, "w", self.equation, x, self.shape, **how)
+    options = dict(dtype="float32", bias=True, scale=self.scale)
+    return linear(self, "w", self.equation, x, self.shape, **options)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +93,8 @@ def test_a_bias_has_the_letters_that_the_weight_adds(equation, x_shape, shape, b
   assert params["w"].shape == shape and params["w_bias"].shape == bias
   assert not params["w_bias"].any()
   params["w_bias"] = np.arange(np.prod(bias), dtype=np.float32).reshape(bias)
-  wanted = np.einsum(equation, x, params["w"]) + params["w_bias"]
-  np.testing.assert_allclose(model.apply({"params": params}, x), wanted, atol=1e-5)
+  expected = np.einsum(equation, x, params["w"]) + params["w_bias"]
+  np.testing.assert_allclose(model.apply({"params": params}, x), expected, atol=1e-5)
 
 
 def test_weights_start_with_the_spread_of_their_fan_in():
@@ -110,25 +114,27 @@ def test_weights_start_with_the_spread_of_their_fan_in():
 @pytest.mark.parametrize("sizes", [(2, 6, 8, 4), (2, 64, 8, 2), (2, 2, 64, 32)])
 def test_bfloat16_gradients_run_and_are_the_same_numbers(equation, sizes):
   """Whatever is turned around for them, which goes by the sizes."""
-  (xs, ys), out = equation.split("->")[0].split(","), equation.split("->")[1]
+  (xs, ys), outs = equation.split("->")[0].split(","), equation.split("->")[1]
   size = dict.fromkeys(xs + ys, sizes[3]) | dict(zip("BTD", sizes, strict=False))
   draw = np.random.default_rng(0)
   x, y, g = (
     draw.standard_normal([size[n] for n in d]).astype(jnp.bfloat16)
-    for d in (xs, ys, out)
+    for d in (xs, ys, outs)
   )
   total = lambda x, y: jnp.sum(dot(equation, x, y, "bfloat16") * g)
-  got = jax.jit(jax.grad(total, (0, 1)))(x, y)
+  actual = jax.jit(jax.grad(total, (0, 1)))(x, y)
   wide = [a.astype(np.float32) for a in (x, y, g)]
-  for letters, one, others in (
-    (xs, got[0], (wide[2], wide[1])),
-    (ys, got[1], wide[::2]),
+  for letters, gradient, factors in (
+    (xs, actual[0], (wide[2], wide[1])),
+    (ys, actual[1], wide[::2]),
   ):
-    terms = f"{out},{ys}" if letters == xs else f"{xs},{out}"
-    wanted = np.einsum(f"{terms}->{letters}", *others)
+    terms = f"{outs},{ys}" if letters == xs else f"{xs},{outs}"
+    expected = np.einsum(f"{terms}->{letters}", *factors)
     # Rounded to bfloat16, as x and y are; sums that cancel by what was summed.
-    scale = 2**-7 * np.abs(wanted).max()
-    np.testing.assert_allclose(one.astype(np.float32), wanted, rtol=2**-7, atol=scale)
+    scale = 2**-7 * np.abs(expected).max()
+    np.testing.assert_allclose(
+      gradient.astype(np.float32), expected, rtol=2**-7, atol=scale
+    )
 
 
 def test_a_weight_gradient_turns_the_smaller_way_around():
@@ -137,28 +143,30 @@ def test_a_weight_gradient_turns_the_smaller_way_around():
   def copies(equation, x_shape, y_shape):
     x, y = jnp.zeros(x_shape, jnp.bfloat16), jnp.zeros(y_shape, jnp.bfloat16)
     gradient = jax.grad(lambda y: jnp.sum(jnp.sin(dot(equation, x, y, "bfloat16"))))
-    found = str(jax.make_jaxpr(gradient)(y))
-    return re.findall(r"bf16\[([\d,]+)\] = layout_constraint", found)
+    program = str(jax.make_jaxpr(gradient)(y))
+    return re.findall(r"bf16\[([\d,]+)\] = layout_constraint", program)
 
-  there = jax.default_backend() == "cpu"
+  is_cpu = jax.default_backend() == "cpu"
   wide = copies("BTF,FD->BTD", (2, 64, 128), (128, 8))
-  assert wide == (["8,128"] if there else [])
+  assert wide == (["8,128"] if is_cpu else [])
   narrow = copies("BTD,DF->BTF", (2, 64, 8), (8, 128))
-  assert narrow == (["8,128"] if there else [])
+  assert narrow == (["8,128"] if is_cpu else [])
 
 
 def test_what_is_materialised_is_computed_once_and_is_the_same():
-  def two_readers(x, keep):
+  def two_readers(x, materialises):
     y = (x + 2) * 3
-    y = cpu.materialise(y, x) if keep else y
+    y = cpu.materialise(y, x) if materialises else y
     return y / x, y.T + x
 
   x = jnp.linspace(1, 2, 4096).reshape(64, 64)
-  made = jax.jit(two_readers, static_argnums=1)
-  programs = [made.lower(x, keep).compile().as_text() for keep in (False, True)]
+  jitted = jax.jit(two_readers, static_argnums=1)
+  programs = [
+    jitted.lower(x, materialises).compile().as_text() for materialises in (False, True)
+  ]
   assert [program.count("f32[64,64]{1,0} add(%") for program in programs] == [3, 2]
-  plain, kept = (made(x, keep) for keep in (False, True))
-  jax.tree.map(np.testing.assert_array_equal, plain, kept)
+  plain, materialised = (jitted(x, materialises) for materialises in (False, True))
+  jax.tree.map(np.testing.assert_array_equal, plain, materialised)
 
 
 @pytest.mark.parametrize("equation", EQUATIONS)
@@ -177,11 +185,11 @@ def test_every_mode_of_differentiation_gives_the_einsums_derivatives(equation):
     second.append(jax.jvp(jax.grad(f, (0, 1)), tuple(args), tuple(along))[1])
     return first(*args), second, jax.linearize(f, *args)[1](*along)
 
-  got, wanted = (
+  actual, expected = (
     jax.jit(lambda *a, p=p: derivatives(p, a))(*args) for p in (dot32, plain)
   )
   near = lambda x, y: np.testing.assert_allclose(x, y, 1e-4, 1e-4)
-  jax.tree.map(near, got, wanted)
+  jax.tree.map(near, actual, expected)
 
 
 def test_vmap_of_a_product_is_a_batch_of_products():

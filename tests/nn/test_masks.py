@@ -13,7 +13,7 @@ SEGMENTS = ids([1, 1, 2, 2, 2, 0])
 
 
 @pytest.mark.parametrize(
-  "mask, wanted",
+  "mask, expected",
   [
     (Mask(), CAUSAL),
     (Mask(window=3), WINDOW_3),
@@ -45,26 +45,26 @@ SEGMENTS = ids([1, 1, 2, 2, 2, 0])
     ),
   ],
 )
-def test_pictures(mask, wanted):
-  wanted_TS = picture(wanted)
+def test_pictures(mask, expected):
+  expected_TS = picture(expected)
   with suffixes.checked("lm/"):
-    seen = mask.dense(*wanted_TS.shape)
-  np.testing.assert_array_equal(seen[0].astype(int), wanted_TS.astype(int))
+    dense = mask.dense(*expected_TS.shape)
+  np.testing.assert_array_equal(dense[0].astype(int), expected_TS.astype(int))
 
 
 def test_rows_differ_when_their_positions_do():
-  at_BT = ids([0, 1, -1], [-1, 0, 1])
-  seen_BTS = Mask(at_BT, at_BT).dense(3, 3)
-  wanted = [picture("100 110 000"), picture("000 010 011")]
-  np.testing.assert_array_equal(seen_BTS, wanted)
+  positions_BT = ids([0, 1, -1], [-1, 0, 1])
+  seen_BTS = Mask(positions_BT, positions_BT).dense(3, 3)
+  expected = [picture("100 110 000"), picture("000 010 011")]
+  np.testing.assert_array_equal(seen_BTS, expected)
 
 
 def test_positions_in_segments_see_what_indices_see():
   segments_BT = ids([1, 1, 2, 2, 2, 0], [3, 3, 3, 3, 1, 1])
-  at_BT = packed_positions(segments_BT)
-  np.testing.assert_array_equal(at_BT, [[0, 1, 0, 1, 2, 0], [0, 1, 2, 3, 0, 1]])
+  positions_BT = packed_positions(segments_BT)
+  np.testing.assert_array_equal(positions_BT, [[0, 1, 0, 1, 2, 0], [0, 1, 2, 3, 0, 1]])
   for options in (dict(), dict(window=2), dict(causal=False, window=2)):
     by_index = Mask(None, None, segments_BT, segments_BT, **options)
-    by_position = Mask(at_BT, at_BT, segments_BT, segments_BT, **options)
+    by_position = Mask(positions_BT, positions_BT, segments_BT, segments_BT, **options)
     assert by_index.indexed and not by_position.indexed
     np.testing.assert_array_equal(by_index.dense(6, 6), by_position.dense(6, 6))

@@ -20,13 +20,13 @@ def test_smoothing_spreads_a_share_of_every_target():
   logits = np.tanh(params["embed"])[batch["tokens_BT"]] @ params["out"]
   wide = jnp.pad(logits, ((0, 0), (0, 0), (0, 5)), constant_values=-3.4e38)
 
-  def padded(variables, x, *, method, **how):
+  def padded(variables, x, *, method, **options):
     return wide if method == "readout" else Features(x)
 
   soft = optax.smooth_labels(jax.nn.one_hot(batch["targets_BT"], V), 0.1)
-  wanted = jnp.sum(optax.softmax_cross_entropy(logits, soft) * batch["weights_BT"])
+  expected = jnp.sum(optax.softmax_cross_entropy(logits, soft) * batch["weights_BT"])
   sums = seq2seq(padded, params, batch, None, smoothing=0.1)
-  assert_close(sums["loss"][0], wanted)
+  assert_close(sums["loss"][0], expected)
   plain = seq2seq(padded, params, batch, None, train=False, smoothing=0.1)
   assert plain["loss"] == sums["nats_per_token"]
   assert sums["loss"][0] > plain["loss"][0] + 0.5
@@ -40,19 +40,19 @@ def test_next_sentence_adds_its_mean_to_that_of_the_hidden_tokens():
   batch["next_B"] = np.arange(B) % 2
   logits_BC = np.random.default_rng(1).normal(size=(B, 2)).astype("f4")
 
-  def both(variables, x, *, method, **how):
+  def two_heads(variables, x, *, method, **options):
     return (
       logits_BC
       if method == "next_sentence"
-      else apply(variables, x, method=method, **how)
+      else apply(variables, x, method=method, **options)
     )
 
-  sums = next_sentence(both, params, batch, None, train=False)
-  masked = masked_lm(both, params, batch, None, train=False)
+  sums = next_sentence(two_heads, params, batch, None, train=False)
+  masked = masked_lm(two_heads, params, batch, None, train=False)
   log_p = jax.nn.log_softmax(logits_BC)
-  wanted = -np.mean(np.take_along_axis(log_p, batch["next_B"][:, None], 1))
+  expected = -np.mean(np.take_along_axis(log_p, batch["next_B"][:, None], 1))
   assert sums["loss"][1] == masked["loss"][1]
-  assert_close(np.divide(*sums["loss"]), np.divide(*masked["loss"]) + wanted)
+  assert_close(np.divide(*sums["loss"]), np.divide(*masked["loss"]) + expected)
   correct = np.argmax(logits_BC, 1) == batch["next_B"]
   assert sums["next_sentence_accuracy"] == (correct.sum(), B)
 

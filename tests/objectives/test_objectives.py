@@ -73,10 +73,10 @@ def test_cross_entropy_is_optax(scale):
   plain = optax.softmax_cross_entropy_with_integer_labels
   assert_close(cross_entropy(logits, targets)[0], plain(logits, targets))
   weights = jnp.asarray(rng.normal(size=(B, T)), jnp.float32)
-  ours = jax.grad(lambda x: jnp.sum(cross_entropy(x, targets)[0] * weights))(logits)
-  theirs = jax.grad(lambda x: jnp.sum(plain(x, targets) * weights))(logits)
-  assert_close(ours, theirs)
-  assert jnp.isfinite(ours).all()
+  actual = jax.grad(lambda x: jnp.sum(cross_entropy(x, targets)[0] * weights))(logits)
+  expected = jax.grad(lambda x: jnp.sum(plain(x, targets) * weights))(logits)
+  assert_close(actual, expected)
+  assert jnp.isfinite(actual).all()
 
 
 def test_z_loss_and_its_gradient():
@@ -94,8 +94,10 @@ def test_z_loss_and_its_gradient():
     return jnp.sum((nll + coefficient * log_z**2) * batch["weights_BT"])
 
   expected, grads = jax.value_and_grad(plain)(params)
-  (loss, sums), ours = value_and_grad(params, batch, train=True, z_loss=coefficient)
-  assert_close((loss, ours), (expected, grads), rtol=1e-4, atol=1e-4)
+  (loss, sums), actual_grads = value_and_grad(
+    params, batch, train=True, z_loss=coefficient
+  )
+  assert_close((loss, actual_grads), (expected, grads), rtol=1e-4, atol=1e-4)
   assert sums["nats_per_token"][0] < loss
   (loss, sums), _ = value_and_grad(params, batch, z_loss=coefficient)
   assert sums["nats_per_token"] == sums["loss"]  # in evaluation, the plain loss
@@ -145,7 +147,7 @@ def test_pieces_never_make_all_logits_forward_or_backward():
   params, batch = draw()
   whole = 4 * B * T * V
 
-  def made(limit):
+  def sizes_of(limit):
     def loss(params):
       sums = next_token(apply, params, batch, None, train=False, logits_bytes=limit)
       return sums["loss"][0]
@@ -154,17 +156,17 @@ def test_pieces_never_make_all_logits_forward_or_backward():
     arrays = largest(jax.make_jaxpr(jax.grad(loss))(params).jaxpr)
     return arrays * 4, compiled.memory_analysis().temp_size_in_bytes
 
-  assert made(whole)[0] == whole and made(whole)[1] >= whole
-  array_bytes, temp_bytes = made(whole // 8)
+  assert sizes_of(whole)[0] == whole and sizes_of(whole)[1] >= whole
+  array_bytes, temp_bytes = sizes_of(whole // 8)
   # Features, D wide, are the largest that is left; they are needed anyway.
   assert array_bytes == 4 * max(B * T * D, B * T * V // 8)
-  assert temp_bytes < made(whole)[1] - whole // 4
+  assert temp_bytes < sizes_of(whole)[1] - whole // 4
 
 
 def test_targets_without_weight_do_not_matter():
   params, batch = draw()
-  others = np.where(batch["weights_BT"] > 0, batch["targets_BT"], 10 * V)
-  changed = batch | {"targets_BT": others.astype(np.int32)}
+  targets_BT = np.where(batch["weights_BT"] > 0, batch["targets_BT"], 10 * V)
+  changed = batch | {"targets_BT": targets_BT.astype(np.int32)}
   assert_close(value_and_grad(params, changed), value_and_grad(params, batch), 0, 0)
 
 
@@ -221,7 +223,7 @@ def test_the_limit_is_for_one_device():
 
 def test_names_tell_the_shapes():
   params, batch = draw()
-  seen = set()
+  seen_names = set()
   for limit in 2**28, 4 * B * T * V // 4:
 
     def run(params, limit=limit):
@@ -231,8 +233,8 @@ def test_names_tell_the_shapes():
 
     with checked("lm/") as names:
       jax.eval_shape(jax.grad(run), params)
-    seen |= names
-  assert {name.split(":")[1] for name in seen} > {"_sums", "pick"}, seen
+    seen_names |= names
+  assert {name.split(":")[1] for name in seen_names} > {"_sums", "pick"}, seen_names
 
 
 def test_only_objectives_are_found_by_name():

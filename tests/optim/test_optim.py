@@ -29,7 +29,7 @@ def tree(sizes=SIZES, seed=0, dtype=jnp.float32):
   return jax.tree.map(draw, LETTERS)
 
 
-def make(name="adamw", params=None, letters=LETTERS, **kwargs):
+def make_tx(name="adamw", params=None, letters=LETTERS, **kwargs):
   params = tree() if params is None else params
   settings = dict(lr=1e-2, schedule="constant", decay=0.0, clip=0.0) | kwargs
   num_steps = settings.pop("num_steps", 100)
@@ -67,23 +67,25 @@ def test_warmup_reaches_the_peak_and_loses_no_step():
 
 
 def test_schedules_after_the_warmup():
-  at = lambda name, step: float(
+  lr_at = lambda name, step: float(
     lookup.functions("lm.optim.schedules")[name](1.0, 10, 110, 0.1)(step)
   )
-  assert at("cosine", 60) == pytest.approx(0.55)
-  assert at("cosine", 110) == at("cosine", 500) == pytest.approx(0.1)
-  assert at("linear", 10) == 1 and at("linear", 35) == pytest.approx(0.775)
-  assert at("linear", 110) == at("linear", 500) == pytest.approx(0.1)
-  assert at("wsd", 87) == 1 and at("wsd", 99) == pytest.approx(0.55)
-  assert at("wsd", 110) == at("wsd", 500) == pytest.approx(0.1)
-  assert at("inverse_sqrt", 39) == pytest.approx(0.5)
-  assert at("inverse_sqrt", 10**6) == pytest.approx(0.1)
-  assert at("constant", 10**6) == 1
+  assert lr_at("cosine", 60) == pytest.approx(0.55)
+  assert lr_at("cosine", 110) == lr_at("cosine", 500) == pytest.approx(0.1)
+  assert lr_at("linear", 10) == 1 and lr_at("linear", 35) == pytest.approx(0.775)
+  assert lr_at("linear", 110) == lr_at("linear", 500) == pytest.approx(0.1)
+  assert lr_at("wsd", 87) == 1 and lr_at("wsd", 99) == pytest.approx(0.55)
+  assert lr_at("wsd", 110) == lr_at("wsd", 500) == pytest.approx(0.1)
+  assert lr_at("inverse_sqrt", 39) == pytest.approx(0.5)
+  assert lr_at("inverse_sqrt", 10**6) == pytest.approx(0.1)
+  assert lr_at("constant", 10**6) == 1
 
 
 def test_schedule_is_the_rate_of_the_step():
   params = {"a": jnp.zeros(3)}
-  tx, lr = make("lion", params, {"a": "D"}, schedule="cosine", warmup=3, num_steps=10)
+  tx, lr = make_tx(
+    "lion", params, {"a": "D"}, schedule="cosine", warmup=3, num_steps=10
+  )
   state = tx.init(params)
   for i in range(5):
     updates, state = tx.update({"a": jnp.ones(3)}, state, params)
@@ -96,7 +98,7 @@ def test_schedule_is_the_rate_of_the_step():
 def test_adamw_is_the_paper():
   p = np.array([[1.0, -2.0], [0.5, 3.0]], np.float32)
   grads = np.random.default_rng(0).normal(size=(3, 2, 2)).astype(np.float32)
-  tx, _ = make("adamw", {"w": p}, {"w": "DF"}, decay=0.1)
+  tx, _ = make_tx("adamw", {"w": p}, {"w": "DF"}, decay=0.1)
   params, state = {"w": jnp.asarray(p)}, tx.init({"w": p})
   m = v = 0
   for t, g in enumerate(grads, 1):
@@ -111,7 +113,7 @@ def test_adamw_is_the_paper():
 def test_lion_is_the_paper():
   p = np.array([[1.0, -2.0]], np.float32)
   grads = np.random.default_rng(0).normal(size=(3, 1, 2)).astype(np.float32)
-  tx, _ = make("lion", {"w": p}, {"w": "DF"}, decay=0.1)
+  tx, _ = make_tx("lion", {"w": p}, {"w": "DF"}, decay=0.1)
   params, state, m = {"w": jnp.asarray(p)}, tx.init({"w": p}), 0
   for g in grads:
     updates, state = tx.update({"w": jnp.asarray(g)}, state, params)
@@ -130,7 +132,7 @@ def test_loss_falls_on_a_quadratic(name):
   far = lambda p: sum(
     jax.tree.leaves(jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), p, goal))
   )
-  tx, _ = make(name, lr=0.1, schedule="cosine", warmup=5, num_steps=200, clip=1.0)
+  tx, _ = make_tx(name, lr=0.1, schedule="cosine", warmup=5, num_steps=200, clip=1.0)
   after, _ = run(tx, params, jax.grad(far), 200)
   assert far(after) < 0.1 * far(params)
 
@@ -139,7 +141,7 @@ def test_loss_falls_on_a_quadratic(name):
 def test_frozen_parameters_stay_and_cost_nothing(name):
   params = tree()
   freeze = (("blocks/attention/.*", False), ("norm/scale", False), (".*", True))
-  tx, _ = make(name, params, freeze=freeze, decay=0.1, clip=1.0)
+  tx, _ = make_tx(name, params, freeze=freeze, decay=0.1, clip=1.0)
   params["norm"]["scale"] = params["norm"]["scale"].at[0].set(-0.0)
   params["embed"]["table"] = params["embed"]["table"].at[0].set(-0.0)
   grads = lambda p: jax.tree.map(jnp.ones_like, p)
@@ -148,22 +150,22 @@ def test_frozen_parameters_stay_and_cost_nothing(name):
   trained |= {"norm/scale"}
   for path, before in by_path(params).items():
     bits = lambda x: np.asarray(x).view(np.int32)
-    same = np.array_equal(bits(before), bits(by_path(after)[path]))
-    assert same == (path not in trained), path
+    is_same = np.array_equal(bits(before), bits(by_path(after)[path]))
+    assert is_same == (path not in trained), path
   for path, leaf in by_path(state).items():
-    held = [p for p in by_path(params) if path.endswith("/" + p)]
+    sources = [p for p in by_path(params) if path.endswith("/" + p)]
     if leaf.size > 3:
-      assert held and max(held, key=len) in trained, path
+      assert sources and max(sources, key=len) in trained, path
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_frozen_parameters_have_no_say_in_the_norm(name):
   params, grads = tree(), tree(seed=1)
   loud = grads | {"embed": {"table": grads["embed"]["table"] * 1e6}}
-  tx, _ = make(name, params, freeze=(("embed/.*", True), (".*", False)), clip=0.1)
+  tx, _ = make_tx(name, params, freeze=(("embed/.*", True), (".*", False)), clip=0.1)
   quiet, _ = run(tx, params, lambda _: grads, 2)
-  same, _ = run(tx, params, lambda _: loud, 2)
-  jax.tree.map(np.testing.assert_array_equal, quiet, same)
+  with_loud, _ = run(tx, params, lambda _: loud, 2)
+  jax.tree.map(np.testing.assert_array_equal, quiet, with_loud)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -172,7 +174,7 @@ def test_lr_mult_scales_the_update_with_its_decay(name):
   table = (("embed/.*", 0.25), ("norm/scale", 0.0), (".*", 1.0))
   updates = []
   for mult in (), table:
-    tx, _ = make(name, params, lr_mult=mult, decay=0.1)
+    tx, _ = make_tx(name, params, lr_mult=mult, decay=0.1)
     updates.append(first_update(tx, grads, params))
   factors = {"embed/table": 0.25, "norm/scale": 0.0}
   for path, u in updates[0].items():
@@ -185,7 +187,7 @@ def test_lr_mult_scales_the_update_with_its_decay(name):
 )
 def test_decay_by_rule_and_by_table(name, table, decayed):
   params = tree()
-  tx, lr = make(name, params, decay=0.5, decay_mult=table)
+  tx, lr = make_tx(name, params, decay=0.5, decay_mult=table)
   zero = jax.tree.map(jnp.zeros_like, params)
   updates = first_update(tx, zero, params)
   for path, p in by_path(params).items():
@@ -197,7 +199,7 @@ def test_decay_by_rule_and_by_table(name, table, decayed):
 @pytest.mark.parametrize("name", NAMES)
 def test_dtypes_stay(name, dtype):
   params = tree(dtype=dtype)
-  tx, _ = make(name, params, decay=0.1, clip=1.0, lr_mult=((".*", 0.5),))
+  tx, _ = make_tx(name, params, decay=0.1, clip=1.0, lr_mult=((".*", 0.5),))
   before = jax.eval_shape(tx.init, params)
   after, state = jax.eval_shape(lambda p: run(tx, p, lambda g: g, 2), params)
   dtypes = lambda t: [x.dtype for x in jax.tree.leaves(t)]
@@ -208,27 +210,27 @@ def test_dtypes_stay(name, dtype):
 @pytest.mark.parametrize("name", NAMES)
 def test_state_is_sharded_like_the_parameters(name, freeze):
   params = tree()
-  tx, _ = make(name, params, freeze=freeze, clip=1.0, decay=0.1)
+  tx, _ = make_tx(name, params, freeze=freeze, clip=1.0, decay=0.1)
   state = jax.eval_shape(tx.init, params)
-  found = by_path(state_dims(state, params, LETTERS))
+  dims_of = by_path(state_dims(state, params, LETTERS))
   for path, leaf in by_path(state).items():
-    assert leaf.size <= 3 or found[path], path
-  assert set(found.values()) > {"LDNH", "LNHD", "LDF", "LFD", "VD"}
+    assert leaf.size <= 3 or dims_of[path], path
+  assert set(dims_of.values()) > {"LDNH", "LNHD", "LDF", "LFD", "VD"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_sharded_steps_equal_one_device(name):
   params, grads = tree(), tree(seed=1)
-  tx, _ = make(name, params, clip=1.0, decay=0.1)
+  tx, _ = make_tx(name, params, clip=1.0, decay=0.1)
   expected, _ = run(tx, params, lambda _: grads, 3)
   mesh = make_mesh(data=2, fsdp=2, tensor=2)
   place = lambda t: jax.device_put(t, shardings(mesh, LETTERS, t))
   with jax.set_mesh(mesh):
     sharded = place(grads)
-    got, _ = run(tx, place(params), lambda _: sharded, 3)
+    actual, _ = run(tx, place(params), lambda _: sharded, 3)
   # Sums in another order may round one of Muon's bfloat16 operands the other way.
   near = dict(rtol=1e-4, atol=1e-4 if name == "muon" else 1e-6)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **near), got, expected)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **near), actual, expected)
 
 
 # -- mistakes
@@ -270,4 +272,4 @@ def test_sharded_steps_equal_one_device(name):
 )
 def test_mistakes_are_explained(kwargs, message):
   with pytest.raises(ValueError, match=message):
-    make(**{"name": "adamw"} | kwargs)
+    make_tx(**{"name": "adamw"} | kwargs)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 import torch
-from test_optim import INSIDE, by_path, make, tree
+from test_optim import INSIDE, by_path, make_tx, tree
 
 from lm.optim.matrices import is_hidden
 from lm.optim.muon import orthogonalize
@@ -28,7 +28,7 @@ def stacked_and_alone(name, plain):
   scales = np.array([1, 10, 100]).reshape(3, 1, 1, 1)
   p = (rng.normal(size=shape) * scales).astype(np.float32)
   grads = (rng.normal(size=(3, *shape)) * scales[::-1]).astype(np.float32)
-  tx, _ = make(name, {"w": p}, {"w": "LDNH"})
+  tx, _ = make_tx(name, {"w": p}, {"w": "LDNH"})
   after = replay(tx, {"w": jnp.asarray(p)}, [{"w": g} for g in grads])
   alone = [
     plain(p[l].reshape(128, 160), [g[l].reshape(128, 160) for g in grads])
@@ -39,8 +39,8 @@ def stacked_and_alone(name, plain):
 
 def test_adafactor_of_stacked_weights_is_optax_layer_by_layer():
   plain = lambda p, grads: replay(optax.adafactor(1e-2), jnp.asarray(p), grads)
-  _, got, wanted = stacked_and_alone("adafactor", plain)
-  np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+  _, actual, expected = stacked_and_alone("adafactor", plain)
+  np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_muon_of_stacked_weights_is_torch_layer_by_layer():
@@ -54,10 +54,10 @@ def test_muon_of_stacked_weights_is_torch_layer_by_layer():
       tx.step()
     return weight.detach().numpy()
 
-  start, got, wanted = stacked_and_alone("muon", plain)
+  start, actual, expected = stacked_and_alone("muon", plain)
   # Theirs rounds every product to bfloat16, ours the operands: 2-3 digits in common.
-  error = np.linalg.norm(got - wanted, axis=(1, 2))
-  assert (error < 0.03 * np.linalg.norm(wanted - start, axis=(1, 2))).all(), error
+  error = np.linalg.norm(actual - expected, axis=(1, 2))
+  assert (error < 0.03 * np.linalg.norm(expected - start, axis=(1, 2))).all(), error
 
 
 @pytest.mark.parametrize("shape", [(40, 24), (2, 24, 40)])
@@ -74,13 +74,13 @@ def test_orthogonalize_keeps_the_directions_and_evens_out_their_sizes(shape):
 
 def test_adafactor_keeps_rows_and_columns_of_every_layer_only():
   like = {"w": jax.ShapeDtypeStruct((3, 128, 4, 40), jnp.float32)}
-  tx, _ = make("adafactor", like, {"w": "LDNH"})
+  tx, _ = make_tx("adafactor", like, {"w": "LDNH"})
   shapes = {x.shape for x in jax.tree.leaves(jax.eval_shape(tx.init, like))}
   assert shapes == {(), (1,), (3, 128), (3, 160)}
 
 
 def test_muon_takes_only_the_matrices_inside():
-  tx, _ = make("muon", tree())
+  tx, _ = make_tx("muon", tree())
   momenta = {
     k
     for k in by_path(jax.eval_shape(tx.init, tree()))

@@ -24,8 +24,8 @@ def drawn(kind: str) -> np.ndarray:
     block, size = gguf.GGML_QUANT_SIZES[kind]
     raw = draw.integers(0, 256, (SHAPE[0], SHAPE[1] // block, size), np.uint8)
     halves = np.array([0.01, 0.02], np.float16).view(np.uint8)
-    at = slice(-2, None) if kind.name == "Q6_K" else slice(0, 4)  # its scales
-    raw[..., at] = halves[: len(raw[0, 0, at])]
+    scales = slice(-2, None) if kind.name == "Q6_K" else slice(0, 4)  # its scales
+    raw[..., scales] = halves[: len(raw[0, 0, scales])]
     return raw.reshape(SHAPE[0], -1)
   return gguf.quants.quantize(draw.standard_normal(SHAPE, np.float32), kind)
 
@@ -53,36 +53,36 @@ def write(path, tensors, arch="llama", **fields):
 def test_every_kind_is_read_as_the_package_reads_it(tmp_path):
   kinds = (*KINDS, "Q4_K", "Q5_K", "Q6_K")
   tensors = {kind.lower(): (drawn(kind), kind) for kind in kinds}
-  more = {"a.words": ["one", "", "drei \u2581"], "a.numbers": [1, -2, 3], "a.x": 0.5}
-  path = write(tmp_path / "a.gguf", tensors, **more)
-  ours, theirs = GgufFile(path), gguf.GGUFReader(path)
-  assert ours.fields["a.words"] == more["a.words"]
-  assert ours.fields["a.numbers"] == more["a.numbers"] and ours.fields["a.x"] == 0.5
-  assert {t.name for t in theirs.tensors} == set(ours.tensors)
-  for tensor in theirs.tensors:
-    wanted = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-    got = ours.read(tensor.name)
-    assert got.shape == SHAPE and got.std() > 0
-    np.testing.assert_array_equal(got, wanted.reshape(SHAPE))
-  ours.forget()
+  fields = {"a.words": ["one", "", "drei \u2581"], "a.numbers": [1, -2, 3], "a.x": 0.5}
+  path = write(tmp_path / "a.gguf", tensors, **fields)
+  file, reader = GgufFile(path), gguf.GGUFReader(path)
+  assert file.fields["a.words"] == fields["a.words"]
+  assert file.fields["a.numbers"] == fields["a.numbers"] and file.fields["a.x"] == 0.5
+  assert {t.name for t in reader.tensors} == set(file.tensors)
+  for tensor in reader.tensors:
+    expected = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    actual = file.read(tensor.name)
+    assert actual.shape == SHAPE and actual.std() > 0
+    np.testing.assert_array_equal(actual, expected.reshape(SHAPE))
+  file.forget()
 
 
-def from_folder(folder, path, more=None, theta=0.0):
+def from_folder(folder, path, extra=None, theta=0.0):
   """A GGUF file of a folder's model, as llama.cpp's converter writes it."""
   source = stores.open(folder).source
-  c, tensors = source.config, {k: (v, "F32") for k, v in (more or {}).items()}
+  c, tensors = source.config, {k: (v, "F32") for k, v in (extra or {}).items()}
   heads = {"attn_q": c["num_attention_heads"], "attn_k": c["num_key_value_heads"]}
   for name in source.tensors:
-    stem, _, last = name.rpartition(".")
+    stem, _, suffix = name.rpartition(".")
     array, layer = np.array(source.read(name)), ""
     if stem.startswith("model.layers."):
       _, _, number, stem = stem.split(".", 3)
       layer = f"blk.{number}."
-    [ours] = [ours for ours, theirs in NAMES.items() if theirs == stem]
-    if c["model_type"] == "llama" and ours in heads:
-      halves = array.reshape(heads[ours], 2, -1, *array.shape[1:])
+    [gguf_name] = [gguf_name for gguf_name, hf_name in NAMES.items() if hf_name == stem]
+    if c["model_type"] == "llama" and gguf_name in heads:
+      halves = array.reshape(heads[gguf_name], 2, -1, *array.shape[1:])
       array = halves.swapaxes(1, 2).reshape(array.shape)
-    tensors[f"{layer}{ours}.{last}"] = array, "F32"
+    tensors[f"{layer}{gguf_name}.{suffix}"] = array, "F32"
   rope = c["rope_parameters"]
   fields = {
     "embedding_length": c["hidden_size"],
@@ -111,21 +111,21 @@ FLAVOURS = ("llama, attention biases, wide heads", "qwen2", "qwen3")
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_a_file_is_the_model_it_came_from(flavour, tmp_path):
   _, folder = saved(flavour)
-  wanted, params, _ = lm.load(folder)
+  expected, params, _ = lm.load(folder)
   path = from_folder(folder, tmp_path / "a.gguf")
-  model, got, tokenizer = lm.load(path)
-  assert model == wanted and tokenizer is None
-  jax.tree.map(np.testing.assert_array_equal, got, params)
+  model, actual, tokenizer = lm.load(path)
+  assert model == expected and tokenizer is None
+  jax.tree.map(np.testing.assert_array_equal, actual, params)
 
 
 def test_llama_3_is_known_by_its_factors(tmp_path):
   """A file has what the stretching came to, not how it was done."""
   _, folder = saved("llama, grouped")
   turns = 5e5 ** (-np.arange(4) / 4) * 8192 / (2 * np.pi)
-  kept = np.clip((turns - 1) / 3, 0, 1)
-  assert kept[3] == 0 and 0 < kept[2] < 1
-  more = {"rope_freqs.weight": np.float32(1 / (kept + (1 - kept) / 32))}
-  path = from_folder(folder, tmp_path / "a.gguf", more, theta=5e5)
+  kept_share = np.clip((turns - 1) / 3, 0, 1)
+  assert kept_share[3] == 0 and 0 < kept_share[2] < 1
+  extra = {"rope_freqs.weight": np.float32(1 / (kept_share + (1 - kept_share) / 32))}
+  path = from_folder(folder, tmp_path / "a.gguf", extra, theta=5e5)
   assert stores.open(path).model.config.rope == Rope(
     theta=5e5,
     scaling="llama3",
@@ -134,7 +134,7 @@ def test_llama_3_is_known_by_its_factors(tmp_path):
     low_turns=1.0,
     high_turns=4.0,
   )
-  path = from_folder(folder, tmp_path / "b.gguf", more, theta=500.0)
+  path = from_folder(folder, tmp_path / "b.gguf", extra, theta=500.0)
   with pytest.raises(ValueError, match=r"not those of Llama 3\.1"):
     lm.load(path)
 
@@ -148,11 +148,11 @@ def test_damage_is_one_line(tmp_path):
   data, path = good(tmp_path), tmp_path / "bad.gguf"
   draw = np.random.default_rng(0)
   changes = [data[:n] for n in range(0, len(data), 7)]
-  for at in range(len(data)):
-    other = bytes([int(draw.integers(0, 256))])
-    changes.append(data[:at] + other + data[at + 1 :])
+  for offset in range(len(data)):
+    byte = bytes([int(draw.integers(0, 256))])
+    changes.append(data[:offset] + byte + data[offset + 1 :])
   huge = b"\xff" * 8
-  changes += [data[:at] + huge + data[at + 8 :] for at in range(4, 200)]
+  changes += [data[:offset] + huge + data[offset + 8 :] for offset in range(4, 200)]
   refused = 0
   for change in changes:
     path.write_bytes(change)
@@ -167,17 +167,17 @@ def test_damage_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "arch, told",
+  "arch, message",
   [
     ("mamba", "holds a 'mamba'; known: llama"),
     ("llama", "does not say 'llama.embedding_len"),
   ],
 )
-def test_what_is_not_built(arch, told, tmp_path):
+def test_what_is_not_built(arch, message, tmp_path):
   path = write(
     tmp_path / "a.gguf",
     {"token_embd.weight": (np.ones((2, 32), np.float32), "F32")},
     arch,
   )
-  with pytest.raises(ValueError, match=told):
+  with pytest.raises(ValueError, match=message):
     lm.load(path)

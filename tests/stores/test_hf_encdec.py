@@ -41,40 +41,42 @@ def hf_model_of(flavour):
   return hf.noisy(hf_model)
 
 
-def close(got, wanted, limit=1e-4):
-  assert got.shape == wanted.shape and np.std(wanted) > 0.5
-  np.testing.assert_allclose(got, wanted, atol=limit, rtol=limit)
+def close(actual, expected, limit=1e-4):
+  assert actual.shape == expected.shape and np.std(expected) > 0.5
+  np.testing.assert_allclose(actual, expected, atol=limit, rtol=limit)
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_logits_are_theirs_at_once_and_one_by_one(flavour):
+def test_logits_are_those_of_transformers_at_once_and_one_by_one(flavour):
   hf_model = hf_model_of(flavour)
   model, params = hf.copied(hf_model)
   tokens_BT, source_BS = tokens(B, T), tokens(B, S, seed=1)
   segments_BS = (np.arange(S)[None] < np.array([[S], [5]])).astype(np.int32)
   with torch.no_grad():
-    wanted_BTV = hf_model(
+    expected_BTV = hf_model(
       input_ids=torch.from_numpy(source_BS.astype(np.int64)),
       attention_mask=torch.from_numpy(segments_BS.astype(np.int64)),
       decoder_input_ids=torch.from_numpy(tokens_BT.astype(np.int64)),
     ).logits.numpy()
   source = dict(source_BS=source_BS, source_segments_BS=segments_BS)
   run = jax.jit(
-    lambda params, *args, **how: model.apply({"params": params}, *args, **how)
+    lambda params, *args, **inputs: model.apply({"params": params}, *args, **inputs)
   )
-  close(run(params, tokens_BT, **source)[0], wanted_BTV)
-  got_BTV, cache = run(params, tokens_BT[:, :8], cache=model.init_cache(B, T), **source)
-  close(got_BTV, wanted_BTV[:, :8])
+  close(run(params, tokens_BT, **source)[0], expected_BTV)
+  actual_BTV, cache = run(
+    params, tokens_BT[:, :8], cache=model.init_cache(B, T), **source
+  )
+  close(actual_BTV, expected_BTV[:, :8])
   for t in range(8, T):
-    got_B1V, cache = run(params, tokens_BT[:, t : t + 1], cache=cache)
-    close(got_B1V[:, 0], wanted_BTV[:, t])
+    actual_B1V, cache = run(params, tokens_BT[:, t : t + 1], cache=cache)
+    close(actual_B1V[:, 0], expected_BTV[:, t])
 
 
 @pytest.mark.parametrize("count, reach", [(32, 128), (8, 10), (16, 128)])
-def test_buckets_are_theirs(count, reach):
+def test_buckets_are_those_of_transformers(count, reach):
   distance = torch.arange(3 * reach)
   hf_model = T5Attention._relative_position_bucket
-  how = dict(bidirectional=False, num_buckets=count, max_distance=reach)
-  wanted = hf_model(-distance, **how).numpy()
-  got = buckets(reach, count)[np.minimum(distance.numpy(), reach)]
-  np.testing.assert_array_equal(got, wanted)
+  options = dict(bidirectional=False, num_buckets=count, max_distance=reach)
+  expected = hf_model(-distance, **options).numpy()
+  actual = buckets(reach, count)[np.minimum(distance.numpy(), reach)]
+  np.testing.assert_array_equal(actual, expected)

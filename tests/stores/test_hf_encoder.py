@@ -20,47 +20,47 @@ SMALL = dict(
 torch.set_num_threads(1)  # its threads spin, and would fight with XLA's for the cores
 
 
-def close(got, wanted, limit=1e-4):
-  assert got.shape == wanted.shape and np.std(wanted) > 0.1
-  np.testing.assert_allclose(got, wanted, atol=limit, rtol=limit)
+def close(actual, expected, limit=1e-4):
+  assert actual.shape == expected.shape and np.std(expected) > 0.1
+  np.testing.assert_allclose(actual, expected, atol=limit, rtol=limit)
 
 
-def whole(model):
+def all_outputs(model):
   """All that the encoder says of a row: logits, features, pooled, and what follows."""
 
-  def run(params, tokens_BT, **how):
+  def run(params, tokens_BT, **inputs):
     variables = {"params": params}
-    x_BTD, *_ = model.apply(variables, tokens_BT, method="features", **how)
+    x_BTD, *_ = model.apply(variables, tokens_BT, method="features", **inputs)
     pooled_BD = model.apply(variables, x_BTD, method="pool")
     follows_BC = model.apply(variables, x_BTD, method="next_sentence")
-    logits_BTV, _ = model.apply(variables, tokens_BT, **how)
+    logits_BTV, _ = model.apply(variables, tokens_BT, **inputs)
     return logits_BTV, x_BTD, pooled_BD, follows_BC
 
   return jax.jit(run)
 
 
 @pytest.mark.parametrize("act", ["gelu", "relu"])
-def test_everything_is_theirs_with_types_and_padding(act):
+def test_all_outputs_are_those_of_transformers_with_types_and_padding(act):
   config = transformers.BertConfig(**SMALL, hidden_act=act)
   hf_model = hf.noisy(transformers.BertForPreTraining(config))
   model, params = hf.copied(hf_model)
   tokens_BT, real_BT = tokens(B, T), np.arange(T)[None] < np.array([[T], [7]])
   types_BT = np.broadcast_to(np.arange(T) >= 5, (B, T)).astype(np.int32)
   with torch.no_grad():
-    known = dict(
+    hf_inputs = dict(
       input_ids=torch.from_numpy(tokens_BT.astype(np.int64)),
       token_type_ids=torch.from_numpy(types_BT.astype(np.int64)),
       attention_mask=torch.from_numpy(real_BT.astype(np.int64)),
     )
-    body, all_of_it = hf_model.bert(**known), hf_model(**known)
+    body, outputs = hf_model.bert(**hf_inputs), hf_model(**hf_inputs)
   positions_BT = np.where(real_BT, np.arange(T)[None], -1).astype(np.int32)
-  logits_BTV, x_BTD, pooled_BD, follows_BC = whole(model)(
+  logits_BTV, x_BTD, pooled_BD, follows_BC = all_outputs(model)(
     params, tokens_BT, types_BT=types_BT, positions_BT=positions_BT
   )
-  close(logits_BTV[real_BT], all_of_it.prediction_logits.numpy()[real_BT])
+  close(logits_BTV[real_BT], outputs.prediction_logits.numpy()[real_BT])
   close(x_BTD[real_BT], body.last_hidden_state.numpy()[real_BT])
   close(pooled_BD, body.pooler_output.numpy())
-  close(follows_BC, all_of_it.seq_relationship_logits.numpy())
+  close(follows_BC, outputs.seq_relationship_logits.numpy())
 
 
 def test_masked_language_model_without_a_pooler():
@@ -68,5 +68,5 @@ def test_masked_language_model_without_a_pooler():
   model, params = hf.copied(hf_model)
   assert "pooler" not in params
   with torch.no_grad():
-    wanted = hf_model(torch.from_numpy(tokens(B, T).astype(np.int64))).logits.numpy()
-  close(jax.jit(model.apply)({"params": params}, tokens(B, T))[0], wanted)
+    expected = hf_model(torch.from_numpy(tokens(B, T).astype(np.int64))).logits.numpy()
+  close(jax.jit(model.apply)({"params": params}, tokens(B, T))[0], expected)

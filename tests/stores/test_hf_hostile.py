@@ -15,8 +15,8 @@ from lm.stores.hf.folder import INDEX, WEIGHTS
 def changed(folder, target, edit=None, **config):
   """A copy of a folder with other tensors, or with other values in its config.json."""
   shutil.copytree(folder, target)
-  told = json.loads((target / "config.json").read_text())
-  (target / "config.json").write_text(json.dumps(told | config))
+  fields = json.loads((target / "config.json").read_text())
+  (target / "config.json").write_text(json.dumps(fields | config))
   if edit is not None:
     file = File(folder / WEIGHTS)
     arrays = edit({name: np.array(file.read(name)) for name in file.tensors})
@@ -97,9 +97,9 @@ def test_configs_that_do_not_fit(name, tmp_path):
 
 def test_a_config_that_lacks_a_key(tmp_path):
   folder = changed(saved("gpt2")[1], tmp_path / "bad")
-  told = json.loads((folder / "config.json").read_text())
-  del told["n_embd"]
-  (folder / "config.json").write_text(json.dumps(told))
+  fields = json.loads((folder / "config.json").read_text())
+  del fields["n_embd"]
+  (folder / "config.json").write_text(json.dumps(fields))
   assert "config.json of a 'gpt2' lacks 'n_embd'" in refusal(folder)
 
 

@@ -25,20 +25,23 @@ def sparse(folder, *, D, F, L, N, K, V):
   H = D // N
   shapes = {"model.embed_tokens": (V, D), "model.norm": (D,), "lm_head": (V, D)}
   for l in range(L):
-    at = f"model.layers.{l}."
-    shapes |= {f"{at}self_attn.{x}_proj": (N * H, D) for x in "q"}
-    shapes |= {f"{at}self_attn.{x}_proj": (K * H, D) for x in "kv"}
-    shapes |= {f"{at}self_attn.o_proj": (D, N * H), f"{at}mlp.down_proj": (D, F)}
-    shapes |= {f"{at}mlp.{x}_proj": (F, D) for x in ("gate", "up")}
-    shapes |= {f"{at}{x}_layernorm": (D,) for x in ("input", "post_attention")}
+    prefix = f"model.layers.{l}."
+    shapes |= {f"{prefix}self_attn.{x}_proj": (N * H, D) for x in "q"}
+    shapes |= {f"{prefix}self_attn.{x}_proj": (K * H, D) for x in "kv"}
+    shapes |= {
+      f"{prefix}self_attn.o_proj": (D, N * H),
+      f"{prefix}mlp.down_proj": (D, F),
+    }
+    shapes |= {f"{prefix}mlp.{x}_proj": (F, D) for x in ("gate", "up")}
+    shapes |= {f"{prefix}{x}_layernorm": (D,) for x in ("input", "post_attention")}
   names = [f"{name}.weight" for name in shapes]
   tensors = {n: Tensor("BF16", s) for n, s in zip(names, shapes.values(), strict=True)}
   files = {f"{i}.safetensors": names[i::SHARDS] for i in range(SHARDS)}
   for file, inside in files.items():
     with NewFile(folder / file, {name: tensors[name] for name in inside}):
       pass
-  where = {name: file for file, inside in files.items() for name in inside}
-  (folder / INDEX).write_text(json.dumps({"weight_map": where}))
+  file_of_name = {name: file for file, inside in files.items() for name in inside}
+  (folder / INDEX).write_text(json.dumps({"weight_map": file_of_name}))
   config = dict(
     model_type="llama",
     hidden_size=D,
@@ -54,7 +57,7 @@ def sparse(folder, *, D, F, L, N, K, V):
   return stores.open(folder)
 
 
-def wanted(store, mesh):
+def expected_leaves(store, mesh):
   shapes, letters = stores.abstract(store.model)
   return trees.placed(shapes, shardings(mesh, letters, shapes))
 
@@ -70,9 +73,9 @@ def peak():
   def measured(run, *args):
     tracemalloc.start()
     run(*args)
-    most = tracemalloc.get_traced_memory()[1]
+    peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    return most
+    return peak_bytes
 
   return measured
 
@@ -80,40 +83,40 @@ def peak():
 def test_in_takes_one_share_above_the_model(tmp_path, monkeypatch, peak):
   """Of the largest parameter, for one of eight devices, and one layer of it."""
   store = sparse(tmp_path, **SMALL)
-  leaves = wanted(store, make_mesh(data=2, fsdp=2, tensor=2))
-  put = jax.device_put
+  leaves = expected_leaves(store, make_mesh(data=2, fsdp=2, tensor=2))
+  device_put = jax.device_put
 
   def outside(share, device):
     """Onto a device whose memory is not the host's."""
     memory = mmap.mmap(-1, share.nbytes)
-    there = np.frombuffer(memory, share.dtype).reshape(share.shape)
-    there[...] = share
-    return put(there, device)
+    outside_memory = np.frombuffer(memory, share.dtype).reshape(share.shape)
+    outside_memory[...] = share
+    return device_put(outside_memory, device)
 
   monkeypatch.setattr(jax, "device_put", outside)
   largest = max(share_bytes(leaf) for leaf in jax.tree.leaves(leaves))
   model = sum(4 * leaf.size for leaf in jax.tree.leaves(leaves))
-  most = peak(store.params, leaves)
-  assert largest < most < 1.5 * largest + 1_000_000 < model / 8
+  peak_bytes = peak(store.params, leaves)
+  assert largest < peak_bytes < 1.5 * largest + 1_000_000 < model / 8
 
 
 def test_a_model_of_70b_is_read_by_shares(tmp_path, peak):
   """Of its 140 GB, what one device's share of one layer takes: that, and no more."""
   store = sparse(tmp_path, **LLAMA_70B)
   assert sum(t.num_bytes for t in store.source.tensors.values()) > 141e9
-  leaves = wanted(store, make_mesh(data=1, fsdp=2, tensor=4))
+  leaves = expected_leaves(store, make_mesh(data=1, fsdp=2, tensor=4))
   engine.check(store.mapping.tensors, store.source.tensors)
-  by_path = trees.by_path(leaves)
-  largest = max(map(share_bytes, by_path.values()))
-  model = sum(4 * leaf.size for leaf in by_path.values())
-  assert largest == share_bytes(by_path["blocks/layer/ff/up"]) < model / 8 / 3
+  leaf_of_path = trees.by_path(leaves)
+  largest = max(map(share_bytes, leaf_of_path.values()))
+  model = sum(4 * leaf.size for leaf in leaf_of_path.values())
+  assert largest == share_bytes(leaf_of_path["blocks/layer/ff/up"]) < model / 8 / 3
   path = "blocks/layer/attention/k"
-  leaf = by_path[path]
+  leaf = leaf_of_path[path]
   index = leaf.sharding.addressable_devices_indices_map(leaf.shape)[jax.devices()[0]]
   layer = share_bytes(leaf) // LLAMA_70B["L"]
   index = (slice(7, 8), *index[1:])
-  most = peak(store.mapping.into, path, store.source.read, index)
-  assert 2 * layer <= most < 2.5 * layer + 100_000
+  peak_bytes = peak(store.mapping.into, path, store.source.read, index)
+  assert 2 * layer <= peak_bytes < 2.5 * layer + 100_000
 
 
 def test_out_reads_one_parameter_at_a_time_and_none_twice(tmp_path):
@@ -131,7 +134,7 @@ def test_out_reads_one_parameter_at_a_time_and_none_twice(tmp_path):
       events.append(self.path)
       return np.asarray(params[self.path])
 
-  class Done(set):
+  class Written(set):
     def add(self, item):
       events.append("done")
       super().add(item)
@@ -139,10 +142,10 @@ def test_out_reads_one_parameter_at_a_time_and_none_twice(tmp_path):
   leaves = jax.tree_util.tree_map_with_path(
     lambda path, _: Leaf(trees.path_name(path)), stores.abstract(store.model)[0]
   )
-  done = Done()
-  export.write(tmp_path, store.model, leaves, None, done=done)
+  written = Written()
+  export.write(tmp_path, store.model, leaves, None, done=written)
   assert sorted(events[::2]) == sorted(params) and set(events[1::2]) == {"done"}
   events.clear()
-  done.remove("blocks/layer/ff/up")
-  export.write(tmp_path, store.model, leaves, None, done=done)
+  written.remove("blocks/layer/ff/up")
+  export.write(tmp_path, store.model, leaves, None, done=written)
   assert events == ["blocks/layer/ff/up", "done"]

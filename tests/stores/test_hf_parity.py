@@ -104,10 +104,10 @@ pytestmark = pytest.mark.parametrize("flavour", FLAVOURS)
 @pytest.fixture(scope="module")
 def hf_model():
   """name -> a transformers model with noise for weights."""
-  made = {}
+  models = {}
 
-  def make(flavour):
-    if flavour not in made:
+  def build(flavour):
+    if flavour not in models:
       kind, values, _ = FLAVOURS[flavour]
       ids = dict(vocab_size=VOCAB, bos_token_id=0, eos_token_id=0)
       config = getattr(transformers, f"{kind}Config")(**values, **ids)
@@ -116,31 +116,33 @@ def hf_model():
       with torch.no_grad():
         for weight in model.parameters():
           weight += 0.2 * torch.randn_like(weight)
-      made[flavour] = model.eval()
-    return made[flavour]
+      models[flavour] = model.eval()
+    return models[flavour]
 
-  return make
+  return build
 
 
-def test_logits_are_theirs(flavour, hf_model):
+def test_logits_are_those_of_transformers(flavour, hf_model):
   model, params = hf.copied(hf_model(flavour), **FLAVOURS[flavour][2])
   tokens_BT = tokens(B, T)
-  got_BTV, _ = jax.jit(model.apply)({"params": params}, tokens_BT)
-  wanted_BTV = hf.logits(hf_model(flavour), tokens_BT)
-  assert got_BTV.shape == wanted_BTV.shape == (B, T, VOCAB)
-  assert np.std(wanted_BTV) > 0.5  # or else equal says little
-  np.testing.assert_allclose(got_BTV, wanted_BTV, atol=1e-4, rtol=1e-4)
+  actual_BTV, _ = jax.jit(model.apply)({"params": params}, tokens_BT)
+  expected_BTV = hf.logits(hf_model(flavour), tokens_BT)
+  assert actual_BTV.shape == expected_BTV.shape == (B, T, VOCAB)
+  assert np.std(expected_BTV) > 0.5  # or else equal says little
+  np.testing.assert_allclose(actual_BTV, expected_BTV, atol=1e-4, rtol=1e-4)
 
 
-def test_cached_decoding_gives_their_logits(flavour, hf_model):
+def test_cached_decoding_gives_the_logits_of_transformers(flavour, hf_model):
   model, params = hf.copied(hf_model(flavour), **FLAVOURS[flavour][2])
   tokens_BT = tokens(B, T)
-  wanted_BTV = hf.logits(hf_model(flavour), tokens_BT)
+  expected_BTV = hf.logits(hf_model(flavour), tokens_BT)
   apply = jax.jit(
     lambda p, tokens_BT, c: model.apply({"params": p}, tokens_BT, cache=c)
   )
-  got_BTV, cache = apply(params, tokens_BT[:, :7], model.init_cache(B, T))
-  np.testing.assert_allclose(got_BTV, wanted_BTV[:, :7], atol=1e-4, rtol=1e-4)
+  actual_BTV, cache = apply(params, tokens_BT[:, :7], model.init_cache(B, T))
+  np.testing.assert_allclose(actual_BTV, expected_BTV[:, :7], atol=1e-4, rtol=1e-4)
   for t in range(7, T):
-    got_B1V, cache = apply(params, tokens_BT[:, t : t + 1], cache)
-    np.testing.assert_allclose(got_B1V[:, 0], wanted_BTV[:, t], atol=1e-4, rtol=1e-4)
+    actual_B1V, cache = apply(params, tokens_BT[:, t : t + 1], cache)
+    np.testing.assert_allclose(
+      actual_B1V[:, 0], expected_BTV[:, t], atol=1e-4, rtol=1e-4
+    )

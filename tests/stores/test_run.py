@@ -39,13 +39,13 @@ def noise(model, seed=0):
   """Parameters of `model`, all of them random."""
   shapes, _ = abstract(model, tokens(1, 2))
   draw = np.random.default_rng(seed)
-  make = lambda leaf: jax.device_put(draw.standard_normal(leaf.shape, np.float32))
-  return jax.tree.map(make, shapes)
+  draw_leaf = lambda leaf: jax.device_put(draw.standard_normal(leaf.shape, np.float32))
+  return jax.tree.map(draw_leaf, shapes)
 
 
-def same(got, want):
-  assert jax.tree.structure(got) == jax.tree.structure(want)
-  jax.tree.map(np.testing.assert_array_equal, got, want)
+def assert_same(actual, want):
+  assert jax.tree.structure(actual) == jax.tree.structure(want)
+  jax.tree.map(np.testing.assert_array_equal, actual, want)
 
 
 def a_run(path, *, config=CONFIG, **fields):
@@ -85,16 +85,18 @@ def test_a_run_goes_on_with_its_config_and_its_free_values(tmp_path):
   assert folder.config()["data"]["cache"] == "there"
 
 
-@pytest.mark.parametrize("config, told", [
+@pytest.mark.parametrize("config, message", [
   (CONFIG | {"seed": 1}, r"seed: 0 then, 1 now"),
   (changed("optim", lr=0.2), r"optim\.lr: 0\.1 then, 0\.2 now"),
   (changed("optim", new=1), r"optim\.new: None then, 1 now"),
   (changed("data", source="sotu"), r"data\.source: 'shakespeare' then, 'sotu' now"),
 ])  # fmt: skip
-def test_a_run_of_another_config_is_refused(tmp_path, config, told):
+def test_a_run_of_another_config_is_refused(tmp_path, config, message):
   folder = a_run(tmp_path, params=noise(small()))
   before = folder.config_file.read_bytes()
-  with pytest.raises(ValueError, match=rf"another config \({told}\); choose another"):
+  with pytest.raises(
+    ValueError, match=rf"another config \({message}\); choose another"
+  ):
     folder.begin(config, small())
   assert folder.config_file.read_bytes() == before
 
@@ -121,14 +123,14 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_the_last_lines_name_what_is_there_and_what_comes_next(tmp_path):
   folder = RunFolder(tmp_path)
   folder.samples_file.write_text("To be")
-  told = folder.next_commands(generates=True)
-  assert str(folder.samples_file) in told
-  assert str(folder.curves_file) not in told
+  commands = folder.next_commands(generates=True)
+  assert str(folder.samples_file) in commands
+  assert str(folder.curves_file) not in commands
   for verb in ("generate", "evaluate"):
-    assert f"./launch.sh {verb} --workdir={tmp_path}" in told
-  told = folder.next_commands(generates=False)
-  assert f"next: ./launch.sh evaluate --workdir={tmp_path}" in told
-  assert "generate" not in told
+    assert f"./launch.sh {verb} --workdir={tmp_path}" in commands
+  commands = folder.next_commands(generates=False)
+  assert f"next: ./launch.sh evaluate --workdir={tmp_path}" in commands
+  assert "generate" not in commands
 
 
 def test_the_manifest_has_a_line_for_every_array():
@@ -139,8 +141,14 @@ def test_the_manifest_has_a_line_for_every_array():
   lines = run.manifest(state, letters).splitlines()
   assert len(lines) == len(jax.tree.leaves(shapes))
   table = next(line for line in lines if line.startswith("embed/table"))
-  where = str(spec("VD"))
-  assert table.split(maxsplit=4) == ["embed/table", "VD", "384x16", "float32", where]
+  table_spec = str(spec("VD"))
+  assert table.split(maxsplit=4) == [
+    "embed/table",
+    "VD",
+    "384x16",
+    "float32",
+    table_spec,
+  ]
 
 
 # the way back
@@ -149,8 +157,8 @@ def test_the_manifest_has_a_line_for_every_array():
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_fields_of_a_model_make_it_again(name):
   model = FAMILIES[name].model(scan=False, dropout=0.25)
-  told = json.loads(json.dumps(models.fields(model)))
-  assert models.build(**told, vocab=model.config.vocab) == model
+  fields = json.loads(json.dumps(models.fields(model)))
+  assert models.build(**fields, vocab=model.config.vocab) == model
 
 
 def test_a_run_is_loaded(tmp_path):
@@ -158,14 +166,14 @@ def test_a_run_is_loaded(tmp_path):
   a_run(tmp_path, params=params, opt={"count": np.int32(3)})
   model, loaded, tokenizer = lm.load(tmp_path)
   assert model == small() and tokenizer.digest == BYTES.digest
-  same(loaded, params)
+  assert_same(loaded, params)
   assert all(leaf.devices() == {jax.devices()[0]} for leaf in jax.tree.leaves(loaded))
 
 
 def test_a_run_with_a_moving_average_is_loaded_by_it(tmp_path):
   params, ema = noise(small(), seed=1), noise(small(), seed=2)
   a_run(tmp_path, config=changed("optim", ema=0.9), params=params, ema=ema)
-  same(lm.load(tmp_path)[1], ema)
+  assert_same(lm.load(tmp_path)[1], ema)
 
 
 def test_a_run_is_loaded_onto_a_mesh(tmp_path):
@@ -174,7 +182,7 @@ def test_a_run_is_loaded_onto_a_mesh(tmp_path):
   mesh = make_mesh(**MESHES["tensor"])
   loaded = lm.load(tmp_path, mesh=mesh)[1]
   assert loaded["embed"]["table"].sharding == sharding(mesh, "VD")
-  same(loaded, params)
+  assert_same(loaded, params)
 
 
 def test_a_step_that_was_not_saved_is_refused(tmp_path):
@@ -186,15 +194,15 @@ def test_a_step_that_was_not_saved_is_refused(tmp_path):
 def test_what_is_saved_is_loaded(tmp_path):
   model, params = small(kv_heads=1, tied=False), noise(small(kv_heads=1, tied=False))
   lm.save(tmp_path / "mine", model, params, BYTES)
-  again, loaded, tokenizer = lm.load(tmp_path / "mine")
-  assert again == model and tokenizer.digest == BYTES.digest
-  same(loaded, params)
+  restored, loaded, tokenizer = lm.load(tmp_path / "mine")
+  assert restored == model and tokenizer.digest == BYTES.digest
+  assert_same(loaded, params)
 
 
 def test_the_last_saved_is_loaded(tmp_path):
   for seed in (1, 2):
     lm.save(tmp_path, small(), noise(small(), seed), BYTES)
-  same(lm.load(tmp_path)[1], noise(small(), seed=2))
+  assert_same(lm.load(tmp_path)[1], noise(small(), seed=2))
   assert Checkpoints(RunFolder(tmp_path).checkpoints, owned=False).steps() == [2]
 
 
@@ -203,7 +211,7 @@ def test_saving_over_another_run_is_refused(tmp_path):
   a_run(tmp_path, params=params)
   with pytest.raises(ValueError, match="belongs to a run of another config"):
     lm.save(tmp_path, small(), noise(small(), seed=1), BYTES)
-  same(lm.load(tmp_path)[1], params)
+  assert_same(lm.load(tmp_path)[1], params)
 
 
 def test_saving_with_the_tokenizer_of_another_model_is_refused(tmp_path):
@@ -213,19 +221,21 @@ def test_saving_with_the_tokenizer_of_another_model_is_refused(tmp_path):
   assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("spoil, told", [
+@pytest.mark.parametrize("spoil, message", [
   (lambda p: {"params": p}, "params/blocks/.* is absent in it, float32.* was wanted"),
   (lambda p: p | noise(small(width=32)), r"\[1,32\S*\] in it, float32\[1,16\S*\] was"),
   (lambda p: jax.tree.map(lambda x: x.astype("bfloat16"), p), "is bfloat16"),
 ])  # fmt: skip
 def test_saving_what_could_not_be_loaded_is_refused_and_costs_nothing(
-  tmp_path, spoil, told
+  tmp_path, spoil, message
 ):
   good = noise(small())
   lm.save(tmp_path / "run", small(), good, BYTES)
   for name in ("run", "new"):
-    with pytest.raises(ValueError, match=f"do not fit the model: .*{told}.*") as error:
+    with pytest.raises(
+      ValueError, match=f"do not fit the model: .*{message}.*"
+    ) as error:
       lm.save(tmp_path / name, small(), spoil(good), BYTES)
     assert "\n" not in str(error.value)
-  same(lm.load(tmp_path / "run")[1], good)
+  assert_same(lm.load(tmp_path / "run")[1], good)
   assert not (tmp_path / "new").exists()

@@ -23,12 +23,12 @@ BYTES = tokenizers.byte_tokenizer()
 FRESH = ("classifier/.*",)
 
 
-def same(got, want):
-  assert jax.tree.structure(got) == jax.tree.structure(want)
-  jax.tree.map(np.testing.assert_array_equal, got, want)
+def assert_same(actual, want):
+  assert jax.tree.structure(actual) == jax.tree.structure(want)
+  jax.tree.map(np.testing.assert_array_equal, actual, want)
 
 
-def wanted_of(model):
+def expected_leaves(model):
   shapes, names = stores.abstract(model)
   mesh = make_mesh(jax.devices()[:1])
   return trees.placed(shapes, shardings(mesh, names, shapes))
@@ -60,9 +60,9 @@ def test_a_new_classifier_comes_from_the_callers_key(bert):
   learnt = lm.load(bert)[1]
   for seed in (1, 2):
     drawn = initialised(model, seed)
-    params = store.params(wanted_of(model), fresh=FRESH, drawn=drawn)
-    same(params["classifier"], drawn["classifier"])
-    same({part: params[part] for part in params if part != "classifier"},
+    params = store.params(expected_leaves(model), fresh=FRESH, drawn=drawn)
+    assert_same(params["classifier"], drawn["classifier"])
+    assert_same({part: params[part] for part in params if part != "classifier"},
          {part: learnt[part] for part in params if part != "classifier"})  # fmt: skip
   assert set(learnt) - set(params) == {"head", "bias", "follows"}
 
@@ -71,15 +71,15 @@ def test_what_does_not_fit_is_named_with_both_shapes(bert):
   store = stores.open(bert)
   model = models.build(**(store.fields | dict(head="classes", classes=3)))
   with pytest.raises(ValueError) as error:
-    store.params(wanted_of(model))
+    store.params(expected_leaves(model))
   assert "classifier/w is absent in it, float32[32,3] was wanted" in str(error.value)
   assert "fresh=" in str(error.value) and "\n" not in str(error.value)
   with pytest.raises(ValueError, match=r"fresh='clasifier/\.\*' names no parameter of"):
-    store.check(wanted_of(model), fresh=("clasifier/.*",))
+    store.check(expected_leaves(model), fresh=("clasifier/.*",))
   wide = models.build(**(store.fields | dict(ff=64)))
   with pytest.raises(ValueError, match=r"ff/down is float32\[2,48,32\] in it, float32"):
-    store.check(wanted_of(wide), fresh=(".*/up", ".*/up_bias"))
-  bare = wanted_of(store.model)
+    store.check(expected_leaves(wide), fresh=(".*/up", ".*/up_bias"))
+  bare = expected_leaves(store.model)
   del bare["norm"]  # of the body: without it this is another model
   with pytest.raises(ValueError, match=r"norm/bias is float32\[32\] in it, absent was"):
     store.check(bare)
@@ -103,12 +103,12 @@ def test_a_table_may_be_longer_than_its_tokenizer(tmp_path):
   store = stores.open(folder)
   assert store.tokenizer().size == 258 and store.fields["vocab"] == 600
   model = models.build(**store.fields)
-  params = store.params(wanted_of(model))
+  params = store.params(expected_leaves(model))
   assert params["embed"]["table"].shape[0] == 640
   lm.save(tmp_path / "run", model, params, store.tokenizer())
-  again, loaded, _ = lm.load(tmp_path / "run")
-  assert again == model
-  same(loaded, params)
+  restored, loaded, _ = lm.load(tmp_path / "run")
+  assert restored == model
+  assert_same(loaded, params)
 
 
 @pytest.fixture
@@ -134,20 +134,20 @@ def test_special_tokens_behind_the_table_are_kept(gemma, tmp_path):
 
 def test_text_that_becomes_ids_behind_the_table_is_refused(gemma, tmp_path):
   file = gemma / "tokenizer.json"
-  told = json.loads(file.read_text())
-  for token in told["added_tokens"]:
+  fields = json.loads(file.read_text())
+  for token in fields["added_tokens"]:
     token["special"] = token["id"] < 258
-  file.write_text(json.dumps(told))
+  file.write_text(json.dumps(fields))
   with pytest.raises(ValueError, match="model has 258 tokens, the tokenizer 259"):
     stores.write(tmp_path / "run", stores.open(gemma))
   assert not (tmp_path / "run").exists()
 
 
-def test_leaves_stay_on_the_disk_until_they_are_asked_for(bert):
+def test_leaves_stay_on_the_disk_until_they_are_read(bert):
   store = stores.open(bert)
   params = store.params(stores.abstract(store.model)[0], stay=True)
   assert not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params))
-  same(jax.tree.map(np.asarray, params), lm.load(bert)[1])
+  assert_same(jax.tree.map(np.asarray, params), lm.load(bert)[1])
 
 
 def test_a_digest_tells_whether_anything_changed(bert, tmp_path):
@@ -173,11 +173,11 @@ def test_older_folders_are_read(tmp_path):
   stores.write(tmp_path / "same", stores.open(tmp_path / "run"))
   assert bytes_of(tmp_path / "same") == bytes_of(folder)
   # A vocabulary that only the tokenizer tells.
-  lm.save(tmp_path / "mine", *(mine := small()))
+  lm.save(tmp_path / "mine", *(small_model := small()))
   (tmp_path / "mine" / "model.json").unlink()
-  config = {"model": models.fields(mine[0]), "optim": {"ema": 0.0}}
+  config = {"model": models.fields(small_model[0]), "optim": {"ema": 0.0}}
   (tmp_path / "mine" / "config.json").write_text(json.dumps(config))
-  assert lm.load(tmp_path / "mine")[0] == mine[0]
+  assert lm.load(tmp_path / "mine")[0] == small_model[0]
 
 
 def small():
@@ -222,16 +222,18 @@ def test_training_from_nothing_imports_no_foreign_format(tmp_path):
     "  'safetensors', 'jinja2', 'torch', 'transformers')\n"
     "print([name for name in names if name in sys.modules])\n"
   )
-  done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-  assert done.stdout == "[]\n", done.stdout + done.stderr
+  result = subprocess.run(
+    [sys.executable, "-c", script], capture_output=True, text=True
+  )
+  assert result.stdout == "[]\n", result.stdout + result.stderr
 
 
 def test_a_folder_belongs_to_one_model(tmp_path):
   model, params, tokenizer = small()
   lm.save(tmp_path, model, params, tokenizer)
-  other = models.build("decoder", vocab=258, width=16, layers=2, heads=2, context=8)
+  deeper = models.build("decoder", vocab=258, width=16, layers=2, heads=2, context=8)
   with pytest.raises(ValueError, match=r"another config \(layers: 1 then, 2 now\)"):
-    lm.save(tmp_path, other, initialised(other, 0), tokenizer)
+    lm.save(tmp_path, deeper, initialised(deeper, 0), tokenizer)
   with pytest.raises(ValueError, match=r"another config \(another tokenizer\)"):
     lm.save(tmp_path, model, params, None)
   with pytest.raises(ValueError, match=r"a model that `train` did not make"):

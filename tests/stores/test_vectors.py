@@ -42,9 +42,9 @@ def test_a_file_gives_back_every_bit(name, tmp_path):
   draw = np.random.default_rng(0).standard_normal((300, 7)).astype(np.float32)
   words = tuple(f"w\u00f6rd{i}" for i in range(300))
   Vectors(words, draw).write(tmp_path / name)
-  again = vectors.read(tmp_path / name)
-  assert again.words == words
-  assert again.table_VD.tobytes() == draw.tobytes()
+  restored = vectors.read(tmp_path / name)
+  assert restored.words == words
+  assert restored.table_VD.tobytes() == draw.tobytes()
   with pytest.raises(ValueError, match="'new york' is no word"):
     Vectors(("new york",), draw[:1]).write(tmp_path / name)
   assert vectors.read(tmp_path / name).words == words
@@ -53,12 +53,12 @@ def test_a_file_gives_back_every_bit(name, tmp_path):
 
 def test_files_of_others(tmp_path):
   """word2vec.c ends its binary vectors with a newline, gensim does not."""
-  one, other = (struct.pack("<2f", *row) for row in ((1, 2), (3, 4)))
+  first, second = (struct.pack("<2f", *row) for row in ((1, 2), (3, 4)))
   for end in (b"", b"\n"):
-    data = b"2 2\na " + one + end + b"b\xff " + other + end
+    data = b"2 2\na " + first + end + b"b\xff " + second + end
     (tmp_path / "v.bin").write_bytes(data)
-    read = vectors.read(tmp_path / "v.bin")
-    assert read.words == ("a", "b\ufffd") and read["a"].tolist() == [1, 2]
+    loaded = vectors.read(tmp_path / "v.bin")
+    assert loaded.words == ("a", "b\ufffd") and loaded["a"].tolist() == [1, 2]
   # GloVe's have no first line, and words with spaces in the largest of them.
   (tmp_path / "v.txt").write_text("the 1 -2.5e-3\n. . 3 4\n")
   assert vectors.read(tmp_path / "v.txt").words == ("the", ". .")
@@ -67,7 +67,7 @@ def test_files_of_others(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("name", "data", "told"),
+  ("name", "data", "message"),
   [
     ("v.bin", b"a b\n", "does not begin with a number of words"),
     ("v.bin", b"2 2\na 12345678b 1234", "ends after 1 of 2 words"),
@@ -79,10 +79,10 @@ def test_files_of_others(tmp_path):
     ("none.txt", None, "no vectors at"),
   ],
 )
-def test_broken_files_are_told_in_one_line(name, data, told, tmp_path):
+def test_broken_files_are_reported_in_one_line(name, data, message, tmp_path):
   if data is not None:
     (tmp_path / name).write_bytes(data)
-  with pytest.raises(ValueError, match=told) as error:
+  with pytest.raises(ValueError, match=message) as error:
     vectors.read(tmp_path / name)
   assert "\n" not in str(error.value)
 
@@ -96,11 +96,13 @@ def test_spearman_is_scipys():
 
 def test_scores_count_what_is_known():
   pairs = "# pairs\nking\tman\t9\nQueen\twoman\t8\nman\tapple\t1\nking\tzebra\t5\n"
-  found = similarity.relatedness(SMALL, pairs)
-  assert found["_known"] == 0.75 and found[""] == pytest.approx(0.5 * 3**0.5)
-  asked = ": royals\nman king Woman queen\nman queen woman king\nman king cow zebra\n"
-  found = similarity.analogies(SMALL, asked)
-  assert found == {"": 0.5, "_all": 1 / 3, "_known": 2 / 3}
+  scores = similarity.relatedness(SMALL, pairs)
+  assert scores["_known"] == 0.75 and scores[""] == pytest.approx(0.5 * 3**0.5)
+  questions = (
+    ": royals\nman king Woman queen\nman queen woman king\nman king cow zebra\n"
+  )
+  scores = similarity.analogies(SMALL, questions)
+  assert scores == {"": 0.5, "_all": 1 / 3, "_known": 2 / 3}
 
 
 @pytest.fixture(scope="module")
@@ -110,34 +112,40 @@ def run(tmp_path_factory):
   values = dict(data__tokenizer="words-13", num_steps=30, eval__every=30)
   flags = processes.flags(folder / "run", processes.corpus(folder), **values)
   flags[0] = "--config=tests/shrink.py:family/word2vec"
-  done = processes.run("train", *flags)
-  assert done.code == 0, done.err
-  return folder / "run", done
+  result = processes.run("train", *flags)
+  assert result.code == 0, result.err
+  return folder / "run", result
 
 
 def test_a_run_gives_vectors(run):
-  folder, done = run
+  folder, result = run
   model, params, tokenizer = lm.load(folder)
-  of = vectors.of_model(model, params, tokenizer)
-  assert sorted(of.words)[:2] == ["a", "brown"] and len(of.words) == 10
+  word_vectors = vectors.of_model(model, params, tokenizer)
+  assert (
+    sorted(word_vectors.words)[:2] == ["a", "brown"] and len(word_vectors.words) == 10
+  )
   row = tokenizer.encode("fox")[0]
-  assert of["fox"].tolist() == params["embed"]["table"][row].tolist()
-  found = [row for row in processes.metrics(folder) if "eval/nats_per_pair" in row]
-  assert found and re.search(r"held out [\d.]+ nats per pair", done.out)
-  assert 0 < found[-1]["eval/nats_per_pair"] < 6 * np.log(2)
+  assert word_vectors["fox"].tolist() == params["embed"]["table"][row].tolist()
+  evaluations = [
+    row for row in processes.metrics(folder) if "eval/nats_per_pair" in row
+  ]
+  assert evaluations and re.search(r"held out [\d.]+ nats per pair", result.out)
+  assert 0 < evaluations[-1]["eval/nats_per_pair"] < 6 * np.log(2)
 
 
 def test_it_is_evaluated_and_writes_no_text(run):
   folder, _ = run
-  done = processes.run("evaluate", f"--workdir={folder}")
-  assert done.code == 0, done.err
-  last = [r for r in processes.metrics(folder) if "eval/nats_per_pair" in r][-1]
-  told = json.loads(done.out[done.out.index("{") :])["eval/nats_per_pair"]
-  assert told == pytest.approx(last["eval/nats_per_pair"], rel=0.2)  # of all rows
-  done = processes.run("generate", f"--workdir={folder}", "--prompt=the fox")
-  assert done.code == 2 and "word2vec" in done.err and done.err.count("\n") == 1
-  done = processes.run("evaluate", f"--workdir={folder}", "--tasks=taste")
-  assert done.code == 2 and "no 'taste' in lm/tasks; found: similarity" in done.err
+  result = processes.run("evaluate", f"--workdir={folder}")
+  assert result.code == 0, result.err
+  evaluation = [r for r in processes.metrics(folder) if "eval/nats_per_pair" in r][-1]
+  nats_per_pair = json.loads(result.out[result.out.index("{") :])["eval/nats_per_pair"]
+  assert nats_per_pair == pytest.approx(
+    evaluation["eval/nats_per_pair"], rel=0.2
+  )  # of all rows
+  result = processes.run("generate", f"--workdir={folder}", "--prompt=the fox")
+  assert result.code == 2 and "word2vec" in result.err and result.err.count("\n") == 1
+  result = processes.run("evaluate", f"--workdir={folder}", "--tasks=taste")
+  assert result.code == 2 and "no 'taste' in lm/tasks; found: similarity" in result.err
 
 
 @pytest.fixture
@@ -155,9 +163,9 @@ def test_a_table_takes_vectors_of_its_words(file):
   table_VD, count = vectors.into_table(file, jnp.array(rows_VD), KINGS)
   ids = [id for id, text in enumerate(texts) if text in SMALL]
   assert {texts[id] for id in ids} >= {"king", "queen"} and count == len(ids)
-  wanted_VD = rows_VD.copy()
-  wanted_VD[ids] = [SMALL[texts[id]] for id in ids]
-  assert table_VD.tolist() == wanted_VD.tolist()
+  expected_VD = rows_VD.copy()
+  expected_VD[ids] = [SMALL[texts[id]] for id in ids]
+  assert table_VD.tolist() == expected_VD.tolist()
   with pytest.raises(ValueError, match="a vector for no token"):
     vectors.into_table(file, jnp.array(rows_VD), tokenizers.byte_tokenizer())
   with pytest.raises(ValueError, match="width is 4; make model"):

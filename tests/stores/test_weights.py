@@ -19,7 +19,7 @@ from lm.data import tokenizers
 from lm.data.tokenizers import bpe, builders
 from lm.generate.embed import embed
 
-pytestmark = weights.wanted
+pytestmark = weights.required
 # From "The War of the Worlds" by H. G. Wells, 1898.
 TEXT = (
   "No one would have believed in the last years of the nineteenth century that this "
@@ -39,27 +39,27 @@ def smollm():
 
 def test_smollm_answers(smollm, tmp_path):
   """Directly, and after a conversion."""
-  ask = ("--prompt=What is the capital of Japan?", "--temperature=0")
+  flags = ("--prompt=What is the capital of Japan?", "--temperature=0")
   answer = "The capital of Japan is Tokyo.\n"
-  done = processes.run("generate", f"--workdir={smollm}", *ask)
-  assert done.code == 0 and done.out == answer
-  ours = tmp_path / "ours"
-  done = processes.run("convert", f"--from={smollm}", f"--to={ours}")
-  assert done.code == 0 and done.err == ""
-  assert processes.run("generate", f"--workdir={ours}", *ask).out == answer
+  result = processes.run("generate", f"--workdir={smollm}", *flags)
+  assert result.code == 0 and result.out == answer
+  converted = tmp_path / "ours"
+  result = processes.run("convert", f"--from={smollm}", f"--to={converted}")
+  assert result.code == 0 and result.err == ""
+  assert processes.run("generate", f"--workdir={converted}", *flags).out == answer
   # Not as a chat, it goes on where the text ends.
   raw = ("--chat=false", "--prompt=The capital of Japan is", "--max_tokens=3")
-  done = processes.run("generate", f"--workdir={ours}", "--temperature=0", *raw)
-  assert done.out.startswith("The capital of Japan is Tokyo")
+  result = processes.run("generate", f"--workdir={converted}", "--temperature=0", *raw)
+  assert result.out.startswith("The capital of Japan is Tokyo")
 
 
 def test_smollm_is_as_surprised_as_a_plain_computation_of_it(smollm):
   model, params, tokenizer = lm.load(smollm)
   ids = tokenizer.encode(TEXT)
   logits_1TV, _ = model.apply({"params": params}, ids[None])
-  wanted = perplexity(plain_logits(smollm, ids), ids)
-  assert abs(perplexity(np.asarray(logits_1TV[0], np.float64), ids) - wanted) < 1e-3
-  assert 5 < wanted < 50
+  expected = perplexity(plain_logits(smollm, ids), ids)
+  assert abs(perplexity(np.asarray(logits_1TV[0], np.float64), ids) - expected) < 1e-3
+  assert 5 < expected < 50
 
 
 def perplexity(logits_TV, ids) -> float:
@@ -73,12 +73,12 @@ def plain_logits(path, ids) -> np.ndarray:
   """logits_TV as llama.cpp defines the model, in NumPy: pairs of neighbours turn."""
   reader = gguf.GGUFReader(path)
   w = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in reader.tensors}
-  told = lambda key: reader.fields[f"llama.{key}"].contents()
+  field = lambda key: reader.fields[f"llama.{key}"].contents()
   N, K, theta = (
-    told(k)
+    field(k)
     for k in ("attention.head_count", "attention.head_count_kv", "rope.freq_base")
   )
-  eps, T = told("attention.layer_norm_rms_epsilon"), len(ids)
+  eps, T = field("attention.layer_norm_rms_epsilon"), len(ids)
   x_TD = w["token_embd.weight"][ids]
   H = x_TD.shape[1] // N
   turns = np.arange(T)[:, None] * theta ** (-np.arange(0, H, 2) / H)
@@ -88,26 +88,28 @@ def plain_logits(path, ids) -> np.ndarray:
   def norm(x, name):
     return x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * w[f"{name}.weight"]
 
-  def turned(x):
+  def rotated(x):
     even, odd = x[..., ::2], x[..., 1::2]
     pairs = np.stack([even * cos - odd * sin, even * sin + odd * cos], -1)
     return pairs.reshape(x.shape)
 
-  for l in range(told("block_count")):
-    at = f"blk.{l}."
-    of = lambda x, name, at=at: x @ w[f"{at}{name}.weight"].T
-    y_TD = norm(x_TD, at + "attn_norm")
-    q_TNH = turned(of(y_TD, "attn_q").reshape(T, N, H))
-    k_TNH = np.repeat(turned(of(y_TD, "attn_k").reshape(T, K, H)), N // K, 1)
-    v_TNH = np.repeat(of(y_TD, "attn_v").reshape(T, K, H), N // K, 1)
+  for l in range(field("block_count")):
+    prefix = f"blk.{l}."
+    project = lambda x, name, prefix=prefix: x @ w[f"{prefix}{name}.weight"].T
+    y_TD = norm(x_TD, prefix + "attn_norm")
+    q_TNH = rotated(project(y_TD, "attn_q").reshape(T, N, H))
+    k_TNH = np.repeat(rotated(project(y_TD, "attn_k").reshape(T, K, H)), N // K, 1)
+    v_TNH = np.repeat(project(y_TD, "attn_v").reshape(T, K, H), N // K, 1)
     scores = np.einsum("TNH,SNH->NTS", q_TNH, k_TNH) / np.sqrt(H) + unseen_TS
     probs = np.exp(scores - scores.max(-1, keepdims=True))
     probs /= probs.sum(-1, keepdims=True)
     y_TD = np.einsum("NTS,SNH->TNH", probs, v_TNH).reshape(T, -1)
-    x_TD = x_TD + of(y_TD, "attn_output")
-    y_TD = norm(x_TD, at + "ffn_norm")
-    gate_TF = of(y_TD, "ffn_gate")
-    x_TD = x_TD + of(gate_TF / (1 + np.exp(-gate_TF)) * of(y_TD, "ffn_up"), "ffn_down")
+    x_TD = x_TD + project(y_TD, "attn_output")
+    y_TD = norm(x_TD, prefix + "ffn_norm")
+    gate_TF = project(y_TD, "ffn_gate")
+    x_TD = x_TD + project(
+      gate_TF / (1 + np.exp(-gate_TF)) * project(y_TD, "ffn_up"), "ffn_down"
+    )
   return norm(x_TD, "output_norm") @ w["token_embd.weight"].T.astype(np.float64)
 
 
@@ -139,9 +141,9 @@ def test_smollm_cuts_text_as_its_merges_say(smollm):
       for piece in regex.findall(r"\p{N}|\P{N}+", text)
       for word in regex.findall(builders.GPT2, piece)
     ]
-    wanted = [id for word in words for id in merged(word)]
-    assert tokenizer.encode(text).tolist() == wanted, repr(text)
-    assert tokenizer.decode(wanted) == text
+    expected = [id for word in words for id in merged(word)]
+    assert tokenizer.encode(text).tolist() == expected, repr(text)
+    assert tokenizer.decode(expected) == text
 
 
 def test_gpt2_cuts_text_as_published(tmp_path):
@@ -166,16 +168,16 @@ def test_gpt2_cuts_text_as_published(tmp_path):
   vocab["<|endoftext|>"] = len(vocab)
   (tmp_path / "vocab.json").write_text(json.dumps(vocab))
   (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
-  ours = tokenizers.load(tmp_path)
-  assert ours.size == 50257 and len(merges) == 50000
-  assert ours.encode("Hello world").tolist() == [15496, 995]
+  tokenizer = tokenizers.load(tmp_path)
+  assert tokenizer.size == 50257 and len(merges) == 50000
+  assert tokenizer.encode("Hello world").tolist() == [15496, 995]
   hf_model = tiktoken.Encoding(
     "gpt2", pat_str=builders.GPT2, mergeable_ranks=ranks, special_tokens={}
   )
   for text in cases():
-    ids = ours.encode(text).tolist()
+    ids = tokenizer.encode(text).tolist()
     assert ids == hf_model.encode_ordinary(text), repr(text)
-    assert ours.decode(ids) == text
+    assert tokenizer.decode(ids) == text
 
 
 def test_minilm_finds_what_is_alike():
@@ -185,17 +187,19 @@ def test_minilm_finds_what_is_alike():
   hf_model = transformers.BertModel.from_pretrained(
     folder, local_files_only=True
   ).eval()
-  cut = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+  hf_tokenizer = transformers.AutoTokenizer.from_pretrained(
+    folder, local_files_only=True
+  )
   texts = ["The guitar.", "An instrument to play music.", "Tax law in Norway."]
   texts += [TEXT, "naïve 東京 😀", "word " * 300]
-  got_ND = embed(model, params, tokenizer, texts, max_tokens=256)
-  wanted = []
+  actual_ND = embed(model, params, tokenizer, texts, max_tokens=256)
+  expected = []
   for text in texts:
-    told = cut(text, truncation=True, max_length=256, return_tensors="pt")
-    told.pop("token_type_ids")
+    hf_inputs = hf_tokenizer(text, truncation=True, max_length=256, return_tensors="pt")
+    hf_inputs.pop("token_type_ids")
     with torch.no_grad():
-      mean_D = hf_model(**told).last_hidden_state[0].mean(0).numpy()
-    wanted.append(mean_D / np.linalg.norm(mean_D))
-  np.testing.assert_allclose(got_ND, wanted, atol=1e-5)
-  near_NN = got_ND @ got_ND.T
+      mean_D = hf_model(**hf_inputs).last_hidden_state[0].mean(0).numpy()
+    expected.append(mean_D / np.linalg.norm(mean_D))
+  np.testing.assert_allclose(actual_ND, expected, atol=1e-5)
+  near_NN = actual_ND @ actual_ND.T
   assert near_NN[0, 1] > 0.5 > 0.2 > near_NN[0, 2]

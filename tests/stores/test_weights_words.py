@@ -8,7 +8,7 @@ from lm.data.sources import packages
 from lm.stores import vectors
 from lm.tasks import similarity
 
-pytestmark = weights.wanted
+pytestmark = weights.required
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,8 @@ def people():
 def test_glove_knows_kings_and_scores_as_published_vectors_do(glove, people):
   assert glove.analogy("man", "king", "woman")[0][0] == "queen"
   assert "prince" in [word for word, _ in glove.nearest("king", 3)]
-  found = similarity.relatedness(glove, people["wordsim353.tsv"].decode())
-  assert found["_known"] == 1 and found[""] == pytest.approx(0.503, abs=5e-4)
+  scores = similarity.relatedness(glove, people["wordsim353.tsv"].decode())
+  assert scores["_known"] == 1 and scores[""] == pytest.approx(0.503, abs=5e-4)
   common = vectors.Vectors(glove.words[:30_000], glove.table_VD[:30_000])
   solved = similarity.analogies(common, people["questions-words.txt"].decode())
   assert 0.4 < solved[""] < 0.7 and solved["_known"] > 0.7
@@ -38,9 +38,9 @@ def test_glove_knows_kings_and_scores_as_published_vectors_do(glove, people):
 
 def test_a_file_of_fasttext_is_read(people, tmp_path):
   (tmp_path / "v.vec").write_bytes(people["pang_lee_polarity_fasttext.vec"])
-  read = vectors.read(tmp_path / "v.vec")
-  assert read.table_VD.shape == (1694, 100) and read.words[0] == "."
-  read.write(tmp_path / "v.bin")
-  again = vectors.read(tmp_path / "v.bin")
-  assert again.words == read.words
-  assert again.table_VD.tobytes() == read.table_VD.tobytes()
+  text_vectors = vectors.read(tmp_path / "v.vec")
+  assert text_vectors.table_VD.shape == (1694, 100) and text_vectors.words[0] == "."
+  text_vectors.write(tmp_path / "v.bin")
+  restored = vectors.read(tmp_path / "v.bin")
+  assert restored.words == text_vectors.words
+  assert restored.table_VD.tobytes() == text_vectors.table_VD.tobytes()

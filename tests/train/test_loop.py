@@ -14,7 +14,7 @@ def count_step(state, batch, root):
   return state + 1, {"train/loss": loss, "train/grad_norm": jnp.float32(1)}
 
 
-def fit(batches, *, num_steps, **how):
+def fit(batches, *, num_steps, **options):
   events = []
   report = lambda n, metrics, seconds, spent: events.append((n, metrics["train/loss"]))
   hook = lambda name, every: train.Hook(
@@ -29,7 +29,7 @@ def fit(batches, *, num_steps, **how):
       num_steps=num_steps,
       report=report,
       hooks=[hook("eval", 2), hook("checkpoint", 3)],
-      **how,
+      **options,
     )
   except train.Diverged as error:
     events.append(str(error))

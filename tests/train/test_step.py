@@ -30,7 +30,7 @@ def batches(count, name, seed=0):
       "tokens_BT": ids_BT[:, :-1],
       "targets_BT": ids_BT[:, 1:],
       "weights_BT": weights_BT,
-    } | FAMILIES[name].more(B)
+    } | FAMILIES[name].inputs(B)
 
 
 def trainer(name, mesh, *, accumulate=1, ema=0.0, optimiser="adamw", **fields):
@@ -42,12 +42,12 @@ def trainer(name, mesh, *, accumulate=1, ema=0.0, optimiser="adamw", **fields):
   return built.init, built.abstract, built.step
 
 
-def run(name, steps=3, sizes=None, **how):
+def run(name, steps=3, sizes=None, **options):
   """(state, losses) after some steps on the mesh of these sizes; numpy throughout."""
   sizes = sizes or {}
   count = int(np.prod(list(sizes.values()))) if sizes else 1
   mesh = make_mesh(jax.devices()[:count], **sizes)
-  init, _, step = trainer(name, mesh, **how)
+  init, _, step = trainer(name, mesh, **options)
   state = init(stream(ROOT, "init"))
   losses = []
   with jax.set_mesh(mesh):
@@ -63,22 +63,22 @@ def plain(name):
   return run(name)
 
 
-def close(actual, wanted, tolerance=1e-5):
+def close(actual, expected, tolerance=1e-5):
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance),
     actual,
-    wanted,
+    expected,
   )
 
 
-def same(one, other):
+def assert_same_updates(first, second):
   """Two results of `run` are equal, their optimisers' moments included.
 
   Not the parameters: Adam blows a gradient up to the learning rate, also one that is
   nothing but rounding, like that of a key's bias, which no softmax sees.
   """
-  close(one[1], other[1])
-  close(one[0].opt, other[0].opt)
+  close(first[1], second[1])
+  close(first[0].opt, second[0].opt)
 
 
 # The gradients of every family on every mesh are in test_equalities.py; what is done
@@ -92,7 +92,7 @@ ON_MESHES = [
 
 @pytest.mark.parametrize(("name", "mesh"), ON_MESHES)
 def test_three_steps_on_a_mesh_equal_those_on_one_device(name, mesh):
-  same(run(name, sizes=MESHES[mesh]), plain(name))
+  assert_same_updates(run(name, sizes=MESHES[mesh]), plain(name))
 
 
 # Experts are not among them: their places, and their balance, are a micro-batch's own.
@@ -100,7 +100,7 @@ def test_three_steps_on_a_mesh_equal_those_on_one_device(name, mesh):
   ("name", "mesh"), [("gpt2", ""), ("gpt2", "fsdp"), ("t5", ""), ("lstm", "")]
 )
 def test_micro_batches_equal_one_batch(name, mesh):
-  same(run(name, accumulate=2, sizes=MESHES.get(mesh)), plain(name))
+  assert_same_updates(run(name, accumulate=2, sizes=MESHES.get(mesh)), plain(name))
 
 
 def test_a_batch_that_micro_batches_do_not_divide_is_refused():
@@ -118,12 +118,14 @@ def test_every_leaf_of_the_state_stays_where_it_was_born(optimiser, capfd):
   with jax.set_mesh(mesh):
     batch = next(batches(1, name))
     batch = jax.device_put(batch, batch_shardings(mesh, batch))
-    step, said = compiled(capfd, step, (abstract, batch, ROOT))
+    step, messages = compiled(capfd, step, (abstract, batch, ROOT))
     new, _ = step(state, batch, ROOT)
-  assert "rematerialization" not in said
-  for leaf, wanted in zip(jax.tree.leaves(new), jax.tree.leaves(abstract), strict=True):
-    assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
-    assert (leaf.shape, leaf.dtype) == (wanted.shape, wanted.dtype)
+  assert "rematerialization" not in messages
+  for leaf, expected in zip(
+    jax.tree.leaves(new), jax.tree.leaves(abstract), strict=True
+  ):
+    assert leaf.sharding.is_equivalent_to(expected.sharding, leaf.ndim)
+    assert (leaf.shape, leaf.dtype) == (expected.shape, expected.dtype)
   sharded = [x for x in jax.tree.leaves(new.params) if not x.is_fully_replicated]
   assert len(sharded) > len(jax.tree.leaves(new.params)) / 3
 
@@ -132,12 +134,12 @@ def test_compiled_ahead_of_time_it_gives_the_same_losses():
   """From shapes alone, before there is a state or a batch."""
   name, mesh = next(iter(FAMILIES)), make_mesh(jax.devices()[:1])
   init, abstract, step = trainer(name, mesh)
-  where = batch_shardings(mesh, next(batches(1, name)))
-  shapes = trees.placed(jax.eval_shape(lambda: next(batches(1, name))), where)
+  batch_sharding = batch_shardings(mesh, next(batches(1, name)))
+  shapes = trees.placed(jax.eval_shape(lambda: next(batches(1, name))), batch_sharding)
   ahead = step.lower(abstract, shapes, jax.eval_shape(lambda: ROOT)).compile()
   state, losses = init(stream(ROOT, "init")), []
   for batch in batches(3, name):
-    state, metrics = ahead(state, jax.device_put(batch, where), ROOT)
+    state, metrics = ahead(state, jax.device_put(batch, batch_sharding), ROOT)
     losses.append(float(metrics["train/loss"]))
   close(losses, plain(name)[1])
 
@@ -148,8 +150,8 @@ def test_the_average_follows_the_parameters():
   start = jax.device_get(
     trainer(name, make_mesh(jax.devices()[:1]))[0](stream(ROOT, "init"))
   )
-  wanted = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, start.params, state.params)
-  close(state.ema, wanted)
+  expected = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, start.params, state.params)
+  close(state.ema, expected)
 
 
 def test_metrics_are_those_of_the_optimiser():
@@ -216,11 +218,11 @@ def test_positions_in_a_batch_reach_the_model():
   """They were ignored once: a row of shifted positions is another row."""
   family, [batch] = FAMILIES["gpt2"], batches(1, "gpt2")
   model, params = family.model(), family.params()
-  at_BT = np.broadcast_to(np.arange(T), (B, T)).astype(np.int32)
+  shifted_BT = np.broadcast_to(np.arange(T), (B, T)).astype(np.int32)
 
   def loss(**arrays):
     sums = next_token(model.apply, params, batch | arrays, None, train=False)
     return float(sums["loss"][0])
 
-  assert loss(positions_BT=at_BT) == pytest.approx(loss(), rel=1e-6)
-  assert loss(positions_BT=at_BT + 3) != pytest.approx(loss(), rel=1e-4)
+  assert loss(positions_BT=shifted_BT) == pytest.approx(loss(), rel=1e-6)
+  assert loss(positions_BT=shifted_BT + 3) != pytest.approx(loss(), rel=1e-4)

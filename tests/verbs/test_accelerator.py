@@ -17,11 +17,11 @@ LATER = 600.0  # seconds that nothing here takes
 
 
 def test_a_rehearsal_measures_every_part(tmp_path):
-  out = tmp_path / "made" / "results.json"
-  command = [sys.executable, "-m", "benchmarks.accelerator", "--tiny", f"--out={out}"]
+  path = tmp_path / "made" / "results.json"
+  command = [sys.executable, "-m", "benchmarks.accelerator", "--tiny", f"--out={path}"]
   run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
   assert run.returncode == 0, run.stdout + run.stderr
-  results = json.loads(out.read_text())
+  results = json.loads(path.read_text())
   assert json.loads(run.stdout.splitlines()[-1]) == results
   assert (results["failures"], results["device"]) == ([], "cpu")
   assert {line["backend"] for line in results["attention"]} == {
@@ -44,23 +44,23 @@ def test_a_rehearsal_measures_every_part(tmp_path):
 
 
 def test_a_part_that_fails_is_reported_and_the_others_go_on(monkeypatch, capsys):
-  def broken(report, deadline):
+  def failing(report, deadline):
     raise Failure("no device")
 
   def whole(report, deadline):
     report.add("decode", "batch 1: fast", ok=True)
     report.add("decode", "batch 2: wrong", ok=False)
 
-  monkeypatch.setattr(accelerator, "train", broken)
+  monkeypatch.setattr(accelerator, "train", failing)
   monkeypatch.setattr(accelerator, "decode", whole)
   monkeypatch.setattr(sys, "argv", ["accelerator", "--only=train,decode"])
   with pytest.raises(SystemExit) as end:
     accelerator.main()
   assert end.value.code == 1
-  out = capsys.readouterr().out
-  assert "train FAILED: no device\n" in out
-  assert "decode batch 1: fast\n" in out
-  failures = json.loads(out.splitlines()[-1])["failures"]
+  output = capsys.readouterr().out
+  assert "train FAILED: no device\n" in output
+  assert "decode batch 1: fast\n" in output
+  failures = json.loads(output.splitlines()[-1])["failures"]
   wrong = "decode: outside its tolerance: batch 2: wrong"
   assert failures == ["train: no device", wrong]
 

@@ -38,8 +38,8 @@ def test_it_builds(name):
 def test_it_runs_two_steps_when_shrunk(name, tmp_path):
   flags = processes.flags(tmp_path / "run", processes.corpus(tmp_path))
   flags[0] = f"--config=tests/shrink.py:{name}"
-  done = processes.run("train", *flags)
-  assert done.code == 0, done.err
+  result = processes.run("train", *flags)
+  assert result.code == 0, result.err
   assert [row["step"] for row in processes.metrics(tmp_path / "run")] == [1, 2, 2]
 
 
@@ -90,12 +90,12 @@ def test_any_value_is_a_flag_though_the_file_leaves_it_out():
 def test_a_flag_makes_a_mixture_of_one_source(tmp_path):
   for name in ("a", "b"):
     (tmp_path / name).mkdir()
-  one, other = (processes.corpus(tmp_path / x, seed=ord(x)) for x in "ab")
-  flags = processes.flags(tmp_path / "run", one)
-  flags += [f"--config.data.source=('text:{one}', 'text:{other}')"]
+  first, second = (processes.corpus(tmp_path / x, seed=ord(x)) for x in "ab")
+  flags = processes.flags(tmp_path / "run", first)
+  flags += [f"--config.data.source=('text:{first}', 'text:{second}')"]
   flags += ["--config.data.weights=(1.0, 3.0)"]
-  done = processes.run("train", *flags)
-  assert done.code == 0, done.err
-  kept = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
-  assert kept["source"] == [f"text:{one}", f"text:{other}"]
-  assert kept["weights"] == [1.0, 3.0]
+  result = processes.run("train", *flags)
+  assert result.code == 0, result.err
+  stored = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
+  assert stored["source"] == [f"text:{first}", f"text:{second}"]
+  assert stored["weights"] == [1.0, 3.0]

@@ -25,12 +25,12 @@ def alone(text, tmp_path_factory):
   folder = tmp_path_factory.mktemp("alone") / "run"
   values = VALUES | dict(eval__sample_tokens=0)
   flags = processes.flags(folder, text, **values)
-  done = processes.run("train", *flags, devices=2)
-  assert done.code == 0, done.err
+  result = processes.run("train", *flags, devices=2)
+  assert result.code == 0, result.err
   return folder
 
 
-def over(pair):
+def ended_well(pair):
   """The pair, both ended well."""
   try:
     for process in pair:
@@ -63,10 +63,10 @@ def test_two_processes_train_as_one_and_read_only_their_rows(alone, text, tmp_pa
   spies = [("note_rows", str(path)) for path in notes]
   # Into a cache of their own: both start with nothing prepared.
   flags = processes.flags(folder, text, **VALUES, data__cache=tmp_path / "cache")
-  first, second = over(processes.pair("train", *flags, devices=1, spies=spies))
-  ours, theirs = losses(folder), losses(alone)
-  assert ours.keys() == theirs.keys() and len(ours) == STEPS + 2
-  assert list(ours.values()) == pytest.approx(list(theirs.values()), rel=1e-6)
+  first, second = ended_well(processes.pair("train", *flags, devices=1, spies=spies))
+  actual, expected = losses(folder), losses(alone)
+  assert actual.keys() == expected.keys() and len(actual) == STEPS + 2
+  assert list(actual.values()) == pytest.approx(list(expected.values()), rel=1e-6)
   # Of 8 rows a step, the first process has the devices of the first four.
   for half, path in enumerate(notes):
     places = [row % 8 for row in rows_read(path)]
@@ -92,7 +92,7 @@ def test_a_folder_that_the_processes_do_not_share(text, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("env", "told"),
+  ("env", "message"),
   [
     (["LM_DISTRIBUTED=1"], "LM_DISTRIBUTED is set, but here is no SLURM job and"),
     (["JAX_COORDINATOR_ADDRESS=a:1"], "JAX_NUM_PROCESSES is not set; JAX_COORDINATOR"),
@@ -101,13 +101,13 @@ def test_a_folder_that_the_processes_do_not_share(text, tmp_path):
     ([*WHO, "JAX_PROCESS_ID=2"], "JAX_PROCESS_ID=2; wanted less than JAX_NUM_PR"),
   ],
 )
-def test_a_mistake_in_who_is_who(env, told, text, tmp_path):
+def test_a_mistake_in_who_is_who(env, message, text, tmp_path):
   flags = processes.flags(tmp_path / "run", text)
-  env = dict(each.split("=") for each in env)
-  assert told in processes.refused("train", *flags, env=env)
+  env = dict(assignment.split("=") for assignment in env)
+  assert message in processes.refused("train", *flags, env=env)
 
 
-def test_one_is_told_to_stop_both_do_and_both_go_on(text, tmp_path):
+def test_one_is_signalled_both_stop_and_both_go_on(text, tmp_path):
   folder, endless = tmp_path / "run", VALUES | dict(num_steps=100_000, eval__every=0)
   flags = processes.flags(folder, text, **endless)
   stopped = 0
@@ -117,7 +117,7 @@ def test_one_is_told_to_stop_both_do_and_both_go_on(text, tmp_path):
     try:
       pair[0].until(far)
       pair[1].signal()
-      over(pair)
+      ended_well(pair)
     finally:
       for process in pair:
         process.kill()

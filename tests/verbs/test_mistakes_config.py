@@ -55,7 +55,7 @@ def test_a_mistake_in_the_config(change, text, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("change", "what"),
+  ("change", "message"),
   [
     ("model.layers=0", "layers"),
     ("seq=65", "context"),
@@ -68,9 +68,9 @@ def test_a_mistake_in_the_config(change, text, tmp_path):
     ("data.tokenizer=bpee", "no tokenizer 'bpee'"),
   ],
 )
-def test_a_mistake_is_noticed_before_data_are_prepared(change, what, text, tmp_path):
+def test_a_mistake_is_noticed_before_data_are_prepared(change, message, text, tmp_path):
   flags = processes.flags(tmp_path / "run", text, data__cache=tmp_path / "cache")
-  assert what in processes.refused("train", *flags, f"--config.{change}", devices=4)
+  assert message in processes.refused("train", *flags, f"--config.{change}", devices=4)
   assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
 
 
@@ -85,7 +85,7 @@ def get_config():
     {change}
   return cfg
 """
-IN_ONES_OWN = {
+OF_OWN_CONFIG = {
   "del cfg.seq": "the config has no value seq; add it to its file",
   "del cfg.eval; cfg.eval = 3": "eval=3; wanted a group: cfg.eval = dict(...)",
   "cfg.eval.batchez = 3": "nothing reads the config's value eval.batchez; did you mean "
@@ -108,29 +108,31 @@ def own(folder, change, name="mine.py"):
   return path
 
 
-@pytest.mark.parametrize("change", list(IN_ONES_OWN))
+@pytest.mark.parametrize("change", list(OF_OWN_CONFIG))
 def test_a_mistake_in_ones_own_config(change, text, tmp_path):
   flags = processes.flags(tmp_path / "run", text, data__cache=tmp_path / "cache")
   flags[0] = f"--config={own(tmp_path, change)}"
-  assert IN_ONES_OWN[change] in processes.refused("train", *flags)
+  assert OF_OWN_CONFIG[change] in processes.refused("train", *flags)
   assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
 
 
 def test_a_file_without_a_config_and_one_that_fails(tmp_path):
   path = tmp_path / "none.py"
   path.write_text("x = 1")
-  told = processes.refused("train", f"--config={path}")
-  assert told.startswith(f"{path} has no function get_config(); wanted one as in ")
-  done = processes.run("train", f"--config={own(tmp_path, 'return {}[chr(97)]')}")
-  assert done.code == 1 and done.err.endswith("KeyError: 'a'\n")
-  assert "return {}[chr(97)]" in done.err
+  error_line = processes.refused("train", f"--config={path}")
+  assert error_line.startswith(
+    f"{path} has no function get_config(); wanted one as in "
+  )
+  result = processes.run("train", f"--config={own(tmp_path, 'return {}[chr(97)]')}")
+  assert result.code == 1 and result.err.endswith("KeyError: 'a'\n")
+  assert "return {}[chr(97)]" in result.err
 
 
 def test_a_config_may_leave_out_whole_groups(text, tmp_path):
   flags = processes.flags(tmp_path / "run", text)
   flags[0] = f"--config={own(tmp_path, 'del cfg.eval, cfg.checkpoint, cfg.optim')}"
-  done = processes.run("train", *flags)
-  assert done.code == 0, done.err
+  result = processes.run("train", *flags)
+  assert result.code == 0, result.err
 
 
 ON_THE_LINE = {

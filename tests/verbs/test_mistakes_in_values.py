@@ -1,13 +1,13 @@
 """Values that make no sense: one line that names them, before anything is made."""
 
 import pytest
-from families import FAMILIES, VOCAB, which
+from families import FAMILIES, VOCAB, families_with
 
 from lm import models
 from lm.nn.attention.masks import Mask
 
 
-@which()
+@families_with()
 def test_no_number_of_a_model_is_negative(name):
   family = FAMILIES[name]
   for field, value in (models.fields(family.model()) | {"vocab": VOCAB}).items():

@@ -35,8 +35,8 @@ def executed(tmp_path_factory):
     patch.delenv("MPLBACKEND")  # the kernel's own puts pictures into the outputs
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
       patch.setenv(name, str(root / name))
-    where = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=600, resources=where).execute()
+    resources = {"metadata": {"path": str(folder)}}
+    NotebookClient(notebook, timeout=600, resources=resources).execute()
   return notebook, root
 
 
@@ -58,13 +58,13 @@ def test_it_is_kept_without_outputs():
 def test_it_imports_the_library_and_little_else():
   sources = [cell.source for cell in code_cells(nbformat.read(PATH, as_version=4))]
   text = "\n".join(re.sub(r"^%.*$", "", source, flags=re.M) for source in sources)
-  found = set()
+  imported = set()
   for node in ast.walk(ast.parse(text)):
     if isinstance(node, ast.Import):
-      found |= {alias.name.split(".")[0] for alias in node.names}
+      imported |= {alias.name.split(".")[0] for alias in node.names}
     elif isinstance(node, ast.ImportFrom):
-      found.add(node.module.split(".")[0])
-  assert found == IMPORTS
+      imported.add(node.module.split(".")[0])
+  assert imported == IMPORTS
 
 
 def test_it_runs_without_a_warning(outputs):
@@ -77,8 +77,8 @@ def test_the_table_has_the_parameters(printed):
 
 
 def test_it_learns(printed):
-  [(first, last)] = re.findall(r"([\d.]+) at first, ([\d.]+) in the end", printed)
-  assert float(last) < 0.1 * float(first)
+  [(first, final)] = re.findall(r"([\d.]+) at first, ([\d.]+) in the end", printed)
+  assert float(final) < 0.1 * float(first)
 
 
 def test_it_says_the_rhyme(printed):

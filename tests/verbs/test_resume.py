@@ -38,11 +38,11 @@ def text(tmp_path_factory):
 
 
 def train(workdir, text, *, devices=1, spy=None, **values):
-  done = processes.run(
+  result = processes.run(
     "train", *processes.flags(workdir, text, **values), devices=devices, spy=spy
   )
-  assert done.code == 0, done.err
-  return done
+  assert result.code == 0, result.err
+  return result
 
 
 @pytest.fixture(scope="module")
@@ -69,16 +69,16 @@ def test_one_line_for_every_step_and_evaluation(rich):
 def moments(folder, rng):
   """Random moments, in order: after so many lines, every other within a save."""
   saves = itertools.cycle(["*", "*.saving", "*", "*.saving/state/*"])
-  written = lambda: (folder / "metrics.jsonl").read_bytes().count(b"\n")
+  num_lines = lambda: (folder / "metrics.jsonl").read_bytes().count(b"\n")
 
   def moment(share, pattern):
-    if not (folder / "metrics.jsonl").exists() or written() < share * STEPS:
+    if not (folder / "metrics.jsonl").exists() or num_lines() < share * STEPS:
       return False
-    late = written() > STEPS  # of 5/4 STEPS lines: it shall not end before
+    late = num_lines() > STEPS  # of 5/4 STEPS lines: it shall not end before
     return late or share == 0 or any((folder / "checkpoints").glob(pattern))
 
   shares = [0, *sorted(rng.uniform(0, 0.9) for _ in range(KILLS - 1))]
-  return [functools.partial(moment, *each) for each in zip(shares, saves, strict=False)]
+  return [functools.partial(moment, *pair) for pair in zip(shares, saves, strict=False)]
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_bits(rich, text, tmp_path):
@@ -90,9 +90,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(rich, text, tmp_path):
     assert cut.until(moment).kill().code == -9
     steps = sorted(path.name for path in (folder / "checkpoints").iterdir())
     print("killed; on the disk are", *steps)
-  last = train(folder, text, devices=2, **RICH)
-  assert "goes on after step" in last.out
-  processes.same_bits(folder, rich, STEPS)
+  result = train(folder, text, devices=2, **RICH)
+  assert "goes on after step" in result.out
+  processes.assert_same_bits(folder, rich, STEPS)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,10 @@ def test_stopped_and_gone_on_equals_never_stopped(values, text, tmp_path):
   whole = [row for row in processes.metrics(tmp_path / "whole") if "train/loss" in row]
   cut = [row for row in processes.metrics(tmp_path / "cut") if "train/loss" in row]
   assert cut == whole
-  ours, theirs = (processes.leaves(tmp_path / name, 10) for name in ("cut", "whole"))
-  assert all(ours[name].tobytes() == theirs[name].tobytes() for name in theirs)
+  actual, expected = (
+    processes.leaves(tmp_path / name, 10) for name in ("cut", "whole")
+  )
+  assert all(actual[name].tobytes() == expected[name].tobytes() for name in expected)
 
 
 # Other devices
@@ -155,9 +157,9 @@ def test_another_mesh_goes_on_with_the_same_tokens_and_losses(plain, text, tmp_p
     train(folder, text, devices=devices, spy=spy, **values)
   # The loader may be ahead of a run that ends, so it reads more than is trained on.
   assert batches(folder).items() >= batches(plain).items()
-  ours, theirs = losses(folder), losses(plain)
-  assert len(set(ours)) > 6
-  np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+  actual, expected = losses(folder), losses(plain)
+  assert len(set(actual)) > 6
+  np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
 def test_computed_otherwise_it_goes_on_with_the_same_losses(plain, text, tmp_path):
@@ -165,12 +167,12 @@ def test_computed_otherwise_it_goes_on_with_the_same_losses(plain, text, tmp_pat
   folder = tmp_path / "run"
   shutil.copytree(plain, folder)
   shutil.rmtree(folder / "checkpoints" / "12")
-  how = dict(model__scan=False, model__remat="full", optim__accumulate=2)
-  done = train(folder, text, num_steps=12, **PLAIN, **how)
-  assert "goes on after step 8" in done.out
-  ours, theirs = losses(folder), losses(plain)
-  assert ours[8:] != theirs[8:]  # to the bit they would be the same computation
-  np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+  changes = dict(model__scan=False, model__remat="full", optim__accumulate=2)
+  result = train(folder, text, num_steps=12, **PLAIN, **changes)
+  assert "goes on after step 8" in result.out
+  actual, expected = losses(folder), losses(plain)
+  assert actual[8:] != expected[8:]  # to the bit they would be the same computation
+  np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
 def test_the_digest_of_a_batch_is_the_same_on_every_mesh(text):
@@ -204,32 +206,34 @@ def cut(path):
 
 
 @pytest.mark.parametrize("harm", [flip, cut])
-@pytest.mark.parametrize("over", [True, False], ids=["finished", "unfinished"])
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "unfinished"])
 def test_a_damaged_checkpoint_is_noticed_and_made_again(
-  harm, over, plain, text, tmp_path
+  harm, finished, plain, text, tmp_path
 ):
   """Also that of a finished run, which would otherwise have nothing left to do."""
   folder = tmp_path / "run"
   shutil.copytree(plain, folder)
-  if not over:
+  if not finished:
     shutil.rmtree(folder / "checkpoints" / "12")
-  newest = folder / "checkpoints" / ("12" if over else "8")
+  newest = folder / "checkpoints" / ("12" if finished else "8")
   files = [p for p in newest.rglob("*") if p.is_file() and p.stat().st_size > 99]
   print(f"LM_KILL_SEED={KILL_SEED}")
-  harmed = random.Random(f"{KILL_SEED} {harm.__name__} {over}").choice(sorted(files))
-  harm(harmed)
-  done = train(folder, text, num_steps=12, **PLAIN)
-  assert (
-    f"checkpoint {newest.name} is damaged ({harmed.relative_to(newest)}" in done.err
+  harmed = random.Random(f"{KILL_SEED} {harm.__name__} {finished}").choice(
+    sorted(files)
   )
-  assert f"set aside as {newest.name}.damaged" in done.err
-  back = 8 if over else 4
-  assert f"going on from checkpoint {back}, the newest without damage" in done.err
-  assert f"goes on after step {back}" in done.out
-  processes.same_bits(folder, plain, 12)
+  harm(harmed)
+  result = train(folder, text, num_steps=12, **PLAIN)
+  assert (
+    f"checkpoint {newest.name} is damaged ({harmed.relative_to(newest)}" in result.err
+  )
+  assert f"set aside as {newest.name}.damaged" in result.err
+  back = 8 if finished else 4
+  assert f"going on from checkpoint {back}, the newest without damage" in result.err
+  assert f"goes on after step {back}" in result.out
+  processes.assert_same_bits(folder, plain, 12)
 
 
-def test_nothing_good_left_is_said_and_the_next_start_is_a_new_one(
+def test_nothing_good_left_is_an_error_and_the_next_start_is_a_new_one(
   plain, text, tmp_path
 ):
   folder = tmp_path / "run"
@@ -242,26 +246,26 @@ def test_nothing_good_left_is_said_and_the_next_start_is_a_new_one(
   error = refused.err.splitlines()[-1]
   assert "no good checkpoint" in error and "the same command starts anew" in error
   assert processes.run("train", *flags).code == 0
-  processes.same_bits(folder, plain, 12)
+  processes.assert_same_bits(folder, plain, 12)
 
 
 # Beginning with the parameters of another run
 
 
 def test_a_run_starts_from_the_parameters_of_another(plain, text, tmp_path):
-  again = dict(init__path=plain, num_steps=1, optim__lr=0.0, optim__ema=0.5)
-  train(tmp_path / "run", text, **again)
-  ours, theirs = processes.leaves(tmp_path / "run", 1), processes.leaves(plain, 12)
-  names = [name for name in theirs if name.startswith("['params']")]
+  values = dict(init__path=plain, num_steps=1, optim__lr=0.0, optim__ema=0.5)
+  train(tmp_path / "run", text, **values)
+  actual, expected = processes.leaves(tmp_path / "run", 1), processes.leaves(plain, 12)
+  names = [name for name in expected if name.startswith("['params']")]
   for name in names:
-    assert ours[name].tobytes() == theirs[name].tobytes()
-    average = ours[name.replace("params", "ema", 1)]
-    np.testing.assert_allclose(average, theirs[name], rtol=1e-6)
+    assert actual[name].tobytes() == expected[name].tobytes()
+    average = actual[name.replace("params", "ema", 1)]
+    np.testing.assert_allclose(average, expected[name], rtol=1e-6)
   assert len(names) > 5
   # The average is what others start from, where there is one.
   from_average = dict(init__path=tmp_path / "run", num_steps=1, optim__lr=0.0)
   train(tmp_path / "next", text, **from_average)
   started = processes.leaves(tmp_path / "next", 1)
   for name in names:
-    average = ours[name.replace("params", "ema", 1)]
+    average = actual[name.replace("params", "ema", 1)]
     assert started[name].tobytes() == average.tobytes()

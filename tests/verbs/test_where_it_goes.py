@@ -224,15 +224,15 @@ def trained(folder, changes, devices=1):
   return log.read(folder / "run" / "metrics.jsonl")
 
 
-@pytest.mark.parametrize("what", list(NEW))
-def test_one_new_file_and_a_run_trains_with_it(what, tmp_path, monkeypatch):
-  package, name, text, changes = NEW[what]
+@pytest.mark.parametrize("part", list(NEW))
+def test_one_new_file_and_a_run_trains_with_it(part, tmp_path, monkeypatch):
+  package, name, text, changes = NEW[part]
   plant(monkeypatch, tmp_path / "new", package, name, text)
   rows = trained(tmp_path, changes)
   assert [row["step"] for row in rows] == [1, 2, 2]
   assert np.isfinite(rows[1]["train/loss"])
   assert json.loads((tmp_path / "run" / "config.json").read_text())["num_steps"] == 2
-  if "metric" in what:
+  if "metric" in part:
     assert "train/easy_share" in rows[0] and "eval/easy_share" in rows[-1]
 
 

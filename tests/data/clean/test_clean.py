@@ -25,12 +25,12 @@ def rewritten(text, **rules):
 
 
 def prose(seed, num_words=300):
-  """Words drawn from a list of a thousand: texts that share words and no phrases."""
+  """Returns words drawn from a thousand: two texts share words and no phrases."""
   rng = np.random.default_rng(seed)
   return " ".join(f"word{number}" for number in rng.integers(1000, size=num_words))
 
 
-# What cleaning looks for, and what could come to look like it once something is gone.
+# Patterns that cleaning removes, and texts that match them after another removal.
 HARD = st.lists(
   st.sampled_from(
     (
@@ -55,19 +55,19 @@ HARD = st.lists(
 @example(["\x1b\x1b[0m[0m\r\x00\n"], "", "none", "")
 def test_cleaning_twice_changes_nothing_more(texts, unicode, rule, stopwords):
   rules = dict(unicode=unicode, dedup=rule, stopwords=stopwords)
-  once, _ = documents.clean(named(texts), **rules)
-  twice, report = documents.clean(once, **rules)
-  assert twice == once
+  cleaned, _ = documents.clean(named(texts), **rules)
+  cleaned_again, report = documents.clean(cleaned, **rules)
+  assert cleaned_again == cleaned
   assert report.kept == report.documents and not report.changed and not report.dropped
 
 
 @given(st.lists(st.text() | HARD, max_size=8))
 def test_report_accounts_for_every_document(texts):
-  kept, report = documents.clean(named(texts), dedup="minhash", max_chars=40)
-  assert report.documents == len(texts) and report.kept == len(kept)
+  kept_records, report = documents.clean(named(texts), dedup="minhash", max_chars=40)
+  assert report.documents == len(texts) and report.kept == len(kept_records)
   assert report.kept + sum(report.dropped.values()) == len(texts)
   assert report.chars == sum(map(len, texts))
-  assert report.kept_chars == sum(len(one["text"]) for one in kept)
+  assert report.kept_chars == sum(len(document["text"]) for document in kept_records)
   assert sorted(report.examples) == sorted([*report.changed, *report.dropped])
 
 
@@ -80,9 +80,11 @@ def test_without_rewrites_every_character_stays(text):
 
 @given(st.text())
 def test_text_is_normal_and_has_no_controls(text):
-  found = rewritten(text)
-  assert unicodedata.is_normalized("NFC", found)
-  assert not [c for c in found if unicodedata.category(c) == "Cc" and c not in "\t\n"]
+  rewritten_text = rewritten(text)
+  assert unicodedata.is_normalized("NFC", rewritten_text)
+  assert not [
+    c for c in rewritten_text if unicodedata.category(c) == "Cc" and c not in "\t\n"
+  ]
 
 
 @pytest.mark.parametrize(
@@ -113,10 +115,10 @@ def test_rewrites(before, after):
 
 
 def test_stop_words_go_and_lines_stay():
-  found = rewritten(
+  rewritten_text = rewritten(
     "To be, or\nnot to be: (that) is The question.\n", stopwords="english"
   )
-  assert found == "\nquestion.\n"
+  assert rewritten_text == "\nquestion.\n"
   assert rewritten("Other theory\tbelow thee", stopwords="english") == "theory\tthee"
 
 
@@ -124,8 +126,10 @@ def test_filters_say_why():
   records = named(
     ["ab", "abcdef" * 9, "\u0430\u0431\u0432\u0433 ab", "abcd 1", "12345", " "]
   )
-  kept, report = documents.clean(records, min_chars=3, max_chars=20, script="LATIN")
-  assert kept == [records[3]]
+  kept_records, report = documents.clean(
+    records, min_chars=3, max_chars=20, script="LATIN"
+  )
+  assert kept_records == [records[3]]
   assert report.dropped == {
     "empty": 1,
     "shorter than 3 characters": 1,
@@ -156,7 +160,7 @@ def test_script_share(text, script, share):
 
 
 @pytest.mark.parametrize(
-  ("rules", "wanted"),
+  ("rules", "expected"),
   [
     (dict(dedupe="exact"), "no cleaning rule 'dedupe'; found: unicode, control"),
     (dict(dedup="fuzzy"), "wanted one of ('none', 'exact', 'minhash')"),
@@ -166,24 +170,24 @@ def test_script_share(text, script, share):
     (dict(script="Latin"), "LATIN"),
   ],
 )
-def test_wrong_rules_are_refused(rules, wanted):
+def test_wrong_rules_are_refused(rules, expected):
   with pytest.raises(ValueError) as error:
     documents.clean([], **rules)
-  assert wanted in str(error.value)
+  assert expected in str(error.value)
 
 
 def test_exact_duplicates_go_and_the_first_stays():
-  kept, report = documents.clean(
+  kept_records, report = documents.clean(
     named(["one", "two", "one\r", "one", "ONE"]), control=True
   )
-  assert [one["id"] for one in kept] == ["0", "1", "2", "4"]
+  assert [document["id"] for document in kept_records] == ["0", "1", "2", "4"]
   assert report.dropped == {"duplicate": 1}
   assert report.examples["duplicate"] == ["3 = 0"]
   assert len(documents.clean(named(["one", "one"]), dedup="none")[0]) == 2
 
 
 def planted(text, seed, share):
-  """The text with a share of its words changed, in other case and spacing."""
+  """Returns the text in capitals and other spacing, a share of its words replaced."""
   rng = np.random.default_rng(seed)
   words = [w if rng.random() > share else f"new{seed}" for w in text.split()]
   return "\n  ".join(words).upper()
@@ -194,25 +198,25 @@ def planted(text, seed, share):
 def test_planted_near_duplicates_are_found_and_no_others(seed, num_words):
   originals = [prose(seed + n, num_words) for n in range(4)]
   copies = [planted(text, seed, 0.02) for text in originals[:2]]
-  wanted = [
+  expected = [
     copy
     for copy, text in zip(copies, originals[:2], strict=True)
     if dedup.jaccard(dedup.shingles(copy), dedup.shingles(text)) >= 0.8
   ]
-  kept, report = documents.clean(named(originals + copies), dedup="minhash")
-  assert [one["text"] for one in kept[:4]] == originals
-  assert report.dropped["near duplicate"] == len(wanted)
-  again, _ = documents.clean(named(originals + copies), dedup="minhash", near=0.999)
-  assert len(again) >= 4
+  kept_records, report = documents.clean(named(originals + copies), dedup="minhash")
+  assert [document["text"] for document in kept_records[:4]] == originals
+  assert report.dropped["near duplicate"] == len(expected)
+  stricter, _ = documents.clean(named(originals + copies), dedup="minhash", near=0.999)
+  assert len(stricter) >= 4
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.03, 0.1, 1.0])
 @pytest.mark.parametrize("num_words", [5, 300, 20_000])
 def test_minhash_estimates_jaccard(share, num_words):
   text = prose(0, num_words)
-  other = planted(text, 1, share)
-  exact = dedup.jaccard(dedup.shingles(text), dedup.shingles(other))
-  estimate = np.mean(dedup.minhash(text) == dedup.minhash(other))
+  copy = planted(text, 1, share)
+  exact = dedup.jaccard(dedup.shingles(text), dedup.shingles(copy))
+  estimate = np.mean(dedup.minhash(text) == dedup.minhash(copy))
   # Four standard deviations of 128 draws; more when a few shingles fill all the bins.
   assert abs(exact - estimate) < (0.18 if num_words > 5 else 0.5)
   assert exact == 1 or share > 0
@@ -231,18 +235,24 @@ def test_hashes_are_the_same_on_every_machine_and_version():
 
 
 def test_training_text_never_repeats_held_out_text():
-  held = prose(1)
+  heldout_text = prose(1)
   splits = {
-    "train": named([prose(2), planted(held, 3, 0.01), prose(4), held, prose(2)]),
-    "heldout": [record(held, "h"), record(held, "i"), record("\x00short", "j")],
+    "train": named(
+      [prose(2), planted(heldout_text, 3, 0.01), prose(4), heldout_text, prose(2)]
+    ),
+    "heldout": [
+      record(heldout_text, "h"),
+      record(heldout_text, "i"),
+      record("\x00short", "j"),
+    ],
   }
-  for rule, others in (("exact", 1), ("minhash", 1), ("none", 0)):
-    found, reports = documents.clean_splits(splits, dedup=rule, min_chars=10)
-    assert [one["id"] for one in found["heldout"]] == ["h", "i", "j"]
-    assert found["heldout"][2]["text"] == "short"
+  for rule, duplicates in (("exact", 1), ("minhash", 1), ("none", 0)):
+    cleaned, reports = documents.clean_splits(splits, dedup=rule, min_chars=10)
+    assert [document["id"] for document in cleaned["heldout"]] == ["h", "i", "j"]
+    assert cleaned["heldout"][2]["text"] == "short"
     assert reports["train"].dropped["repeats held-out text"] == 2
     assert reports["train"].examples["repeats held-out text"] == ["1 = h", "3 = h"]
-    assert reports["train"].kept == 3 - others
+    assert reports["train"].kept == 3 - duplicates
 
 
 def test_nothing_left_is_an_error_that_says_why():

@@ -1,4 +1,4 @@
-"""Preparing: found again by content, whole or absent, the same however it was made."""
+"""Prepared data: addressed by content, whole or absent, the same by any build."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def corpus(tmp_path):
 
 @pytest.fixture
 def make(corpus, tmp_path):
-  def made(**change):
+  def prepare(**change):
     settings = dict(
       source=f"text:{corpus}",
       tokenizer="bpe-300",
@@ -45,7 +45,7 @@ def make(corpus, tmp_path):
     )
     return prepared.corpus(**(settings | change))
 
-  return made
+  return prepare
 
 
 def contents(folder) -> dict:
@@ -67,8 +67,12 @@ def test_tokens_are_the_cleaned_documents(make, corpus, tmp_path):
     for text, start, end in zip(texts, offsets[:-1], offsets[1:], strict=True):
       assert prepared.tokenizer.decode(tokens[start : end - 1]) == text
       assert tokens[end - 1] == prepared.tokenizer.eos
-  told = prepared.report["train"]
-  assert told["documents"] == told["cleaning"]["kept"] == len(documents["train"])
+  split_report = prepared.report["train"]
+  assert (
+    split_report["documents"]
+    == split_report["cleaning"]["kept"]
+    == len(documents["train"])
+  )
   assert "kept" in (prepared.folder / "report.txt").read_text()
 
 
@@ -140,32 +144,32 @@ def test_many_shards_and_many_processes_make_the_same(make, tmp_path, monkeypatc
   assert len(parts.manifest["splits"]["train"]["shards"]) > 3
   for split in ("train", "heldout"):
     np.testing.assert_array_equal(parts.offsets(split), whole.offsets(split))
-    ours, theirs = parts.tokens(split), whole.tokens(split)
-    np.testing.assert_array_equal(ours[:], theirs[:])
-    for start in range(0, len(ours), 37):  # slices within and across shards
-      np.testing.assert_array_equal(ours[start:][:90], theirs[start : start + 90])
-      assert ours[start] == theirs[start]
+    actual, expected = parts.tokens(split), whole.tokens(split)
+    np.testing.assert_array_equal(actual[:], expected[:])
+    for start in range(0, len(actual), 37):  # slices within and across shards
+      np.testing.assert_array_equal(actual[start:][:90], expected[start : start + 90])
+      assert actual[start] == expected[start]
 
 
 def test_a_build_that_dies_at_any_write_goes_on(make, tmp_path, monkeypatch):
   monkeypatch.setattr(build, "SHARD_CHARS", 3500)
   monkeypatch.setattr(reader, "verify", lambda *_: None)  # it writes when all is whole
-  wanted = contents(make(tokenizer="bytes").folder)
+  expected = contents(make(tokenizer="bytes").folder)
   replace, survives, logged = os.replace, 0, []
 
   class Died(BaseException):
     pass
 
   def dying(source, target):
-    nonlocal left
-    left -= 1
-    if left < 0:  # as a kill would: half a file, and nobody to tidy up
+    nonlocal writes_left
+    writes_left -= 1
+    if writes_left < 0:  # as a kill would: half a file, and nobody to tidy up
       target.with_name("half.tmp").write_bytes(b"half")
       raise Died
     replace(source, target)
 
   while True:
-    left, cache = survives, tmp_path / f"cache{survives}"
+    writes_left, cache = survives, tmp_path / f"cache{survives}"
     monkeypatch.setattr(os, "replace", dying)
     try:
       make(tokenizer="bytes", cache=cache)
@@ -173,22 +177,22 @@ def test_a_build_that_dies_at_any_write_goes_on(make, tmp_path, monkeypatch):
     except Died:
       assert not [p for p in cache.glob("prepared/*/*") if ".partial" not in str(p)]
     monkeypatch.setattr(os, "replace", replace)
-    again = make(tokenizer="bytes", cache=cache, log=logged.append)
-    assert contents(again.folder) == wanted
+    resumed = make(tokenizer="bytes", cache=cache, log=logged.append)
+    assert contents(resumed.folder) == expected
     survives += 1
-  assert survives == len(wanted)
+  assert survives == len(expected)
   assert any("reused 1 shards" in line for line in logged)
 
 
 def test_a_shard_that_was_damaged_is_made_again(tmp_path):
   tok = tokenizers.byte_tokenizer()
-  told = shards.write(tok, tmp_path, 0, ["hello", "world"])
-  assert shards.write(tok, tmp_path, 0, ["hello", "world"]) == told | {"reused": True}
+  entry = shards.write(tok, tmp_path, 0, ["hello", "world"])
+  assert shards.write(tok, tmp_path, 0, ["hello", "world"]) == entry | {"reused": True}
   for name in ("00000.tokens", "00000.lengths.npy"):
     data = bytearray((tmp_path / name).read_bytes())
     data[-1] ^= 1
     (tmp_path / name).write_bytes(data)
-    assert shards.write(tok, tmp_path, 0, ["hello", "world"]) == told
+    assert shards.write(tok, tmp_path, 0, ["hello", "world"]) == entry
   assert shards.write(tok, tmp_path, 0, ["other"])["reused"] is False
 
 
@@ -203,8 +207,8 @@ if processes == "many":
 if dies == "dies":
   rename = atomic.rename_folder
   atomic.rename_folder = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-made = prepared.corpus(source, "bpe-300", clean={}, cache=cache)
-print(made.digest(made.tokenizer))
+data = prepared.corpus(source, "bpe-300", clean={}, cache=cache)
+print(data.digest(data.tokenizer))
 """
 
 
@@ -227,11 +231,11 @@ def test_kill_9_and_two_at_once(corpus, tmp_path):
   killed.communicate()
   assert killed.returncode == -signal.SIGKILL
   pair = [run(corpus, cache), run(corpus, cache)]
-  told = [process.communicate()[0].splitlines() for process in pair]
+  outputs = [process.communicate()[0].splitlines() for process in pair]
   assert [process.returncode for process in pair] == [0, 0]
-  assert told[0][-1] == told[1][-1]
+  assert outputs[0][-1] == outputs[1][-1]
   # One of them built, and took over what the killed one had finished.
-  assert ["reused" in "".join(lines) for lines in told].count(True) == 1
+  assert ["reused" in "".join(lines) for lines in outputs].count(True) == 1
 
 
 def test_wide_vocabularies_take_four_bytes():
@@ -240,7 +244,7 @@ def test_wide_vocabularies_take_four_bytes():
 
 
 @pytest.mark.parametrize(
-  ("change", "told"),
+  ("change", "message"),
   [
     ({"tokenizer": "gpt9"}, "bpe-N"),
     ({"source": "text:/no/such"}, "no file or folder"),
@@ -248,8 +252,8 @@ def test_wide_vocabularies_take_four_bytes():
     ({"clean": {"lower": True}}, "no cleaning rule"),
   ],
 )
-def test_wrong_inputs_are_one_line(make, change, told):
-  with pytest.raises(ValueError, match=told) as caught:
+def test_wrong_inputs_are_one_line(make, change, message):
+  with pytest.raises(ValueError, match=message) as caught:
     make(**change)
   assert "\n" not in str(caught.value)
 
@@ -264,7 +268,7 @@ def test_what_is_refused_leaves_no_half(make, tmp_path):
     assert [path.suffix for path in tmp_path.glob("cache/prepared/*")] == [".lock"]
 
 
-def test_an_empty_file_is_told(make, corpus):
+def test_an_empty_file_is_refused(make, corpus):
   corpus.write_text("")
   with pytest.raises(ValueError, match="is empty"):
     make()

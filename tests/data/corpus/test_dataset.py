@@ -1,4 +1,4 @@
-"""Datasets: what a config may say, one tokenizer for all sources, sums over them."""
+"""Datasets: valid settings, one tokenizer for all sources, sums over sources."""
 
 import dataclasses
 import json
@@ -28,23 +28,23 @@ def get_config():
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
-  """Two files, one with a word that the other lacks."""
+  """Returns the paths of two text files; only the second has the word zwölf."""
   folder = tmp_path_factory.mktemp("mixture")
-  one = processes.corpus(folder, 90).rename(folder / "one.txt")
-  other = processes.corpus(folder, 60, seed=1)
-  other.write_text(other.read_text().replace("quick", "zwölf"))
-  return one, other
+  first = processes.corpus(folder, 90).rename(folder / "one.txt")
+  second = processes.corpus(folder, 60, seed=1)
+  second.write_text(second.read_text().replace("quick", "zwölf"))
+  return first, second
 
 
 @pytest.fixture(scope="module")
 def config(texts):
   folder = texts[0].parent
-  told = CONFIG.format(
+  content = CONFIG.format(
     tests=str(processes.ROOT / "tests"),
     sources=tuple(f"text:{path}" for path in texts),
     cache=str(folder / "cache"),
   )
-  (folder / "both.py").write_text(told)
+  (folder / "both.py").write_text(content)
   return f"--config={folder / 'both.py'}"
 
 
@@ -56,49 +56,49 @@ def test_one_tokenizer_is_learnt_from_all(texts, tmp_path):
     changed = dataclasses.replace(data, source=source)
     return prepare(changed, seq=16, log=lambda line: None)
 
-  both, alone, swapped = map(dataset_of, (names, names[0], names[::-1]))
-  first, second = both.corpora
+  mixture, alone, swapped = map(dataset_of, (names, names[0], names[::-1]))
+  first, second = mixture.corpora
   assert first.tokenizer.digest == second.tokenizer.digest != alone.tokenizer.digest
-  assert len(both.tokenizer.encode(" zwölf")) == 1  # learnt from the second source
+  assert len(mixture.tokenizer.encode(" zwölf")) == 1  # learnt from the second source
   for name in ("documents", "tokens", "bytes"):
-    entries = [corpus.manifest["splits"]["heldout"] for corpus in both.corpora]
-    wanted = sum(entry[name] for entry in entries)
-    assert both.manifest["splits"]["heldout"][name] == wanted
-  assert both.counts("train").sum() == both.manifest["splits"]["train"]["tokens"]
-  assert both.digest != swapped.digest
-  assert list(both.report) == list(names) and list(alone.report) == [names[0]]
-  assert both.folder == alone.folder.parent == first.folder.parent
+    entries = [corpus.manifest["splits"]["heldout"] for corpus in mixture.corpora]
+    expected = sum(entry[name] for entry in entries)
+    assert mixture.manifest["splits"]["heldout"][name] == expected
+  assert mixture.counts("train").sum() == mixture.manifest["splits"]["train"]["tokens"]
+  assert mixture.digest != swapped.digest
+  assert list(mixture.report) == list(names) and list(alone.report) == [names[0]]
+  assert mixture.folder == alone.folder.parent == first.folder.parent
 
 
 def test_a_config_trains_on_a_mixture(config, tmp_path):
-  once, again = tmp_path / "once", tmp_path / "again"
-  done = processes.run("train", config, f"--workdir={once}", "--config.num_steps=4")
-  assert done.code == 0, done.err
+  whole, resumed = tmp_path / "once", tmp_path / "again"
+  result = processes.run("train", config, f"--workdir={whole}", "--config.num_steps=4")
+  assert result.code == 0, result.err
   saved = "--config.checkpoint.every=2"
   for steps in (2, 4):  # the second goes on from the first
-    flags = config, f"--workdir={again}", f"--config.num_steps={steps}", saved
-    done = processes.run("train", *flags)
-    assert done.code == 0, done.err
-  assert "goes on after step 2" in done.out
-  ours, theirs = processes.leaves(once, 4), processes.leaves(again, 4)
-  assert ours.keys() == theirs.keys()
-  assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours)
+    flags = config, f"--workdir={resumed}", f"--config.num_steps={steps}", saved
+    result = processes.run("train", *flags)
+    assert result.code == 0, result.err
+  assert "goes on after step 2" in result.out
+  expected, actual = processes.leaves(whole, 4), processes.leaves(resumed, 4)
+  assert expected.keys() == actual.keys()
+  assert all(expected[name].tobytes() == actual[name].tobytes() for name in expected)
   refused = processes.run("train", *flags, "--config.data.weights=(1.0,2.0)")
   assert refused.code == 2 and "data.weights: [1.0, 3.0] then" in refused.err
-  done = processes.run("evaluate", f"--workdir={once}")
-  assert done.code == 0, done.err
-  assert 0 < json.loads(done.out)["eval/bits_per_byte"] < 20
-  done = processes.run("prepare", config)
-  assert done.code == 0 and "one.txt" in done.out, done.err
+  result = processes.run("evaluate", f"--workdir={whole}")
+  assert result.code == 0, result.err
+  assert 0 < json.loads(result.out)["eval/bits_per_byte"] < 20
+  result = processes.run("prepare", config)
+  assert result.code == 0 and "one.txt" in result.out, result.err
 
 
 @pytest.mark.parametrize("weights", ["(1.0,)", "(1.0,2.0,3.0)", "(1.0,0.0)"])
 def test_weights_that_do_not_fit_are_one_line(config, weights, tmp_path):
   cache = tmp_path / "cache"
   flags = [f"--config.data.weights={weights}", f"--config.data.cache={cache}"]
-  done = processes.run("train", config, f"--workdir={tmp_path / 'run'}", *flags)
-  assert done.code == 2 and done.err.count("\n") == 1
-  assert "for 2 sources; wanted one above 0 for each" in done.err
+  result = processes.run("train", config, f"--workdir={tmp_path / 'run'}", *flags)
+  assert result.code == 2 and result.err.count("\n") == 1
+  assert "for 2 sources; wanted one above 0 for each" in result.err
   assert not pathlib.Path(cache).exists()
 
 
@@ -158,7 +158,7 @@ def test_opening_imports_no_heavy_library(corpus, tmp_path):
     "prepare(data, seq=16)\n"
     "print({'jax', 'tensorflow', 'tensorflow_datasets', 'grain'} & set(sys.modules))"
   )
-  told = subprocess.run(
+  process = subprocess.run(
     [sys.executable, "-c", code], capture_output=True, text=True, check=True
   )
-  assert told.stdout.splitlines()[-1] == "set()"
+  assert process.stdout.splitlines()[-1] == "set()"

@@ -1,4 +1,4 @@
-"""Prepared data, opened: what was written is what is read, or it is said."""
+"""Opened data: damage since the build is an error that names the file."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ def rows(folder):
 
 @pytest.fixture
 def folder(tmp_path):
-  """Of data whose rows were read once."""
+  """Returns the folder of prepared data whose rows were read once."""
   data = Data(
     source=f"text:{processes.corpus(tmp_path, 60)}",
     tokenizer="bpe-300",
@@ -32,13 +32,13 @@ def folder(tmp_path):
 def test_plans_are_kept_and_equal_to_computed_ones(folder):
   [path] = folder.glob("train/first_fit-8-*")
   plan = first_fit.make_plan(Corpus(folder).offsets("train"), 8)
-  again = first_fit.read_plan(path)
+  stored = first_fit.read_plan(path)
   for name in ("start_P", "length_P", "row_offsets"):
-    np.testing.assert_array_equal(getattr(again, name), getattr(plan, name))
+    np.testing.assert_array_equal(getattr(stored, name), getattr(plan, name))
 
 
 def flip(path):
-  """Another last bit, and nothing else that could tell but the time of change."""
+  """Flips the last bit of a file; size and name stay."""
   data = bytearray(path.read_bytes())
   data[-1] ^= 1
   path.write_bytes(data)
@@ -54,15 +54,15 @@ FILES = ["train/00000.tokens", "train/offsets.npy", "tokenizer/tokenizer.json"]
 
 @pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)
 @pytest.mark.parametrize("name", FILES)
-def test_damage_is_told(folder, name, harm):
+def test_damage_is_reported(folder, name, harm):
   harm(folder / name)
-  with pytest.raises(ValueError, match=r"damaged or missing; delete .* again") as told:
+  with pytest.raises(ValueError, match=r"damaged or missing; delete .* again") as error:
     Corpus(folder)
-  assert str(told.value).startswith(str(folder / name))
-  assert "\n" not in str(told.value)
+  assert str(error.value).startswith(str(folder / name))
+  assert "\n" not in str(error.value)
 
 
-def test_a_damaged_plan_is_told(folder):
+def test_a_damaged_plan_is_reported(folder):
   [path] = folder.glob("train/first_fit-*")
   flip(path)
   with pytest.raises(ValueError, match=r"first_fit-8-\w+\.npy is damaged or missing"):
@@ -72,14 +72,16 @@ def test_a_damaged_plan_is_told(folder):
 
 
 def test_what_was_read_once_is_not_read_at_every_start(folder, tmp_path, monkeypatch):
-  read, hashed = [], atomic.sha256_of_file
-  monkeypatch.setattr(atomic, "sha256_of_file", lambda p: read.append(p) or hashed(p))
+  read_paths, sha256_of_file = [], atomic.sha256_of_file
+  monkeypatch.setattr(
+    atomic, "sha256_of_file", lambda p: read_paths.append(p) or sha256_of_file(p)
+  )
   rows(folder)
-  assert not read
+  assert not read_paths
   copy = shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copyfile)
   for _ in range(2):
     Corpus(copy)
-  assert len(read) == len(set(read)) > 5
+  assert len(read_paths) == len(set(read_paths)) > 5
 
 
 def test_a_folder_that_cannot_be_written_is_read(folder, monkeypatch):

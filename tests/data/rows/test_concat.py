@@ -1,4 +1,4 @@
-"""Concatenated rows are the token stream, every token but the first a target once."""
+"""Concatenated rows: the token stream, every token but the first a target once."""
 
 import numpy as np
 from hypothesis import given
@@ -20,9 +20,9 @@ def test_concat_rows_are_the_stream(documents, seq):
   rows = concat.ConcatRows(stream, seq, PAD)
   rows = [rows[r] for r in range(len(rows))]
   real = [row["weights_T"] == 1 for row in rows]
-  for name, wanted in (("tokens_T", stream[:-1]), ("targets_T", stream[1:])):
+  for name, expected in (("tokens_T", stream[:-1]), ("targets_T", stream[1:])):
     parts = [row[name][mask] for row, mask in zip(rows, real, strict=True)]
-    np.testing.assert_array_equal(np.concatenate([[], *parts]), wanted)
+    np.testing.assert_array_equal(np.concatenate([[], *parts]), expected)
   # Only the last row is padded, and only at its end.
   assert all(mask.all() for mask in real[:-1])
   assert all((np.diff(mask.astype(int)) <= 0).all() for mask in real)

@@ -1,4 +1,4 @@
-"""Co-occurrence counts: those of a naive count, whatever memory there is."""
+"""Co-occurrence counts: equal to a naive count, with any amount of memory."""
 
 import collections
 import dataclasses
@@ -13,18 +13,18 @@ from lm.data.tokenizers import word_level
 
 
 def naive(tokens, window, skip, end):
-  """The counts of pairs by the book, in both orders."""
+  """Returns the counts of pairs in both orders, weighted by 1/distance (GloVe)."""
   counts, document, words = collections.Counter(), 0, []
   for token in tokens:
     document += token == end
     if token not in skip:
       words.append((token, document))
-  for i, (one, here) in enumerate(words):
+  for i, (first, first_document) in enumerate(words):
     for j in range(max(0, i - window), i):
-      other, there = words[j]
-      if here == there:
-        counts[one, other] += 1 / (i - j)
-        counts[other, one] += 1 / (i - j)
+      second, second_document = words[j]
+      if first_document == second_document:
+        counts[first, second] += 1 / (i - j)
+        counts[second, first] += 1 / (i - j)
   return counts
 
 
@@ -44,20 +44,20 @@ def test_pairs_are_counted_whatever_memory_there_is(
     cooccurrence.count(path, tokens, size, skip=skip, end=end, window=window)
     return cooccurrence.open_cells(path)
 
-  found = counted("cells")
-  got = collections.Counter()
-  for one, other, count in found.tolist():
-    got[one, other] = got[other, one] = count
-  wanted = naive(tokens.tolist(), window, skip, end)
-  assert got == pytest.approx(wanted, rel=1e-6)
+  cells = counted("cells")
+  actual = collections.Counter()
+  for first, second, count in cells.tolist():
+    actual[first, second] = actual[second, first] = count
+  expected = naive(tokens.tolist(), window, skip, end)
+  assert actual == pytest.approx(expected, rel=1e-6)
   # The same bytes each time, in no order that a word could be told from.
-  again = counted("again")
-  assert again.tobytes() == found.tobytes()
-  assert not np.all(np.diff(found["first"].astype(int)) >= 0)
-  parts = cooccurrence.split_cells(found, size)
+  recounted = counted("again")
+  assert recounted.tobytes() == cells.tobytes()
+  assert not np.all(np.diff(cells["first"].astype(int)) >= 0)
+  parts = cooccurrence.split_cells(cells, size)
   joined = np.concatenate([parts["heldout"], parts["train"]])
-  assert joined.tobytes() == found.tobytes()
-  assert 0 < len(parts["heldout"]) < len(found) / 20
+  assert joined.tobytes() == cells.tobytes()
+  assert 0 < len(parts["heldout"]) < len(cells) / 20
 
 
 def test_scrambling_is_one_to_one():
@@ -84,16 +84,16 @@ def test_rows_hold_every_pair_from_either_side(tmp_path):
   for split in ("train", "heldout"):
     rows = dataset.rows(split, 4)
     for row in (rows[i] for i in range(len(rows))):
-      for one, other, count in zip(*row.values(), strict=True):
-        met[int(one), int(other)] += float(count)
+      for first, second, count in zip(*row.values(), strict=True):
+        met[int(first), int(second)] += float(count)
   del met[1, 1]  # padding
   tokens = dataset.corpora[0].tokens("train")[:].tolist()
   skip = word_level.no_words(dataset.tokenizer)
-  wanted = naive(tokens, 2, skip, dataset.tokenizer.eos)
-  for one, other in wanted:
-    if one == other:  # seen from either side, and the same
-      wanted[one, other] *= 2
-  assert met == pytest.approx(wanted, rel=1e-6)
+  expected = naive(tokens, 2, skip, dataset.tokenizer.eos)
+  for first, second in expected:
+    if first == second:  # seen from either side, and the same
+      expected[first, second] *= 2
+  assert met == pytest.approx(expected, rel=1e-6)
   for name in ("cooccurrence-99", "cooccurrence-0", "cooccurrence"):
     with pytest.raises(ValueError, match="wanted cooccurrence-N with N from 1 to 20"):
       dataclasses.replace(data, rows=name)

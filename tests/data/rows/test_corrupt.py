@@ -1,4 +1,4 @@
-"""Corruptions: what is taken out, that it comes back, and when it is drawn anew."""
+"""Corruptions: the hidden tokens, their restoration, and the seeds of the draws."""
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ def extended(name, tokenizer=BYTES):
   return corrupt.extended(tokenizer, corrupt.make({"name": name}))
 
 
-def made(name, seq=SEQ, **options):
+def bound_corruption(name, seq=SEQ, **options):
   return corrupt.make({"name": name, **options}).bound(extended(name), seq)
 
 
@@ -32,7 +32,7 @@ def views_of(name):
 
 
 def rows_of(num: int, seq=SEQ):
-  """`num` rows of different text, the last of them half full."""
+  """Returns `num` rows of different text, the last of them half full."""
   ids = np.random.default_rng(0).integers(97, 123, num * seq - seq // 2 + 1)
   return ConcatRows(ids.astype(np.int32), seq, BYTES.pad)
 
@@ -40,9 +40,9 @@ def rows_of(num: int, seq=SEQ):
 ROWS = rows_of(5)
 
 
-def one(name, index=0, seed=0, **how):
+def corrupted(name, index=0, seed=0, **options):
   draw = np.random.default_rng(seed)
-  return made(name)(ROWS[index], draw, rows=ROWS, **how)
+  return bound_corruption(name)(ROWS[index], draw, rows=ROWS, **options)
 
 
 def test_a_tokenizer_that_has_a_mask_keeps_it():
@@ -59,21 +59,23 @@ def test_masks_are_a_share_of_the_row_and_of_three_kinds():
   assert mask_id == BYTES.size
   kinds = np.zeros(3)
   for seed in range(300):
-    row = one("masked", seed=seed)
+    row = corrupted("masked", seed=seed)
     hidden_T = row["weights_T"] > 0
     assert hidden_T.sum() == round(0.15 * SEQ)
     np.testing.assert_array_equal(row["targets_T"], ROWS[0]["targets_T"])
-    same_T = row["tokens_T"] == row["targets_T"]
-    assert same_T[~hidden_T].all()
+    unchanged_T = row["tokens_T"] == row["targets_T"]
+    assert unchanged_T[~hidden_T].all()
     mask_T = row["tokens_T"] == mask_id
-    counts = mask_T, same_T, ~same_T & ~mask_T
+    counts = mask_T, unchanged_T, ~unchanged_T & ~mask_T
     kinds += [(kind & hidden_T).sum() for kind in counts]
   np.testing.assert_allclose(kinds / kinds.sum(), [0.8, 0.1, 0.1], atol=0.02)
 
 
 def test_the_views_of_held_out_text_hide_every_token_once():
   for index in (0, 4):
-    views = [one("masked", index, view=view) for view in range(views_of("masked"))]
+    views = [
+      corrupted("masked", index, view=view) for view in range(views_of("masked"))
+    ]
     times_T = np.sum([view["weights_T"] for view in views], axis=0)
     np.testing.assert_array_equal(times_T, ROWS[index]["weights_T"])
     np.testing.assert_array_equal(views[0]["segments_T"], ROWS[index]["weights_T"])
@@ -86,7 +88,7 @@ def test_words_are_hidden_whole():
     "targets_T": ids,
     "weights_T": np.ones(SEQ, np.float32),
   }
-  masked, ends = made("masked", whole_words=True), set()
+  masked, ends = bound_corruption("masked", whole_words=True), set()
   joined = word_starts.joins(BYTES)(ids[:-1], ids[1:])
   for seed in range(50):
     hidden_T = masked(row, np.random.default_rng(seed), rows=ROWS)["weights_T"] > 0
@@ -102,8 +104,8 @@ def test_a_word_of_wordpiece_goes_on_with_its_hashes():
     text_of_id = staticmethod(["un", "##for", "##get", "fox"].__getitem__)
 
   ids = np.array([3, 0, 1, 2, 3])
-  found = word_starts.joins(WordPiece())(ids[:-1], ids[1:])
-  assert found.tolist() == [False, True, True, False]
+  joined = word_starts.joins(WordPiece())(ids[:-1], ids[1:])
+  assert joined.tolist() == [False, True, True, False]
 
 
 @given(seq=st.integers(2, 200), real=st.integers(0, 200), seed=st.integers(0, 9))
@@ -112,10 +114,16 @@ def test_spans_and_sentinels_make_the_text_again(seq, real, seed):
   text = np.arange(real) % 256
   row = empty_row(seq, BYTES.pad)
   row["targets_T"][:real], row["weights_T"][:real] = text, 1
-  spans = made("spans", seq)
-  out = spans(row, np.random.default_rng(seed), rows=ROWS)
-  real_S, real_T = out["source_segments_S"] > 0, out["weights_T"] > 0
-  source, targets = out["source_S"][real_S].tolist(), out["targets_T"][real_T].tolist()
+  spans = bound_corruption("spans", seq)
+  corrupted_row = spans(row, np.random.default_rng(seed), rows=ROWS)
+  real_S, real_T = (
+    corrupted_row["source_segments_S"] > 0,
+    corrupted_row["weights_T"] > 0,
+  )
+  source, targets = (
+    corrupted_row["source_S"][real_S].tolist(),
+    corrupted_row["targets_T"][real_T].tolist(),
+  )
   if real < 2:
     assert not source and not targets
     return
@@ -129,16 +137,16 @@ def test_spans_and_sentinels_make_the_text_again(seq, real, seed):
       pieces[max(pieces)].append(id)
       hidden += 1
   assert list(pieces) == list(range(first, first + len(pieces)))
-  again = [i for id in source for i in (pieces[id] if id >= first else [id])]
-  assert again == text.tolist()
+  restored = [i for id in source for i in (pieces[id] if id >= first else [id])]
+  assert restored == text.tolist()
   assert hidden == max(1, round(0.15 * real)) or real < 4
-  assert out["tokens_T"][0] == BYTES.pad
-  shown = out["tokens_T"][1 : real_T.sum()]
-  np.testing.assert_array_equal(shown, out["targets_T"][: shown.size])
+  assert corrupted_row["tokens_T"][0] == BYTES.pad
+  shown = corrupted_row["tokens_T"][1 : real_T.sum()]
+  np.testing.assert_array_equal(shown, corrupted_row["targets_T"][: shown.size])
 
 
 def test_held_out_spans_count_the_text_alone():
-  row = one("spans", view=0)
+  row = corrupted("spans", view=0)
   counted = row["targets_T"][row["weights_T"] > 0]
   assert counted.size == round(0.15 * SEQ) and counted.max() < 256
 
@@ -146,7 +154,7 @@ def test_held_out_spans_count_the_text_alone():
 def test_a_prefix_and_the_rest_are_the_row():
   cuts = set()
   for seed in range(20):
-    row = one("prefix", seed=seed)
+    row = corrupted("prefix", seed=seed)
     source = row["source_S"][row["source_segments_S"] > 0]
     targets = row["targets_T"][row["weights_T"] > 0]
     assert source[-1] == targets[-1] == BYTES.eos
@@ -159,12 +167,12 @@ def test_a_prefix_and_the_rest_are_the_row():
 def test_pairs_follow_half_the_time_and_say_so():
   follows = []
   for seed in range(200):
-    row = one("pairs", seed=seed)
+    row = corrupted("pairs", seed=seed)
     text = np.where(row["weights_T"] > 0, row["targets_T"], row["tokens_T"])
     first, second = (text[row["types_T"] == kind] for kind in (0, 1))
     np.testing.assert_array_equal(first[1:-1], ROWS[0]["targets_T"][: first.size - 2])
-    wanted = ROWS[0]["targets_T"][first.size - 2 :][: second.size - 1]
-    follows.append(np.array_equal(second[:-1], wanted))
+    expected = ROWS[0]["targets_T"][first.size - 2 :][: second.size - 1]
+    follows.append(np.array_equal(second[:-1], expected))
     assert row["next_"] == (not follows[-1])
     specials = BYTES.size + np.arange(1, 3)
     assert [first[0], first[-1], second[-1]] == [*specials, specials[1]]
@@ -174,8 +182,10 @@ def test_pairs_follow_half_the_time_and_say_so():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_padding_weighs_nothing(name):
-  row = made(name)(ROWS.padding(), np.random.default_rng(0), rows=ROWS, view=0)
-  shapes = {key: x.shape for key, x in one(name).items()}
+  row = bound_corruption(name)(
+    ROWS.padding(), np.random.default_rng(0), rows=ROWS, view=0
+  )
+  shapes = {key: x.shape for key, x in corrupted(name).items()}
   assert {key: x.shape for key, x in row.items()} == shapes
   assert not row["weights_T"].any()
 
@@ -205,16 +215,16 @@ def test_a_batch_is_a_function_of_seed_and_step(name, text):
     return Loader(rows, batch=4, mesh=mesh, order=order, seed=seed)
 
   epoch = len(plain.rows("train", SEQ)) // 4 + 1
-  load, again = loader(), loader(data=2)
+  load, on_two_devices = loader(), loader(data=2)
   digests = [load.digest(step) for step in (0, 1, epoch)]
-  assert digests == [again.digest(step) for step in (0, 1, epoch)]
+  assert digests == [on_two_devices.digest(step) for step in (0, 1, epoch)]
   assert len({*digests, loader(seed=1).digest(0)}) == 4
   batch = load(1)
-  for key, value in again(1).items():
+  for key, value in on_two_devices(1).items():
     np.testing.assert_array_equal(value, batch[key])
-  held = loader("heldout")
-  assert held.digest(0) == loader("heldout").digest(0)
-  assert len(held) == -(-len(plain.rows("heldout", SEQ)) * views_of(name) // 4)
+  heldout = loader("heldout")
+  assert heldout.digest(0) == loader("heldout").digest(0)
+  assert len(heldout) == -(-len(plain.rows("heldout", SEQ)) * views_of(name) // 4)
 
 
 def test_the_tokenizer_of_a_dataset_has_the_special_tokens(text):

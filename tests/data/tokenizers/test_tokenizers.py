@@ -1,4 +1,4 @@
-"""Tokenizers: exact round trips, text that looks special, files others wrote."""
+"""Tokenizers: exact round trips, text that spells special tokens, foreign files."""
 
 import json
 
@@ -56,12 +56,12 @@ def test_encoding_by_word_is_encoding_the_text(text):
 
 @given(text=st.text(ODD + "ab", min_size=20))
 def test_pieces_for_learning_are_the_text(text):
-  kept = bpe.PIECE_CHARS
+  default_chars = bpe.PIECE_CHARS
   try:
     bpe.PIECE_CHARS = 4
     pieces = bpe.pieces_of(text)
   finally:
-    bpe.PIECE_CHARS = kept
+    bpe.PIECE_CHARS = default_chars
   assert "".join(pieces) == text
   words = [word for piece in pieces for word in bpe.WORD_ENDS.split(piece)]
   assert words == bpe.WORD_ENDS.split(text)
@@ -76,19 +76,19 @@ def test_a_batch_is_its_texts(tokenizer):
 
 def test_what_is_saved_is_what_is_loaded(tokenizer, tmp_path):
   tokenizer.save(tmp_path / "tok")
-  again = tokenizers.load(tmp_path / "tok")
-  assert again.digest == tokenizer.digest
-  assert (again.size, again.bos, again.eos, again.pad) == (
+  restored = tokenizers.load(tmp_path / "tok")
+  assert restored.digest == tokenizer.digest
+  assert (restored.size, restored.bos, restored.eos, restored.pad) == (
     tokenizer.size,
     tokenizer.bos,
     tokenizer.eos,
     tokenizer.pad,
   )
-  np.testing.assert_array_equal(again.bytes_V, tokenizer.bytes_V)
+  np.testing.assert_array_equal(restored.bytes_V, tokenizer.bytes_V)
   for text in TEXT:
-    np.testing.assert_array_equal(again.encode(text), tokenizer.encode(text))
-  with_file = tokenizers.load(tmp_path / "tok" / "tokenizer.json")
-  assert with_file.digest == tokenizer.digest
+    np.testing.assert_array_equal(restored.encode(text), tokenizer.encode(text))
+  restored_by_file = tokenizers.load(tmp_path / "tok" / "tokenizer.json")
+  assert restored_by_file.digest == tokenizer.digest
 
 
 def test_ids_of_bytes_are_the_bytes():
@@ -131,10 +131,10 @@ def test_a_large_corpus_is_sampled(monkeypatch):
 def test_transformers_reads_ours(tokenizer, tmp_path):
   transformers = pytest.importorskip("transformers")
   tokenizer.save(tmp_path)
-  theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-  assert theirs(TEXT[1])["input_ids"] == tokenizer.encode(TEXT[1]).tolist()
-  assert theirs.eos_token_id == tokenizer.eos
-  assert theirs.decode(tokenizer.encode(TEXT[1])) == TEXT[1]
+  hf_tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+  assert hf_tokenizer(TEXT[1])["input_ids"] == tokenizer.encode(TEXT[1]).tolist()
+  assert hf_tokenizer.eos_token_id == tokenizer.eos
+  assert hf_tokenizer.decode(tokenizer.encode(TEXT[1])) == TEXT[1]
 
 
 def test_a_foreign_wordpiece_gets_its_specials_by_name(tmp_path):
@@ -163,15 +163,15 @@ def test_a_config_beside_it_names_the_specials(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("name", "told"),
+  ("name", "message"),
   [
     ("bpe", "bytes, bpe-N"),
     ("no/such/file", "bytes, bpe-N"),
     ("bpe-100", "ask for bpe-258"),
   ],
 )
-def test_wrong_names_are_told(name, told):
-  with pytest.raises(ValueError, match=told):
+def test_wrong_names_are_refused(name, message):
+  with pytest.raises(ValueError, match=message):
     tokenizers.make(name, TEXT)
 
 

@@ -1,4 +1,4 @@
-"""Tokenizers of others: a thousand pieces of text each, the ids of the originals."""
+"""Foreign tokenizers: the ids of the original libraries, for a thousand texts each."""
 
 import io
 import json
@@ -15,20 +15,23 @@ from lm.data import tokenizers
 from lm.data.tokenizers import bpe, builders, files
 
 
-def same(ours, encode, decode=None, texts=None, *, ties=False):
-  """Fails unless ids, and texts of ids, are those of the functions."""
+def assert_same_ids(tokenizer, encode, decode=None, texts=None, *, ties=False):
+  """Fails unless `tokenizer` gives the ids of `encode` and the texts of `decode`.
+
+  `ties` accepts the same ids in another order.
+  """
   for text in texts or cases():
-    got, wanted = ours.encode(text).tolist(), list(encode(text))
-    if ties and sorted(got) == sorted(wanted):
-      wanted = got  # 0 and 00 are as likely as 00 and 0
-    assert got == wanted, repr(text)
-    if decode is not None and ours.unk not in wanted:
-      assert ours.decode(wanted) == decode(wanted), repr(text)
+    actual, expected = tokenizer.encode(text).tolist(), list(encode(text))
+    if ties and sorted(actual) == sorted(expected):
+      expected = actual  # 0 and 00 are as likely as 00 and 0
+    assert actual == expected, repr(text)
+    if decode is not None and tokenizer.unk not in expected:
+      assert tokenizer.decode(expected) == decode(expected), repr(text)
 
 
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory):
-  """A folder with vocab.json and merges.txt, as GPT-2 has them."""
+  """Returns a folder with vocab.json and merges.txt, the files of GPT-2."""
   folder = tmp_path_factory.mktemp("gpt2")
   inner = Inner(models.BPE())
   inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -47,26 +50,29 @@ def gpt2(tmp_path_factory):
 
 
 def test_gpt2_of_vocabulary_and_merges(gpt2):
-  theirs = transformers.GPT2Tokenizer.from_pretrained(gpt2)
-  ours = tokenizers.load(gpt2)
-  assert ours.size == len(theirs) and ours.bos == ours.eos == theirs.eos_token_id
-  same(ours, theirs.encode, theirs.decode)
+  hf_tokenizer = transformers.GPT2Tokenizer.from_pretrained(gpt2)
+  tokenizer = tokenizers.load(gpt2)
+  assert (
+    tokenizer.size == len(hf_tokenizer)
+    and tokenizer.bos == tokenizer.eos == hf_tokenizer.eos_token_id
+  )
+  assert_same_ids(tokenizer, hf_tokenizer.encode, hf_tokenizer.decode)
   for text in cases():
-    assert ours.decode(ours.encode(text)) == text
+    assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def trained(tmp_path, **options):
-  """(their tokenizer, ours) of a SentencePiece model made from the texts."""
-  made = io.BytesIO()
+  """Trains a SentencePiece model on the texts; returns (its processor, its path)."""
+  model_file = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter(TEXTS.splitlines() * 3),
-    model_writer=made,
+    model_writer=model_file,
     minloglevel=2,
     **options,
   )
   path = tmp_path / "tokenizer.model"
-  path.write_bytes(made.getvalue())
-  return sentencepiece.SentencePieceProcessor(model_proto=made.getvalue()), path
+  path.write_bytes(model_file.getvalue())
+  return sentencepiece.SentencePieceProcessor(model_proto=model_file.getvalue()), path
 
 
 SENTENCEPIECES = {
@@ -100,18 +106,24 @@ SENTENCEPIECES = {
 
 @pytest.mark.parametrize("kind", SENTENCEPIECES)
 def test_sentencepiece(kind, tmp_path):
-  theirs, path = trained(tmp_path, **SENTENCEPIECES[kind])
-  ours = tokenizers.load(tmp_path)
-  assert ours.size == theirs.get_piece_size()
-  assert ours.eos == theirs.eos_id()
-  # In a text of ours, what looks special is text; NUL ends it in theirs.
+  processor, path = trained(tmp_path, **SENTENCEPIECES[kind])
+  tokenizer = tokenizers.load(tmp_path)
+  assert tokenizer.size == processor.get_piece_size()
+  assert tokenizer.eos == processor.eos_id()
+  # Text that spells a special token is text here; NUL ends a text in SentencePiece.
   texts = [t for t in cases() if not ({"<", "\0"} & set(t))]
   assert len(texts) > 900
-  same(ours, theirs.encode, theirs.decode, texts, ties=kind == "t5")
-  around = [theirs.bos_id()] if kind != "t5" else []
-  behind = [theirs.eos_id()] if kind == "t5" else []
-  assert ours.prompt("a b").tolist() == [*around, *theirs.encode("a b"), *behind]
-  assert ours.prompt("").tolist() == [*around, *behind]
+  assert_same_ids(
+    tokenizer, processor.encode, processor.decode, texts, ties=kind == "t5"
+  )
+  around = [processor.bos_id()] if kind != "t5" else []
+  behind = [processor.eos_id()] if kind == "t5" else []
+  assert tokenizer.prompt("a b").tolist() == [
+    *around,
+    *processor.encode("a b"),
+    *behind,
+  ]
+  assert tokenizer.prompt("").tolist() == [*around, *behind]
   path.write_bytes(path.read_bytes()[:-100])
   with pytest.raises(ValueError, match="is no SentencePiece model"):
     tokenizers.load(tmp_path)
@@ -127,19 +139,21 @@ def test_word_pieces(lower, tmp_path):
   )
   inner.train_from_iterator([TEXTS, TEXTS.lower()], trainer)
   inner.model.save(str(tmp_path))
-  told = {"do_lower_case": lower, "tokenizer_class": "BertTokenizer"}
-  (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
-  theirs = transformers.BertTokenizer.from_pretrained(tmp_path)
-  ours = tokenizers.load(tmp_path)
-  assert (ours.bos, ours.eos, ours.pad) == (2, 3, 0)
+  fields = {"do_lower_case": lower, "tokenizer_class": "BertTokenizer"}
+  (tmp_path / "tokenizer_config.json").write_text(json.dumps(fields))
+  hf_tokenizer = transformers.BertTokenizer.from_pretrained(tmp_path)
+  tokenizer = tokenizers.load(tmp_path)
+  assert (tokenizer.bos, tokenizer.eos, tokenizer.pad) == (2, 3, 0)
   texts = [t for t in cases() if "[" not in t]
-  same(ours, lambda t: theirs.encode(t, add_special_tokens=False), None, texts)
+  assert_same_ids(
+    tokenizer, lambda t: hf_tokenizer.encode(t, add_special_tokens=False), None, texts
+  )
   for text in texts[:99]:
-    assert ours.prompt(text).tolist() == theirs.encode(text)
+    assert tokenizer.prompt(text).tolist() == hf_tokenizer.encode(text)
 
 
 def test_special_tokens_begin_a_prompt_once(tmp_path):
-  """Llama 3: bos comes with the prompt; that a text spells it does not make it one."""
+  """Checks Llama 3's rule: prompts begin with bos; text that spells bos stays text."""
   inner = Inner(models.BPE(vocab=bpe.byte_of_char() | {"<|bos|>": 256}, merges=[]))
   inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
   inner.decoder = decoders.ByteLevel()
@@ -148,8 +162,8 @@ def test_special_tokens_begin_a_prompt_once(tmp_path):
     single="<|bos|> $A", special_tokens=[("<|bos|>", 256)]
   )
   inner.save(str(tmp_path / "tokenizer.json"))
-  told = {"bos_token": {"content": "<|bos|>"}, "eos_token": "<|eot|>"}
-  (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
+  fields = {"bos_token": {"content": "<|bos|>"}, "eos_token": "<|eot|>"}
+  (tmp_path / "tokenizer_config.json").write_text(json.dumps(fields))
   (tmp_path / "generation_config.json").write_text('{"eos_token_id": [257, 0]}')
   (tmp_path / "chat_template.jinja").write_text("{{ bos_token }}")
   tokenizer = tokenizers.load(tmp_path)
@@ -161,8 +175,10 @@ def test_special_tokens_begin_a_prompt_once(tmp_path):
   assert tokenizer.chat_template == "{{ bos_token }}"
   assert tokenizer.special_tokens == {"bos_token": "<|bos|>", "eos_token": "<|eot|>"}
   tokenizer.save(tmp_path / "again")
-  again = tokenizers.load(tmp_path / "again")
-  assert again.stops == tokenizer.stops and again.chat_template == "{{ bos_token }}"
+  restored = tokenizers.load(tmp_path / "again")
+  assert (
+    restored.stops == tokenizer.stops and restored.chat_template == "{{ bos_token }}"
+  )
 
 
 def test_folders_without_a_tokenizer(tmp_path):
@@ -181,17 +197,19 @@ def test_folders_without_a_tokenizer(tmp_path):
 
 
 def test_the_splits_of_words():
-  """Digits one by one, by threes, or all; the patterns are those published."""
+  """Checks the published patterns: digits one by one, by threes, or all together."""
   vocab = {c: i for i, c in enumerate(bpe.byte_of_char())}
-  found = {}
+  words_of_split = {}
   for name in ("gpt-2", "smollm", "llama-bpe", "qwen2"):
     inner = builders.byte_level(vocab, [], *builders.SPLITS[name])
     words = inner.pre_tokenizer.pre_tokenize_str("I've 12345\n\n x")
-    found[name] = [word.replace("Ġ", " ").replace("Ċ", "\n") for word, _ in words]
-  assert found == {
+    words_of_split[name] = [
+      word.replace("Ġ", " ").replace("Ċ", "\n") for word, _ in words
+    ]
+  assert words_of_split == {
     "gpt-2": ["I", "'ve", " 12345", "\n\n", " x"],
     "smollm": ["I", "'ve", " ", "1", "2", "3", "4", "5", "\n\n", " x"],
     "llama-bpe": ["I", "'ve", " ", "123", "45", "\n\n", " x"],
     "qwen2": ["I", "'ve", " ", "1", "2", "3", "4", "5", "\n\n", " x"],
   }
-  assert np.all([word for words in found.values() for word in words])
+  assert np.all([word for words in words_of_split.values() for word in words])
