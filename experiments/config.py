@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import inspect
 import os
+import re
 import runpy
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from lm.train import config as training
 SHOWN = "configs/shakespeare.py"  # the example in messages
 # Values that decide which other values there are; flags may set them too.
 SELECTORS = ("model.family", "model.preset", "objective", "init.path")
-SELECTORS += ("data.corrupt.name",)
+SELECTORS += ("data.corrupt.name", "data.source")
 
 _file = ""  # the value of --config, "file:argument"
 
@@ -89,8 +90,20 @@ def read(argv) -> list[str]:
       _set(values, name, overrides[name])
   del flags.FLAGS.config
   # DEFINE_config_dict reads the overrides from sys_argv itself.
-  config_flags.DEFINE_config_dict("config", complete(values), sys_argv=rest)
+  completed = complete(values)
+  try:
+    config_flags.DEFINE_config_dict("config", completed, sys_argv=rest)
+  except (LookupError, AttributeError) as error:
+    raise Mistake(misspelt(str(error))) from error
   return rest
+
+
+def misspelt(text: str) -> str:
+  """Returns a line for the error of ml_collections about a key that does not exist."""
+  name = re.search(r"'(\w+)", text)
+  close = re.search(r'mean "(\w+)"', text)
+  hint = f"did you mean {close[1]!r}?" if close else "nothing of that name is read"
+  return f"the config has no value {name[1]!r}; {hint}" if name else text
 
 
 def execute(named: str) -> ConfigDict:

@@ -1,9 +1,8 @@
-"""The frame of every verb: flags are parsed, a Mistake becomes a line and exit code 2."""
+"""The frame of every verb: parses flags, makes a Mistake one line and exit code 2."""
 
 import contextlib
 import logging as python_logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -49,7 +48,7 @@ def _parse(argv, required):
   except SystemExit:  # after --help, which absl counts as a failure
     sys.exit(0)
   except (LookupError, AttributeError) as error:
-    _quit(_misspelt(str(error)))
+    _quit(config.misspelt(str(error)))
   except (flags.Error, ValueError, TypeError, OSError) as error:
     _quit(error)
   if len(rest) > 1:
@@ -59,14 +58,6 @@ def _parse(argv, required):
   if missing and not is_help:
     _quit(f"--{missing[0]} is missing: {flags.FLAGS[missing[0]].help}")
   return rest
-
-
-def _misspelt(text: str) -> str:
-  """Returns a line for the error of ml_collections about a key that does not exist."""
-  name = re.search(r"'(\w+)", text)
-  close = re.search(r'mean "(\w+)"', text)
-  hint = f"did you mean {close[1]!r}?" if close else "nothing of that name is read"
-  return f"the config has no value {name[1]!r}; {hint}" if name else text
 
 
 def _main(main):

@@ -59,7 +59,7 @@ def test_a_mistake_in_the_config(change, text, tmp_path):
   [
     ("model.layers=0", "layers"),
     ("seq=65", "context"),
-    ("optim.name=adam", "optimiser"),
+    ("optim.name=adam", "lm/optim"),
     ("batch=6", "mesh"),
     ("optim.warmup=50", "num_steps"),
     ("mesh.tensor=4", "does not divide"),
@@ -89,11 +89,11 @@ OF_OWN_CONFIG = {
   "del cfg.seq": "the config has no value seq; add it to its file",
   "del cfg.eval; cfg.eval = 3": "eval=3; wanted a group: cfg.eval = dict(...)",
   "cfg.eval.batchez = 3": "nothing reads the config's value eval.batchez; did you mean "
-  "eval.batches?",
-  "cfg.losss = dict(z=1)": "nothing reads the config's value losss; did you mean loss?",
+  "'eval.batches'?",
+  "cfg.losss = dict(z=1)": "nothing reads the config's value losss; did you mean "
+  "'loss'?",
   "cfg.x = 1": "nothing reads the config's value x; take it out",
   "del cfg.model.family": "the config has no value model.family; add it",
-  "del cfg.data.source": "the config has no value data.source; add it",
   "cfg.optim.momentum = 0.9": "nothing reads the config's value optim.momentum",
   "cfg.optim.freeze = (('x', True),)": "freeze: 'x' matches nothing; the parameters",
   "cfg.seed = '1'": "seed='1'; wanted a whole number",
