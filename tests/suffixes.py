@@ -1,4 +1,4 @@
-"""A tracer that keeps the suffixes of names honest: `x_BTD` has three dimensions.
+"""Tracer that compares suffixes of names with shapes: `x_BTD` has three dimensions.
 
 `with checked("lm/"): jax.eval_shape(model.apply, ...)` looks at every local of the
 functions of lm/ that run inside. A name that ends in letters of the alphabet must have
@@ -15,10 +15,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 @contextlib.contextmanager
 def checked(folder: str, *, root=ROOT):
-  """A context that raises AssertionError at its end, one line a lie.
+  """Traces the block; raises AssertionError at its end, one line a wrong suffix.
 
-  Its value is the set of names that were looked at, as "file:function:name"; assert on
-  it that there were any. Only the thread that enters is traced.
+  Yields the set of names that were compared, as "file:function:name"; assert that it
+  is not empty. Only the thread that enters is traced.
   """
   prefix = f"{pathlib.Path(root, folder).resolve()}/"
   names, lies, before = set(), {}, sys.gettrace()

@@ -1,4 +1,4 @@
-"""Trees by path: what they are described by, and the first leaf in which two differ."""
+"""Trees by path: descriptions, and the first leaf in which two differ."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -13,7 +13,7 @@ from lm.letters import make_mesh, sharding
 # round trips
 
 
-def test_restores_every_bit_and_what_was_said(tmp_path):
+def test_restores_every_bit_and_the_notes(tmp_path):
   want = make_state(3, ema=True)
   with Checkpoints(tmp_path / "new" / "checkpoints", keep=2) as checkpoints:
     assert checkpoints.steps() == []

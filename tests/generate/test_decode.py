@@ -228,7 +228,7 @@ def test_mistakes_are_one_line():
     decode.generate(MODEL, BROKEN, [[1]], max_tokens=2)
 
 
-def test_buckets_hold_what_they_are_asked_to_and_waste_little():
+def test_buckets_hold_their_size_and_waste_little():
   for size in range(1, 5000):
     assert size <= bucket(size) <= max(16, 1.5 * size)
     assert size <= bucket(size, 1) <= 1.5 * size

@@ -1,4 +1,4 @@
-"""A letter has one meaning: rare ones stand only where that meaning lives."""
+"""Alphabet of shapes: a rare letter is used only in the files of its meaning."""
 
 import ast
 import pathlib
@@ -30,7 +30,7 @@ ROOMS = {
 
 
 def letters_in(text):
-  """{letter: a name or an equation} of the suffixes and einsums of a file."""
+  """Returns {letter: a name or an equation} of the suffixes and einsums of a file."""
   name_of_letter = {}
   for node in ast.walk(ast.parse(text)):
     for field in ("id", "arg", "attr"):
@@ -44,7 +44,7 @@ def letters_in(text):
 
 
 def strangers(path, text):
-  """The letters of one file of lm/ that mean something else there, one line each."""
+  """Yields a line for each letter of a file of lm/ outside the files of its meaning."""
   for letter, name in sorted(letters_in(text).items()):
     if not path.startswith(tuple(ROOMS.get(letter, "").split()) or ""):
       yield f"{path}: {name}, and {letter} is {LETTERS[letter]}"

@@ -1,4 +1,4 @@
-"""The guards of conftest.py hold."""
+"""Guards of conftest.py: no network, no colliding test files."""
 
 import socket
 import warnings

@@ -1,4 +1,4 @@
-"""What a run writes down survives kills, restarts and full disks."""
+"""Logs of a run: they survive kills, restarts and full disks."""
 
 import json
 import os
@@ -158,7 +158,7 @@ def test_a_line_that_does_not_fit_is_an_error_and_mended_on_resume(tmp_path):
 
 
 def records(path):
-  """The events of a file, as an independent reader sees them, checksums compared."""
+  """Returns the events of a file, read independently, checksums compared."""
   from tensorboardX.proto.event_pb2 import Event
   from tensorboardX.record_writer import masked_crc32c
 
@@ -221,8 +221,8 @@ def test_lines_go_to_stdout_and_progress_to_stderr(tmp_path, capfd):
     run.progress(1, loss=2.0)
     run.say("a sample")
     run.progress(2, loss=1.0)
-  out, err = capfd.readouterr()
-  assert out == "a sample\n"
+  output, err = capfd.readouterr()
+  assert output == "a sample\n"
   assert err.splitlines()[0] == "step 1/2  loss 2"
   assert err.splitlines()[-1].startswith("step 2/2  loss 1")
 

@@ -1,6 +1,6 @@
 """Output heads of encoders: their shapes, parameters and mistakes.
 
-That their numbers are those of transformers is in tests/stores.
+Their numbers are compared with transformers' in tests/stores.
 """
 
 import jax

@@ -23,7 +23,7 @@ LETTERS = {"embed": "VD", "out": "DV"}
 
 
 def apply(variables, x, *, method, segments_BT=None, train=None, rngs=None):
-  """Looks tokens up, drops some when training, and reads out: the whole contract."""
+  """Model that embeds tokens, drops some when training, and reads out."""
   params = variables["params"]
   if method == "readout":
     assert set(params) == set(LETTERS)
@@ -130,7 +130,7 @@ def test_in_pieces_equals_whole(length, pieces):
 
 
 def largest(jaxpr):
-  """The size of the largest array that a jaxpr makes anywhere inside."""
+  """Returns the size of the largest array that a jaxpr makes anywhere inside."""
   sizes = [0]
   for eqn in jaxpr.eqns:
     sizes += [v.aval.size for v in eqn.outvars if hasattr(v.aval, "size")]

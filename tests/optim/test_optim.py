@@ -48,7 +48,7 @@ def run(tx, params, grads_of, steps):
 
 
 def first_update(tx, grads, params):
-  """The first update by path, compiled once."""
+  """Returns {path: first update}, compiled once."""
   return by_path(jax.jit(lambda g, p: tx.update(g, tx.init(p), p)[0])(grads, params))
 
 

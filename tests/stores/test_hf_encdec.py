@@ -1,4 +1,4 @@
-"""The encoder-decoder's numbers equal those of transformers' T5, on tiny models."""
+"""Encoder-decoder: numbers equal those of transformers' T5, on tiny models."""
 
 import hf
 import jax

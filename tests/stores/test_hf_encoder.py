@@ -1,4 +1,4 @@
-"""The encoder's numbers equal those of transformers' BERT, on tiny random models."""
+"""Encoder: numbers equal those of transformers' BERT, on tiny random models."""
 
 import hf
 import jax
@@ -26,7 +26,7 @@ def close(actual, expected, limit=1e-4):
 
 
 def all_outputs(model):
-  """All that the encoder says of a row: logits, features, pooled, and what follows."""
+  """Jits a function to (logits_BTV, x_BTD, pooled_BD, next-sentence logits)."""
 
   def run(params, tokens_BT, **inputs):
     variables = {"params": params}

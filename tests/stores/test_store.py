@@ -1,4 +1,4 @@
-"""One store for whatever a path is: what is read, what is drawn, what is refused."""
+"""Stores of any kind of path: parameters read, drawn and refused."""
 
 import json
 import pathlib
@@ -39,7 +39,7 @@ def initialised(model, seed):
 
 
 def folder_of(path, model, tokenizer=BYTES):
-  """A folder as transformers saves it, with a tokenizer of ours beside it."""
+  """Saves a transformers model with a tokenizer of ours; returns `path`."""
   model.save_pretrained(path)
   tokenizer.save(path)
   return path
@@ -96,7 +96,7 @@ def test_a_head_is_drawn_with_the_seed(bert):
 
 
 def test_a_table_may_be_longer_than_its_tokenizer(tmp_path):
-  """By more than what rows are padded to, as Qwen's."""
+  """Uses a table that is longer by more than its padding, like Qwen's."""
   torch.manual_seed(0)
   config = transformers.Qwen2Config(**LLAMA, vocab_size=600)
   folder = folder_of(tmp_path / "qwen", transformers.Qwen2ForCausalLM(config))
@@ -113,7 +113,7 @@ def test_a_table_may_be_longer_than_its_tokenizer(tmp_path):
 
 @pytest.fixture
 def gemma(tmp_path):
-  """A table of 258 rows, and a tokenizer with a special token behind them."""
+  """Returns a folder with a table of 258 rows, and a special token with id 258."""
   torch.manual_seed(0)
   config = transformers.Gemma3TextConfig(
     **GEMMA, vocab_size=258, sliding_window=5, layer_types=["full_attention"] * 3
@@ -160,7 +160,7 @@ def test_a_digest_tells_whether_anything_changed(bert, tmp_path):
 
 
 def test_older_folders_are_read(tmp_path):
-  """Without model.json; with the notes of a converted model in `theirs`."""
+  """Reads folders without model.json, with `theirs` in place of `kept`."""
   _, folder = saved("qwen3")
   stores.write(tmp_path / "run", stores.open(folder))
   model = stores.open(tmp_path / "run").model
@@ -172,7 +172,7 @@ def test_older_folders_are_read(tmp_path):
   assert lm.load(tmp_path / "run")[0] == model
   stores.write(tmp_path / "same", stores.open(tmp_path / "run"))
   assert bytes_of(tmp_path / "same") == bytes_of(folder)
-  # A vocabulary that only the tokenizer tells.
+  # A vocabulary size that only the tokenizer has.
   lm.save(tmp_path / "mine", *(small_model := small()))
   (tmp_path / "mine" / "model.json").unlink()
   config = {"model": models.fields(small_model[0]), "optim": {"ema": 0.0}}
@@ -193,7 +193,7 @@ def test_a_config_without_a_model_is_no_run(tmp_path):
 
 
 def test_a_family_is_a_file(tmp_path, monkeypatch):
-  """Dropped into the folder, it is found by its model types."""
+  """Finds a new file of the folder by its MODEL_TYPES."""
   source = pathlib.Path(families.load("llama").__file__).read_text()
   types = 'MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")'
   assert types in source

@@ -1,4 +1,4 @@
-"""benchmarks/accelerator.py: its rehearsal on a CPU, and parts of it that fail."""
+"""Accelerator benchmark: a rehearsal on a CPU, and parts that fail."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def test_a_part_that_fails_is_reported_and_the_others_go_on(monkeypatch, capsys)
 
 
 class Answers:
-  """Stands for a Side: answers with these, one after the other; a Failure is raised."""
+  """Fake Side that gives these results one after the other, and raises a Failure."""
 
   def __init__(self, *results):
     self.results = list(results)
@@ -107,7 +107,7 @@ serve(results())
 
 @pytest.fixture
 def side(tmp_path, monkeypatch):
-  """A function (the code after the first result) -> a Side, which is ended."""
+  """Returns start(code after the first result) -> Side; ends the Sides."""
   monkeypatch.setenv("PYTHONPATH", str(tmp_path))
   sides = []
 

@@ -1,4 +1,4 @@
-"""Every config in configs/ describes a run: whole it fits together, small it trains."""
+"""Configs: every file of configs/ builds at its full size and trains when shrunk."""
 
 import json
 
@@ -72,7 +72,7 @@ OF_FAMILIES = {
 
 
 def test_any_value_is_a_flag_though_the_file_leaves_it_out():
-  """Of every family, each as a command line that the verb's own parser reads."""
+  """Parses a command line with many flags for every config."""
   commands = []
   for name in shrink.names():
     cfg = config.complete(shrink.config(name))

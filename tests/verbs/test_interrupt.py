@@ -1,4 +1,4 @@
-"""The first signal asks, the second ends; two processes agree, save and go on."""
+"""Interrupts: the first signal saves and stops, the second ends at once."""
 
 import contextlib
 import os
@@ -90,7 +90,7 @@ def start_pair(folder):
 
 
 def stop_one(pair, after):
-  """Signals the second process only, after so many lines; what both had to say."""
+  """Signals the second process only, after so many lines; returns both outputs."""
   for _ in range(after):
     pair[1].stdout.readline()
   pair[1].send_signal(signal.SIGTERM)

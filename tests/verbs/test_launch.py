@@ -1,4 +1,4 @@
-"""launch.sh, in a copy of the tree whose Python and pip only write down their calls."""
+"""Launcher (launch.sh), in a copy of the tree whose Python and pip log their calls."""
 
 import os
 import pathlib
@@ -25,7 +25,7 @@ esac
 
 @pytest.fixture
 def tree(tmp_path):
-  """A folder with launch.sh and two verbs, `train` and `plan`."""
+  """Returns a folder with launch.sh and two verbs, `train` and `plan`."""
   for name in ("launch.sh", "requirements.txt"):
     shutil.copy(ROOT / name, tmp_path)
   (tmp_path / "experiments").mkdir()
@@ -79,7 +79,7 @@ def test_the_first_run_installs_and_the_next_one_does_not(tree):
 
 
 def test_several_at_once_install_once(tree):
-  """As on the nodes of a cluster, which share the folder."""
+  """Starts several launchers in one folder, like the nodes of a cluster."""
   for process in [start(tree, "train") for _ in range(4)]:
     process.communicate()
     assert process.returncode == 7

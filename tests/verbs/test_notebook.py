@@ -1,4 +1,4 @@
-"""The notebook runs as it is kept, alone, and shows what it promises."""
+"""Notebook: it runs alone, without outputs in the repository, and shows its results."""
 
 import ast
 import base64
@@ -25,7 +25,7 @@ def code_cells(notebook):
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-  """(the notebook with its outputs, the repository that it believes to be in)."""
+  """Returns (the notebook with its outputs, the folder in place of the repository)."""
   root = tmp_path_factory.mktemp("repository")
   folder = root / PATH.parent.relative_to(ROOT)
   folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""README's table "Where does it go?" is true: one new file, and a run trains with it.
+"""Table "Where does it go?" of the README: one new file, and a run trains with it.
 
 Each file is put into a temporary folder that is made part of its package; nothing else
 is edited, and two updates are made as `train` makes them.

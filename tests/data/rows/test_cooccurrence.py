@@ -50,7 +50,7 @@ def test_pairs_are_counted_whatever_memory_there_is(
     actual[first, second] = actual[second, first] = count
   expected = naive(tokens.tolist(), window, skip, end)
   assert actual == pytest.approx(expected, rel=1e-6)
-  # The same bytes each time, in no order that a word could be told from.
+  # The same bytes each time, in an order that does not follow the words.
   recounted = counted("again")
   assert recounted.tobytes() == cells.tobytes()
   assert not np.all(np.diff(cells["first"].astype(int)) >= 0)
