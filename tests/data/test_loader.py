@@ -230,12 +230,11 @@ def test_two_processes_read_only_their_rows(sources, concat):
   outputs = [[json.loads(line) for line in lines] for lines in outputs]
   load = loader_of(concat, seed=3)
   for step, first, second in zip((0, 5), *outputs, strict=True):
-    first_read, first_shards, first_digest = first
-    second_read, second_shards, second_digest = second
-    assert len(first_read) == len(second_read) == 4
-    assert not set(first_read) & set(second_read)
-    assert first_digest == second_digest == load.digest(step)
-    shards = first_shards | second_shards
+    (read, shards, digest), (other_read, other_shards, other_digest) = first, second
+    assert len(read) == len(other_read) == 4
+    assert not set(read) & set(other_read)
+    assert digest == other_digest == load.digest(step)
+    shards |= other_shards
     whole = [row for start in sorted(shards, key=int) for row in shards[start]]
     assert whole == np.asarray(load(step)["tokens_BT"]).tolist()
 
