@@ -2,8 +2,9 @@
 
 Training: benchmarks/torch_decoder.py under torch.compile, bfloat16 by autocast, fused
 AdamW, flash attention by scaled_dot_product_attention. Decoding: `transformers`' Llama
-with bfloat16 parameters and its default cache. Without CUDA the result is {"absent": reason}, except
-in a rehearsal (--tiny), which runs on the CPU and compiles without Inductor.
+with bfloat16 parameters and its default cache. Without CUDA the result is
+{"absent": reason}, except in a rehearsal (--tiny), which runs on the CPU and compiles
+without Inductor.
 """
 
 import argparse

@@ -21,7 +21,7 @@ def checked(folder: str, *, root=ROOT):
   is not empty. Only the thread that enters is traced.
   """
   prefix = f"{pathlib.Path(root, folder).resolve()}/"
-  names, lies, before = set(), {}, sys.gettrace()
+  names, mismatches, before = set(), {}, sys.gettrace()
 
   def calls(frame, event, arg):
     path = frame.f_code.co_filename
@@ -34,7 +34,7 @@ def checked(folder: str, *, root=ROOT):
       for name, value in frame.f_locals.items():
         if last_values.get(name) is not value:
           last_values[name] = value
-          _look(location, name, value, sizes, names, lies)
+          _look(location, name, value, sizes, names, mismatches)
       return lines
 
     return lines
@@ -44,11 +44,11 @@ def checked(folder: str, *, root=ROOT):
     yield names
   finally:
     sys.settrace(before)
-  if lies:
-    raise AssertionError("names that lie about their shape:\n" + "\n".join(lies))
+  if mismatches:
+    raise AssertionError("names that lie about their shape:\n" + "\n".join(mismatches))
 
 
-def _look(location, name, value, sizes, names, lies):
+def _look(location, name, value, sizes, names, mismatches):
   letters, shape = name.rpartition("_")[2], getattr(value, "shape", None)
   if name == letters or not (letters.isalpha() and letters.isupper()):
     return
@@ -56,11 +56,11 @@ def _look(location, name, value, sizes, names, lies):
     return
   names.add(f"{location}:{name}")
   if len(shape) != len(letters):
-    lies[f"{location}: {name} has rank {len(shape)}, shape {shape}"] = None
+    mismatches[f"{location}: {name} has rank {len(shape)}, shape {shape}"] = None
     return
   for letter, size in zip(letters, shape, strict=True):
     known_size, first = sizes.setdefault(letter, (size, name))
     if known_size != size:
-      lies[
+      mismatches[
         f"{location}: {name} has {letter}={size}, and {first} has {letter}={known_size}"
       ] = None

@@ -154,7 +154,7 @@ def test_cudnn_attention_counts_like_the_plain_one():
     forward = count(loss("cudnn"), q, k, k)
     both = count(jax.value_and_grad(loss("cudnn"), (0, 1, 2)), q, k, k)
   assert forward == count(loss("xla"), q, k, k)
-  assert both == 3.5 * forward  # of five matmuls backward, one is done again
+  assert both == 3.5 * forward  # of five matmuls backward, one is recomputed
 
 
 def test_what_cannot_be_seen_is_an_error():

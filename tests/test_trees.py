@@ -9,8 +9,8 @@ TREE = {"params": {"w": np.zeros((2, 3), np.float32)}, "step": np.int32(0), "opt
 
 
 def test_a_tree_is_described_by_dtype_and_shape():
-  want = {"params/w": "float32[2,3]", "step": "int32[]"}
-  assert trees.describe(TREE) == want
+  expected = {"params/w": "float32[2,3]", "step": "int32[]"}
+  assert trees.describe(TREE) == expected
   assert trees.by_field(TREE) == {"params": {"w": TREE["params"]["w"]}, "step": {"": 0}}
 
 

@@ -75,9 +75,9 @@ def test_the_repetition_penalty_is_that_of_transformers():
   np.put_along_axis(present_BV, ids_BT, True, axis=1)
   for penalty in (1.0, 1.3, 0.8):
     processor = hf.RepetitionPenaltyLogitsProcessor(penalty)
-    want_BV = processor(torch.tensor(ids_BT), torch.tensor(logits_BV)).numpy()
+    expected_BV = processor(torch.tensor(ids_BT), torch.tensor(logits_BV)).numpy()
     actual_BV = sample.penalise(logits_BV, present_BV, jnp.full(4, penalty))
-    np.testing.assert_allclose(actual_BV, want_BV, rtol=1e-6)
+    np.testing.assert_allclose(actual_BV, expected_BV, rtol=1e-6)
 
 
 def test_rows_have_settings_of_their_own():

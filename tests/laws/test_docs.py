@@ -10,12 +10,12 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md"]
-# A word in capitals stands for a name of the reader's, <name> too.
+# Words in capitals, and <name>, are placeholders for the reader's own names.
 PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_]+\b|<\w+>")
 FENCED = re.compile(r"^```\w*\n(.*?)^```$", re.M | re.S)
 INLINE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-# `lm/train.py`, `lm/nn/`, `decoder.py`, `.ci/run`: only these are taken for paths.
+# Paths look like `lm/train.py`, `lm/nn/`, `decoder.py` or `.ci/run`.
 PATH = re.compile(r"[\w<>.*-]+(/[\w<>.*-]+)*/?")
 FOLDERS = ("lm", "experiments", "configs", "tests", "benchmarks", "docs", ".ci")
 ENDS = (".py", ".md", ".sh", ".txt", ".toml", ".ipynb", ".png")
@@ -74,7 +74,7 @@ def faults(text: str, folder: pathlib.Path):
     if target and "://" not in target and not (folder / target).exists():
       yield f"links to {target}"
   for name in INLINE.findall(FENCED.sub("", text)):
-    # <name> is a file to be written: its folder is there.
+    # <name> is a file to be written, in an existing folder.
     target = str(pathlib.PurePosixPath(name).parent) if "<" in name else name
     if path_of(name) and not exists(target):
       yield f"names {name}"

@@ -105,7 +105,7 @@ def test_decoding_from_nothing_equals_full_forward(name):
   close(np.concatenate(actual, axis=1), full(name, tokens_BT))
 
 
-# Ways to compute
+# Scan, remat, dropout and dtypes
 
 
 @pytest.fixture(scope="module")
@@ -173,13 +173,13 @@ def test_bfloat16_is_close_to_float32(name):
   expected_BTV = full(name, tokens_BT)
   assert actual_BTV.dtype == expected_BTV.dtype == np.float32
   error = float(jnp.abs(actual_BTV - expected_BTV).max() / jnp.std(expected_BTV))
-  assert 1e-4 < error < 0.1  # 8 bits of mantissa; and not float32 in disguise
+  assert 1e-4 < error < 0.1  # 8 bits of mantissa, and not computed in float32
 
 
 # Meshes
 
 
-ROWS, LONG = 24, 10  # numbers that no other dimension of these models has
+ROWS, LONG = 24, 10  # sizes that no other dimension of these models has
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from setuptools.config import pyprojecttoml
 from setuptools.dist import Distribution
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-HIDDEN = "#: "  # what only launch.sh installs
+HIDDEN = "#: "  # begins a section that only launch.sh installs
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDERS = ("lm", "experiments", "configs", "benchmarks", "tests")
 FILE_LINES, FUNCTION_LINES, CONFIG_LINES, POSITIONAL, FIELDS = 300, 60, 60, 6, 12
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-# Gone or going in jax and flax, with what took its place.
+# Removed or deprecated names of jax and flax, with their replacements.
 GONE = {
   "jax.pmap": "jax.jit with shardings",
   "jax.tree_map": "jax.tree.map",
@@ -93,7 +93,7 @@ def _function_faults(node):
     yield f"{node.name} has {length} lines, over {FUNCTION_LINES}"
   args = [a.arg for a in node.args.posonlyargs + node.args.args]
   args = [a for a in args if a not in ("self", "cls")]
-  # What pytest calls, it calls by name.
+  # pytest passes the arguments of tests by name.
   if len(args) > POSITIONAL and not node.name.startswith("test_"):
     yield f"{node.name} takes {len(args)} positional arguments, over {POSITIONAL}"
 

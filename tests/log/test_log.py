@@ -180,7 +180,7 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
   assert path.name.startswith("events.out.tfevents.")
   assert head.file_version == "brain.Event:2"
   assert start.session_log.status == start.session_log.START
-  assert start.step == 8  # what an older file says from here on is forgotten
+  assert start.step == 8  # older events from this step on do not count
   assert event.step == 300
   values = {value.tag: value.simple_value for value in event.summary.value}
   assert values["train/loss"] == 0.5
@@ -203,7 +203,7 @@ def test_any_scalar_is_read_back(tmp_path_factory, step, name, value):
 
 
 def test_plain_lines_come_now_and_then(monkeypatch, capsys):
-  clock = iter(x / 10 for x in range(10**6))  # a call a tenth of a second
+  clock = iter(x / 10 for x in range(10**6))  # a tenth of a second for every call
   monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
   lines = progress.Lines(100, 30_100)
   for step in range(101, 30_101):

@@ -148,7 +148,7 @@ def test_segments_and_a_cache_exclude_each_other():
     )
 
 
-# What is inside
+# Intermediates, gradients and initial values
 
 
 @pytest.mark.parametrize("scan", [True, False])

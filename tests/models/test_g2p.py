@@ -19,7 +19,7 @@ PHONES = """
   OW2 OY0 OY1 OY2 P R S SH T TH UH0 UH1 UH2 UW UW0 UW1 UW2 V W Y Z ZH
 """
 SOUNDS = ["<pad>", "<unk>", "<s>", "</s>", *PHONES.split()]
-# By the predict() of g2p.py in the package, which is plain NumPy.
+# Outputs of predict() of g2p.py in the package, which is plain NumPy.
 KNOWN = {
   "transformer": "T R AE0 N S F AO1 R M ER0",
   "tokenizer": "T OW1 K AH0 N AY2 Z ER0",

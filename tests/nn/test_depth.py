@@ -11,7 +11,7 @@ from flax import linen as nn
 from lm.nn.depth import LAYER, Run, Stack, split
 
 D = 3
-DEPTHS = [(1, 1), (4, 1), (4, 2), (5, 2), (2, 3)]  # L, and kinds of layers
+DEPTHS = [(1, 1), (4, 1), (4, 2), (5, 2), (2, 3)]  # (L, number of kinds of layers)
 
 
 class Block(nn.Module, kw_only=True):

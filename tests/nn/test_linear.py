@@ -130,7 +130,7 @@ def test_bfloat16_gradients_run_and_are_the_same_numbers(equation, sizes):
   ):
     terms = f"{outs},{ys}" if letters == xs else f"{xs},{outs}"
     expected = np.einsum(f"{terms}->{letters}", *factors)
-    # Rounded to bfloat16, as x and y are; sums that cancel by what was summed.
+    # The tolerance is bfloat16's, relative to the largest value, since sums cancel.
     scale = 2**-7 * np.abs(expected).max()
     np.testing.assert_allclose(
       gradient.astype(np.float32), expected, rtol=2**-7, atol=scale

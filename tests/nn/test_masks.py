@@ -31,7 +31,7 @@ SEGMENTS = ids([1, 1, 2, 2, 2, 0])
       Mask(None, None, SEGMENTS, SEGMENTS, window=2),
       "100000 110000 001000 001100 000110 000001",
     ),
-    (  # padding on the left: seen by nobody, and it sees nothing real
+    (  # padding on the left attends to no real token, and no token to it
       Mask(ids([-1, -1, 0, 1, 2, 3]), ids([-1, -1, 0, 1, 2, 3])),
       "000000 000000 001000 001100 001110 001111",
     ),

@@ -158,7 +158,7 @@ def test_pieces_never_make_all_logits_forward_or_backward():
 
   assert sizes_of(whole)[0] == whole and sizes_of(whole)[1] >= whole
   array_bytes, temp_bytes = sizes_of(whole // 8)
-  # Features, D wide, are the largest that is left; they are needed anyway.
+  # The features, D wide, are the largest array left.
   assert array_bytes == 4 * max(B * T * D, B * T * V // 8)
   assert temp_bytes < sizes_of(whole)[1] - whole // 4
 

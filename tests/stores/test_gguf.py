@@ -24,7 +24,9 @@ def drawn(kind: str) -> np.ndarray:
     block, size = gguf.GGML_QUANT_SIZES[kind]
     raw = draw.integers(0, 256, (SHAPE[0], SHAPE[1] // block, size), np.uint8)
     halves = np.array([0.01, 0.02], np.float16).view(np.uint8)
-    scales = slice(-2, None) if kind.name == "Q6_K" else slice(0, 4)  # its scales
+    scales = (
+      slice(-2, None) if kind.name == "Q6_K" else slice(0, 4)
+    )  # the block's scales
     raw[..., scales] = halves[: len(raw[0, 0, scales])]
     return raw.reshape(SHAPE[0], -1)
   return gguf.quants.quantize(draw.standard_normal(SHAPE, np.float32), kind)

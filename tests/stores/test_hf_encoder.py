@@ -17,7 +17,7 @@ SMALL = dict(
   num_attention_heads=4,
   max_position_embeddings=16,
 )
-torch.set_num_threads(1)  # its threads spin, and would fight with XLA's for the cores
+torch.set_num_threads(1)  # torch's threads spin, and compete with XLA's
 
 
 def close(actual, expected, limit=1e-4):

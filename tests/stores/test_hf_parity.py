@@ -9,7 +9,7 @@ import transformers
 from families import VOCAB, tokens
 
 B, T = 2, 12
-torch.set_num_threads(1)  # its threads spin, and would fight with XLA's for the cores
+torch.set_num_threads(1)  # torch's threads spin, and compete with XLA's
 
 GPT2 = dict(n_embd=32, n_layer=2, n_head=4, n_positions=16)
 LLAMA = dict(

@@ -43,9 +43,9 @@ def noise(model, seed=0):
   return jax.tree.map(draw_leaf, shapes)
 
 
-def assert_same(actual, want):
-  assert jax.tree.structure(actual) == jax.tree.structure(want)
-  jax.tree.map(np.testing.assert_array_equal, actual, want)
+def assert_same(actual, expected):
+  assert jax.tree.structure(actual) == jax.tree.structure(expected)
+  jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
 def a_run(path, *, config=CONFIG, **fields):

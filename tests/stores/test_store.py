@@ -23,9 +23,9 @@ BYTES = tokenizers.byte_tokenizer()
 FRESH = ("classifier/.*",)
 
 
-def assert_same(actual, want):
-  assert jax.tree.structure(actual) == jax.tree.structure(want)
-  jax.tree.map(np.testing.assert_array_equal, actual, want)
+def assert_same(actual, expected):
+  assert jax.tree.structure(actual) == jax.tree.structure(expected)
+  jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
 def expected_leaves(model):
@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_named_with_both_shapes(bert):
   with pytest.raises(ValueError, match=r"ff/down is float32\[2,48,32\] in it, float32"):
     store.check(expected_leaves(wide), fresh=(".*/up", ".*/up_bias"))
   bare = expected_leaves(store.model)
-  del bare["norm"]  # of the body: without it this is another model
+  del bare["norm"]  # part of the body: without norms it is another model
   with pytest.raises(ValueError, match=r"norm/bias is float32\[32\] in it, absent was"):
     store.check(bare)
 
@@ -91,7 +91,9 @@ def test_a_head_is_drawn_with_the_seed(bert):
   np.testing.assert_array_equal(heads[0], heads[1])
   assert not np.array_equal(heads[0], heads[2])
   model = models.build(**(stores.open(bert).fields | fields))
-  own_DC = initialised(model, 0)["classifier"]["w"]  # not compiled, so rounded anew
+  own_DC = initialised(model, 0)["classifier"][
+    "w"
+  ]  # not compiled, so rounded differently
   np.testing.assert_allclose(heads[0], own_DC, rtol=1e-6)
 
 

@@ -95,7 +95,7 @@ def test_three_steps_on_a_mesh_equal_those_on_one_device(name, mesh):
   assert_same_updates(run(name, sizes=MESHES[mesh]), plain(name))
 
 
-# Experts are not among them: their places, and their balance, are a micro-batch's own.
+# Without experts, whose capacity and balance are per micro-batch.
 @pytest.mark.parametrize(
   ("name", "mesh"), [("gpt2", ""), ("gpt2", "fsdp"), ("t5", ""), ("lstm", "")]
 )
@@ -196,7 +196,7 @@ def test_what_is_given_reaches_the_objective_and_is_no_constant():
     new, metrics = built.step(state, batch, ROOT)
   np.testing.assert_array_equal(new.given["logits_TV"], given["logits_TV"])
   assert not new.given["logits_TV"].sharding.is_fully_replicated
-  assert 'dense<"0x' not in text  # a constant of the program would stand there
+  assert 'dense<"0x' not in text  # a constant of the program would be written so
   assert np.isfinite(metrics["train/loss"])
 
 

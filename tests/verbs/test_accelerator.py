@@ -13,7 +13,7 @@ from benchmarks import accelerator
 from benchmarks.accelerator_process import Failure, Side
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LATER = 600.0  # seconds that nothing here takes
+LATER = 600.0  # seconds, longer than any step of these tests
 
 
 def test_a_rehearsal_measures_every_part(tmp_path):
@@ -33,7 +33,7 @@ def test_a_rehearsal_measures_every_part(tmp_path):
   lacks = [line for line in results["attention"] if "lacks" in line]
   assert {line["case"] for line in lacks} == {"softcap"}
   assert "attention softcap fused: lacks soft-caps (softcap=30)" in run.stdout
-  assert len(results["equalities"]) == 2 * 3  # families by equalities
+  assert len(results["equalities"]) == 2 * 3  # families times equalities
   sides = {(line["shape"], line["side"], line["form"]) for line in results["train"]}
   forms = {("ours", "scanned"), ("ours", "unrolled"), ("torch", "compiled")}
   shapes = accelerator.sizes(tiny=True).trained

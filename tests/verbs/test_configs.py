@@ -13,7 +13,7 @@ from lm.data.loader import batch_shapes
 from lm.train import compose
 from lm.train.config import Experiment
 
-# What a prepared corpus would say; any number does, as the model is only described.
+# Facts of a prepared corpus; any number will do, as the model is only described.
 VOCAB = 2048
 
 each_config = pytest.mark.parametrize("name", shrink.names())
@@ -50,7 +50,7 @@ def test_it_says_how_to_run_it_and_is_short(name):
   assert len(text.partition("from ml_collections")[2].splitlines()) <= 28
 
 
-# Values that the files leave out, which flags change all the same.
+# Values that the files leave out and flags can change.
 EVERYWHERE = {
   "config.optim.freeze": '((".*norm.*", True), (".*", False))',
   "config.optim.clip": "0.5",

@@ -9,7 +9,7 @@ VALUES = dict(
   optim__schedule="constant",  # a longer run begins as a shorter one
   num_steps=STEPS,
   eval__every=4,
-  eval__sample_tokens=4,  # which several processes leave out
+  eval__sample_tokens=4,  # skipped by several processes
   checkpoint__every=4,
 )
 
@@ -61,7 +61,7 @@ def test_two_processes_train_as_one_and_read_only_their_rows(alone, text, tmp_pa
   folder = tmp_path / "run"
   notes = [tmp_path / "rows0", tmp_path / "rows1"]
   spies = [("note_rows", str(path)) for path in notes]
-  # Into a cache of their own: both start with nothing prepared.
+  # An empty cache: both processes start with nothing prepared.
   flags = processes.flags(folder, text, **VALUES, data__cache=tmp_path / "cache")
   first, second = ended_well(processes.pair("train", *flags, devices=1, spies=spies))
   actual, expected = losses(folder), losses(alone)

@@ -279,7 +279,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_after_the_last_good_step(
 ):
   folder = tmp_path / "run"
   flags = processes.flags(folder, text, **FOUR)
-  for _ in range(2):  # going on from there meets it again
+  for _ in range(2):  # a resumed run meets it again
     ended = processes.run("train", *flags, spy=("poison", 4))
     assert ended.code == 2
     [line] = [x for x in ended.err.splitlines() if not x.startswith("step ")]
@@ -288,7 +288,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_after_the_last_good_step(
     )
     assert f"--config.init__path={folder}" in line
     assert [row["step"] for row in processes.metrics(folder)] == [1, 2, 3]
-  assert processes.run("train", *flags).code == 0  # nobody poisons it now
+  assert processes.run("train", *flags).code == 0  # without the spy
   processes.assert_same_bits(folder, trained, 4)
 
 

@@ -15,7 +15,7 @@ import lm
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PATH = ROOT / "experiments" / "notebooks" / "first_model.ipynb"
-# The library's own needs, and what everybody has; no flags and no configs.
+# The library's dependencies and matplotlib; no flags and no configs.
 IMPORTS = {"lm", "jax", "numpy", "matplotlib", "optax", "sys"}
 
 
@@ -32,7 +32,7 @@ def executed(tmp_path_factory):
   (root / "lm").symlink_to(ROOT / "lm")
   notebook = nbformat.read(PATH, as_version=4)
   with pytest.MonkeyPatch.context() as patch:
-    patch.delenv("MPLBACKEND")  # the kernel's own puts pictures into the outputs
+    patch.delenv("MPLBACKEND")  # the kernel's backend puts pictures into the outputs
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
       patch.setenv(name, str(root / name))
     resources = {"metadata": {"path": str(folder)}}

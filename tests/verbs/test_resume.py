@@ -74,7 +74,9 @@ def moments(folder, rng):
   def moment(share, pattern):
     if not (folder / "metrics.jsonl").exists() or num_lines() < share * STEPS:
       return False
-    late = num_lines() > STEPS  # of 5/4 STEPS lines: it shall not end before
+    late = (
+      num_lines() > STEPS
+    )  # of 5/4 STEPS lines, so that it is killed before its end
     return late or share == 0 or any((folder / "checkpoints").glob(pattern))
 
   shares = [0, *sorted(rng.uniform(0, 0.9) for _ in range(KILLS - 1))]
@@ -171,7 +173,7 @@ def test_computed_otherwise_it_goes_on_with_the_same_losses(plain, text, tmp_pat
   result = train(folder, text, num_steps=12, **PLAIN, **changes)
   assert "goes on after step 8" in result.out
   actual, expected = losses(folder), losses(plain)
-  assert actual[8:] != expected[8:]  # to the bit they would be the same computation
+  assert actual[8:] != expected[8:]  # equal bits would mean the same computation
   np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
@@ -249,7 +251,7 @@ def test_nothing_good_left_is_an_error_and_the_next_start_is_a_new_one(
   processes.assert_same_bits(folder, plain, 12)
 
 
-# Beginning with the parameters of another run
+# Starting from the parameters of another run
 
 
 def test_a_run_starts_from_the_parameters_of_another(plain, text, tmp_path):

@@ -138,7 +138,7 @@ class Corruption(corrupt.Corruption):
     return hide
 """
 
-# What is new, its package, the file and what a config then sets.
+# {part: (package, name, text of the file, changes of the config)}.
 NEW = {
   "architecture": (
     "lm.models",
@@ -225,4 +225,4 @@ def test_an_array_that_nobody_reads_is_refused(tmp_path, monkeypatch):
   importlib.invalidate_caches()
   with pytest.raises(ValueError, match="nothing reads mood_BT of a batch: neither"):
     trained(tmp_path, dict(data=dict(rows="moody")))
-  assert not (tmp_path / "cache").exists()  # before there are data
+  assert not (tmp_path / "cache").exists()  # refused before data are prepared

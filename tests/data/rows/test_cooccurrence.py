@@ -91,7 +91,7 @@ def test_rows_hold_every_pair_from_either_side(tmp_path):
   skip = word_level.no_words(dataset.tokenizer)
   expected = naive(tokens, 2, skip, dataset.tokenizer.eos)
   for first, second in expected:
-    if first == second:  # seen from either side, and the same
+    if first == second:  # counted from either side
       expected[first, second] *= 2
   assert met == pytest.approx(expected, rel=1e-6)
   for name in ("cooccurrence-99", "cooccurrence-0", "cooccurrence"):
