@@ -9,7 +9,7 @@ unrolled, beside PyTorch's under torch.compile; tokens/s of decoding beside
 `transformers`. Needs jax, flax, optax and numpy; a peer that is not installed with CUDA
 is left out. The last line is all results as JSON.
 
-Every side runs in a process of its own, which computes its next result when asked, so
+Every side runs in a process of its own, which computes its next result on request, so
 that sides take turns in one run, and a process that crashes or hangs costs its section
 alone. A section has a deadline, compilation included. The exit code is 1 if a section
 failed or ran out of time, or a result is outside its tolerance.
@@ -26,12 +26,12 @@ from pathlib import Path
 from benchmarks.accelerator_process import Failure, Side
 from benchmarks.accelerator_shapes import sizes
 
-# Seconds of each section, in this order. What a section leaves over, the next one has.
+# Seconds of each section, in this order; unused time goes to the next section.
 SECTIONS = {"attention": 80, "equalities": 80, "train": 205, "decode": 110}
 
 
 class Report:
-  """Results of all sections, printed as they come."""
+  """Results of all sections, printed as they are added."""
 
   def __init__(self, tiny: bool):
     self.tiny, self.sizes = tiny, sizes(tiny)
@@ -45,7 +45,7 @@ class Report:
       self.fail(section, f"outside its tolerance: {line}")
 
   def fail(self, section: str, problem: str):
-    """Prints and keeps a problem; it makes the exit code 1."""
+    """Prints and keeps a problem, which makes the exit code 1."""
     print(f"{section} FAILED: {problem}", flush=True)
     self.results["failures"].append(f"{section}: {problem}")
 
@@ -56,7 +56,7 @@ class Report:
 
 
 def attention(report: Report, deadline: float):
-  """Each backend against the reference, whose own rounding error is the tolerance."""
+  """Measures each backend; the reference's own rounding error is the tolerance."""
   with report.side("attention") as side:
     for result in side.results(deadline):
       if "device" in result:
@@ -77,7 +77,7 @@ def attention(report: Report, deadline: float):
 
 
 def equalities(report: Report, deadline: float):
-  """Two families: decoding, scanning and recomputing change no number."""
+  """Checks for two families that decoding, scan and remat change no number."""
   with report.side("equalities") as side:
     for result in side.results(deadline):
       title = f"{result['family']} {result['dtype']} {result['equality']}:"
@@ -89,7 +89,7 @@ def equalities(report: Report, deadline: float):
 
 
 def train(report: Report, deadline: float):
-  """A training step of each model, our two forms of depth and the peer in turn."""
+  """Measures a training step of each model: our two forms of depth and the peer."""
   start = time.monotonic()
   share_s = (deadline - start) / len(report.sizes.trained)
   for i, shape in enumerate(report.sizes.trained, start=1):
@@ -98,9 +98,12 @@ def train(report: Report, deadline: float):
 
 def _train(report: Report, shape: str, deadline: float):
   prepared = time.monotonic() + 0.8 * (deadline - time.monotonic())
-  steps = {}  # (side, form) -> what is known of it
-  with report.side("train", shape) as ours, report.side("peers", shape) as torch:
-    sides = {"ours": ours, "torch": torch}
+  steps = {}  # (side, form) -> its measurements
+  with (
+    report.side("train", shape) as our_side,
+    report.side("peers", shape) as torch_side,
+  ):
+    sides = {"ours": our_side, "torch": torch_side}
     facts = answers(report, f"train {shape}", sides, prepared)
     for name in list(sides):
       with failing(report, f"train {shape}", sides, name):
@@ -121,9 +124,9 @@ def _train(report: Report, shape: str, deadline: float):
 
 
 def _report_steps(report: Report, shape: str, fact: dict | None, steps: dict):
-  """Reports the rates of all sides; MFU is by the FLOPs and the peak of ours.
+  """Reports the rates of all sides; MFU is by our FLOPs and peak.
 
-  A side that was not measured in turns has the time that it took once compiled.
+  A side that was not measured in rounds has its first time after compilation.
   """
   best = {}
   for (name, form), step in steps.items():
@@ -142,7 +145,7 @@ def _report_steps(report: Report, shape: str, fact: dict | None, steps: dict):
 
 
 def decode(report: Report, deadline: float):
-  """Greedy continuations of several batches, beside `transformers`."""
+  """Measures greedy decoding of several batches, beside `transformers`."""
   with report.side("decode") as our_side, report.side("peers", "decode") as peer:
     sides = {"ours": our_side, "transformers": peer}
     answers(report, "decode", sides, deadline)
@@ -160,9 +163,9 @@ def decode(report: Report, deadline: float):
 
 
 def answers(report: Report, title: str, sides: dict, deadline: float) -> dict:
-  """{name: the next result} of all sides in turn.
+  """Returns {name: next result} of all sides, one after the other.
 
-  A side that fails, or says that it is absent, is taken out of `sides`.
+  A side that fails or is absent is removed from `sides`.
   """
   results = {}
   for name in list(sides):
@@ -178,7 +181,7 @@ def answers(report: Report, title: str, sides: dict, deadline: float) -> dict:
 
 @contextlib.contextmanager
 def failing(report: Report, title: str, sides: dict, name: str):
-  """Reports a Failure of a side and takes it out of `sides`; the others go on."""
+  """Reports a Failure of a side and removes it from `sides`."""
   try:
     yield
   except Failure as problem:
@@ -187,7 +190,7 @@ def failing(report: Report, title: str, sides: dict, name: str):
 
 
 def run(report: Report, names) -> dict:
-  """The results of these sections; each has its own time and what was left over."""
+  """Returns the results of these sections; unused time goes to the next section."""
   deadline = time.monotonic()
   for name in names:
     deadline += SECTIONS[name] * report.sizes.patience

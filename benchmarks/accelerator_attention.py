@@ -1,4 +1,4 @@
-"""Every attention backend beside the reference, value and gradients, on this device.
+"""Attention backends beside the reference, value and gradients, on this device.
 
 A side of benchmarks/accelerator.py. Errors are relative to the largest value of the
 reference in float32 at the highest precision. A backend in bfloat16 may err twice as
@@ -20,11 +20,11 @@ from lm.nn.attention.masks import Mask
 SIZES = dict(B=2, T=2048, N=16, H=64)
 TINY = dict(B=2, T=128, N=4, H=16)
 TINY_CASES = ("grouped", "segments", "softcap")
-CALLS = 20  # timed together, so that the host is not what is measured
+CALLS = 20  # timed together, to leave out the time of the host
 
 
 def cases(T: int, N: int, segments_BT) -> dict:
-  """{title: (mask, kv heads, softcap)}; a window is an eighth of the row."""
+  """Returns {title: (mask, kv heads, softcap)}; a window is an eighth of the row."""
   packed = Mask(None, None, segments_BT, segments_BT)
   return {
     "causal": (Mask(), N, 0.0),
@@ -38,7 +38,7 @@ def cases(T: int, N: int, segments_BT) -> dict:
 
 
 def gradients(backend: str, *, softcap: float, dtype: str):
-  """A jitted function (q, k, v, g, mask) -> y_BTNH and the gradients to q, k and v."""
+  """Returns a jitted (q, k, v, g, mask) -> (y_BTNH, gradients to q, k and v)."""
 
   def weighted(q_BTNH, k_BSKH, v_BSKH, g_BTNH, mask):
     y_BTNH = backends.attend(
@@ -57,20 +57,20 @@ def gradients(backend: str, *, softcap: float, dtype: str):
 
 
 def outputs(result) -> list:
-  """y_BTNH and the three gradients."""
+  """Returns y_BTNH and the three gradients."""
   (_, y_BTNH), grads = result
   return [np.asarray(x) for x in (y_BTNH, *grads)]
 
 
 def error(actual, expected) -> float:
-  """The largest difference, relative to the largest value; NaN counts as infinite."""
+  """Returns the largest difference over the largest value; inf for NaN."""
   pairs = zip(actual, expected, strict=True)
   worst = max(float(np.abs(x - y).max() / np.abs(y).max()) for x, y in pairs)
   return worst if np.isfinite(worst) else float("inf")
 
 
 def measured(function, args) -> tuple[list, float]:
-  """The outputs of function(*args), and the milliseconds of a call."""
+  """Returns (outputs of function(*args), milliseconds of a call)."""
   result = jax.block_until_ready(function(*args))
   start = time.perf_counter()
   jax.block_until_ready([function(*args) for _ in range(CALLS)][-1])

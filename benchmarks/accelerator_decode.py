@@ -1,4 +1,4 @@
-"""Our greedy decoding on one device, the prompt's time included.
+"""Greedy decoding by lm on one device, the prompt's time included.
 
 A side of benchmarks/accelerator.py: bfloat16 operands, random parameters, and depth
 unrolled, so that no step slices a stack of weights.
@@ -18,7 +18,7 @@ from lm.letters import abstract
 
 
 def results(sizes: Sizes):
-  """An empty result when the model is there; then tokens/s, by batch and round."""
+  """Yields {} once the model is ready, then tokens/s by batch and round."""
   fields, new = sizes.decoded, sizes.new
   model = models.build("decoder", **fields, scan=False, dtype="bfloat16")
   draw = np.random.default_rng(0)
@@ -40,7 +40,7 @@ def results(sizes: Sizes):
 
 
 def seconds(model, params, prompts_BT, new: int) -> float:
-  """Seconds of continuing all prompts by `new` tokens each."""
+  """Returns the seconds of continuing all prompts by `new` tokens each."""
   start = time.perf_counter()
   output = decode.generate(model, params, list(prompts_BT), max_tokens=new)
   assert output.lengths_B.tolist() == [new] * len(prompts_BT)

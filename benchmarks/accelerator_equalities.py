@@ -1,4 +1,4 @@
-"""The equalities of two families on this device: a part of tests/laws, without pytest.
+"""Equalities of two families on this device: a part of tests/laws, without pytest.
 
 A side of benchmarks/accelerator.py. An error is the norm of the difference over the
 norm of the expected tree, of logits or gradients. float32 is computed at the highest
@@ -28,7 +28,7 @@ TINY = dict(B=2, T=16, prompt=13, dtypes=("float32",))
 
 
 def noise(model, tokens_BT):
-  """Parameters without zeros and ones, which would hide what is not connected."""
+  """Returns random parameters: zeros and ones would hide missing connections."""
   draw = np.random.default_rng(0)
 
   def leaf(path, shape):
@@ -41,12 +41,12 @@ def noise(model, tokens_BT):
 
 
 def logits(model, params, tokens_BT):
-  """logits_BTV of the forward pass over whole rows."""
+  """Returns logits_BTV of the forward pass over whole rows."""
   return jax.jit(lambda p, x: model.apply({"params": p}, x)[0])(params, tokens_BT)
 
 
 def decoded(model, params, tokens_BT, *, prompt: int):
-  """logits_BTV of a prompt read at once and the rest of the rows token by token."""
+  """Returns logits_BTV of a prompt read at once, then the rows token by token."""
   step = jax.jit(lambda p, x, cache: model.apply({"params": p}, x, cache=cache))
   B, T = tokens_BT.shape
   logits_BTV, cache = step(params, tokens_BT[:, :prompt], model.init_cache(B, T))
@@ -58,7 +58,7 @@ def decoded(model, params, tokens_BT, *, prompt: int):
 
 
 def gradients(model, params, tokens_BT):
-  """Gradients of the mean nats of the next tokens."""
+  """Returns the gradients of the mean nats of the next tokens."""
 
   def loss(params):
     logits_BTV, _ = model.apply({"params": params}, tokens_BT[:, :-1], train=True)
@@ -70,7 +70,7 @@ def gradients(model, params, tokens_BT):
 
 
 def equalities(build, params, tokens_BT, *, prompt: int) -> dict:
-  """{equality: (function -> actual, function -> expected)}; `build` makes the model."""
+  """Returns {equality: (function -> actual, function -> expected)}."""
   scanned = build(scan=True)
   trained = partial(gradients, params=params, tokens_BT=tokens_BT)
   return {
@@ -90,7 +90,7 @@ def equalities(build, params, tokens_BT, *, prompt: int) -> dict:
 
 
 def error(actual, expected) -> float:
-  """The relative norm of the difference; NaN counts as infinite."""
+  """Returns the relative norm of the difference; inf for NaN."""
   difference = optax.tree.norm(jax.tree.map(jnp.subtract, actual, expected))
   value = float(difference / optax.tree.norm(expected))
   return value if np.isfinite(value) else float("inf")

@@ -1,9 +1,10 @@
-"""The peers of benchmarks/accelerator.py: PyTorch's update, `transformers`' generate.
+"""Peers of benchmarks/accelerator.py: PyTorch's update, `transformers`' generate.
 
 Training: benchmarks/torch_decoder.py under torch.compile, bfloat16 by autocast, fused
 AdamW, flash attention by scaled_dot_product_attention. Decoding: `transformers`' Llama
-with bfloat16 parameters and its default cache. Without CUDA the result says so, except
-in a rehearsal (--tiny), which runs on the CPU and compiles without Inductor.
+with bfloat16 parameters and its default cache. Without CUDA the result is
+{"absent": reason}, except in a rehearsal (--tiny), which runs on the CPU and compiles
+without Inductor.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from benchmarks.accelerator_shapes import FULL, Sizes, repeats, sizes
 
 
 def results(case: str, tiny: bool):
-  """The results of a case: "decode" or a name in Sizes.trained."""
+  """Returns the results of a case: "decode" or a name in Sizes.trained."""
   needed = ["torch", "transformers"] if case == "decode" else ["torch"]
   missing = [name for name in needed if importlib.util.find_spec(name) is None]
   if missing:
@@ -37,7 +38,7 @@ def results(case: str, tiny: bool):
 
 
 def trained(sizes: Sizes, case: str, device: str):
-  """As in accelerator_train.py, with one form."""
+  """Yields results like those of accelerator_train.py, with one form."""
   import torch
 
   from benchmarks.torch_decoder import Decoder
@@ -85,7 +86,7 @@ def trained(sizes: Sizes, case: str, device: str):
 
 
 def decoded(sizes: Sizes, device: str):
-  """An empty result when the model is there; then tokens/s, by batch and round."""
+  """Yields {} once the model is ready, then tokens/s by batch and round."""
   import torch
   from transformers import LlamaConfig, LlamaForCausalLM
 

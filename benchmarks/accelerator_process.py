@@ -1,4 +1,4 @@
-"""A side of a benchmark: a process that computes its next result when it is asked."""
+"""Side of a benchmark: a process that computes its next result on request."""
 
 import contextlib
 import json
@@ -18,11 +18,11 @@ MARK = "result: "  # begins a line of ours; other lines are what libraries print
 
 
 class Failure(Exception):
-  """A side ended, or did not answer in time."""
+  """Error of a side that ended, or did not answer in time."""
 
 
 class Side:
-  """`python -m module arguments`, which calls `serve`; a context that ends it."""
+  """Process `python -m module arguments`, which calls `serve`; __exit__ ends it."""
 
   def __init__(self, module: str, *arguments: str):
     self.title = " ".join([module.rpartition(".")[2], *arguments])
@@ -39,7 +39,7 @@ class Side:
     threading.Thread(target=self._read, daemon=True).start()
 
   def _read(self):
-    """Queues the results, and None when the process has ended."""
+    """Queues the results, then None when the process has ended."""
     for line in self._process.stdout:
       if line.startswith(MARK):
         self._lines.put(json.loads(line.removeprefix(MARK)))
@@ -56,7 +56,7 @@ class Side:
     self._errors.close()
 
   def request(self):
-    """Lets the side compute its next result, and does not wait for it."""
+    """Requests the next result, without waiting for it."""
     try:
       self._process.stdin.write("next\n")
       self._process.stdin.flush()
@@ -64,7 +64,7 @@ class Side:
       raise Failure(f"{self.title} ended: {self._last_error()}") from e
 
   def answer(self, deadline: float) -> dict:
-    """The result that was asked for; Failure past the deadline of time.monotonic()."""
+    """Returns the requested result; raises Failure past the deadline (monotonic)."""
     try:
       result = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
     except queue.Empty:
@@ -74,17 +74,17 @@ class Side:
     return result
 
   def next(self, deadline: float) -> dict:
-    """Asks for the next result and waits for it."""
+    """Requests the next result and waits for it."""
     self.request()
     return self.answer(deadline)
 
   def results(self, deadline: float):
-    """All results, one after the other."""
+    """Yields all results, one after the other."""
     while (result := self.next(deadline)) != END:
       yield result
 
   def _last_error(self) -> str:
-    """The line on standard error that names the exception; else the last one."""
+    """Returns the line of stderr that names the exception, or else the last line."""
     self._process.wait()
     self._errors.seek(0)
     lines = [line.strip() for line in self._errors if line.strip()]
@@ -101,6 +101,6 @@ def serve(results):
 
 
 def summary(problem: Exception) -> str:
-  """The type and the first line of an exception."""
+  """Returns the type and the first line of an exception."""
   lines = str(problem).splitlines()
   return ": ".join([type(problem).__name__, *lines[:1]])

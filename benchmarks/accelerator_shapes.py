@@ -1,4 +1,4 @@
-"""The sizes of benchmarks/accelerator.py, for our side and for the peers."""
+"""Sizes of benchmarks/accelerator.py, for our side and for the peers."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ SMALL = dict(vocab=256, width=64, layers=2, heads=4, kv_heads=4, ff=128)
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-  """A model is given by fields of lm.models.decoder."""
+  """Sizes of all sections; a model is given by fields of lm.models.decoder."""
 
   trained: dict  # name -> (the model, rows of an update, tokens of a row)
   decoded: dict  # a model; of so few layers that it compiles in time unrolled
@@ -45,5 +45,5 @@ def sizes(tiny: bool) -> Sizes:
 
 
 def repeats(step_s: float, round_s: float) -> int:
-  """How many updates make a round, 2 to 20."""
+  """Returns the number of updates of a round, 2 to 20."""
   return round(min(20, max(2, round_s / step_s)))

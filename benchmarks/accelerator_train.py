@@ -1,4 +1,4 @@
-"""Our training step on one device, with depth scanned and unrolled.
+"""Training step of lm on one device, with depth scanned and unrolled.
 
 A side of benchmarks/accelerator.py: bfloat16 operands, float32 parameters and AdamW.
 FLOPs are those of the model, three times its forward pass, whatever attention skips.
@@ -26,7 +26,7 @@ FORMS = ("scanned", "unrolled")
 
 @dataclass
 class Update:
-  """A compiled update and the state it changes."""
+  """A compiled update, its state and its measurements."""
 
   step: Any  # (state, batch, root_key) -> (state, metrics)
   state: Any
@@ -35,7 +35,7 @@ class Update:
   memory_bytes: int  # the most that the device holds at once, by the compiler's plan
 
   def seconds(self, count: int) -> float:
-    """Seconds of an update, over `count` of them that the device runs back to back."""
+    """Returns the seconds of an update, over `count` of them run back to back."""
     root, start = jax.random.key(0), time.perf_counter()
     for _ in range(count):
       self.state, metrics = self.step(self.state, self.batch, root)
@@ -47,12 +47,12 @@ OPTIM = Optim("adamw", lr=1e-4, schedule="constant", decay=0.01)
 
 
 def assemble(model, batch: dict, mesh):
-  """The Trainer of `model` by AdamW on next tokens."""
+  """Returns the Trainer of `model` by AdamW on next tokens."""
   return train.build(model, next_token, OPTIM, mesh, batch=batch, num_steps=1000)
 
 
 def flops(model, batch: dict) -> int:
-  """FLOPs of an update."""
+  """Returns the FLOPs of an update."""
 
   def loss(params):
     return next_token(model.apply, params, batch, jax.random.key(0))["loss"][0]
@@ -62,7 +62,7 @@ def flops(model, batch: dict) -> int:
 
 
 def compiled(model, batch: dict, mesh) -> Update:
-  """The update of a model, ready to be measured."""
+  """Returns the compiled Update of a model."""
   trainer = assemble(model, batch, mesh)
   batch = jax.device_put(batch, batch_shardings(mesh, batch))
   root, start = jax.random.key(0), time.perf_counter()
@@ -76,7 +76,7 @@ def compiled(model, batch: dict, mesh) -> Update:
 
 
 def results(fields: dict, B: int, T: int, round_s: float):
-  """The forms and the FLOPs; each form, compiled; then seconds by form and round."""
+  """Yields the forms and FLOPs, then each compiled form, then seconds by round."""
   device = jax.devices()[0]
   mesh = make_mesh([device])
   draw = np.random.default_rng(0)

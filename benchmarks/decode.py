@@ -1,8 +1,8 @@
-"""Our generation and `transformers`' `generate`, side by side: a 135M Llama shape.
+"""Generation by lm and by `transformers`, side by side: a 135M Llama shape.
 
 Run from the root of the repository: .venv/bin/python -m benchmarks.decode
 Greedy, float32, a prompt of 32 tokens and 64 new ones, with the prompt's time included
-on both sides; random weights. Theirs is taken at its better of two allocator settings.
+on both sides; random weights. The peer counts at its better of two allocator settings.
 """
 
 import argparse
@@ -19,7 +19,7 @@ BATCHES, WANTED = (1, 16), 3.0
 
 
 def measure(generate) -> dict:
-  """The median of seconds that generate() takes, after a run that does not count."""
+  """Returns the median seconds of generate(), after one run that does not count."""
   took_s = []
   for _ in range(RUNS + 1):
     before = time.perf_counter()
@@ -101,7 +101,7 @@ def main():
       rate = batch * NEW / run["generate_s"]
       print(f"batch {batch} {name}: {run['generate_s']:.2f} s, {rate:.0f} tokens/s")
     times = sides.ratio(medians, "generate_s")
-    print(f"batch {batch}: {times:.2f}x peer, wanted {WANTED}x", flush=True)
+    print(f"batch {batch}: {times:.2f}x the peer, wanted {WANTED}x", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Programs measured in turn, each run in a process of its own, and their medians."""
+"""Alternation of benchmarked programs, each run in its own process."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 
-# What launch.sh sets, with its reasons; a process reads these before Python starts.
+# Settings of launch.sh, with its reasons; a process reads them before Python starts.
 ALLOCATOR = {
   "MALLOC_ARENA_MAX": "1",
   "MALLOC_MMAP_MAX_": "0",
@@ -22,7 +22,7 @@ SIDES = {
 
 
 def alternate(module: str, case: list[str], rounds: int) -> dict:
-  """{side: median} of every number that `python -m module SIDE *case` prints as JSON.
+  """Returns {side: {number: median}} of the JSON of `python -m module SIDE *case`.
 
   The sides take turns, so that a machine that slows down slows all of them.
   """
@@ -40,6 +40,6 @@ def alternate(module: str, case: list[str], rounds: int) -> dict:
 
 
 def ratio(medians: dict, key: str) -> float:
-  """How many times as many seconds the faster of their runs takes as ours."""
+  """Returns the seconds of the faster peer over our seconds."""
   peer = min(run[key] for name, run in medians.items() if name != "ours")
   return peer / medians["ours"][key]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 class Decoder(nn.Module):
-  """GPT-2 (learned positions, LayerNorm, GELU, biases, tied) or Llama."""
+  """Decoder of GPT-2 (learned positions, LayerNorm, GELU, biases, tied) or Llama."""
 
   def __init__(self, *, gpt2, vocab, context, width, layers, heads, ff):
     super().__init__()
@@ -38,7 +38,7 @@ class Decoder(nn.Module):
 
 
 class Block(nn.Module):
-  """Attention and the feed-forward, each normed before and added to the stream."""
+  """Block of attention and feed-forward, each pre-normed and added to the stream."""
 
   def __init__(self, *, gpt2, width, heads, ff):
     super().__init__()
@@ -69,19 +69,19 @@ class Block(nn.Module):
 
 
 def norm(gpt2: bool, width: int):
-  """LayerNorm for GPT-2, RMSNorm for Llama."""
+  """Returns LayerNorm for GPT-2, RMSNorm for Llama."""
   return nn.LayerNorm(width) if gpt2 else nn.RMSNorm(width, eps=1e-6)
 
 
 def _angles(context: int, size: int, theta: float = 1e4):
-  """Angles of rotary positions (arXiv:2104.09864), the same for both halves of H."""
+  """Returns rotary angles (arXiv:2104.09864), the same for both halves of H."""
   rates_H = theta ** -(torch.arange(0, size, 2) / size)
   angles_TH = torch.arange(context)[:, None] * rates_H
   return torch.cat([angles_TH, angles_TH], dim=-1)
 
 
 def _rotated(x_BNTH, cos_TH, sin_TH):
-  """x_BNTH rotated by its positions, in pairs (h, h + H/2) as Llama has them."""
+  """Returns x_BNTH rotated by its positions, in Llama's pairs (h, h + H/2)."""
   first, second = x_BNTH.chunk(2, dim=-1)
   rotated_BNTH = torch.cat([-second, first], dim=-1)
   return (x_BNTH * cos_TH + rotated_BNTH * sin_TH).type_as(x_BNTH)

@@ -1,8 +1,8 @@
-"""Our training step and `transformers`' GPT-2 under torch.compile, side by side.
+"""Training steps of lm and of `transformers`' GPT-2 under torch.compile.
 
 Run from the root of the repository: .venv/bin/python -m benchmarks.train_step
-The same shapes, AdamW and allocator setting; peer also with plain malloc, and the
-ratio is to the better one. FLOPs are those of our forward pass times three, for both
+The same shapes, AdamW and allocator setting; the peer also with plain malloc, and the
+ratio is to its better run. FLOPs are those of our forward pass times three, for both
 sides; the peak is that of a JAX matmul alone. Takes about 25 minutes on two cores.
 """
 
@@ -22,7 +22,7 @@ WANTED = {"float32": 1.3, "bfloat16": 1.0}
 
 
 def measure(step) -> dict:
-  """The median of seconds that step() takes, after three that do not count."""
+  """Returns the median seconds of step(), after three steps that do not count."""
   for _ in range(3):
     step()
   took_s, start = [], time.perf_counter()
@@ -137,7 +137,7 @@ def report(title, medians, expected):
       f"{rate / peak:.0%} of the GEMM peak of {peak / 1e9:.0f}"
     )
   times = sides.ratio(medians, "step_s")
-  print(f"{title}: {times:.2f}x peer, wanted {expected}x", flush=True)
+  print(f"{title}: {times:.2f}x the peer, wanted {expected}x", flush=True)
 
 
 if __name__ == "__main__":

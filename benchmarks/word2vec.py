@@ -1,4 +1,4 @@
-"""Our word vectors and gensim's, from the same words: how fast, and how good.
+"""Word vectors by lm and by gensim, from the same words: their speed and scores.
 
 Run from the root of the repository, with gensim installed for this alone:
 .venv/bin/pip install gensim==4.4.0; .venv/bin/python -m benchmarks.word2vec
@@ -31,12 +31,12 @@ WIDTH, WINDOW, NEGATIVES, SAMPLE, EPOCHS = 100, 5, 5, 1e-3, 5
 OURS = dict(name="adamw", betas=(0.9, 0.999), schedule="wsd", warmup=20)
 RATES = {"skip_gram": 2e-2, "cbow": 3e-2}
 ROWS = 16  # a step
-SENTENCE = 1000  # words that gensim gets at a time: it takes 10,000 at most
+SENTENCE = 1000  # words of a sentence for gensim, which takes 10,000 at most
 SHOWN = ("wordsim353", "simlex999", "analogies")
 
 
 def prepared():
-  """The dataset of all sources: an epoch of it has every row once."""
+  """Returns the dataset of all sources; an epoch has every row once."""
   even = Data(source=SOURCES, tokenizer=TOKENIZER)
   rows = prepare(even, seq=SEQ).rows("train", SEQ)
   num_rows = tuple(float(number) for number, _ in rows.groups())
@@ -105,7 +105,7 @@ def peer(objective):
 
 
 class Clock:
-  """Time since it was made: on the wall, and of all cores together."""
+  """Clock of the wall time and the time of all cores since it was made."""
 
   def __init__(self):
     self._wall_s, self._core_s = time.perf_counter(), time.process_time()

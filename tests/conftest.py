@@ -15,7 +15,7 @@ os.environ.update(
   MPLBACKEND="Agg",
 )
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# By environment, so that the programs which tests start share it.
+# Set in the environment, so that programs which tests start share them.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"

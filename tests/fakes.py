@@ -10,7 +10,7 @@ from flax import struct
 from lm.models import Features, Traits
 from lm.nn.depth import Run
 
-TRACES = []  # one entry each time a fake model is traced: counts compilations
+TRACES = []  # an entry for each trace of a fake model, to count compilations
 
 
 @struct.dataclass

@@ -15,7 +15,7 @@ import pytest
 from lm import lookup, models, trees
 from lm.letters import abstract
 
-VOCAB, CONTEXT = 61, 16  # 61: the vocabulary is padded, and no other size is like it
+VOCAB, CONTEXT = 61, 16  # 61 is padded to 128, and no other size is equal to it
 
 MESHES = {
   "fsdp": dict(fsdp=8),
@@ -58,7 +58,7 @@ WINDOW_3 = """
 """
 
 
-# `Traits.sees` -> the picture.
+# {`Traits.sees`: picture}
 SEES = {"past": CAUSAL, "both": BOTH_WAYS, "itself": ITSELF}
 SOURCE_S = 7  # tokens of a source
 
@@ -75,7 +75,7 @@ class Family:
   name: str  # of a file of lm/models
   fields: dict  # over the file's defaults
   meshes: tuple = tuple(MESHES)
-  window: str = ""  # the picture of a model that sees less than its traits say
+  window: str = ""  # picture of a model with a narrower mask than its traits
 
   @property
   def traits(self):
@@ -145,12 +145,12 @@ def encoder(meshes=(), **fields) -> Family:
 
 
 def rnn(cell: str, *meshes, **fields) -> Family:
-  # Time cannot be split over devices: every token waits for the one before.
+  # Time cannot be split over devices, since every token needs the previous state.
   return Family("rnn", dict(cell=cell, width=32, layers=2) | fields, meshes)
 
 
 def encdec(meshes=(), **fields) -> Family:
-  # Scores are not divided by anything in T5: small heads keep them small here too.
+  # T5 does not divide its scores: small heads keep them small.
   small = dict(width=32, layers=2, source_layers=1, heads=4, head_size=4, ff=40)
   return Family("encdec", small | fields, meshes)
 
@@ -159,7 +159,7 @@ GPT2 = dict(positions="learned", norm="layer", activation="gelu_tanh", bias=True
 GEMMA = dict(width=32, layers=2, heads=4, kv_heads=2, head_size=8, ff=40)
 GEMMA |= dict(context=CONTEXT, window=3, theta=500.0, qk_norm="head")
 
-# The generator's half is what speaks, and of a width unlike the tables'.
+# Logits come from the generator, whose width differs from the tables'.
 ELECTRA = dict(width=32, layers=2, heads=4, table=20, generator=0.5, context=CONTEXT)
 
 TRANSFORMER = dict(positions="sinusoids", norm="layer", post_norm=True, bias=True)
@@ -183,7 +183,7 @@ FAMILIES = {
   "olmo2": decoder(
     order="after", qk_norm="width", softcap=2.0, logit_softcap=3.0, activation="relu2"
   ),
-  # Of a size with which bfloat16 happens to choose the experts that float32 does.
+  # With these sizes bfloat16 chooses the same experts as float32.
   "moe": decoder(experts=4, ff=16, kv_heads=2, meshes=("tensor",)),
   "gemma": Family("gemma", GEMMA, ("tensor",), WINDOW_3),
   "t5": encdec(("tensor",), buckets=8, reach=10),

@@ -50,7 +50,7 @@ def become(verb, flags, devices, env, spy, folder):
   """Turns this process into `python -m experiments.VERB FLAGS`."""
   import jax
 
-  os.setsid()  # a Ctrl-C at pytest is not for it
+  os.setsid()  # so that a Ctrl-C at pytest does not reach it
   for number, name in ((1, "out"), (2, "err")):
     os.dup2(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_APPEND), number)
   os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

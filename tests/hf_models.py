@@ -13,7 +13,7 @@ from lm.disk.safetensors import NewFile
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-torch.set_num_threads(1)  # its threads spin, and would fight with XLA's for the cores
+torch.set_num_threads(1)  # torch's threads spin, and compete with XLA's
 
 GPT2 = dict(n_embd=32, n_layer=2, n_head=4, n_positions=16)
 SIZES = dict(
@@ -29,7 +29,7 @@ T5 = dict(d_model=32, d_ff=48, d_kv=6, num_layers=2, num_heads=4)
 T5 |= dict(relative_attention_num_buckets=8, relative_attention_max_distance=9)
 DISTILBERT = dict(dim=32, hidden_dim=48, n_layers=2, n_heads=4)
 DISTILBERT |= dict(max_position_embeddings=16)
-# Its rows begin at place 2, behind that of padding.
+# RoBERTa's positions begin at 2, behind that of padding.
 ROBERTA = SIZES | dict(max_position_embeddings=18, pad_token_id=1, type_vocab_size=1)
 LLAMA_3 = dict(
   rope_type="llama3",

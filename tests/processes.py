@@ -25,7 +25,7 @@ import time
 from lm import log
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LIMIT_S = 400  # of waiting for anything
+LIMIT_S = 400  # longest wait for an event
 
 
 class Run:
@@ -162,7 +162,7 @@ def _server():
     # One core is enough for one test, and its threads would not survive the fork.
     env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
   )
-  atexit.register(process.communicate)  # closes its input, which ends it
+  atexit.register(process.communicate)  # closes its stdin, at which it exits
   return process
 
 

@@ -11,7 +11,7 @@ from lm import models
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 
-# What all families call these; a config need not set them all, nor a family have them.
+# Names of sizes in all families; a config or a family may lack some of them.
 MODEL = dict(
   width=16, layers=2, heads=2, kv_heads=0, ff=32, context=64, scan=True, head_size=0
 )
@@ -20,7 +20,7 @@ SHORT = dict(every=0, batches=1, sample_tokens=0)
 
 
 def names() -> list[str]:
-  """The configs of this project, as "shakespeare" or "tasks/sst2"."""
+  """Returns the names of this project's configs, as "shakespeare" or "tasks/sst2"."""
   paths = CONFIGS.rglob("*.py")
   return sorted(p.relative_to(CONFIGS).with_suffix("").as_posix() for p in paths)
 

@@ -1,4 +1,4 @@
-"""A tracer that keeps the suffixes of names honest: `x_BTD` has three dimensions.
+"""Tracer that compares suffixes of names with shapes: `x_BTD` has three dimensions.
 
 `with checked("lm/"): jax.eval_shape(model.apply, ...)` looks at every local of the
 functions of lm/ that run inside. A name that ends in letters of the alphabet must have
@@ -15,13 +15,13 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 @contextlib.contextmanager
 def checked(folder: str, *, root=ROOT):
-  """A context that raises AssertionError at its end, one line a lie.
+  """Traces the block; raises AssertionError at its end, one line a wrong suffix.
 
-  Its value is the set of names that were looked at, as "file:function:name"; assert on
-  it that there were any. Only the thread that enters is traced.
+  Yields the set of names that were compared, as "file:function:name"; assert that it
+  is not empty. Only the thread that enters is traced.
   """
   prefix = f"{pathlib.Path(root, folder).resolve()}/"
-  names, lies, before = set(), {}, sys.gettrace()
+  names, mismatches, before = set(), {}, sys.gettrace()
 
   def calls(frame, event, arg):
     path = frame.f_code.co_filename
@@ -34,7 +34,7 @@ def checked(folder: str, *, root=ROOT):
       for name, value in frame.f_locals.items():
         if last_values.get(name) is not value:
           last_values[name] = value
-          _look(location, name, value, sizes, names, lies)
+          _look(location, name, value, sizes, names, mismatches)
       return lines
 
     return lines
@@ -44,11 +44,11 @@ def checked(folder: str, *, root=ROOT):
     yield names
   finally:
     sys.settrace(before)
-  if lies:
-    raise AssertionError("names that lie about their shape:\n" + "\n".join(lies))
+  if mismatches:
+    raise AssertionError("names that lie about their shape:\n" + "\n".join(mismatches))
 
 
-def _look(location, name, value, sizes, names, lies):
+def _look(location, name, value, sizes, names, mismatches):
   letters, shape = name.rpartition("_")[2], getattr(value, "shape", None)
   if name == letters or not (letters.isalpha() and letters.isupper()):
     return
@@ -56,11 +56,11 @@ def _look(location, name, value, sizes, names, lies):
     return
   names.add(f"{location}:{name}")
   if len(shape) != len(letters):
-    lies[f"{location}: {name} has rank {len(shape)}, shape {shape}"] = None
+    mismatches[f"{location}: {name} has rank {len(shape)}, shape {shape}"] = None
     return
   for letter, size in zip(letters, shape, strict=True):
     known_size, first = sizes.setdefault(letter, (size, name))
     if known_size != size:
-      lies[
+      mismatches[
         f"{location}: {name} has {letter}={size}, and {first} has {letter}={known_size}"
       ] = None

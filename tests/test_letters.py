@@ -1,4 +1,4 @@
-"""The alphabet, and that a mistake with a mesh is one clear line."""
+"""Alphabet, meshes and shardings; a mistake with a mesh is one line."""
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +96,7 @@ class Table(nn.Module):
     return weight(self, "table", "VD", (self.rows, 4), nn.initializers.ones)
 
 
-def test_weights_are_born_with_their_letters():
+def test_weights_are_made_with_their_letters():
   plain, letters = abstract(Table(6))
   assert plain["table"] == jax.ShapeDtypeStruct((6, 4), np.float32)
   assert letters == {"table": "VD"}
@@ -146,7 +146,7 @@ def test_constraining_does_nothing_without_a_mesh():
 
 
 def test_what_the_sharded_equalities_listen_for_does_sound(capfd):
-  """A gather that moves the table, and a batch that every device has whole."""
+  """Compiles a gather that moves the table, and a batch whole on every device."""
   mesh = make_mesh(data=2, fsdp=2, tensor=2)
   table_VD, tokens_BT = np.ones((128, 32), np.float32), np.ones((24, 10), np.int32)
   gather = lambda table_VD, tokens_BT: constrain(table_VD[tokens_BT], "BTD")

@@ -1,4 +1,4 @@
-"""Metrics: float64 sums, one division, nothing over nothing."""
+"""Metrics: float64 sums, one division, no value for a weight of 0."""
 
 import math
 
@@ -31,7 +31,7 @@ def test_names_are_the_objectives_own_and_perplexity_is_derived():
 
 
 def test_results_are_read_one_batch_late():
-  """The next batch is dispatched before the one before it is read."""
+  """Checks that the next batch is dispatched before the last one is read."""
   events = []
 
   class Result(np.ndarray):

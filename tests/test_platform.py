@@ -86,21 +86,23 @@ def test_a_cond_is_its_dearest_branch():
 
 def test_recomputation_counts_when_executed_and_not_for_the_model():
   two = lambda x: jnp.sin(jnp.sin(x @ square) @ square).sum()
-  plain, again = jax.grad(two), jax.grad(jax.checkpoint(two))
+  plain, recomputed = jax.grad(two), jax.grad(jax.checkpoint(two))
   assert count(plain, x) == 4 * SQUARE
-  assert count(again, x) == 6 * SQUARE
+  assert count(recomputed, x) == 6 * SQUARE
   assert platform.model_flops(two, x) == platform.model_flops(jax.checkpoint(two), x)
 
 
 def test_shards_add_up():
   mesh = make_mesh(data=4, tensor=2)
-  rows, both = P("data", None), P("data", "tensor")
+  rows, over_both = P("data", None), P("data", "tensor")
   with jax.set_mesh(mesh):
-    split = jax.shard_map(jnp.dot, in_specs=(rows, P(None, "tensor")), out_specs=both)
+    split = jax.shard_map(
+      jnp.dot, in_specs=(rows, P(None, "tensor")), out_specs=over_both
+    )
     assert count(split, x, w) == DOT
-    # On a device axis that nothing is split over, the work is done twice.
-    twice = jax.shard_map(jnp.dot, in_specs=(rows, P()), out_specs=rows)
-    assert count(twice, x, w) == 2 * DOT
+    # A device axis that nothing is split over duplicates the work.
+    replicated = jax.shard_map(jnp.dot, in_specs=(rows, P()), out_specs=rows)
+    assert count(replicated, x, w) == 2 * DOT
 
 
 def test_convolutions():
@@ -152,7 +154,7 @@ def test_cudnn_attention_counts_like_the_plain_one():
     forward = count(loss("cudnn"), q, k, k)
     both = count(jax.value_and_grad(loss("cudnn"), (0, 1, 2)), q, k, k)
   assert forward == count(loss("xla"), q, k, k)
-  assert both == 3.5 * forward  # of five matmuls backward, one is done again
+  assert both == 3.5 * forward  # of five matmuls backward, one is recomputed
 
 
 def test_what_cannot_be_seen_is_an_error():

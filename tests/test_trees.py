@@ -1,4 +1,4 @@
-"""Trees by path: what they are described by, and the first leaf in which two differ."""
+"""Trees by path: descriptions, and the first leaf in which two differ."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +9,8 @@ TREE = {"params": {"w": np.zeros((2, 3), np.float32)}, "step": np.int32(0), "opt
 
 
 def test_a_tree_is_described_by_dtype_and_shape():
-  want = {"params/w": "float32[2,3]", "step": "int32[]"}
-  assert trees.describe(TREE) == want
+  expected = {"params/w": "float32[2,3]", "step": "int32[]"}
+  assert trees.describe(TREE) == expected
   assert trees.by_field(TREE) == {"params": {"w": TREE["params"]["w"]}, "step": {"": 0}}
 
 

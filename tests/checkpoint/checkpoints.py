@@ -49,9 +49,9 @@ def abstract_of(tree, shard=lambda leaf: None):
   )
 
 
-def assert_same_bits(actual, want):
-  assert jax.tree.structure(actual) == jax.tree.structure(want)
-  for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(want), strict=True):
+def assert_same_bits(actual, expected):
+  assert jax.tree.structure(actual) == jax.tree.structure(expected)
+  for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
     assert a.dtype == b.dtype and a.shape == b.shape
     assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 

@@ -13,14 +13,16 @@ from lm.letters import make_mesh, sharding
 # round trips
 
 
-def test_restores_every_bit_and_what_was_said(tmp_path):
-  want = make_state(3, ema=True)
+def test_restores_every_bit_and_the_notes(tmp_path):
+  expected = make_state(3, ema=True)
   with Checkpoints(tmp_path / "new" / "checkpoints", keep=2) as checkpoints:
     assert checkpoints.steps() == []
-    checkpoints.save(3, want, about=ABOUT)
-    actual, step, about = checkpoints.restore(abstract_of(want))  # waits for the save
+    checkpoints.save(3, expected, about=ABOUT)
+    actual, step, about = checkpoints.restore(
+      abstract_of(expected)
+    )  # waits for the save
   assert (step, about) == (3, ABOUT)
-  assert_same_bits(actual, want)
+  assert_same_bits(actual, expected)
 
 
 def test_donating_right_after_save_changes_nothing(tmp_path):
@@ -29,7 +31,7 @@ def test_donating_right_after_save_changes_nothing(tmp_path):
   state = {
     "params": {f"w{i}": jax.random.normal(k, (1 << 20,)) for i, k in enumerate(keys)}
   }
-  want = jax.tree.map(lambda x: np.array(x, copy=True), state)
+  expected = jax.tree.map(lambda x: np.array(x, copy=True), state)
   step = jax.jit(lambda s: jax.tree.map(lambda x: x * 0, s), donate_argnums=0)
   with Checkpoints(tmp_path, keep=1) as checkpoints:
     checkpoints.save(1, state, about={})
@@ -38,7 +40,7 @@ def test_donating_right_after_save_changes_nothing(tmp_path):
     jax.block_until_ready(state)
     assert checkpoints._pending is not None
     actual, _, _ = checkpoints.restore(abstract_of(state))
-  assert_same_bits(actual, want)
+  assert_same_bits(actual, expected)
 
 
 MESHES = (
@@ -60,31 +62,31 @@ def test_restores_onto_any_other_mesh(tmp_path, start, target):
     mesh = make_mesh(jax.devices()[:n], **sizes)
     return lambda x: sharding(mesh, names.get(x.ndim, ""))
 
-  want = make_state(1, width=16)
-  placed = jax.tree.map(lambda x: jax.device_put(x, shard_on(start)(x)), want)
+  expected = make_state(1, width=16)
+  placed = jax.tree.map(lambda x: jax.device_put(x, shard_on(start)(x)), expected)
   with Checkpoints(tmp_path, keep=1) as checkpoints:
     checkpoints.save(1, placed, about={})
-    actual, _, _ = checkpoints.restore(abstract_of(want, shard_on(target)))
-  assert_same_bits(actual, want)
+    actual, _, _ = checkpoints.restore(abstract_of(expected, shard_on(target)))
+  assert_same_bits(actual, expected)
   for leaf in jax.tree.leaves(actual):
     assert leaf.sharding == shard_on(target)(leaf)
 
 
 def test_params_alone_need_no_optimiser(tmp_path):
   saved(tmp_path, [1, 2], ema=True)
-  want = make_state(2, ema=True)
+  expected = make_state(2, ema=True)
   for path in (tmp_path / "2" / "state" / "opt").rglob("*"):
     if path.is_file():
       path.unlink()
   reader = Checkpoints(tmp_path, owned=False)
-  params, step, about = reader.restore_params(abstract_of(want.params))
+  params, step, about = reader.restore_params(abstract_of(expected.params))
   assert (step, about) == (2, ABOUT)
-  assert_same_bits(params, want.params)
-  ema, _, _ = reader.restore_params(abstract_of(want.ema), field="ema")
-  assert_same_bits(ema, want.ema)
+  assert_same_bits(params, expected.params)
+  ema, _, _ = reader.restore_params(abstract_of(expected.ema), field="ema")
+  assert_same_bits(ema, expected.ema)
 
 
-# what is kept
+# retention
 
 
 def test_keeps_the_newest_and_the_best(tmp_path):

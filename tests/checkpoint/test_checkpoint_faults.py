@@ -33,7 +33,7 @@ def mutations(path, rng):
 def test_any_damage_to_any_file_is_noticed(tmp_path):
   """For every file of a step, restore names the file and takes the step before."""
   folder, rng = saved(tmp_path / "run", [1, 2]), random.Random(0)
-  want, abstract = make_state(1), abstract_of(make_state(1))
+  expected, abstract = make_state(1), abstract_of(make_state(1))
   files = sorted(p for p in (folder / "2").rglob("*") if p.is_file())
   messages, count = [], 0
   with Checkpoints(folder, say=messages.append) as checkpoints:
@@ -59,7 +59,7 @@ def test_any_damage_to_any_file_is_noticed(tmp_path):
     actual, step, _ = checkpoints.restore(abstract)
   assert count > 200 and step == 1
   assert messages[-1] == "going on from checkpoint 1, the newest without damage"
-  assert_same_bits(actual, want)
+  assert_same_bits(actual, expected)
 
 
 def test_a_file_or_a_folder_of_another_step_is_damage(tmp_path):
@@ -132,7 +132,7 @@ def test_a_full_disk_is_one_line_and_costs_no_step(disk, caplog):
   checkpoints.close()
   Checkpoints(folder)
   assert words(folder) == ["1", "4"]
-  assert not caplog.records  # the error is the caller's to print, in one line
+  assert not caplog.records  # the caller prints the error
 
 
 def test_a_full_disk_while_digests_are_written(tmp_path, monkeypatch):

@@ -225,17 +225,17 @@ def test_two_processes_read_only_their_rows(sources, concat):
     )
     for index in range(2)
   ]
-  told = [process.communicate()[0].splitlines() for process in pair]
+  outputs = [process.communicate()[0].splitlines() for process in pair]
   assert [process.returncode for process in pair] == [0, 0]
-  told = [[json.loads(line) for line in lines] for lines in told]
+  outputs = [[json.loads(line) for line in lines] for lines in outputs]
   load = loader_of(concat, seed=3)
-  for step, one, two in zip((0, 5), *told, strict=True):
-    (read_one, held_one, digest_one), (read_two, held_two, digest_two) = one, two
-    assert len(read_one) == len(read_two) == 4
-    assert not set(read_one) & set(read_two)
-    assert digest_one == digest_two == load.digest(step)
-    held = held_one | held_two
-    whole = [row for start in sorted(held, key=int) for row in held[start]]
+  for step, first, second in zip((0, 5), *outputs, strict=True):
+    (read, shards, digest), (other_read, other_shards, other_digest) = first, second
+    assert len(read) == len(other_read) == 4
+    assert not set(read) & set(other_read)
+    assert digest == other_digest == load.digest(step)
+    shards |= other_shards
+    whole = [row for start in sorted(shards, key=int) for row in shards[start]]
     assert whole == np.asarray(load(step)["tokens_BT"]).tolist()
 
 

@@ -15,7 +15,7 @@ PARAMS = MODEL.init(seed=3, scale=0.1)
 PENALTIES = (0.0, 1.0, 2.0, -0.5)
 
 
-def everything(prompt, T, penalty):
+def all_continuations(prompt, T, penalty):
   """Returns [(ids, score)] of all continuations, best first."""
   score_of_ids = {}
   for ids in itertools.product(range(V), repeat=T):
@@ -39,11 +39,11 @@ def test_with_beams_enough_it_is_brute_force(penalty):
     MODEL, PARAMS, prompts, max_tokens=3, beams=64, length_penalty=penalty, stops=[STOP]
   )
   for row, prompt in enumerate(prompts):
-    want = everything(prompt, 3, penalty)[:10]
-    for w, (_, score) in enumerate(want):
+    expected = all_continuations(prompt, 3, penalty)[:10]
+    for w, (_, score) in enumerate(expected):
       assert result.scores_BZ[row, w] == pytest.approx(score, abs=1e-4)
-      if w == 0 or abs(score - want[w - 1][1]) > 1e-3:
-        tied = [i for i, s in want if abs(s - score) < 1e-3]
+      if w == 0 or abs(score - expected[w - 1][1]) > 1e-3:
+        tied = [i for i, s in expected if abs(s - score) < 1e-3]
         actual = tuple(result.ids_BZT[row, w, : result.lengths_BZ[row, w]])
         assert actual in tied
         assert result.stopped_BZ[row, w] == (actual[-1] == STOP)
@@ -53,8 +53,8 @@ def test_one_beam_is_greedy():
   model, params = FAMILIES["gpt2"].model(), FAMILIES["gpt2"].params()
   prompts = [[3, 1, 4], [1, 5]]
   actual = beam.generate(model, params, prompts, max_tokens=8, beams=1)
-  want = decode.generate(model, params, prompts, max_tokens=8)
-  np.testing.assert_array_equal(actual.ids_BZT[:, 0, :8], want.ids_BT[:, :8])
+  expected = decode.generate(model, params, prompts, max_tokens=8)
+  np.testing.assert_array_equal(actual.ids_BZT[:, 0, :8], expected.ids_BT[:, :8])
 
 
 def test_a_prompt_alone_is_the_prompt_in_a_batch():

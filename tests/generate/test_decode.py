@@ -94,28 +94,28 @@ def test_a_row_of_a_real_model_is_the_same_in_every_batch(name):
   prompts = [draw.integers(0, 61, n).tolist() for n in (3, 8, 1, 5, 2)]
   options = dict(max_tokens=8, sampling=Sampling(temperature=1.5, top_k=40), seed=7)
   together = rows(decode.generate(model, params, prompts, **options))
-  for prompt, want in zip(prompts, together, strict=True):
-    assert rows(decode.generate(model, params, [prompt], **options)) == [want]
+  for prompt, expected in zip(prompts, together, strict=True):
+    assert rows(decode.generate(model, params, [prompt], **options)) == [expected]
 
 
 def test_on_a_mesh_the_tokens_are_the_same():
   model, params = FAMILIES["llama"].model(), FAMILIES["llama"].params()
   prompts, options = [[3, 4, 5], [7]], dict(max_tokens=6, sampling=WARM)
-  want = rows(decode.generate(model, params, prompts, **options))
+  expected = rows(decode.generate(model, params, prompts, **options))
   mesh = make_mesh(**MESHES["tensor"])
   shapes, letters = abstract(model, np.zeros((1, 2), np.int32))
   params = jax.device_put(params, shardings(mesh, letters, shapes))
   with jax.set_mesh(mesh):
-    assert rows(decode.generate(model, params, prompts, **options)) == want
+    assert rows(decode.generate(model, params, prompts, **options)) == expected
 
 
 def test_wider_buckets_change_no_token(monkeypatch):
   prompts, options = [[1, 2, 3], [9, 4]], dict(max_tokens=7, sampling=WARM, n=2)
-  want = rows(decode.generate(MODEL, PARAMS, prompts, **options))
+  expected = rows(decode.generate(MODEL, PARAMS, prompts, **options))
   wider = lambda size, smallest=16: bucket(size, smallest) * 4
   monkeypatch.setattr("lm.generate.decode.bucket", wider)
   monkeypatch.setattr("lm.generate.prompts.bucket", wider)
-  assert rows(decode.generate(MODEL, PARAMS, prompts, **options)) == want
+  assert rows(decode.generate(MODEL, PARAMS, prompts, **options)) == expected
 
 
 @settings(max_examples=20)
@@ -124,18 +124,18 @@ def test_wider_buckets_change_no_token(monkeypatch):
 )
 def test_pieces_of_any_size_give_the_same_tokens(prompts, steps):
   options = dict(max_tokens=12, sampling=WARM, stops=[5], logprobs=True)
-  want = decode.generate(MODEL, PARAMS, prompts, **options)
+  expected = decode.generate(MODEL, PARAMS, prompts, **options)
   decoding = decode.start(MODEL, PARAMS, prompts, **options)
   for until in np.cumsum([*steps, 12]):
     decoding = decode.advance(MODEL, PARAMS, decoding, until)
   actual = decode.read(decoding, len(prompts))
-  assert rows(actual) == rows(want)
-  assert actual.reasons == want.reasons
-  np.testing.assert_array_equal(actual.logprobs_BT, want.logprobs_BT)
+  assert rows(actual) == rows(expected)
+  assert actual.reasons == expected.reasons
+  np.testing.assert_array_equal(actual.logprobs_BT, expected.logprobs_BT)
 
 
 def test_new_prompts_and_settings_compile_nothing():
-  model = fakes.small(vocab=17)  # no other test's
+  model = fakes.small(vocab=17)  # a size that no other test compiles
   params = model.init(scale=1)
   decode.generate(model, params, [[1, 2, 3]] * 2, max_tokens=5)
   before = len(fakes.TRACES)
@@ -195,10 +195,10 @@ def test_logprobs_are_the_models_own():
   whole_BT = np.array([prompt + rows(result)[0]])
   logits_BTV, _ = model.apply({"params": params}, whole_BT)
   logprobs_TV = jax.nn.log_softmax(logits_BTV[0, len(prompt) - 1 : -1])
-  want_T = np.take_along_axis(np.asarray(logprobs_TV), whole_BT[0, 3:, None], axis=1)[
-    :, 0
-  ]
-  np.testing.assert_allclose(result.logprobs_BT[0, :6], want_T, atol=2e-5)
+  expected_T = np.take_along_axis(
+    np.asarray(logprobs_TV), whole_BT[0, 3:, None], axis=1
+  )[:, 0]
+  np.testing.assert_allclose(result.logprobs_BT[0, :6], expected_T, atol=2e-5)
 
 
 def test_a_penalty_counts_the_prompt_and_new_tokens():
@@ -228,7 +228,7 @@ def test_mistakes_are_one_line():
     decode.generate(MODEL, BROKEN, [[1]], max_tokens=2)
 
 
-def test_buckets_hold_what_they_are_asked_to_and_waste_little():
+def test_buckets_hold_their_size_and_waste_little():
   for size in range(1, 5000):
     assert size <= bucket(size) <= max(16, 1.5 * size)
     assert size <= bucket(size, 1) <= 1.5 * size

@@ -71,13 +71,13 @@ def test_the_support_and_the_probabilities_are_those_of_transformers(settings):
 
 def test_the_repetition_penalty_is_that_of_transformers():
   logits_BV, ids_BT = logits(4, 40), np.array([[1, 2, 2], [39, 0, 7], [5] * 3, [8] * 3])
-  seen_BV = np.zeros((4, 40), bool)
-  np.put_along_axis(seen_BV, ids_BT, True, axis=1)
+  present_BV = np.zeros((4, 40), bool)
+  np.put_along_axis(present_BV, ids_BT, True, axis=1)
   for penalty in (1.0, 1.3, 0.8):
     processor = hf.RepetitionPenaltyLogitsProcessor(penalty)
-    want_BV = processor(torch.tensor(ids_BT), torch.tensor(logits_BV)).numpy()
-    actual_BV = sample.penalise(logits_BV, seen_BV, jnp.full(4, penalty))
-    np.testing.assert_allclose(actual_BV, want_BV, rtol=1e-6)
+    expected_BV = processor(torch.tensor(ids_BT), torch.tensor(logits_BV)).numpy()
+    actual_BV = sample.penalise(logits_BV, present_BV, jnp.full(4, penalty))
+    np.testing.assert_allclose(actual_BV, expected_BV, rtol=1e-6)
 
 
 def test_rows_have_settings_of_their_own():
@@ -156,17 +156,17 @@ def test_greedy_is_argmax_the_first_of_equals(logits_BV):
 
 
 def test_temperature_0_is_greedy_and_ends_no_filter_early():
-  logits_BV, seen_BV = logits(4, 90), np.zeros((4, 90), bool)
+  logits_BV, present_BV = logits(4, 90), np.zeros((4, 90), bool)
   keys_B = jax.random.split(jax.random.key(0), 4)
   mixed = Sampling(temperature=np.array([0.0, 1.0, 0.0, 1.0]), top_k=2)
   for s in (mixed, Sampling(temperature=0.0, top_p=0.1)):
-    chosen_B = np.asarray(CHOOSE(logits_BV, seen_BV, keys_B, s.rows(4, 4)))
+    chosen_B = np.asarray(CHOOSE(logits_BV, present_BV, keys_B, s.rows(4, 4)))
     greedy_B = np.argmax(logits_BV, axis=1)
     cold_B = np.broadcast_to(np.asarray(s.temperature) == 0, (4,))
     np.testing.assert_array_equal(chosen_B[cold_B], greedy_B[cold_B])
-  seen_BV[0, greedy_B[0]] = True
+  present_BV[0, greedy_B[0]] = True
   strict = Sampling(temperature=0.0, repetition_penalty=1e6).rows(4, 4)
-  chosen_B = np.asarray(CHOOSE(logits_BV, seen_BV, keys_B, strict))
+  chosen_B = np.asarray(CHOOSE(logits_BV, present_BV, keys_B, strict))
   assert chosen_B[0] == np.argsort(logits_BV[0])[-2]
   np.testing.assert_array_equal(chosen_B[1:], greedy_B[1:])
 

@@ -62,8 +62,8 @@ def first_to_end(whole, stops):
 @given(BYTES, STOPS)
 def test_pieces_join_to_the_text_before_the_stop_string(data, stops):
   pieces, stopped = write(data, stops)
-  want, stops_early = first_to_end(data.decode(errors="replace"), stops)
-  assert ("".join(pieces), stopped) == (want, stops_early)
+  expected, stops_early = first_to_end(data.decode(errors="replace"), stops)
+  assert ("".join(pieces), stopped) == (expected, stops_early)
 
 
 @given(st.text(max_size=20))
@@ -71,7 +71,7 @@ def test_no_character_is_ever_split(whole):
   pieces, _ = write(whole.encode())
   assert "".join(pieces) == whole
   assert "\ufffd" not in "".join(pieces) or "\ufffd" in whole
-  # Each is shown as soon as its last byte is there.
+  # Every character is shown as soon as its last byte is written.
   decoder = codecs.getincrementaldecoder("utf-8")()
   assert pieces[:-1] == [decoder.decode(bytes([b])) for b in whole.encode()]
 
@@ -102,8 +102,8 @@ def test_streamed_is_unstreamed(data, stops, chunk, max_tokens):
   ]
   np.testing.assert_array_equal(np.concatenate([p.ids for p in pieces]), whole.ids)
   ended = data[:max_tokens].decode(errors="replace")
-  want, stopped = first_to_end(ended, stops)
-  assert whole.text == want
+  expected, stopped = first_to_end(ended, stops)
+  assert whole.text == expected
   stopped |= max_tokens > len(data)
   assert whole.finish_reason == ("stop" if stopped else "length")
 

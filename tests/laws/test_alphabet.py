@@ -1,4 +1,4 @@
-"""A letter has one meaning: rare ones stand only where that meaning lives."""
+"""Alphabet of shapes: a rare letter is used only in the files of its meaning."""
 
 import ast
 import pathlib
@@ -30,7 +30,7 @@ ROOMS = {
 
 
 def letters_in(text):
-  """{letter: a name or an equation} of the suffixes and einsums of a file."""
+  """Returns {letter: a name or an equation} of the suffixes and einsums of a file."""
   name_of_letter = {}
   for node in ast.walk(ast.parse(text)):
     for field in ("id", "arg", "attr"):
@@ -43,8 +43,8 @@ def letters_in(text):
   return name_of_letter
 
 
-def strangers(path, text):
-  """The letters of one file of lm/ that mean something else there, one line each."""
+def misplaced(path, text):
+  """Yields a line for each letter of a file of lm/ outside the files of its meaning."""
   for letter, name in sorted(letters_in(text).items()):
     if not path.startswith(tuple(ROOMS.get(letter, "").split()) or ""):
       yield f"{path}: {name}, and {letter} is {LETTERS[letter]}"
@@ -54,7 +54,7 @@ def test_rare_letters_stay_in_their_rooms():
   files = sorted(ROOT.joinpath("lm").rglob("*.py"))
   text = lambda path: path.read_text("utf-8")
   path_of = lambda path: str(path.relative_to(ROOT / "lm"))
-  lines = [line for path in files for line in strangers(path_of(path), text(path))]
+  lines = [line for path in files for line in misplaced(path_of(path), text(path))]
   assert not lines, "\n".join(lines)
 
 
@@ -72,5 +72,5 @@ def test_rules_and_rooms_know_the_legend():
   ],
 )
 def test_a_planted_stranger_is_seen(path, text, wrong):
-  lines = "\n".join(strangers(path, text))
+  lines = "\n".join(misplaced(path, text))
   assert wrong in lines and bool(wrong) == bool(lines)

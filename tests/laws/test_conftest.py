@@ -1,4 +1,4 @@
-"""The guards of conftest.py hold."""
+"""Guards of conftest.py: no network, no colliding test files."""
 
 import socket
 import warnings
@@ -17,7 +17,7 @@ def test_the_network_is_out_of_reach():
   with pytest.raises(RuntimeError, match="no network"):
     socket.getaddrinfo("example.com", 80)
   with socket.socket() as s, pytest.raises(RuntimeError, match="no network"):
-    s.connect(("192.0.2.1", 80))  # TEST-NET-1: an address of nobody
+    s.connect(("192.0.2.1", 80))  # TEST-NET-1: a reserved address
 
 
 def test_this_machine_is_in_reach():

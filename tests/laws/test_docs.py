@@ -1,4 +1,4 @@
-"""Documents keep up with the code: their commands parse, what they link to exists."""
+"""Documents agree with the code: commands parse, links and paths exist."""
 
 import pathlib
 import re
@@ -10,12 +10,12 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md"]
-# A word in capitals stands for a name of the reader's, <name> too.
+# Words in capitals, and <name>, are placeholders for the reader's own names.
 PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_]+\b|<\w+>")
 FENCED = re.compile(r"^```\w*\n(.*?)^```$", re.M | re.S)
 INLINE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-# `lm/train.py`, `lm/nn/`, `decoder.py`, `.ci/run`: only these are taken for paths.
+# Paths look like `lm/train.py`, `lm/nn/`, `decoder.py` or `.ci/run`.
 PATH = re.compile(r"[\w<>.*-]+(/[\w<>.*-]+)*/?")
 FOLDERS = ("lm", "experiments", "configs", "tests", "benchmarks", "docs", ".ci")
 ENDS = (".py", ".md", ".sh", ".txt", ".toml", ".ipynb", ".png")
@@ -30,7 +30,7 @@ def documents():
 
 
 def commands(text: str):
-  """Every `./launch.sh ...` of a document as a list of words."""
+  """Returns every `./launch.sh ...` of a document as a list of words."""
   blocks = FENCED.findall(text)
   lines = [line for b in blocks for line in b.replace("\\\n", " ").splitlines()]
   lines += INLINE.findall(FENCED.sub("", text))
@@ -42,7 +42,7 @@ def commands(text: str):
 
 
 def split(command):
-  """(flags of launch.sh, the verb, flags of the verb); [], "", [] without a verb."""
+  """Returns (flags of launch.sh, verb, flags of the verb); verb "" if there is none."""
   verbs = [i for i, word in enumerate(command) if not word.startswith("--")]
   if not verbs:
     return command, "", []
@@ -51,14 +51,14 @@ def split(command):
 
 
 def path_of(name: str) -> bool:
-  """Whether something in backticks is the path of a file or a folder here."""
+  """Returns True if a text in backticks is the path of a file or a folder."""
   if not PATH.fullmatch(name):
     return False
   return name.split("/")[0] in FOLDERS or name.endswith(ENDS)
 
 
 def exists(name: str) -> bool:
-  """Whether a path exists; one without folders does anywhere."""
+  """Returns True if a path exists; a bare file name may be in any folder."""
   pattern = PLACEHOLDER.sub("*", name)
   if "/" in pattern.rstrip("/"):
     return any(ROOT.glob(pattern.rstrip("/")))
@@ -68,13 +68,13 @@ def exists(name: str) -> bool:
 
 
 def faults(text: str, folder: pathlib.Path):
-  """Links and paths of a document in `folder` that do not exist."""
+  """Yields the links and paths of a document in `folder` that do not exist."""
   for target in LINK.findall(text):
     target = target.partition("#")[0]
     if target and "://" not in target and not (folder / target).exists():
       yield f"links to {target}"
   for name in INLINE.findall(FENCED.sub("", text)):
-    # <name> is a file to be written: its folder is there.
+    # <name> is a file to be written, in an existing folder.
     target = str(pathlib.PurePosixPath(name).parent) if "<" in name else name
     if path_of(name) and not exists(target):
       yield f"names {name}"
@@ -90,7 +90,7 @@ def test_links_and_paths_exist():
 
 
 def filled(flag: str) -> str:
-  """A flag with an existing config in place of a placeholder."""
+  """Returns a flag with an existing config in place of a placeholder."""
   name, equals, value = flag.partition("=")
   if name == "--config" and PLACEHOLDER.search(value):
     first = min(ROOT.glob(PLACEHOLDER.sub("*", value)), default=value)
@@ -99,7 +99,7 @@ def filled(flag: str) -> str:
 
 
 def test_commands_parse():
-  """Verbs, their flags, config files and the values that flags change in them."""
+  """Checks verbs, flags, config files and the values that flags change in them."""
   shown = [(name, c) for name, text in documents().items() for c in commands(text)]
   assert len(shown) > 10
   wrong, parsed = [], {}

@@ -1,4 +1,4 @@
-"""What has to be equal to what, for every family in the table of families.py."""
+"""Equalities that hold for every family in the table of families.py."""
 
 from functools import cache, partial
 
@@ -17,7 +17,7 @@ B, T = 2, 8
 
 
 def close(actual, expected, tolerance=2e-5):
-  """Trees are equal within `tolerance`, absolute and relative."""
+  """Checks that trees are equal within `tolerance`, absolute and relative."""
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance),
     actual,
@@ -26,7 +26,7 @@ def close(actual, expected, tolerance=2e-5):
 
 
 def apply(model, **fixed):
-  """model.apply under jit: (params, tokens_BT, **arrays) -> (logits_BTV, cache)."""
+  """Jits model.apply: (params, tokens_BT, **arrays) -> (logits_BTV, cache)."""
   return jax.jit(
     lambda params, *args, **options: model.apply(
       {"params": params}, *args, **options, **fixed
@@ -35,14 +35,14 @@ def apply(model, **fixed):
 
 
 def full(name, tokens_BT, **inputs):
-  """logits_BTV of a family's model as it stands."""
+  """Returns logits_BTV of a family's default model."""
   family = FAMILIES[name]
   inputs = family.inputs(len(tokens_BT)) | inputs
   return apply(family.model())(family.params(), tokens_BT, **inputs)[0]
 
 
 def loss(model, params, batch, key=None):
-  """A scalar that depends on every logit."""
+  """Returns a scalar that depends on every logit."""
   options = {} if key is None else dict(train=True, rngs={"dropout": key})
   tokens_BT, inputs = (
     batch["tokens_BT"],
@@ -55,7 +55,7 @@ def loss(model, params, batch, key=None):
 
 
 def batch(name, B, T):
-  """The arrays of a batch of a family's model."""
+  """Returns the arrays of a batch of a family's model."""
   return {"tokens_BT": tokens(B, T)} | FAMILIES[name].inputs(B)
 
 
@@ -65,7 +65,7 @@ def batch(name, B, T):
 @families_with(decodes=True)
 @pytest.mark.parametrize("scan", [True, False])
 def test_cached_decode_equals_full_forward(name, scan):
-  """Prefill of unequal prompts, padded on the right, then one token after the other."""
+  """Prefills unequal prompts, padded on the right, then decodes token by token."""
   family, tokens_BT = FAMILIES[name], tokens(B, CONTEXT)
   expected_BTV = full(name, tokens_BT)
   model, params = family.model(scan=scan), family.params()
@@ -93,24 +93,24 @@ def test_cached_decode_equals_full_forward(name, scan):
 
 @families_with(decodes=True)
 def test_decoding_from_nothing_equals_full_forward(name):
-  """Without positions: they are then where the cache stands."""
+  """Decodes without positions, which then count from the index of the cache."""
   family, tokens_BT = FAMILIES[name], tokens(B, T)
   model = family.model()
   step, cache, actual = apply(model), model.init_cache(B, T), []
   for t in range(T):
-    inputs = {} if t else family.inputs(B)  # what it remembers, it is told once
+    inputs = {} if t else family.inputs(B)  # the cache keeps the source
     next_B1 = tokens_BT[:, t : t + 1]
     logits_B1V, cache = step(family.params(), next_B1, cache=cache, **inputs)
     actual.append(logits_B1V)
   close(np.concatenate(actual, axis=1), full(name, tokens_BT))
 
 
-# Ways to compute
+# Scan, remat, dropout and dtypes
 
 
 @pytest.fixture(scope="module")
 def plain():
-  """name -> loss and gradients, scanned, with dropout, nothing recomputed."""
+  """Returns name -> (loss, gradients): scanned, with dropout, nothing recomputed."""
   results = {}
 
   def result_of(name):
@@ -173,18 +173,18 @@ def test_bfloat16_is_close_to_float32(name):
   expected_BTV = full(name, tokens_BT)
   assert actual_BTV.dtype == expected_BTV.dtype == np.float32
   error = float(jnp.abs(actual_BTV - expected_BTV).max() / jnp.std(expected_BTV))
-  assert 1e-4 < error < 0.1  # 8 bits of mantissa; and not float32 in disguise
+  assert 1e-4 < error < 0.1  # 8 bits of mantissa, and not computed in float32
 
 
 # Meshes
 
 
-ROWS, LONG = 24, 10  # numbers that no other dimension of these models has
+ROWS, LONG = 24, 10  # sizes that no other dimension of these models has
 
 
 @pytest.fixture(scope="module")
 def on_one_device():
-  """name -> loss and gradients without a mesh, for the batch of the test below."""
+  """Returns name -> (loss, gradients) without a mesh, for the next test's batch."""
   return cache(
     lambda name: jax.jit(jax.value_and_grad(partial(loss, FAMILIES[name].model())))(
       FAMILIES[name].params(), batch(name, ROWS, LONG)
@@ -214,7 +214,7 @@ def test_sharded_equals_one_device(name, mesh, on_one_device, capfd):
     rows = jax.device_put(rows, split_rows)
     close(step(placed, rows), on_one_device(name))
   assert "rematerialization" not in messages
-  # Nor is the batch ever whole on a device, which newer partitioners do not tell.
+  # No device holds the whole batch, of which newer partitioners do not warn.
   whole = {ROWS, ROWS * LONG, ROWS * family.source}
   assert not [shape for shape in shapes(step) if whole & set(shape)]
 
@@ -236,7 +236,7 @@ def test_packed_equals_each_document_alone(name):
 
 @families_with()
 def test_padding_changes_no_real_token(name):
-  """Padded on the left, in the middle and on the right; whatever is in the padding."""
+  """Pads on the left, in the middle and on the right, with two different tokens."""
   family, real_T = FAMILIES[name], tokens(1, 6)[0]
   positions_BT = np.array(
     [
@@ -260,7 +260,7 @@ def test_padding_changes_no_real_token(name):
 @families_with()
 @pytest.mark.parametrize("packed", [False, True])
 def test_gradients_flow_where_the_mask_lets_them(name, packed):
-  """d features[t] / d embedding of token s is zero exactly where t does not see s."""
+  """Checks that d features[t] / d embedding of token s is 0 iff t does not see s."""
   family, tokens_1T = FAMILIES[name], tokens(1, 6)
   if packed and not family.traits.packs:
     pytest.skip(f"{name} takes one document a row")

@@ -1,4 +1,4 @@
-"""Only platform.py, nn/cpu.py and the attention backends name a platform."""
+"""Platform names: only platform.py, nn/cpu.py and attention backends have them."""
 
 import ast
 import pathlib
@@ -11,7 +11,7 @@ ROOMS = ("platform.py", "nn/cpu.py", "nn/attention/backends/", "plan/")
 
 
 def named(path, text):
-  """The platforms that a file of lm/ names and must not, one line each."""
+  """Yields a line for each platform that a file of lm/ names and must not."""
   for node in ast.walk(ast.parse(text)):
     is_platform = isinstance(node, ast.Constant) and node.value in PLATFORMS
     if is_platform and not path.startswith(ROOMS):

@@ -1,4 +1,4 @@
-"""What an installation gets: pyproject.toml as setuptools reads it."""
+"""Package metadata: pyproject.toml as setuptools reads it."""
 
 import pathlib
 
@@ -8,7 +8,7 @@ from setuptools.config import pyprojecttoml
 from setuptools.dist import Distribution
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-HIDDEN = "#: "  # what only launch.sh installs
+HIDDEN = "#: "  # begins a section that only launch.sh installs
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def distribution():
 
 
 def sections() -> dict:
-  """{section of requirements.txt: its lines without comments}, marked by HIDDEN."""
+  """Returns {section of requirements.txt: its lines without comments}."""
   lines_of, name = {}, ""
   for line in ROOT.joinpath("requirements.txt").read_text("utf-8").splitlines():
     if line.startswith("## "):
@@ -53,7 +53,7 @@ def test_every_folder_of_lm_is_a_package_and_nothing_else(distribution):
 
 
 def test_lm_holds_nothing_but_modules():
-  """Other files would need [tool.setuptools.package-data] to be installed."""
+  """Guards the installation: other files would need package-data in pyproject.toml."""
   files = {path for path in ROOT.joinpath("lm").rglob("*") if path.is_file()}
   assert {path.suffix for path in files if "__pycache__" not in path.parts} == {".py"}
 

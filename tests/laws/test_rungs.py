@@ -1,4 +1,4 @@
-"""No arrow points back: a file of lm/ imports from lower rungs or its own folder.
+"""Ladder of imports: a file of lm/ imports from lower rungs or its own folder.
 
 To place a new file or folder of lm/, add its name to RUNGS; the flow in README.md says
 where it belongs.
@@ -31,7 +31,7 @@ JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 
 
 def imports(path, root):
-  """The modules that a file imports, anywhere in it; "lm.x.y" down to the file."""
+  """Yields the modules that a file imports anywhere, as "lm.x.y" down to the file."""
   package = path.relative_to(root).parent.parts
   for node in ast.walk(ast.parse(path.read_text("utf-8"))):
     if isinstance(node, ast.Import):
@@ -46,7 +46,7 @@ def imports(path, root):
 
 
 def graph(root):
-  """For every module of lm/ the modules it imports, in the order of their names."""
+  """Returns {module of lm: modules that it imports}, sorted by name."""
   imports_of = {}
   for path in sorted(pathlib.Path(root, "lm").rglob("*.py")):
     parts = path.relative_to(root).with_suffix("").parts
@@ -56,17 +56,17 @@ def graph(root):
 
 
 def rung(name):
-  """The rung of "lm.nn.masks", which is that of "nn"; None when the table has none."""
+  """Returns the rung of a module by its top name ("nn" of lm.nn.masks), or None."""
   top = name.split(".")[1]
   return next((i for i, names in enumerate(RUNGS) if top in names), None)
 
 
 def breaches(root):
-  """What the files of lm/ under `root` import and must not, one line each."""
+  """Yields a line for each import that a file of lm/ under `root` must not have."""
   modules = graph(root)
   for name, imported in modules.items():
     if name == "lm":
-      continue  # the front door; it may open any room
+      continue  # lm/__init__.py may import every module
     if rung(name) is None:
       yield f"{name} has no rung; add it to RUNGS in tests/laws/test_rungs.py"
       continue
@@ -96,7 +96,7 @@ def _wrong(name, target):
 
 
 def _reached(modules, name, visited=None):
-  """The top names of all that importing `name` imports."""
+  """Returns the top names of all modules that importing `name` imports."""
   visited = set() if visited is None else visited
   for target in modules.get(name, ()):
     if target not in visited:

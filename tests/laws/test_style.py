@@ -1,4 +1,4 @@
-"""The limits and bans of the code, kept by a machine so that reviews need not."""
+"""Limits and bans of the code that a machine can check."""
 
 import ast
 import pathlib
@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDERS = ("lm", "experiments", "configs", "benchmarks", "tests")
 FILE_LINES, FUNCTION_LINES, CONFIG_LINES, POSITIONAL, FIELDS = 300, 60, 60, 6, 12
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-# Gone or going in jax and flax, with what took its place.
+# Removed or deprecated names of jax and flax, with their replacements.
 GONE = {
   "jax.pmap": "jax.jit with shardings",
   "jax.tree_map": "jax.tree.map",
@@ -23,15 +23,29 @@ GONE = {
   "flax.training.checkpoints": "lm.checkpoint",
   "flax.jax_utils": "jax.jit with shardings",
 }
+# Verbs and pronouns, which do not say what a value is, with a noun for each.
+VAGUE = {
+  "told": "message or fields",
+  "found": "result or matches",
+  "said": "output or messages",
+  "asked": "request",
+  "theirs": "expected or hf_model",
+}
+# Files that still have such names; to be emptied.
+PENDING = {
+  "experiments/distributed.py",
+  "experiments/interrupt.py",
+  "lm/data/tokenizers/files.py",
+}
 
 
 def faults(path: str, text: str):
-  """What breaks a rule in one file, one line each: "line: what"."""
+  """Yields "line: fault" for each rule that a file breaks."""
   limit = CONFIG_LINES if path.startswith("configs/") else FILE_LINES
   if text.count("\n") > limit:
     yield f"{text.count(chr(10))} lines, over {limit}"
   for node in ast.walk(ast.parse(text)):
-    for fault in _faults(path, node):
+    for fault in (*_faults(path, node), *_name_faults(path, node)):
       yield f"{node.lineno}: {fault}"
 
 
@@ -61,13 +75,25 @@ def _faults(path, node):
       yield "allow_pickle: data would be run as code"
 
 
+def _name_faults(path, node):
+  match node:
+    case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+      pass
+    case ast.arg(arg=name) | ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+      pass
+    case _:
+      return
+  if name.strip("_") in VAGUE and path not in PENDING:
+    yield f"{name} does not say what it is; call it {VAGUE[name.strip('_')]}"
+
+
 def _function_faults(node):
   length = node.end_lineno - node.lineno + 1
   if length > FUNCTION_LINES:
     yield f"{node.name} has {length} lines, over {FUNCTION_LINES}"
   args = [a.arg for a in node.args.posonlyargs + node.args.args]
   args = [a for a in args if a not in ("self", "cls")]
-  # What pytest calls, it calls by name.
+  # pytest passes the arguments of tests by name.
   if len(args) > POSITIONAL and not node.name.startswith("test_"):
     yield f"{node.name} takes {len(args)} positional arguments, over {POSITIONAL}"
 
@@ -112,6 +138,10 @@ def test_every_file_keeps_the_limits():
   ("lm/a.py", "key = jax.random.PRNGKey(0)", "1: jax.random.PRNGKey is gone"),
   ("lm/a.py", "from jax.experimental import pjit", "1: jax.experimental.pjit is gone"),
   ("tests/a.py", "time.sleep(1)", "1: a sleep in a test"),
+  ("lm/a.py", "told = f()", "1: told does not say what it is"),
+  ("lm/a.py", "self._asked += 1", "1: _asked does not say"),
+  ("lm/a.py", "def f(theirs): return", "1: theirs does not say"),
+  ("lm/a.py", "def found(): return", "1: found does not say"),
 ])  # fmt: skip
 def test_a_planted_fault_is_seen(path, text, fault):
   lines = list(faults(path, text))

@@ -1,4 +1,4 @@
-"""The tracer catches planted lies and nothing else."""
+"""Tracer of suffixes: reports planted wrong suffixes and nothing else."""
 
 import importlib.util
 import textwrap
@@ -11,7 +11,7 @@ import suffixes
 
 @pytest.fixture
 def planted(tmp_path):
-  """A function that makes a module of its text, in a folder that the tracer watches."""
+  """Returns a function that makes a module of a text, in a folder that is traced."""
 
   def plant(text):
     path = tmp_path / "lib" / "planted.py"

@@ -1,7 +1,7 @@
-"""What every family declares in its traits is what it does.
+"""Traits of every family agree with its model.
 
-What a token sees, decoding and packing are laws of test_equalities.py, which take the
-families and what is expected of them from the traits.
+Masks, decoding and packing are laws of test_equalities.py, which takes the families and
+the expected results from the traits.
 """
 
 import inspect
@@ -17,7 +17,7 @@ B, T = 2, 8
 
 
 def outcome(name, **arrays):
-  """Shapes of a family's features, given these arrays besides its tokens."""
+  """Returns the shapes of a family's features, given these arrays and its tokens."""
   model = FAMILIES[name].model()
   run = lambda params, arrays: model.apply(
     {"params": params}, tokens(B, T), **arrays, method="features"
@@ -27,7 +27,7 @@ def outcome(name, **arrays):
 
 @families_with()
 def test_a_model_reads_what_it_declares(name):
-  """The arguments of `features`, but for the segments that seq2seq refuses."""
+  """Compares traits with the arguments of `features`; seq2seq refuses segments."""
   features = type(FAMILIES[name].model()).features
   named = {key for key in inspect.signature(features).parameters if "_" in key}
   expected = {"tokens_BT", *FAMILIES[name].traits.reads}
@@ -79,7 +79,7 @@ def test_a_cache_that_goes_on_to_the_next_batch_has_constant_size(name, scan):
 
 @families_with()
 def test_word_vectors_have_a_row_for_every_token(name):
-  """From the parameters alone: row t is what the family calls the vector of t."""
+  """Checks word_vectors(params): row t is the vector of token t."""
   model, params = FAMILIES[name].model(), FAMILIES[name].params()
   vectors_VD = np.asarray(model.word_vectors(params))
   expected_VD = params["embed"]["table"]

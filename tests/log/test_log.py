@@ -1,4 +1,4 @@
-"""What a run writes down survives kills, restarts and full disks."""
+"""Logs of a run: they survive kills, restarts and full disks."""
 
 import json
 import os
@@ -158,7 +158,7 @@ def test_a_line_that_does_not_fit_is_an_error_and_mended_on_resume(tmp_path):
 
 
 def records(path):
-  """The events of a file, as an independent reader sees them, checksums compared."""
+  """Returns the events of a file, read independently, checksums compared."""
   from tensorboardX.proto.event_pb2 import Event
   from tensorboardX.record_writer import masked_crc32c
 
@@ -180,7 +180,7 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
   assert path.name.startswith("events.out.tfevents.")
   assert head.file_version == "brain.Event:2"
   assert start.session_log.status == start.session_log.START
-  assert start.step == 8  # what an older file says from here on is forgotten
+  assert start.step == 8  # older events from this step on do not count
   assert event.step == 300
   values = {value.tag: value.simple_value for value in event.summary.value}
   assert values["train/loss"] == 0.5
@@ -203,7 +203,7 @@ def test_any_scalar_is_read_back(tmp_path_factory, step, name, value):
 
 
 def test_plain_lines_come_now_and_then(monkeypatch, capsys):
-  clock = iter(x / 10 for x in range(10**6))  # a call a tenth of a second
+  clock = iter(x / 10 for x in range(10**6))  # a tenth of a second for every call
   monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
   lines = progress.Lines(100, 30_100)
   for step in range(101, 30_101):
@@ -221,8 +221,8 @@ def test_lines_go_to_stdout_and_progress_to_stderr(tmp_path, capfd):
     run.progress(1, loss=2.0)
     run.say("a sample")
     run.progress(2, loss=1.0)
-  out, err = capfd.readouterr()
-  assert out == "a sample\n"
+  output, err = capfd.readouterr()
+  assert output == "a sample\n"
   assert err.splitlines()[0] == "step 1/2  loss 2"
   assert err.splitlines()[-1].startswith("step 2/2  loss 1")
 

@@ -1,4 +1,4 @@
-"""The decoder: published sizes, what its values mean, what it refuses."""
+"""Decoder: published sizes, the meaning of its fields, refused configs."""
 
 import math
 
@@ -71,7 +71,7 @@ def test_presets_have_their_published_size(preset):
 
 @pytest.mark.parametrize("preset", ["gpt2-124m", "llama-8b"])
 def test_manifest(preset, golden):
-  """Every parameter's path, dimensions, shape and place on a mesh."""
+  """Checks every parameter's path, dimensions, shape and sharding."""
   model = models.build("decoder", preset=preset, vocab=PUBLISHED[preset][0])
   shapes, letters = abstract(model, tokens(1, 2))
   lines = [
@@ -148,12 +148,12 @@ def test_segments_and_a_cache_exclude_each_other():
     )
 
 
-# What is inside
+# Intermediates, gradients and initial values
 
 
 @pytest.mark.parametrize("scan", [True, False])
 def test_one_can_look_at_attention(scan):
-  """probs_BNTS of every layer: rows that add up to 1, and zeros in the future."""
+  """Checks probs_BNTS of every layer: rows add up to 1, and are 0 in the future."""
   family, tokens_BT = FAMILIES["llama"], tokens(2, 6)
   model = family.model(scan=scan)
   _, variables = jax.jit(
@@ -168,7 +168,7 @@ def test_one_can_look_at_attention(scan):
 
 
 def test_gradients_of_an_unrolled_depth_are_put_together_once():
-  """Not added up from L arrays of the whole size, which indexing would do."""
+  """Guards against indexing, which adds up L arrays of the stack's size."""
   family = FAMILIES["llama"]
   model, params = family.model(scan=False), family.params()
   loss = lambda params: model.apply({"params": params}, tokens(2, 6))[0].sum()
@@ -193,12 +193,12 @@ def test_rows_of_a_cache_are_taken(scan):
 
 
 def test_the_residual_stream_starts_with_a_spread_that_depth_does_not_change():
-  """Writing weights are scaled by 1/sqrt(2 L): deep and shallow start alike."""
+  """Output weights are scaled by 1/sqrt(2 L), so all depths start with one spread."""
 
   def spread(count):
     model = models.build("decoder", vocab=64, width=64, heads=4, layers=count)
 
-    def down_weight(key):  # asked for this weight alone, XLA makes no other
+    def down_weight(key):  # XLA computes this weight alone
       params = unbox(model.init(key, tokens(1, 2))["params"])
       return params["blocks"]["layer"]["ff"]["down"]
 

@@ -1,4 +1,4 @@
-"""ELECTRA's two encoders equal transformers', its objective what it says in sums."""
+"""ELECTRA: two encoders equal transformers', an objective checked by its sums."""
 
 from functools import partial
 
@@ -27,7 +27,7 @@ torch.set_num_threads(1)
 
 
 def hf_models():
-  """transformers' generator and discriminator, noisy, that share their embeddings."""
+  """Returns transformers' [generator, discriminator], random, sharing embeddings."""
   torch.manual_seed(0)
   kinds = transformers.ElectraForMaskedLM, transformers.ElectraForPreTraining
   models = [
@@ -53,7 +53,10 @@ def hf_models():
 
 
 def table(model, params):
-  """Where the tensors of both are in ours; "electra." is one part or the other."""
+  """Returns the Mapping of both models' tensors to our parameters.
+
+  The prefix "electra." becomes "generator." or "discriminator.".
+  """
   mapping_rows = layers(
     "",
     "generator.embeddings.",
@@ -89,7 +92,7 @@ def table(model, params):
 
 
 def copied(model, params, hf_parts):
-  """Our parameters from theirs."""
+  """Returns our parameters, with the values of transformers' two models."""
   tensors = {
     name.replace("electra", part): array.numpy()
     for part, hf_part in zip(PARTS, hf_parts, strict=True)
@@ -172,7 +175,7 @@ def test_samples_are_as_frequent_as_likely():
 
 
 def batch():
-  """Rows of which tokens 1, 4, 7... are hidden, one of them short, one of padding."""
+  """Returns rows with tokens 1, 4, 7... hidden; one is short, one is padding."""
   text_BT, real_BT = (
     tokens(B, T),
     np.arange(T)[None] < np.array([T] * 6 + [5, 0])[:, None],
@@ -188,7 +191,7 @@ def batch():
 
 
 def test_sums_by_hand():
-  """A generator that is sure, right or wrong, and a detector of known scores."""
+  """Uses a generator that is sure, right or wrong, and a detector of fixed scores."""
   rows, rng = batch(), np.random.default_rng(0)
   sampled_BT = np.where(rng.random((B, T)) < 0.5, rows["targets_BT"], 3)
   logits_BTV = np.where(sampled_BT[..., None] == np.arange(128), 30.0, 0.0).astype("f4")
@@ -238,7 +241,7 @@ def test_rows_add_up_in_any_batch_and_the_generator_learns_as_in_masked_lm():
 
 
 def test_training_on_a_mesh_unrolled_equals_one_device_scanned():
-  """Loss and gradients of both encoders, with samples of the same key."""
+  """Compares loss and gradients of both encoders, with samples of the same key."""
   family, rows = FAMILIES["electra"], batch()
   params = family.params()
 

@@ -1,4 +1,4 @@
-"""Encoder-decoders beyond the laws of all families: pairs, sources, biases."""
+"""Encoder-decoders: packed pairs, sources and relative biases."""
 
 import jax
 import numpy as np

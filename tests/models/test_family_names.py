@@ -1,4 +1,4 @@
-"""The names in every family's file tell the shapes; see suffixes.py."""
+"""Suffixes of names in every family's file, compared with the shapes."""
 
 from functools import partial
 

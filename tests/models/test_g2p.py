@@ -1,4 +1,4 @@
-"""A real GRU that somebody else trained: ours spell out words as its own code does."""
+"""A trained GRU (g2p-en): our model gives the phonemes of the package's own code."""
 
 import io
 import pathlib
@@ -19,7 +19,7 @@ PHONES = """
   OW2 OY0 OY1 OY2 P R S SH T TH UH0 UH1 UH2 UW UW0 UW1 UW2 V W Y Z ZH
 """
 SOUNDS = ["<pad>", "<unk>", "<s>", "</s>", *PHONES.split()]
-# By the predict() of g2p.py in the package, which is plain NumPy.
+# Outputs of predict() of g2p.py in the package, which is plain NumPy.
 KNOWN = {
   "transformer": "T R AE0 N S F AO1 R M ER0",
   "tokenizer": "T OW1 K AH0 N AY2 Z ER0",
@@ -39,7 +39,7 @@ def arrays():
 
 
 def side(arrays, name, vocab, head_VD):
-  """(model, params) of the encoder or of the decoder: one layer of GRU."""
+  """Returns (model, params) of the encoder or the decoder: one layer of GRU."""
   get = lambda part: arrays[f"{name}_{part}"]
   D = get("w_hh").shape[1]
   model = models.build(
@@ -62,7 +62,7 @@ def side(arrays, name, vocab, head_VD):
 
 
 def test_words_sound_as_its_own_code_says(arrays):
-  """The decoder's cache is the state in which the encoder ended."""
+  """Decodes from the final state of the encoder."""
   bias_V = arrays["fc_b"]
   encoder, encoder_params = side(arrays, "enc", len(LETTERS), arrays["enc_emb"])
   decoder, decoder_params = side(arrays, "dec", len(SOUNDS), arrays["fc_w"])

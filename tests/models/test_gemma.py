@@ -1,4 +1,4 @@
-"""Gemma: which layers see a window, for any number of layers, in every form."""
+"""Gemma: local and global layers, for any number of layers, in every form of depth."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from lm import models
 
 B, T = 2, 8
 WINDOW = FAMILIES["gemma"].fields["window"]
-# Layers, and every how many-th is global: whole turns, a part of one, and no whole one.
+# (layers, period of global layers): whole periods, a part of one, less than one.
 DEPTHS = [(4, 2), (5, 2), (7, 3), (2, 3), (3, 1)]
 every_depth = pytest.mark.parametrize("layers, every", DEPTHS)
 

@@ -1,4 +1,4 @@
-"""What a model shows of itself with mutable=["intermediates"]."""
+"""Intermediates that a model records with mutable=["intermediates"]."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ RESIDUALS = ("attention_residual_BTD", "ff_residual_BTD")
 
 
 def recorded(family, scan):
-  """(features, intermediates) of a family's model."""
+  """Returns (features, intermediates) of a family's model."""
   model = family.model(scan=scan)
 
   @jax.jit
@@ -28,7 +28,7 @@ def recorded(family, scan):
 
 
 def residuals(c, params, tokens_BT):
-  """The residual stream of a decoder after each sublayer, in the order they run."""
+  """Yields the residual stream of a decoder after each sublayer."""
   x_BTD = params["embed"]["table"][tokens_BT]
   angles = rotary(np.arange(T)[None], c.attention.sizes(c.width)[2], c.rope)
   options = dict(dtype="float32", scale=1.0, bias=c.bias)
@@ -88,7 +88,7 @@ def test_scanned_and_unrolled_models_show_the_same(name):
   for x, y in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
     assert np.isfinite(np.linalg.norm(x))
     np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-5)
-  # Looking changes nothing.
+  # Recording changes no feature.
   plain = jax.jit(family.model().apply, static_argnames="method")
   x_BTD = plain(
     {"params": family.params()}, tokens(B, T), method="features", **family.inputs(B)

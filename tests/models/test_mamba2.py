@@ -1,4 +1,4 @@
-"""Mamba-2 equals transformers', its chunks the recurrence written out."""
+"""Mamba-2: logits equal transformers', chunks equal the plain recurrence."""
 
 import hf
 import jax
@@ -22,7 +22,7 @@ def noise(*shape, seed=0):
 
 
 def recurrence(x_BTNH, log_decay_BTN, b_BTGM, c_BTGM, state_BNHM, runs_BT):
-  """The definition, token by token."""
+  """Returns (y_BTNH, state_BNHM) of the recurrence, computed token by token."""
   outputs = []
   for t in range(x_BTNH.shape[1]):
     state_BNHM = state_BNHM * np.exp(log_decay_BTN[:, t])[..., None, None]
@@ -58,7 +58,7 @@ def test_chunks_of_any_size_are_the_recurrence(cut):
 
 
 def test_logits_are_those_of_transformers():
-  """Of its form without kernels; two chunks and a part, two groups of heads."""
+  """Compares with the form without kernels: 2.75 chunks, two groups of heads."""
   family = FAMILIES["mamba2"]
   model = family.model(tied=False)
   c, s = model.config, model.config.space

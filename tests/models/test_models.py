@@ -1,4 +1,4 @@
-"""Models by name: presets, flat fields and their defaults, families found as files."""
+"""Models by name: presets, flat fields and defaults, families as files."""
 
 import dataclasses
 

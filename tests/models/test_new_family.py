@@ -1,4 +1,4 @@
-"""A file dropped into lm/models is a family: it is found, built and trained."""
+"""A new family: a file in lm/models is found, built and trained."""
 
 import sys
 import textwrap
@@ -50,7 +50,7 @@ FAMILY = '''
 
 @pytest.fixture
 def bigram(tmp_path, monkeypatch):
-  """The name of a family that is a file in another folder of the package."""
+  """Returns the name of a family whose file is in another folder of the package."""
   (tmp_path / "bigram.py").write_text(textwrap.dedent(FAMILY))
   monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
   yield "bigram"

@@ -1,4 +1,4 @@
-"""Recurrent models equal torch's, with a gradient that is the loop's own."""
+"""Recurrent models: states equal torch's, gradients equal those of a plain loop."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def noise(*shape, seed=0):
   return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-# Of torch's (gates * hidden, in) matrices and their two biases
+# torch has (gates * hidden, in) matrices and two biases
 
 
 def matrix(w_ND):
@@ -30,7 +30,7 @@ def matrix(w_ND):
 
 
 def layer(torch_module, l: int, cell: str):
-  """The parameters of our layer l, from those of torch."""
+  """Returns the parameters of our layer l from those of a torch module."""
   get = lambda name: getattr(torch_module, f"{name}_l{l}").detach().numpy()
   first_IF, second_IF = (
     get(name).reshape(CELLS[cell].gates, -1) for name in ("bias_ih", "bias_hh")
@@ -44,7 +44,7 @@ def layer(torch_module, l: int, cell: str):
 
 @each_cell
 def test_states_are_those_of_torch(name):
-  """All of them, from a first state that is not zero; two layers."""
+  """Compares all states of two layers, from an initial state that is not zero."""
   kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[name]
   torch.manual_seed(0)
   torch_module = kind(D, D, num_layers=2, batch_first=True)
@@ -131,7 +131,7 @@ def test_the_memory_of_decoding_is_constant(name):
 
 
 def test_presets_have_their_published_sizes():
-  """Of arXiv:1409.2329 with the 10,000 words of the Penn Treebank: 20M and 66M."""
+  """Checks the sizes of arXiv:1409.2329 with 10,000 words: 20M and 66M."""
   for preset, millions in {"lstm-medium": 20, "lstm-large": 66}.items():
     model = models.build("rnn", preset=preset, vocab=10_000)
     shapes, _ = abstract(model, tokens(1, 2))

@@ -1,4 +1,4 @@
-"""Recurrent encoder and decoder: equal to torch's parts; writing reads the source."""
+"""Recurrent seq2seq: logits equal torch's, generation reads the source."""
 
 import jax
 import numpy as np
@@ -56,7 +56,7 @@ def test_logits_are_those_of_torch():
 
 
 def test_greedy_writing_is_the_argmax_of_the_whole_model():
-  """Sources of unequal length; a beginning of one token, and of three."""
+  """Uses sources of unequal length, and prompts of one token and of three."""
   family = FAMILIES["seq2seq"]
   model, params = family.model(), family.params()
   sources, prompts = [[5, 3, 8, 1], [9], [2, 2, 4]], [[7], [7, 1, 3], [7]]

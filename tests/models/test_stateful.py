@@ -1,4 +1,4 @@
-"""Truncated back-propagation: a state that goes on with its rows, however it is cut."""
+"""Truncated back-propagation: the state of a row continues in the next batch."""
 
 import jax
 import numpy as np
@@ -31,7 +31,7 @@ def long_batch():
 
 
 def pieces():
-  """The batch of `long_batch`, T tokens of every row at a time."""
+  """Yields `long_batch` in batches of T tokens of every row."""
   for start in range(0, T * STEPS, T):
     yield {key: x[:, start : start + T] for key, x in long_batch().items()}
 
@@ -50,7 +50,7 @@ def test_pieces_of_rows_add_up_to_the_rows(name):
 
 
 def steps(name, sizes=None, accumulate=1):
-  """(state, losses) after the pieces, on the mesh of these sizes."""
+  """Returns (state, losses) after training on `pieces`, on a mesh of these sizes."""
   sizes = sizes or {"data": 1}
   mesh = make_mesh(jax.devices()[: int(np.prod(list(sizes.values())))], **sizes)
   options = optim.Optim(

@@ -1,6 +1,6 @@
 """Output heads of encoders: their shapes, parameters and mistakes.
 
-That their numbers are those of transformers is in tests/stores.
+Their numbers are compared with transformers' in tests/stores.
 """
 
 import jax
@@ -14,7 +14,7 @@ from lm import models
 B, T, D = 2, 8, 32
 SMALL = dict(width=D, layers=1, heads=4, context=CONTEXT)
 BODY = {"embed", "positions", "types", "norm", "blocks"}
-# Fields -> the shape of the output, and the parameters beside the body's.
+# (fields, shape of the output, parameters beside the body's).
 OUTPUTS = {
   (("head", "none"),): ((B, T, D), set()),
   (("head", "none"), ("pooler", True)): ((B, T, D), {"pooler"}),

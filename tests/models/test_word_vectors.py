@@ -1,4 +1,4 @@
-"""Word vectors: losses and gradients by the book, and who meets whom."""
+"""Word vectors: losses and gradients equal torch's, windows hold the right pairs."""
 
 from functools import partial
 
@@ -21,7 +21,7 @@ V, D, B, T = 61, 8, 2, 70  # rows of three blocks, the last of them not full
 
 
 def draw():
-  """A batch in which id 0 is no word, its counts, and parameters that are noise."""
+  """Returns (batch, counts_V, random params); id 0 is no word."""
   random = np.random.default_rng(0)
   tokens_BT = random.integers(0, V, (B, T)).astype(np.int32)
   weights_BT = np.ones((B, T), np.float32)
@@ -37,7 +37,7 @@ def draw():
 
 
 def plain_pairs(batch, counts_V, sample, window):
-  """(centre, neighbour, weight) of all pairs, as `expected` has it, in plain Python."""
+  """Yields ((row, t), centre, neighbour, share of the centre kept, pair weight)."""
   share_V = counts_V / counts_V.sum()
   ratio_V = sample / np.maximum(share_V, 1e-30)
   keep_V = np.where(counts_V > 0, np.minimum(1, np.sqrt(ratio_V) + ratio_V), 0)
@@ -52,7 +52,7 @@ def plain_pairs(batch, counts_V, sample, window):
 
 
 def torch_loss(objective, batch, counts_V, params, *, sample, window, negatives):
-  """(loss, weight) with torch, pair by pair; noise is the whole vocabulary."""
+  """Returns (loss, weight) by torch, pair by pair; noise is the whole vocabulary."""
   nats = torch.nn.functional.softplus
   noise_V = torch.tensor(counts_V / counts_V.sum()) * 0 + torch.tensor(counts_V**0.75)
   noise_V = noise_V / noise_V.sum()
@@ -88,7 +88,7 @@ OPTIONS = dict(sample=5e-3, window=3, negatives=4)
 
 @pytest.mark.parametrize("name", ["skip_gram", "cbow"])
 def test_loss_and_gradient_are_those_of_the_book(name):
-  """What training expects, with torch, in float64 and pair by pair."""
+  """Compares the expected loss with torch in float64, pair by pair."""
   batch, counts_V, params = draw()
   model = models.build("word2vec", vocab=V, width=D)
   objective = lookup.function("lm.objectives", name)
@@ -107,7 +107,7 @@ def test_loss_and_gradient_are_those_of_the_book(name):
 
 
 def test_what_is_drawn_is_on_average_what_is_expected():
-  """Without thinning, since the gaps that it closes are in no average."""
+  """Runs without thinning, since it closes gaps, which changes the average."""
   batch, counts_V, params = draw()
   batch = {key: x[:1] for key, x in batch.items()}
   batch["tokens_BT"] = np.maximum(1, batch["tokens_BT"])  # 0 is no word, but a gap
@@ -208,7 +208,7 @@ def test_sharded_equals_one_device_and_names_tell_the_shapes(name):
 
 
 def test_glove_is_weighted_least_squares():
-  """Loss and gradient with torch, equation 8."""
+  """Compares loss and gradient of GloVe's equation 8 with torch."""
   random, size = np.random.default_rng(0), 128
   noise = lambda *shape: random.standard_normal(shape).astype(np.float32)
   params = {name: {"table": noise(size, D)} for name in ("embed", "around")}

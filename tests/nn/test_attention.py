@@ -1,4 +1,4 @@
-"""Attention as a whole: backends found by name, derivatives of every mode."""
+"""Attention: backends by name, derivatives of every mode."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def test_a_new_file_is_a_new_backend(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_every_mode_differentiates_a_float32_decoder(name):
-  """Forward, linearised, and Hessian times vector; attention in chunks included."""
+  """Covers jvp, linearize and Hessian-vector products, chunked attention included."""
   family, tokens_BT = FAMILIES[name], np.tile(tokens(2, 32), (1, 4))
   model, params = family.model(scan=False, backend="chunked"), family.params()
 

@@ -1,4 +1,4 @@
-"""Every attention backend equals the reference, value and gradient, or refuses."""
+"""Attention backends: each equals the reference, value and gradient, or refuses."""
 
 import dataclasses
 import re
@@ -19,14 +19,14 @@ FULL, PACKED = Mask(), "packed"  # PACKED is replaced by segments of the right l
 
 
 def tensors(T, S, N, K, seed=0):
-  """q_BTNH, k_BSKH, v_BSKH and weights g_BTNH for what comes out."""
+  """Returns q_BTNH, k_BSKH, v_BSKH and weights g_BTNH of the output."""
   draw = np.random.default_rng(seed)
   shapes = [(B, T, N, H), (B, S, K, H), (B, S, K, H), (B, T, N, H)]
   return [draw.standard_normal(shape, np.float32) for shape in shapes]
 
 
 def segments(T):
-  """segments_BT with three documents and padding, at other places in every row."""
+  """Returns segments_BT of three documents and padding, cut elsewhere in every row."""
   cuts = np.array([[T // 4 + b, T // 2 + 3 * b, T - 5 * b] for b in range(B)])
   number_BT = (np.arange(T)[None, :, None] >= cuts[:, None]).sum(-1) + 1
   return np.where(number_BT == 4, 0, number_BT).astype(np.int32)
@@ -37,7 +37,7 @@ def packed(T, **options):
 
 
 def run(backend, mask, args, *, softcap=0.0, dtype="float32"):
-  """y_BTNH and the gradients of its weighted sum to q, k and v."""
+  """Returns (y_BTNH, gradients of its weighted sum to q, k and v)."""
 
   def weighted(q_BTNH, k_BSKH, v_BSKH, g_BTNH, mask):
     options = dict(scale=SCALE, softcap=softcap, dtype=dtype)
@@ -121,7 +121,7 @@ def test_chunked_equals_the_reference(heads, T, window, in_segments):
 @pytest.mark.parametrize("sizes", [dict(fsdp=4, tensor=2), dict(tensor=2, context=4)])
 @pytest.mark.parametrize("backend", ["fused", "splash"])
 def test_sharded_equals_the_reference(backend, sizes):
-  """As on one device, with the documents at other places in every row."""
+  """Compares with one device, for documents cut elsewhere in every row."""
   args, mask = tensors(512, 512, 4, 2), packed(512, window=200)
   expected = run("xla", mask, args)
   mesh = make_mesh(**sizes)
@@ -152,11 +152,11 @@ def test_bfloat16_stays_as_close_as_the_reference(backend, T):
   assert error(backend) < 2 * error("xla") < 0.05
 
 
-# Refusals, and who steps in
+# Refusals and fallbacks
 
 
 def refusal(backend, mask, *, T=128, S=None, N=4, K=2, softcap=0.0, dtype="float32"):
-  """What `attend` says; nothing is computed before it."""
+  """Returns the error of `attend`, which is raised before anything is computed."""
   q, k, v, _ = tensors(T, S or T, N, K)
   with pytest.raises(ValueError) as caught:
     backends.attend(backend, q, k, v, mask, scale=1, softcap=softcap, dtype=dtype)
@@ -268,7 +268,7 @@ def test_a_model_gives_the_same_whichever_it_uses(backend):
 
 @pytest.mark.parametrize("head_size", [64, 128])
 def test_splash_lowers_for_a_tpu(head_size, monkeypatch):
-  """As far as one gets without libtpu: Mosaic takes all three kernels."""
+  """Lowers as far as libtpu is not needed: Mosaic accepts all three kernels."""
   monkeypatch.setattr("lm.platform.target", lambda: "tpu")
 
   def total(q_BTNH, k_BSKH, v_BSKH):

@@ -1,4 +1,4 @@
-"""Depth: kinds of layers in turn, and collections beside the parameters."""
+"""Depth: alternating kinds of layers, and collections beside the parameters."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from flax import linen as nn
 from lm.nn.depth import LAYER, Run, Stack, split
 
 D = 3
-DEPTHS = [(1, 1), (4, 1), (4, 2), (5, 2), (2, 3)]  # L, and kinds of layers
+DEPTHS = [(1, 1), (4, 1), (4, 2), (5, 2), (2, 3)]  # (L, number of kinds of layers)
 
 
 class Block(nn.Module, kw_only=True):
-  """x += factor * scale * (x w + own + row); counts how much was added."""
+  """Layer x += factor * scale * (x w + own + row), which counts its additions."""
 
   config: Any
   factor: float = 1.0

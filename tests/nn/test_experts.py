@@ -1,4 +1,4 @@
-"""Experts: routing and losses by a loop, two forms that agree, meshes, what is told."""
+"""Experts: routing and losses equal a loop, two forms agree, meshes, metrics."""
 
 import math
 
@@ -41,7 +41,7 @@ def run(params, feed=FEED, drops=True, real_BT=None):
 
 
 def token_reference(params, x_D):
-  """What the formulas say of one token: its output and its experts, likeliest first."""
+  """Returns (output, experts by probability, probabilities, log Z) of one token."""
   logits_E = x_D @ params["router"]
   probs_E = np.exp(logits_E) / np.exp(logits_E).sum()
   best_J = np.argsort(-probs_E)[:J]
@@ -68,7 +68,7 @@ def test_a_layer_does_what_the_papers_say(params):
 
 
 def test_padding_goes_nowhere_and_counts_for_nothing(params):
-  """Not even for capacity: here every place is needed by a real token."""
+  """Covers a capacity of which every place is needed by a real token."""
   real_BT = np.arange(T)[None] < np.array([[T], [5]])
   x = np.where(real_BT[..., None], x_BTD(), np.nan)
   for feed in (FEED, Feed(ff=F, experts=E, top_k=J, capacity=E / J)):
@@ -90,7 +90,7 @@ def test_padding_goes_nowhere_and_counts_for_nothing(params):
 
 
 def test_places_for_all_give_what_dropless_gives(params, monkeypatch):
-  """Values and gradients, of sorted tokens as on a TPU too. E / J drops nothing."""
+  """Compares values and gradients, also of the TPU form; E / J drops nothing."""
 
   def loss(params, feed):
     y_BTD, means = layer(feed).apply({"params": params}, x_BTD(), Traffic(drops=True))
@@ -108,7 +108,7 @@ def test_places_for_all_give_what_dropless_gives(params, monkeypatch):
 
 
 def test_what_finds_no_place_is_dropped_and_counted(params):
-  """First choices come first, then earlier tokens; evaluation drops nothing."""
+  """Checks the order: first choices, then earlier tokens; evaluation drops nothing."""
   feed = Feed(ff=F, experts=E, top_k=J, capacity=0.5)
   places = math.ceil(0.5 * J * T / E)
   actual_BTD, means = run(params, feed)
@@ -140,7 +140,7 @@ def test_what_finds_no_place_is_dropped_and_counted(params):
 
 @pytest.mark.parametrize("capacity, platform", [(0, "cpu"), (0, "tpu"), (1, "tpu")])
 def test_experts_on_a_mesh_equal_one_device(capacity, platform, monkeypatch):
-  """E=8, two of them for a token, over expert=4; loss, gradients and what is told."""
+  """Compares loss, gradients and metrics; 8 experts over expert=4, top_k=2."""
   fields = dict(experts=8, capacity=float(capacity), balance=1.0, router_z=0.1)
   fields |= dict(backend="xla", layers=1)
   model, params = (

@@ -1,4 +1,4 @@
-"""Norms, activations, soft-cap, dropout, readout: each by its formula."""
+"""Norms, activations, soft-cap, dropout and readout, compared with their formulas."""
 
 import math
 
@@ -63,7 +63,7 @@ def test_keys_of_layers_are_all_different_and_none_without_a_key():
 
 
 class Tied(nn.Module):
-  """An embedding and a readout of it, or of a table of its own."""
+  """Embedding with a tied readout, or a readout with its own table."""
 
   tied: bool
 

@@ -1,4 +1,4 @@
-"""The one place where a matmul happens: what it computes, and in which precision."""
+"""Matmuls (lm/nn/linear.py): values, gradients and precision."""
 
 import re
 
@@ -58,7 +58,7 @@ def test_bfloat16_operands_give_float32_sums_forwards_and_backwards(equation):
 
 
 def _equations(jaxpr):
-  """All equations of a jaxpr and of those inside it."""
+  """Yields all equations of a jaxpr and of those inside it."""
   for equation in jaxpr.eqns:
     yield equation
     for value in equation.params.values():
@@ -98,7 +98,7 @@ def test_a_bias_has_the_letters_that_the_weight_adds(equation, x_shape, shape, b
 
 
 def test_weights_start_with_the_spread_of_their_fan_in():
-  """std 1/sqrt(what is summed over), so that outputs have the inputs' spread."""
+  """Checks std 1/sqrt(fan in), so that outputs have the spread of the inputs."""
   x_BTNH = np.random.default_rng(0).standard_normal((2, 64, 8, 32), np.float32)
   model = Lines("BTNH,NHD->BTD", (8, 32, 500), scale=0.5)
   y_BTD, params = model.init_with_output(jax.random.key(0), x_BTNH)
@@ -113,7 +113,7 @@ def test_weights_start_with_the_spread_of_their_fan_in():
 @pytest.mark.parametrize("equation", EQUATIONS)
 @pytest.mark.parametrize("sizes", [(2, 6, 8, 4), (2, 64, 8, 2), (2, 2, 64, 32)])
 def test_bfloat16_gradients_run_and_are_the_same_numbers(equation, sizes):
-  """Whatever is turned around for them, which goes by the sizes."""
+  """Covers sizes for which each operand is the transposed one."""
   (xs, ys), outs = equation.split("->")[0].split(","), equation.split("->")[1]
   size = dict.fromkeys(xs + ys, sizes[3]) | dict(zip("BTD", sizes, strict=False))
   draw = np.random.default_rng(0)
@@ -130,7 +130,7 @@ def test_bfloat16_gradients_run_and_are_the_same_numbers(equation, sizes):
   ):
     terms = f"{outs},{ys}" if letters == xs else f"{xs},{outs}"
     expected = np.einsum(f"{terms}->{letters}", *factors)
-    # Rounded to bfloat16, as x and y are; sums that cancel by what was summed.
+    # The tolerance is bfloat16's, relative to the largest value, since sums cancel.
     scale = 2**-7 * np.abs(expected).max()
     np.testing.assert_allclose(
       gradient.astype(np.float32), expected, rtol=2**-7, atol=scale
@@ -138,7 +138,7 @@ def test_bfloat16_gradients_run_and_are_the_same_numbers(equation, sizes):
 
 
 def test_a_weight_gradient_turns_the_smaller_way_around():
-  """A copy of x, or of the cotangent and of the gradient; on other chips nothing."""
+  """Checks the copies: x, or the cotangent and the gradient; none but on a CPU."""
 
   def copies(equation, x_shape, y_shape):
     x, y = jnp.zeros(x_shape, jnp.bfloat16), jnp.zeros(y_shape, jnp.bfloat16)
@@ -171,7 +171,7 @@ def test_what_is_materialised_is_computed_once_and_is_the_same():
 
 @pytest.mark.parametrize("equation", EQUATIONS)
 def test_every_mode_of_differentiation_gives_the_einsums_derivatives(equation):
-  """Of float32: forward, and second derivatives in all three orders of the modes."""
+  """Checks float32: forward mode, and second derivatives in all three orders."""
   args = drawn(equation)
   along = [np.cos(x) for x in args]
   dot32 = lambda x, y: dot(equation, x, y, "float32")
@@ -200,7 +200,7 @@ def test_vmap_of_a_product_is_a_batch_of_products():
 
 
 def test_forms_for_a_cpu_are_not_in_a_program_for_another_target(monkeypatch):
-  """Nor on a mesh of several devices."""
+  """Checks a mesh of several devices, too."""
 
   def forms():
     def f(x, w):

@@ -1,4 +1,4 @@
-"""Masks as pictures: a row is a query, a column a key, 1 is seen."""
+"""Masks as pictures: a row is a query, a column a key, 1 where it is attended to."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +31,7 @@ SEGMENTS = ids([1, 1, 2, 2, 2, 0])
       Mask(None, None, SEGMENTS, SEGMENTS, window=2),
       "100000 110000 001000 001100 000110 000001",
     ),
-    (  # padding on the left: seen by nobody, and it sees nothing real
+    (  # padding on the left attends to no real token, and no token to it
       Mask(ids([-1, -1, 0, 1, 2, 3]), ids([-1, -1, 0, 1, 2, 3])),
       "000000 000000 001000 001100 001110 001111",
     ),
@@ -54,9 +54,9 @@ def test_pictures(mask, expected):
 
 def test_rows_differ_when_their_positions_do():
   positions_BT = ids([0, 1, -1], [-1, 0, 1])
-  seen_BTS = Mask(positions_BT, positions_BT).dense(3, 3)
+  mask_BTS = Mask(positions_BT, positions_BT).dense(3, 3)
   expected = [picture("100 110 000"), picture("000 010 011")]
-  np.testing.assert_array_equal(seen_BTS, expected)
+  np.testing.assert_array_equal(mask_BTS, expected)
 
 
 def test_positions_in_segments_see_what_indices_see():

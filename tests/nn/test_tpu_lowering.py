@@ -1,4 +1,4 @@
-"""Lowered for one TPU chip on a machine without any, a step has no CPU form in it."""
+"""Lowering for a TPU on a machine without one: a step has no CPU form in it."""
 
 import importlib.util
 
@@ -20,7 +20,7 @@ FORMS = ("LayoutConstraint", "stablehlo.while")  # copies, and materialised arra
 
 
 def lowered(mesh, optimiser, **fields) -> str:
-  """The StableHLO of an update of llama-160m, unrolled, on the mesh."""
+  """Returns the StableHLO of an update of llama-160m, unrolled, on the mesh."""
   fields = dict(preset="llama-160m", dtype="bfloat16", scan=False) | fields
   model = lm.model("decoder", vocab=32_000, **fields)
   shape = lambda dtype: jax.ShapeDtypeStruct((8, 256), dtype)
@@ -35,7 +35,7 @@ def lowered(mesh, optimiser, **fields) -> str:
 @installed
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_a_tpu_gets_no_form_of_a_cpu(name, monkeypatch):
-  monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")  # there is no chip to ask about
+  monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")  # there is no chip with metadata
   options = dict(chips_per_host_bounds=(1, 1, 1), num_slices=1)
   topology = topologies.get_topology_desc("v5e:1x1", "tpu", **options)
   text = lowered(make_mesh(topology.devices), Optim(name))
@@ -44,6 +44,6 @@ def test_a_tpu_gets_no_form_of_a_cpu(name, monkeypatch):
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_a_cpu_gets_them(name):
-  """So the test above looks for what would be there."""
+  """Shows that the previous test looks for the right operations."""
   text = lowered(make_mesh(jax.devices()[:1]), Optim(name), layers=2)
   assert all(form in text for form in FORMS)

@@ -1,4 +1,4 @@
-"""Objectives beyond the next token: smoothing, sentence pairs, a class of the row."""
+"""Objectives: label smoothing, sentence pairs, a class of the row."""
 
 import jax
 import jax.numpy as jnp

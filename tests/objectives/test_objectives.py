@@ -23,7 +23,7 @@ LETTERS = {"embed": "VD", "out": "DV"}
 
 
 def apply(variables, x, *, method, segments_BT=None, train=None, rngs=None):
-  """Looks tokens up, drops some when training, and reads out: the whole contract."""
+  """Model that embeds tokens, drops some when training, and reads out."""
   params = variables["params"]
   if method == "readout":
     assert set(params) == set(LETTERS)
@@ -130,7 +130,7 @@ def test_in_pieces_equals_whole(length, pieces):
 
 
 def largest(jaxpr):
-  """The size of the largest array that a jaxpr makes anywhere inside."""
+  """Returns the size of the largest array that a jaxpr makes anywhere inside."""
   sizes = [0]
   for eqn in jaxpr.eqns:
     sizes += [v.aval.size for v in eqn.outvars if hasattr(v.aval, "size")]
@@ -158,7 +158,7 @@ def test_pieces_never_make_all_logits_forward_or_backward():
 
   assert sizes_of(whole)[0] == whole and sizes_of(whole)[1] >= whole
   array_bytes, temp_bytes = sizes_of(whole // 8)
-  # Features, D wide, are the largest that is left; they are needed anyway.
+  # The features, D wide, are the largest array left.
   assert array_bytes == 4 * max(B * T * D, B * T * V // 8)
   assert temp_bytes < sizes_of(whole)[1] - whole // 4
 

@@ -1,4 +1,4 @@
-"""Optimisers and schedules are files: what a folder adds is found; examples hold."""
+"""Optimisers and schedules as files: new files are found, documented examples run."""
 
 import doctest
 import importlib
@@ -22,7 +22,7 @@ STEPS = """def {name}(lr, warmup, num_steps, final):
 
 
 def planted(monkeypatch, package, folder, text):
-  """The name of a file with `text` in a folder that is now part of the package."""
+  """Returns the name of a new file with `text`, in a folder added to the package."""
   name = f"planted_{folder.name}"
   (folder / f"{name}.py").write_text(text.format(name=name))
   monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])

@@ -48,7 +48,7 @@ def run(tx, params, grads_of, steps):
 
 
 def first_update(tx, grads, params):
-  """The first update by path, compiled once."""
+  """Returns {path: first update}, compiled once."""
   return by_path(jax.jit(lambda g, p: tx.update(g, tx.init(p), p)[0])(grads, params))
 
 
@@ -92,7 +92,7 @@ def test_schedule_is_the_rate_of_the_step():
     np.testing.assert_allclose(updates["a"], -lr(i), rtol=1e-6)
 
 
-# -- equal to what is published
+# -- equal to published implementations
 
 
 def test_adamw_is_the_paper():
@@ -123,7 +123,7 @@ def test_lion_is_the_paper():
     np.testing.assert_allclose(params["w"], p, rtol=1e-6)
 
 
-# -- one battery for all
+# -- the same tests for all optimisers
 
 
 @pytest.mark.parametrize("name", NAMES)

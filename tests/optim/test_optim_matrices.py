@@ -13,7 +13,7 @@ from lm.optim.muon import orthogonalize
 
 
 def replay(tx, params, grads):
-  """The parameters after a step for each entry of the first dimension of `grads`."""
+  """Returns the parameters after one step for each tree of `grads`."""
   state, update = tx.init(params), jax.jit(tx.update)
   for g in grads:
     updates, state = update(jax.tree.map(jnp.asarray, g), state, params)
@@ -22,7 +22,7 @@ def replay(tx, params, grads):
 
 
 def stacked_and_alone(name, plain):
-  """A stacked weight after three updates, and each layer as `plain` updates it."""
+  """Returns (start, stack after three updates, layers that `plain` updated)."""
   rng = np.random.default_rng(0)
   shape = (3, 128, 4, 40)  # LDNH; as a matrix 128 x 160, large enough to be factored
   scales = np.array([1, 10, 100]).reshape(3, 1, 1, 1)
@@ -55,7 +55,7 @@ def test_muon_of_stacked_weights_is_torch_layer_by_layer():
     return weight.detach().numpy()
 
   start, actual, expected = stacked_and_alone("muon", plain)
-  # Theirs rounds every product to bfloat16, ours the operands: 2-3 digits in common.
+  # torch rounds every product to bfloat16, ours the operands: 2-3 common digits.
   error = np.linalg.norm(actual - expected, axis=(1, 2))
   assert (error < 0.03 * np.linalg.norm(expected - start, axis=(1, 2))).all(), error
 
@@ -90,7 +90,7 @@ def test_muon_takes_only_the_matrices_inside():
 
 
 def test_muon_takes_a_matrix_of_any_features_and_no_table():
-  """ELECTRA's projections AD and DA, Mamba-2's DJM; no classes, buckets or taps."""
+  """Includes ELECTRA's AD and DA and Mamba-2's DJM; no classes, buckets or taps."""
   hidden = ("LDNH", "LDIF", "LEDF", "AD", "DA", "LDJM")
   tables = ("VD", "VA", "TD", "DC", "UN", "LWNH", "LWJM", "D", "LNH", "LIF", "LJM")
   assert [letters for letters in (*hidden, *tables) if is_hidden(letters)] == [*hidden]

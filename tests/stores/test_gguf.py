@@ -1,4 +1,4 @@
-"""GGUF files: read as their own package reads them, and as the model they came from."""
+"""GGUF files: equal to the gguf package's reading, and to the original model."""
 
 import gguf
 import jax
@@ -17,14 +17,16 @@ SHAPE = (3, 512)
 
 
 def drawn(kind: str) -> np.ndarray:
-  """A tensor's bytes of a kind; of those that the package cannot make, noise."""
+  """Returns the bytes of a quantised tensor; random ones for kinds gguf cannot make."""
   draw = np.random.default_rng(0)
   kind = gguf.GGMLQuantizationType[kind]
   if kind.name in ("Q4_K", "Q5_K", "Q6_K"):
     block, size = gguf.GGML_QUANT_SIZES[kind]
     raw = draw.integers(0, 256, (SHAPE[0], SHAPE[1] // block, size), np.uint8)
     halves = np.array([0.01, 0.02], np.float16).view(np.uint8)
-    scales = slice(-2, None) if kind.name == "Q6_K" else slice(0, 4)  # its scales
+    scales = (
+      slice(-2, None) if kind.name == "Q6_K" else slice(0, 4)
+    )  # the block's scales
     raw[..., scales] = halves[: len(raw[0, 0, scales])]
     return raw.reshape(SHAPE[0], -1)
   return gguf.quants.quantize(draw.standard_normal(SHAPE, np.float32), kind)
@@ -68,7 +70,7 @@ def test_every_kind_is_read_as_the_package_reads_it(tmp_path):
 
 
 def from_folder(folder, path, extra=None, theta=0.0):
-  """A GGUF file of a folder's model, as llama.cpp's converter writes it."""
+  """Writes a folder's model as llama.cpp's converter does; returns the GGUF's path."""
   source = stores.open(folder).source
   c, tensors = source.config, {k: (v, "F32") for k, v in (extra or {}).items()}
   heads = {"attn_q": c["num_attention_heads"], "attn_k": c["num_key_value_heads"]}
@@ -119,7 +121,7 @@ def test_a_file_is_the_model_it_came_from(flavour, tmp_path):
 
 
 def test_llama_3_is_known_by_its_factors(tmp_path):
-  """A file has what the stretching came to, not how it was done."""
+  """Infers Llama 3's rope scaling from the factors, which are all that a file has."""
   _, folder = saved("llama, grouped")
   turns = 5e5 ** (-np.arange(4) / 4) * 8192 / (2 * np.pi)
   kept_share = np.clip((turns - 1) / 3, 0, 1)

@@ -1,7 +1,7 @@
-"""Hugging Face's folders: in, with their logits; out, byte for byte; hostile ones, not.
+"""Hugging Face folders: read with the same logits, written byte for byte.
 
 Logits through the cache and of more flavours are in test_hf_parity.py, whose weights go
-through the same tables.
+through the same tables; hostile folders are in test_hf_hostile.py.
 """
 
 import copy
@@ -27,7 +27,7 @@ from lm.stores.hf.mapping import Mapping, row
 B, T = 2, 12
 
 
-# Of all others, test_hf_parity.py and its like compare more than that.
+# Flavours whose logits no other file compares.
 ONLY_HERE = {"gpt2, untied, its own ff", "t5, tied without scaling"}
 ONLY_HERE |= set(HEADS) - {"bert", "bert, as trained", "t5", "t5, gated"}
 
@@ -45,12 +45,12 @@ def test_in_and_out_again(flavour, tmp_path):
     actual_BTV, _ = jax.jit(model.apply)({"params": params}, tokens_BT, **inputs)
     np.testing.assert_allclose(actual_BTV, expected_BTV, atol=1e-4, rtol=1e-4)
 
-  # With what the folder said besides: the same files.
+  # With the folder's other files: the same bytes.
   export.keep(tmp_path / "kept", stores.open(folder).source)
   export.write(tmp_path / "same", model, params, None, kept=tmp_path / "kept")
   assert bytes_of(tmp_path / "same") == bytes_of(folder)
 
-  # Without: a config.json of ours, which transformers understands as it does its own.
+  # Without them: a config.json of ours, which transformers reads like its own.
   export.write(tmp_path / "ours", model, params, None)
   before, after = (File(p / WEIGHTS) for p in (folder, tmp_path / "ours"))
   for name in before.tensors:
@@ -60,7 +60,7 @@ def test_in_and_out_again(flavour, tmp_path):
 
 
 def test_shards_and_dtypes_come_back(tmp_path):
-  """Half precision, in several files, with a tied readout said twice."""
+  """Covers bfloat16, several files, and a tied readout that is duplicated."""
   hf_model, _ = saved("gpt2")
   folder = tmp_path / "in"
   half = copy.deepcopy(hf_model).to(torch.bfloat16)
@@ -130,7 +130,7 @@ def test_of_tied_tensors_the_readout_may_be_the_one_that_was_kept(tmp_path):
 
 
 def test_bert_as_first_published(tmp_path):
-  """Its norms have other names, and its config names one of two heads."""
+  """Reads the first BERT: other norm names, a config that names one of two heads."""
   _, folder = saved("bert, as trained")
   config = json.loads((folder / "config.json").read_text())
   config["architectures"] = ["BertForMaskedLM"]
@@ -157,7 +157,7 @@ def test_bert_as_first_published(tmp_path):
 
 
 def test_another_head_on_the_same_body(tmp_path):
-  """Drawn anew, and what transformers then makes of it."""
+  """Draws a new head, exports it, and compares the logits with transformers'."""
   _, folder = saved("bert, as trained")
   tokens_BT, params = tokens(B, T), lm.load(folder)[1]
   model, changed, _ = lm.load(folder, head="classes", classes=3)
@@ -183,7 +183,7 @@ def test_another_head_on_the_same_body(tmp_path):
 
 
 def test_each_device_reads_its_own_part():
-  """Onto a mesh: what a shard needs is all that is read for it."""
+  """Loads onto a mesh: the same values, sharded."""
   _, folder = saved("llama, grouped")
   mesh = make_mesh(data=2, fsdp=2, tensor=2)
   whole, parts = lm.load(folder)[1], lm.load(folder, mesh=mesh)[1]
@@ -201,7 +201,7 @@ def test_a_model_of_ours_that_no_family_can_say(tmp_path):
 
 
 def test_a_constant_that_was_trained_is_not_lost(tmp_path):
-  """Llama has biases in attention here, and with them ours has others, which are 0."""
+  """Changes a bias that our model has and Llama lacks, which a folder cannot hold."""
   _, folder = saved("llama, attention biases, wide heads")
   model, params, _ = lm.load(folder)
   params["norm"]["bias"] += 1
@@ -222,7 +222,7 @@ def test_a_table_says_all_that_a_model_has():
 
 
 def test_a_run_starts_from_a_folder(tmp_path):
-  """`init.path`: the parameters as the run's own model wants them, or one line."""
+  """Reads parameters for a run's own model (`init.path`), or fails in one line."""
   _, folder = saved("qwen2")
   fields = dict(width=32, layers=2, heads=4, kv_heads=2, ff=48, qkv_bias=True)
   build = lambda vocab: models.build("decoder", vocab=vocab, tied=False, **fields)

@@ -1,4 +1,4 @@
-"""The encoder-decoder's numbers equal those of transformers' T5, on tiny models."""
+"""Encoder-decoder: numbers equal those of transformers' T5, on tiny models."""
 
 import hf
 import jax
@@ -30,13 +30,13 @@ FLAVOURS = {
   "v1.0": dict(feed_forward_proj="relu", tie_word_embeddings=True),
   "v1.1": dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False),
 }
-torch.set_num_threads(1)  # its threads spin, and would fight with XLA's for the cores
+torch.set_num_threads(1)  # torch's threads spin, and compete with XLA's
 
 
 def hf_model_of(flavour):
   config = transformers.T5Config(**SMALL, **FLAVOURS[flavour])
   hf_model = transformers.T5ForConditionalGeneration(config)
-  if not config.scale_decoder_outputs:  # untied, as it is when its weights are loaded
+  if not config.scale_decoder_outputs:  # untied, as after loading weights
     hf_model.lm_head.weight = torch.nn.Parameter(torch.zeros(VOCAB, SMALL["d_model"]))
   return hf.noisy(hf_model)
 

@@ -1,4 +1,4 @@
-"""The encoder's numbers equal those of transformers' BERT, on tiny random models."""
+"""Encoder: numbers equal those of transformers' BERT, on tiny random models."""
 
 import hf
 import jax
@@ -17,7 +17,7 @@ SMALL = dict(
   num_attention_heads=4,
   max_position_embeddings=16,
 )
-torch.set_num_threads(1)  # its threads spin, and would fight with XLA's for the cores
+torch.set_num_threads(1)  # torch's threads spin, and compete with XLA's
 
 
 def close(actual, expected, limit=1e-4):
@@ -26,7 +26,7 @@ def close(actual, expected, limit=1e-4):
 
 
 def all_outputs(model):
-  """All that the encoder says of a row: logits, features, pooled, and what follows."""
+  """Jits a function to (logits_BTV, x_BTD, pooled_BD, next-sentence logits)."""
 
   def run(params, tokens_BT, **inputs):
     variables = {"params": params}

@@ -1,4 +1,4 @@
-"""What does not fit or means harm: one line each, nothing run, nothing written."""
+"""Hostile and misfit folders: a one-line error, nothing run, nothing written."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from lm.stores.hf.folder import INDEX, WEIGHTS
 
 
 def changed(folder, target, edit=None, **config):
-  """A copy of a folder with other tensors, or with other values in its config.json."""
+  """Copies a folder, with other tensors or other values in its config.json."""
   shutil.copytree(folder, target)
   fields = json.loads((target / "config.json").read_text())
   (target / "config.json").write_text(json.dumps(fields | config))

@@ -1,4 +1,4 @@
-"""How much memory a model of any size takes on its way in and out."""
+"""Peak memory of reading and writing models of any size."""
 
 import json
 import mmap
@@ -21,7 +21,7 @@ SHARDS = 3
 
 
 def sparse(folder, *, D, F, L, N, K, V):
-  """A Llama of zeros in bfloat16, which take no room on the disk."""
+  """Writes a Llama of zeros in bfloat16, in sparse files; returns its store."""
   H = D // N
   shapes = {"model.embed_tokens": (V, D), "model.norm": (D,), "lm_head": (V, D)}
   for l in range(L):
@@ -68,7 +68,7 @@ def share_bytes(leaf) -> int:
 
 @pytest.fixture
 def peak():
-  """A function: the most that NumPy held while it ran, in bytes."""
+  """Returns measured(run, *args): the peak of NumPy's memory, in bytes."""
 
   def measured(run, *args):
     tracemalloc.start()
@@ -81,13 +81,13 @@ def peak():
 
 
 def test_in_takes_one_share_above_the_model(tmp_path, monkeypatch, peak):
-  """Of the largest parameter, for one of eight devices, and one layer of it."""
+  """Bounds the peak by one device's share of the largest parameter."""
   store = sparse(tmp_path, **SMALL)
   leaves = expected_leaves(store, make_mesh(data=2, fsdp=2, tensor=2))
   device_put = jax.device_put
 
   def outside(share, device):
-    """Onto a device whose memory is not the host's."""
+    """Puts a share onto a device whose memory is not the host's."""
     memory = mmap.mmap(-1, share.nbytes)
     outside_memory = np.frombuffer(memory, share.dtype).reshape(share.shape)
     outside_memory[...] = share
@@ -101,7 +101,7 @@ def test_in_takes_one_share_above_the_model(tmp_path, monkeypatch, peak):
 
 
 def test_a_model_of_70b_is_read_by_shares(tmp_path, peak):
-  """Of its 140 GB, what one device's share of one layer takes: that, and no more."""
+  """Bounds the peak for 140 GB by one device's share of one layer."""
   store = sparse(tmp_path, **LLAMA_70B)
   assert sum(t.num_bytes for t in store.source.tensors.values()) > 141e9
   leaves = expected_leaves(store, make_mesh(data=1, fsdp=2, tensor=4))
@@ -120,7 +120,7 @@ def test_a_model_of_70b_is_read_by_shares(tmp_path, peak):
 
 
 def test_out_reads_one_parameter_at_a_time_and_none_twice(tmp_path):
-  """Those that were done before, not at all."""
+  """Checks that parameters which were written before are not read at all."""
   _, folder = saved("qwen3")
   store = stores.open(folder)
   params = trees.by_path(stores.load(folder)[1])

@@ -1,4 +1,4 @@
-"""Logits equal Hugging Face's, on tiny random models of every flavour both have."""
+"""Decoders: logits equal transformers', on tiny random models of every flavour."""
 
 import hf
 import jax
@@ -9,7 +9,7 @@ import transformers
 from families import VOCAB, tokens
 
 B, T = 2, 12
-torch.set_num_threads(1)  # its threads spin, and would fight with XLA's for the cores
+torch.set_num_threads(1)  # torch's threads spin, and compete with XLA's
 
 GPT2 = dict(n_embd=32, n_layer=2, n_head=4, n_positions=16)
 LLAMA = dict(
@@ -36,12 +36,12 @@ GEMMA["layer_types"] += ["sliding_attention"]
 
 
 def rope(kind, **values):
-  """Llama, stretched from 8 tokens to more."""
+  """Returns the config of a Llama with scaled rotary positions."""
   rope = dict(rope_type=kind, rope_theta=500.0, factor=2.0) | values
   return LLAMA | dict(rope_parameters=rope, head_dim=16)
 
 
-# Name -> (config class, its values, and those of ours that it does not tell).
+# {flavour: (config class, its values, fields of ours that it does not hold)}.
 FLAVOURS = {
   "gpt2": ("GPT2", GPT2, {}),
   "gpt2, exact gelu, untied": (
@@ -103,7 +103,7 @@ pytestmark = pytest.mark.parametrize("flavour", FLAVOURS)
 
 @pytest.fixture(scope="module")
 def hf_model():
-  """name -> a transformers model with noise for weights."""
+  """Returns name -> random transformers model."""
   models = {}
 
   def build(flavour):
@@ -128,7 +128,7 @@ def test_logits_are_those_of_transformers(flavour, hf_model):
   actual_BTV, _ = jax.jit(model.apply)({"params": params}, tokens_BT)
   expected_BTV = hf.logits(hf_model(flavour), tokens_BT)
   assert actual_BTV.shape == expected_BTV.shape == (B, T, VOCAB)
-  assert np.std(expected_BTV) > 0.5  # or else equal says little
+  assert np.std(expected_BTV) > 0.5  # so that equality is a strong claim
   np.testing.assert_allclose(actual_BTV, expected_BTV, atol=1e-4, rtol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, what it tells, and the way back to a model."""
+"""Run folders: their config, their messages, and loading a model from them."""
 
 import json
 
@@ -36,20 +36,20 @@ def small(**fields):
 
 
 def noise(model, seed=0):
-  """Parameters of `model`, all of them random."""
+  """Returns random parameters of `model`."""
   shapes, _ = abstract(model, tokens(1, 2))
   draw = np.random.default_rng(seed)
   draw_leaf = lambda leaf: jax.device_put(draw.standard_normal(leaf.shape, np.float32))
   return jax.tree.map(draw_leaf, shapes)
 
 
-def assert_same(actual, want):
-  assert jax.tree.structure(actual) == jax.tree.structure(want)
-  jax.tree.map(np.testing.assert_array_equal, actual, want)
+def assert_same(actual, expected):
+  assert jax.tree.structure(actual) == jax.tree.structure(expected)
+  jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
 def a_run(path, *, config=CONFIG, **fields):
-  """A folder as `train` leaves it, its checkpoint at step 3 with these fields."""
+  """Makes a folder as `train` leaves it, with a checkpoint at step 3 of `fields`."""
   folder = RunFolder(path)
   folder.begin(config, small())
   BYTES.save(folder.tokenizer)
@@ -58,7 +58,7 @@ def a_run(path, *, config=CONFIG, **fields):
   return folder
 
 
-# whose it is
+# its config
 
 
 def test_a_folder_notes_its_config_and_versions(tmp_path):
@@ -117,7 +117,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     lm.load(tmp_path)
 
 
-# what it tells
+# its messages
 
 
 def test_the_last_lines_name_what_is_there_and_what_comes_next(tmp_path):
@@ -151,7 +151,7 @@ def test_the_manifest_has_a_line_for_every_array():
   ]
 
 
-# the way back
+# loading
 
 
 @pytest.mark.parametrize("name", list(FAMILIES))

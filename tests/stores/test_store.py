@@ -1,4 +1,4 @@
-"""One store for whatever a path is: what is read, what is drawn, what is refused."""
+"""Stores of any kind of path: parameters read, drawn and refused."""
 
 import json
 import pathlib
@@ -23,9 +23,9 @@ BYTES = tokenizers.byte_tokenizer()
 FRESH = ("classifier/.*",)
 
 
-def assert_same(actual, want):
-  assert jax.tree.structure(actual) == jax.tree.structure(want)
-  jax.tree.map(np.testing.assert_array_equal, actual, want)
+def assert_same(actual, expected):
+  assert jax.tree.structure(actual) == jax.tree.structure(expected)
+  jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
 def expected_leaves(model):
@@ -39,7 +39,7 @@ def initialised(model, seed):
 
 
 def folder_of(path, model, tokenizer=BYTES):
-  """A folder as transformers saves it, with a tokenizer of ours beside it."""
+  """Saves a transformers model with a tokenizer of ours; returns `path`."""
   model.save_pretrained(path)
   tokenizer.save(path)
   return path
@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_named_with_both_shapes(bert):
   with pytest.raises(ValueError, match=r"ff/down is float32\[2,48,32\] in it, float32"):
     store.check(expected_leaves(wide), fresh=(".*/up", ".*/up_bias"))
   bare = expected_leaves(store.model)
-  del bare["norm"]  # of the body: without it this is another model
+  del bare["norm"]  # part of the body: without norms it is another model
   with pytest.raises(ValueError, match=r"norm/bias is float32\[32\] in it, absent was"):
     store.check(bare)
 
@@ -91,12 +91,14 @@ def test_a_head_is_drawn_with_the_seed(bert):
   np.testing.assert_array_equal(heads[0], heads[1])
   assert not np.array_equal(heads[0], heads[2])
   model = models.build(**(stores.open(bert).fields | fields))
-  own_DC = initialised(model, 0)["classifier"]["w"]  # not compiled, so rounded anew
+  own_DC = initialised(model, 0)["classifier"][
+    "w"
+  ]  # not compiled, so rounded differently
   np.testing.assert_allclose(heads[0], own_DC, rtol=1e-6)
 
 
 def test_a_table_may_be_longer_than_its_tokenizer(tmp_path):
-  """By more than what rows are padded to, as Qwen's."""
+  """Uses a table that is longer by more than its padding, like Qwen's."""
   torch.manual_seed(0)
   config = transformers.Qwen2Config(**LLAMA, vocab_size=600)
   folder = folder_of(tmp_path / "qwen", transformers.Qwen2ForCausalLM(config))
@@ -113,7 +115,7 @@ def test_a_table_may_be_longer_than_its_tokenizer(tmp_path):
 
 @pytest.fixture
 def gemma(tmp_path):
-  """A table of 258 rows, and a tokenizer with a special token behind them."""
+  """Returns a folder with a table of 258 rows, and a special token with id 258."""
   torch.manual_seed(0)
   config = transformers.Gemma3TextConfig(
     **GEMMA, vocab_size=258, sliding_window=5, layer_types=["full_attention"] * 3
@@ -160,7 +162,7 @@ def test_a_digest_tells_whether_anything_changed(bert, tmp_path):
 
 
 def test_older_folders_are_read(tmp_path):
-  """Without model.json; with the notes of a converted model in `theirs`."""
+  """Reads folders without model.json, with `theirs` in place of `kept`."""
   _, folder = saved("qwen3")
   stores.write(tmp_path / "run", stores.open(folder))
   model = stores.open(tmp_path / "run").model
@@ -172,7 +174,7 @@ def test_older_folders_are_read(tmp_path):
   assert lm.load(tmp_path / "run")[0] == model
   stores.write(tmp_path / "same", stores.open(tmp_path / "run"))
   assert bytes_of(tmp_path / "same") == bytes_of(folder)
-  # A vocabulary that only the tokenizer tells.
+  # A vocabulary size that only the tokenizer has.
   lm.save(tmp_path / "mine", *(small_model := small()))
   (tmp_path / "mine" / "model.json").unlink()
   config = {"model": models.fields(small_model[0]), "optim": {"ema": 0.0}}
@@ -193,7 +195,7 @@ def test_a_config_without_a_model_is_no_run(tmp_path):
 
 
 def test_a_family_is_a_file(tmp_path, monkeypatch):
-  """Dropped into the folder, it is found by its model types."""
+  """Finds a new file of the folder by its MODEL_TYPES."""
   source = pathlib.Path(families.load("llama").__file__).read_text()
   types = 'MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")'
   assert types in source

@@ -1,4 +1,4 @@
-"""Vectors at hand: neighbours, analogies, files, scores; and what begins with them."""
+"""Word vectors: neighbours, analogies, files, scores, and tables made from them."""
 
 import json
 import re
@@ -52,14 +52,14 @@ def test_a_file_gives_back_every_bit(name, tmp_path):
 
 
 def test_files_of_others(tmp_path):
-  """word2vec.c ends its binary vectors with a newline, gensim does not."""
+  """Reads foreign files: word2vec.c ends binary vectors with a newline, gensim not."""
   first, second = (struct.pack("<2f", *row) for row in ((1, 2), (3, 4)))
   for end in (b"", b"\n"):
     data = b"2 2\na " + first + end + b"b\xff " + second + end
     (tmp_path / "v.bin").write_bytes(data)
     loaded = vectors.read(tmp_path / "v.bin")
     assert loaded.words == ("a", "b\ufffd") and loaded["a"].tolist() == [1, 2]
-  # GloVe's have no first line, and words with spaces in the largest of them.
+  # GloVe's files have no first line, and the largest has words with spaces.
   (tmp_path / "v.txt").write_text("the 1 -2.5e-3\n. . 3 4\n")
   assert vectors.read(tmp_path / "v.txt").words == ("the", ". .")
   (tmp_path / "v.txt").write_text("2 2\nat name@domain 1 2\nb 3 4\n")
@@ -107,7 +107,7 @@ def test_scores_count_what_is_known():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-  """Thirty steps of word2vec on a text of ten words."""
+  """Returns (folder, Run) of thirty steps of word2vec on a text of ten words."""
   folder = tmp_path_factory.mktemp("words")
   values = dict(data__tokenizer="words-13", num_steps=30, eval__every=30)
   flags = processes.flags(folder / "run", processes.corpus(folder), **values)

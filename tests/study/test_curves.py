@@ -1,4 +1,4 @@
-"""A picture comes out of whatever metrics.jsonl holds."""
+"""Curves: a picture is drawn of any metrics.jsonl."""
 
 import json
 import math
@@ -15,7 +15,7 @@ def write(path, rows):
 
 
 def run(num_steps):
-  """The rows of a run as the trainer writes them."""
+  """Returns the rows of a run as the trainer writes them."""
   noise = np.random.default_rng(0).normal(size=num_steps + 1)
   for n in range(1, num_steps + 1):
     loss = 1.4 + 6 * n**-0.4

@@ -1,4 +1,4 @@
-"""Results of runs whose metrics have any name, side by side."""
+"""Reports: results of several runs, with any metrics, side by side."""
 
 import json
 
@@ -8,7 +8,7 @@ from lm.study import report, runs
 
 
 def run(folder, scores, *, objective="next_token", **evaluation):
-  """A run's folder with one evaluation for each of the dicts of metrics `scores`."""
+  """Makes a run's folder with one evaluation for each dict of `scores`."""
   folder.mkdir()
   config = {"model": {"family": "rnn"}, "objective": objective, "eval": evaluation}
   (folder / "config.json").write_text(json.dumps(config))

@@ -1,4 +1,4 @@
-"""The loop, with a step that only counts: when hooks run, what stops it, its clock."""
+"""Training loop, with a step that only counts: hooks, stops and the clock."""
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_saved():
 
 
 def test_the_seconds_of_a_step_are_without_the_hooks_before_it(monkeypatch):
-  """By a clock that only the work moves: 1 s for a batch, 2 for a step, 100 to look."""
+  """Uses a fake clock: 1 s for a batch, 2 s for a step, 100 s for a hook."""
   now, rows = 0.0, []
   monkeypatch.setattr(loop.time, "perf_counter", lambda: now)
 

@@ -1,4 +1,4 @@
-"""The step: the same update however it is cut and sharded."""
+"""Training step: the same update with micro-batches and on any mesh."""
 
 from functools import cache
 
@@ -21,7 +21,7 @@ ROOT = jax.random.key(7)
 
 
 def batches(count, name, seed=0):
-  """Batches for a family, with weights that differ from row to row."""
+  """Yields batches for a family, with weights that differ from row to row."""
   draw = np.random.default_rng(seed)
   for index in range(count):
     ids_BT = tokens(B, T + 1, seed=index)
@@ -43,7 +43,7 @@ def trainer(name, mesh, *, accumulate=1, ema=0.0, optimiser="adamw", **fields):
 
 
 def run(name, steps=3, sizes=None, **options):
-  """(state, losses) after some steps on the mesh of these sizes; numpy throughout."""
+  """Returns (state, losses) after some steps on a mesh of these sizes, as numpy."""
   sizes = sizes or {}
   count = int(np.prod(list(sizes.values()))) if sizes else 1
   mesh = make_mesh(jax.devices()[:count], **sizes)
@@ -72,17 +72,17 @@ def close(actual, expected, tolerance=1e-5):
 
 
 def assert_same_updates(first, second):
-  """Two results of `run` are equal, their optimisers' moments included.
+  """Checks that two results of `run` have equal losses and optimiser states.
 
-  Not the parameters: Adam blows a gradient up to the learning rate, also one that is
-  nothing but rounding, like that of a key's bias, which no softmax sees.
+  Parameters are not compared: Adam scales any gradient to the learning rate, also one
+  that is only rounding, like that of a key's bias, which cancels in the softmax.
   """
   close(first[1], second[1])
   close(first[0].opt, second[0].opt)
 
 
-# The gradients of every family on every mesh are in test_equalities.py; what is done
-# with them is the same for all.
+# The gradients of every family on every mesh are in test_equalities.py; their use is
+# the same for all families.
 ON_MESHES = [
   (name, mesh)
   for name in ("gpt2", "llama", "moe")
@@ -95,7 +95,7 @@ def test_three_steps_on_a_mesh_equal_those_on_one_device(name, mesh):
   assert_same_updates(run(name, sizes=MESHES[mesh]), plain(name))
 
 
-# Experts are not among them: their places, and their balance, are a micro-batch's own.
+# Without experts, whose capacity and balance are per micro-batch.
 @pytest.mark.parametrize(
   ("name", "mesh"), [("gpt2", ""), ("gpt2", "fsdp"), ("t5", ""), ("lstm", "")]
 )
@@ -109,8 +109,8 @@ def test_a_batch_that_micro_batches_do_not_divide_is_refused():
 
 
 @pytest.mark.parametrize("optimiser", list(lookup.functions("lm.optim")))
-def test_every_leaf_of_the_state_stays_where_it_was_born(optimiser, capfd):
-  """And none is made whole in between, which XLA would tell."""
+def test_every_leaf_of_the_state_keeps_its_sharding(optimiser, capfd):
+  """Checks also that XLA reports no replication in between."""
   name = next(iter(FAMILIES))
   mesh = make_mesh(**MESHES["tensor"])
   init, abstract, step = trainer(name, mesh, ema=0.9, optimiser=optimiser)
@@ -131,7 +131,7 @@ def test_every_leaf_of_the_state_stays_where_it_was_born(optimiser, capfd):
 
 
 def test_compiled_ahead_of_time_it_gives_the_same_losses():
-  """From shapes alone, before there is a state or a batch."""
+  """Compiles from shapes alone, before there is a state or a batch."""
   name, mesh = next(iter(FAMILIES)), make_mesh(jax.devices()[:1])
   init, abstract, step = trainer(name, mesh)
   batch_sharding = batch_shardings(mesh, next(batches(1, name)))
@@ -171,7 +171,7 @@ def test_metrics_are_those_of_the_optimiser():
 
 
 def teacher(apply, params, batch, key, *, given, train=True):
-  """The squared distance of the logits to what was given."""
+  """Objective: the squared distance of the logits to the given ones."""
   x_BTD = scoring.read(apply, params, batch, key, train).x_BTD
   logits_BTV = apply({"params": params}, x_BTD, method="readout")[..., :VOCAB]
   error = jnp.sum((logits_BTV - given["logits_TV"][None]) ** 2)
@@ -196,7 +196,7 @@ def test_what_is_given_reaches_the_objective_and_is_no_constant():
     new, metrics = built.step(state, batch, ROOT)
   np.testing.assert_array_equal(new.given["logits_TV"], given["logits_TV"])
   assert not new.given["logits_TV"].sharding.is_fully_replicated
-  assert 'dense<"0x' not in text  # a constant of the program would stand there
+  assert 'dense<"0x' not in text  # a constant of the program would be written so
   assert np.isfinite(metrics["train/loss"])
 
 
@@ -215,7 +215,7 @@ def test_an_array_that_nobody_reads_or_that_is_missing_is_refused():
 
 
 def test_positions_in_a_batch_reach_the_model():
-  """They were ignored once: a row of shifted positions is another row."""
+  """Guards against ignored positions: shifted positions change the loss."""
   family, [batch] = FAMILIES["gpt2"], batches(1, "gpt2")
   model, params = family.model(), family.params()
   shifted_BT = np.broadcast_to(np.arange(T), (B, T)).astype(np.int32)

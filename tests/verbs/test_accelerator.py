@@ -1,4 +1,4 @@
-"""benchmarks/accelerator.py: its rehearsal on a CPU, and parts of it that fail."""
+"""Accelerator benchmark: a rehearsal on a CPU, and parts that fail."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from benchmarks import accelerator
 from benchmarks.accelerator_process import Failure, Side
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LATER = 600.0  # seconds that nothing here takes
+LATER = 600.0  # seconds, longer than any step of these tests
 
 
 def test_a_rehearsal_measures_every_part(tmp_path):
@@ -33,7 +33,7 @@ def test_a_rehearsal_measures_every_part(tmp_path):
   lacks = [line for line in results["attention"] if "lacks" in line]
   assert {line["case"] for line in lacks} == {"softcap"}
   assert "attention softcap fused: lacks soft-caps (softcap=30)" in run.stdout
-  assert len(results["equalities"]) == 2 * 3  # families by equalities
+  assert len(results["equalities"]) == 2 * 3  # families times equalities
   sides = {(line["shape"], line["side"], line["form"]) for line in results["train"]}
   forms = {("ours", "scanned"), ("ours", "unrolled"), ("torch", "compiled")}
   shapes = accelerator.sizes(tiny=True).trained
@@ -66,7 +66,7 @@ def test_a_part_that_fails_is_reported_and_the_others_go_on(monkeypatch, capsys)
 
 
 class Answers:
-  """Stands for a Side: answers with these, one after the other; a Failure is raised."""
+  """Fake Side that gives these results one after the other, and raises a Failure."""
 
   def __init__(self, *results):
     self.results = list(results)
@@ -107,7 +107,7 @@ serve(results())
 
 @pytest.fixture
 def side(tmp_path, monkeypatch):
-  """A function (the code after the first result) -> a Side, which is ended."""
+  """Returns start(code after the first result) -> Side; ends the Sides."""
   monkeypatch.setenv("PYTHONPATH", str(tmp_path))
   sides = []
 

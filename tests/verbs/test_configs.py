@@ -1,4 +1,4 @@
-"""Every config in configs/ describes a run: whole it fits together, small it trains."""
+"""Configs: every file of configs/ builds at its full size and trains when shrunk."""
 
 import json
 
@@ -13,7 +13,7 @@ from lm.data.loader import batch_shapes
 from lm.train import compose
 from lm.train.config import Experiment
 
-# What a prepared corpus would say; any number does, as the model is only described.
+# Facts of a prepared corpus; any number will do, as the model is only described.
 VOCAB = 2048
 
 each_config = pytest.mark.parametrize("name", shrink.names())
@@ -50,7 +50,7 @@ def test_it_says_how_to_run_it_and_is_short(name):
   assert len(text.partition("from ml_collections")[2].splitlines()) <= 28
 
 
-# Values that the files leave out, which flags change all the same.
+# Values that the files leave out and flags can change.
 EVERYWHERE = {
   "config.optim.freeze": '((".*norm.*", True), (".*", False))',
   "config.optim.clip": "0.5",
@@ -72,7 +72,7 @@ OF_FAMILIES = {
 
 
 def test_any_value_is_a_flag_though_the_file_leaves_it_out():
-  """Of every family, each as a command line that the verb's own parser reads."""
+  """Parses a command line with many flags for every config."""
   commands = []
   for name in shrink.names():
     cfg = config.complete(shrink.config(name))

@@ -1,6 +1,6 @@
-"""The verb: both ways as a process, mistakes in one line, nothing half made.
+"""Verb `convert`: both directions, one-line mistakes, nothing half made.
 
-And what other verbs do with a folder of theirs.
+The other verbs run on folders of Hugging Face here, too.
 """
 
 import json
@@ -32,7 +32,7 @@ SIZES = dict(
 
 @pytest.fixture(scope="module")
 def hf_folder(tmp_path_factory) -> pathlib.Path:
-  """A folder of Hugging Face's, with a vocabulary larger than its tokenizer's."""
+  """Returns a Hugging Face folder whose vocabulary is larger than its tokenizer's."""
   folder = tmp_path_factory.mktemp("theirs") / "model"
   config = transformers.LlamaConfig(**SIZES, vocab_size=300)
   torch.manual_seed(0)
@@ -43,7 +43,7 @@ def hf_folder(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def run_folder(hf_folder, tmp_path_factory) -> pathlib.Path:
-  """A run's folder, converted from it."""
+  """Returns a run's folder, converted from `hf_folder`."""
   folder = tmp_path_factory.mktemp("ours") / "model"
   result = processes.run("convert", f"--from={hf_folder}", f"--to={folder}")
   assert result.code == 0 and result.err == ""
@@ -75,7 +75,7 @@ def test_in_generate_and_out_again(hf_folder, run_folder, tmp_path):
 
 
 def test_one_that_was_killed_goes_on(hf_folder, run_folder, tmp_path):
-  """With what was written for good; what was half written is written again."""
+  """Keeps the tensors that were written whole, and writes the others again."""
   restored, part = tmp_path / "again", tmp_path / ".again.part"
   command = ("convert", f"--from={run_folder}", f"--to={restored}")
   assert processes.run(*command, spy=("die_in_a_tensor", 9)).code == -9
@@ -121,7 +121,7 @@ def test_mistakes_are_one_line_and_leave_nothing(hf_folder, tmp_path):
 
 
 def refused(verb, *flags) -> str:
-  """The one line of a mistake."""
+  """Runs a verb that must fail; returns its stderr, which is one line."""
   result = processes.run(verb, *flags)
   assert result.code == 2 and result.err.startswith("error: "), result.err
   assert result.err.count("\n") == 1, result.err
@@ -129,7 +129,7 @@ def refused(verb, *flags) -> str:
 
 
 def test_it_is_scored_on_the_text_of_any_config(hf_folder, tmp_path):
-  """By its own tokenizer, in rows that its context holds."""
+  """Scores with the model's tokenizer, in rows of its context's length."""
   text, path = processes.corpus(tmp_path), f"--workdir={hf_folder}"
   assert "add --config=configs/shakespeare.py" in refused("evaluate", path)
   flags = processes.flags(hf_folder, text, seq=128, data__tokenizer="bpe-300")
@@ -175,7 +175,7 @@ def test_what_an_encoder_is_not_for(hf_folder, tmp_path):
 
 
 def test_a_run_starts_from_a_table_longer_than_its_tokenizer(tmp_path):
-  """By more than what rows are padded to, as Qwen's: its vocabulary is the model's."""
+  """Starts from a table like Qwen's, longer by more than its padding."""
   folder, text = tmp_path / "model", processes.corpus(tmp_path)
   torch.manual_seed(0)
   sizes = SIZES | dict(head_dim=8, tie_word_embeddings=True, vocab_size=600)
@@ -195,7 +195,7 @@ def test_a_run_starts_from_a_table_longer_than_its_tokenizer(tmp_path):
 
 
 def test_special_tokens_behind_the_table_are_no_obstacle(tmp_path):
-  """Gemma 3 has one; text never becomes it."""
+  """Reads a tokenizer like Gemma 3's, with a special token that text never gives."""
   folder, text = tmp_path / "model", processes.corpus(tmp_path)
   torch.manual_seed(0)
   config = transformers.LlamaConfig(**SIZES, vocab_size=258)

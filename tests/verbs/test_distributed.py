@@ -1,4 +1,4 @@
-"""Two processes of one run: the losses of one, each its own rows, stopped together."""
+"""Two processes of one run: losses of one process, separate rows, a common stop."""
 
 import processes
 import pytest
@@ -9,7 +9,7 @@ VALUES = dict(
   optim__schedule="constant",  # a longer run begins as a shorter one
   num_steps=STEPS,
   eval__every=4,
-  eval__sample_tokens=4,  # which several processes leave out
+  eval__sample_tokens=4,  # skipped by several processes
   checkpoint__every=4,
 )
 
@@ -21,7 +21,7 @@ def text(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(text, tmp_path_factory):
-  """A run on the same two devices, in one process."""
+  """Returns the folder of a run on the same two devices, in one process."""
   folder = tmp_path_factory.mktemp("alone") / "run"
   values = VALUES | dict(eval__sample_tokens=0)
   flags = processes.flags(folder, text, **values)
@@ -31,7 +31,7 @@ def alone(text, tmp_path_factory):
 
 
 def ended_well(pair):
-  """The pair, both ended well."""
+  """Waits for both processes, which must exit with 0; returns the pair."""
   try:
     for process in pair:
       process.wait()
@@ -61,7 +61,7 @@ def test_two_processes_train_as_one_and_read_only_their_rows(alone, text, tmp_pa
   folder = tmp_path / "run"
   notes = [tmp_path / "rows0", tmp_path / "rows1"]
   spies = [("note_rows", str(path)) for path in notes]
-  # Into a cache of their own: both start with nothing prepared.
+  # An empty cache: both processes start with nothing prepared.
   flags = processes.flags(folder, text, **VALUES, data__cache=tmp_path / "cache")
   first, second = ended_well(processes.pair("train", *flags, devices=1, spies=spies))
   actual, expected = losses(folder), losses(alone)
@@ -72,7 +72,7 @@ def test_two_processes_train_as_one_and_read_only_their_rows(alone, text, tmp_pa
     places = [row % 8 for row in rows_read(path)]
     assert set(places) == set(range(4 * half, 4 * half + 4))
     assert len(places) == len(set(rows_read(path))) == 4 * STEPS
-  # One of them speaks and writes.
+  # Only the first process logs and writes files.
   assert "results: " in first.out
   assert all(line.startswith("[Gloo]") for line in second.out.splitlines())
   assert not (folder / "samples.txt").exists()

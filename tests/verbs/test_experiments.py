@@ -1,4 +1,4 @@
-"""Every verb has a pulse: help that reads well, a word on what it needs, its work."""
+"""Verbs: help, missing flags, and one run of each."""
 
 import json
 import re
@@ -21,7 +21,7 @@ def text(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(text, tmp_path_factory):
-  """A run of two steps, in an interpreter of its own, and what it said."""
+  """Returns (folder, Run) of a training of two steps in a new interpreter."""
   folder = tmp_path_factory.mktemp("trained") / "run"
   values = dict(eval__every=1, eval__sample_tokens=5)
   return folder, processes.fresh("train", *processes.flags(folder, text, **values))
@@ -97,7 +97,7 @@ def test_evaluate(trained):
   assert result.code == 0, result.err
   evaluation = json.loads(result.out)
   assert 0 < evaluation["eval/bits_per_byte"] < 10
-  assert re.match(r"step 1/\d+\n", result.err)  # how far it is, without a terminal
+  assert re.match(r"step 1/\d+\n", result.err)  # progress, without a terminal
 
 
 def test_report(trained, tmp_path):

@@ -1,4 +1,4 @@
-"""The first signal asks, the second ends; two processes agree, save and go on."""
+"""Interrupts: the first signal saves and stops, the second ends at once."""
 
 import contextlib
 import os
@@ -28,13 +28,13 @@ def test_the_first_signal_is_a_flag(number, capfd):
   before = signal.getsignal(number), signal.set_wakeup_fd(-1)
   with Interrupt() as interrupt:
     assert not interrupt.requested and not interrupt.agreed(0)
-    signal.raise_signal(signal.SIGCHLD)  # none of its business
+    signal.raise_signal(signal.SIGCHLD)  # another signal, which is ignored
     signal.raise_signal(number)
-    signal.raise_signal(number)  # the echo that a process group brings
+    signal.raise_signal(number)  # the duplicate that a process group delivers
     wait_for(lambda: interrupt.requested)
     assert interrupt.agreed(1)
   assert (signal.getsignal(number), signal.set_wakeup_fd(-1)) == before
-  assert interrupt.requested  # also after the block
+  assert interrupt.requested  # the flag stays set after the block
   line = "saving, then stopping; press Ctrl-C again to stop at once\n"
   assert capfd.readouterr().err == line
 
@@ -90,7 +90,7 @@ def start_pair(folder):
 
 
 def stop_one(pair, after):
-  """Signals the second process only, after so many lines; what both had to say."""
+  """Signals the second process only, after so many lines; returns both outputs."""
   for _ in range(after):
     pair[1].stdout.readline()
   pair[1].send_signal(signal.SIGTERM)
@@ -111,8 +111,8 @@ def test_two_processes_stop_at_the_same_step_and_go_on_from_it(tmp_path):
     assert outputs[0][-1] == outputs[1][-1]
     word, step, total = outputs[0][-1].split()
     assert word == "stopped" and int(step) > stopped
-    want = sum(range(32)) * 1.01 ** int(step)
-    assert float(total) == pytest.approx(want, rel=1e-5)
+    expected = sum(range(32)) * 1.01 ** int(step)
+    assert float(total) == pytest.approx(expected, rel=1e-5)
     lines += outputs[0]
     assert not stopped or f"restored {stopped} {stopped} {stopped}" in lines
     stopped = int(step)

@@ -1,4 +1,4 @@
-"""launch.sh, in a copy of the tree whose Python and pip only write down their calls."""
+"""Launcher (launch.sh), in a copy of the tree whose Python and pip log their calls."""
 
 import os
 import pathlib
@@ -9,8 +9,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# Stands for the interpreter and, copied into .venv, for its Python: `-m venv` makes
-# one, `pip install` notes the requirements it is given, a program fails with 7.
+# Fake interpreter, also copied into .venv: `-m venv` makes a .venv, `pip install` logs
+# its requirements, any other program exits with 7.
 PYTHON = """#!/bin/bash
 echo "$@" >>calls.txt
 case "$*" in
@@ -25,7 +25,7 @@ esac
 
 @pytest.fixture
 def tree(tmp_path):
-  """A folder with launch.sh and two verbs, `train` and `plan`."""
+  """Returns a folder with launch.sh and two verbs, `train` and `plan`."""
   for name in ("launch.sh", "requirements.txt"):
     shutil.copy(ROOT / name, tmp_path)
   (tmp_path / "experiments").mkdir()
@@ -66,7 +66,7 @@ def installed(tree):
 
 def test_the_first_run_installs_and_the_next_one_does_not(tree):
   first = launch(tree, "train", "--config=a b", "--x")
-  assert first.returncode == 7  # the verb's own
+  assert first.returncode == 7  # the exit code of the verb
   assert "installing library into .venv" in first.stderr
   requirements = installed(tree)
   assert "jax>=" in requirements
@@ -79,7 +79,7 @@ def test_the_first_run_installs_and_the_next_one_does_not(tree):
 
 
 def test_several_at_once_install_once(tree):
-  """As on the nodes of a cluster, which share the folder."""
+  """Starts several launchers in one folder, like the nodes of a cluster."""
   for process in [start(tree, "train") for _ in range(4)]:
     process.communicate()
     assert process.returncode == 7
@@ -121,7 +121,7 @@ def test_an_install_that_was_cut_off_starts_anew(tree):
   assert launch(tree, "train").returncode == 7
   assert not (tree / ".venv" / "half").exists()
   (tree / "broken-network").touch()
-  assert launch(tree, "test").returncode == 1  # while adding to a whole one
+  assert launch(tree, "test").returncode == 1  # fails while it adds to a complete .venv
   (tree / "broken-network").unlink()
   installed(tree)
   assert "installing library" in launch(tree, "train").stderr
@@ -149,7 +149,7 @@ def test_the_environment_is_set_unless_the_user_has_set_it(tree):
   assert env["JAX_LOCAL_DEVICE_IDS"] == "0,1,2"
   assert env["TF_CPP_MIN_LOG_LEVEL"] == "1"
   (tree / "experiments/convert.py").write_text('if __name__ == "__main__": 0')
-  launch(tree, "convert")  # takes no steps, and gives its memory back
+  launch(tree, "convert")  # convert trains nothing, so it keeps the default allocator
   assert "MALLOC" not in (tree / "environment.txt").read_text()
 
 
@@ -192,7 +192,7 @@ def test_a_pod_gets_the_tree_and_the_same_command(tree):
   assert copied.splitlines()[3:] == ["scp", ".cache/lm.tgz", "pod:lm.tgz", *common]
   *head, command = run.splitlines()
   assert head == ["compute", "tpus", "tpu-vm", "ssh", "pod", *common]
-  # What a host does with it: unpack and run, here in a home of its own.
+  # A host unpacks and runs it, here in a home folder of the test.
   home = tree / "home"
   home.mkdir()
   shutil.copy(tree / ".cache/lm.tgz", home)

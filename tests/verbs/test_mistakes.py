@@ -1,4 +1,4 @@
-"""Mistakes: one line that names them, exit code 2, and nothing lost or half made."""
+"""Mistakes of runs: a one-line error, exit code 2, nothing lost or half made."""
 
 import re
 import shutil
@@ -15,7 +15,7 @@ def text(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(text, tmp_path_factory):
-  """A run of four steps, saved after each second."""
+  """Returns the folder of a run of four steps, saved after steps 2 and 4."""
   folder = tmp_path_factory.mktemp("trained") / "run"
   result = processes.run("train", *processes.flags(folder, text, **FOUR))
   assert result.code == 0, result.err
@@ -54,18 +54,18 @@ def test_a_corpus_that_is_none(content, message, tmp_path):
 
 def test_a_folder_of_another_config_is_left_alone(trained, text):
   before = files(trained)
-  error_line = processes.refused(
+  line = processes.refused(
     "train", *processes.flags(trained, text, **FOUR, optim__lr=0.5)
   )
-  assert "belongs to a run of another config (optim.lr: 0." in error_line
-  assert " then, 0.5 now)" in error_line
+  assert "belongs to a run of another config (optim.lr: 0." in line
+  assert " then, 0.5 now)" in line
   assert files(trained) == before
 
 
 def test_a_mistake_is_named_before_the_folder(trained, text):
   values = FOUR | dict(model__width=17)
-  error_line = processes.refused("train", *processes.flags(trained, text, **values))
-  assert error_line.startswith("heads=2 does not divide width=17; ")
+  line = processes.refused("train", *processes.flags(trained, text, **values))
+  assert line.startswith("heads=2 does not divide width=17; ")
 
 
 def test_data_that_changed_under_a_run_are_noticed(trained, tmp_path):
@@ -77,8 +77,8 @@ def test_data_that_changed_under_a_run_are_noticed(trained, tmp_path):
   shutil.copy(other_text, path)
   path.write_text(path.read_text().replace("fox", "cat"))
   before = files(folder)
-  error_line = processes.refused("train", *processes.flags(folder, path, **FOUR))
-  assert "has changed since" in error_line
+  line = processes.refused("train", *processes.flags(folder, path, **FOUR))
+  assert "has changed since" in line
   assert files(folder) == before
 
 
@@ -86,23 +86,17 @@ def test_a_start_from_another_model_is_noticed_before_data_are_prepared(
   trained, text, tmp_path
 ):
   values = dict(init__path=trained, model__width=32, data__cache=tmp_path / "cache")
-  error_line = processes.refused(
-    "train", *processes.flags(tmp_path / "run", text, **values)
-  )
-  assert (
-    f"{trained} has another model: blocks/" in error_line and "width=16" in error_line
-  )
+  line = processes.refused("train", *processes.flags(tmp_path / "run", text, **values))
+  assert f"{trained} has another model: blocks/" in line and "width=16" in line
   assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
 
 
 def test_a_start_from_another_tokenizer(trained, text, tmp_path):
-  """Of the same padded size, so that everything would fit."""
+  """Uses a tokenizer of the same padded size, so that all shapes fit."""
   values = dict(init__path=trained, data__tokenizer="bpe-300")
-  error_line = processes.refused(
-    "train", *processes.flags(tmp_path / "run", text, **values)
-  )
-  assert "another tokenizer than data.tokenizer=bpe-300" in error_line
-  assert error_line.endswith(f": --config.data.tokenizer={trained}/tokenizer")
+  line = processes.refused("train", *processes.flags(tmp_path / "run", text, **values))
+  assert "another tokenizer than data.tokenizer=bpe-300" in line
+  assert line.endswith(f": --config.data.tokenizer={trained}/tokenizer")
   values["data__tokenizer"] = trained / "tokenizer"
   result = processes.run("train", *processes.flags(tmp_path / "run", text, **values))
   assert result.code == 0, result.err
@@ -110,18 +104,18 @@ def test_a_start_from_another_tokenizer(trained, text, tmp_path):
 
 @pytest.mark.parametrize("verb", ["evaluate", "generate"])
 def test_a_folder_that_is_no_run(verb, tmp_path):
-  error_line = processes.refused(verb, f"--workdir={tmp_path}")
-  assert "is not a run's folder: it has no config.json" in error_line
+  line = processes.refused(verb, f"--workdir={tmp_path}")
+  assert "is not a run's folder: it has no config.json" in line
 
 
 def test_a_step_that_was_not_saved(trained):
-  error_line = processes.refused("evaluate", f"--workdir={trained}", "--step=3")
-  assert "no checkpoint 3 in" in error_line and "found: 2, 4" in error_line
+  line = processes.refused("evaluate", f"--workdir={trained}", "--step=3")
+  assert "no checkpoint 3 in" in line and "found: 2, 4" in line
 
 
 @pytest.fixture
 def disk(tmp_path):
-  """A function to mount and remount a tmpfs; skips without the right to."""
+  """Yields mount(*options) of a tmpfs; skips where mount is refused."""
   folder = tmp_path / "disk"
   folder.mkdir()
 
@@ -139,7 +133,7 @@ def disk(tmp_path):
 
 
 def test_a_disk_that_fills_up_while_saving(disk, text, trained):
-  """What was saved before stays, and the run goes on from it when there is room."""
+  """Keeps earlier checkpoints, and resumes from them when there is room."""
   folder = disk("size=1m") / "run"
   values = FOUR | dict(checkpoint__every=1, checkpoint__keep=9, num_steps=40)
   full = processes.run("train", *processes.flags(folder, text, **values))
@@ -160,10 +154,8 @@ def test_a_disk_that_fills_up_while_saving(disk, text, trained):
 def test_a_folder_that_cannot_be_written(disk, text, trained):
   folder = disk("size=1m")
   disk("remount", "ro")
-  error_line = processes.refused("train", *processes.flags(folder / "run", text))
-  assert (
-    "cannot keep checkpoints in" in error_line and "Read-only file system" in error_line
-  )
+  line = processes.refused("train", *processes.flags(folder / "run", text))
+  assert "cannot keep checkpoints in" in line and "Read-only file system" in line
 
 
 def test_a_bug_keeps_its_traceback(text, tmp_path):
@@ -175,7 +167,7 @@ def test_a_bug_keeps_its_traceback(text, tmp_path):
   )
 
 
-def test_a_mistake_shows_where_it_was_raised_when_asked_to(tmp_path):
+def test_a_mistake_shows_its_traceback_on_request(tmp_path):
   flags = (f"--workdir={tmp_path}", "--prompt=a")
   result = processes.run("generate", *flags, env={"LM_TRACEBACK": "1"})
   assert result.code == 1 and result.err.startswith("Traceback")
@@ -187,7 +179,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_after_the_last_good_step(
 ):
   folder = tmp_path / "run"
   flags = processes.flags(folder, text, **FOUR)
-  for _ in range(2):  # going on from there meets it again
+  for _ in range(2):  # a resumed run meets it again
     ended = processes.run("train", *flags, spy=("poison", 4))
     assert ended.code == 2
     [line] = [x for x in ended.err.splitlines() if not x.startswith("step ")]
@@ -196,14 +188,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_after_the_last_good_step(
     )
     assert f"--config.init__path={folder}" in line
     assert [row["step"] for row in processes.metrics(folder)] == [1, 2, 3]
-  assert processes.run("train", *flags).code == 0  # nobody poisons it now
+  assert processes.run("train", *flags).code == 0  # without the spy
   processes.assert_same_bits(folder, trained, 4)
 
 
 def test_a_learning_rate_that_is_too_high_saves_nothing_worthless(text, tmp_path):
   flags = processes.flags(tmp_path / "run", text, **FOUR, optim__lr=1e30)
-  error_line = processes.refused("train", *flags)
-  assert re.match(
-    r"train/\w+ is (nan|inf) at step 1; nothing was saved yet", error_line
-  )
+  line = processes.refused("train", *flags)
+  assert re.match(r"train/\w+ is (nan|inf) at step 1; nothing was saved yet", line)
   assert not (tmp_path / "run" / "checkpoints").exists()

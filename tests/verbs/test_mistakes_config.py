@@ -1,4 +1,4 @@
-"""Mistakes in a config and its flags: one line before there are data, nothing made."""
+"""Mistakes in a config and its flags: a one-line error before data are prepared."""
 
 import processes
 import pytest

@@ -1,4 +1,4 @@
-"""Values that make no sense: one line that names them, before anything is made."""
+"""Senseless values: a one-line error that names them, before anything is made."""
 
 import pytest
 from families import FAMILIES, VOCAB, families_with

@@ -1,4 +1,4 @@
-"""The notebook runs as it is kept, alone, and shows what it promises."""
+"""Notebook: it runs alone, without outputs in the repository, and shows its results."""
 
 import ast
 import base64
@@ -15,7 +15,7 @@ import lm
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PATH = ROOT / "experiments" / "notebooks" / "first_model.ipynb"
-# The library's own needs, and what everybody has; no flags and no configs.
+# The library's dependencies and matplotlib; no flags and no configs.
 IMPORTS = {"lm", "jax", "numpy", "matplotlib", "optax", "sys"}
 
 
@@ -25,14 +25,14 @@ def code_cells(notebook):
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-  """(the notebook with its outputs, the repository that it believes to be in)."""
+  """Returns (the notebook with its outputs, the folder in place of the repository)."""
   root = tmp_path_factory.mktemp("repository")
   folder = root / PATH.parent.relative_to(ROOT)
   folder.mkdir(parents=True)
   (root / "lm").symlink_to(ROOT / "lm")
   notebook = nbformat.read(PATH, as_version=4)
   with pytest.MonkeyPatch.context() as patch:
-    patch.delenv("MPLBACKEND")  # the kernel's own puts pictures into the outputs
+    patch.delenv("MPLBACKEND")  # the kernel's backend puts pictures into the outputs
     for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
       patch.setenv(name, str(root / name))
     resources = {"metadata": {"path": str(folder)}}

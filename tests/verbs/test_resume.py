@@ -1,4 +1,4 @@
-"""A run that was cut anywhere ends as if it had not been: to the bit, on any mesh."""
+"""Resuming: a run that was cut anywhere ends with the same bits, on any mesh."""
 
 import functools
 import itertools
@@ -20,7 +20,7 @@ from lm.letters import make_mesh
 KILLS = int(os.environ.get("LM_KILLS", 4))
 KILL_SEED = int(os.environ.get("LM_KILL_SEED", 0))
 STEPS = 4 * KILLS
-# All that has state or chance in it: moments, an average, micro-batches, dropout.
+# Everything with state or randomness: moments, an average, micro-batches, dropout.
 RICH = dict(
   num_steps=STEPS,
   model__dropout=0.1,
@@ -47,7 +47,7 @@ def train(workdir, text, *, devices=1, spy=None, **values):
 
 @pytest.fixture(scope="module")
 def rich(text, tmp_path_factory):
-  """A run that nobody cut."""
+  """Returns the folder of a run that was not cut."""
   folder = tmp_path_factory.mktemp("rich") / "run"
   train(folder, text, devices=2, **RICH)
   return folder
@@ -67,14 +67,16 @@ def test_one_line_for_every_step_and_evaluation(rich):
 
 
 def moments(folder, rng):
-  """Random moments, in order: after so many lines, every other within a save."""
+  """Returns claims that hold at random moments, in order, every other within a save."""
   saves = itertools.cycle(["*", "*.saving", "*", "*.saving/state/*"])
   num_lines = lambda: (folder / "metrics.jsonl").read_bytes().count(b"\n")
 
   def moment(share, pattern):
     if not (folder / "metrics.jsonl").exists() or num_lines() < share * STEPS:
       return False
-    late = num_lines() > STEPS  # of 5/4 STEPS lines: it shall not end before
+    late = (
+      num_lines() > STEPS
+    )  # of 5/4 STEPS lines, so that it is killed before its end
     return late or share == 0 or any((folder / "checkpoints").glob(pattern))
 
   shares = [0, *sorted(rng.uniform(0, 0.9) for _ in range(KILLS - 1))]
@@ -104,7 +106,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(rich, text, tmp_path):
   ids=["adafactor-first_fit", "muon-remat"],
 )
 def test_stopped_and_gone_on_equals_never_stopped(values, text, tmp_path):
-  """Another schedule would be another run: with these, 6 steps begin as 10 do."""
+  """Uses a constant schedule, so that a run of 6 steps begins like one of 10."""
   values = values | dict(optim__schedule="constant", checkpoint__every=3)
   train(tmp_path / "cut", text, num_steps=6, **values)
   train(tmp_path / "cut", text, num_steps=10, **values)
@@ -126,7 +128,7 @@ PLAIN = dict(optim__schedule="constant", optim__lr=1e-3, checkpoint__every=4)
 
 @pytest.fixture(scope="module")
 def plain(text, tmp_path_factory):
-  """12 steps on one device, the steps of which do not depend on there being 12."""
+  """Returns the folder of 12 steps on one device, with a constant schedule."""
   folder = tmp_path_factory.mktemp("plain") / "run"
   spy = ("note_batches", f"{folder}.batches")
   train(folder, text, spy=spy, num_steps=12, **PLAIN)
@@ -134,7 +136,7 @@ def plain(text, tmp_path_factory):
 
 
 def batches(folder) -> dict:
-  """What the spy wrote: a hash of the batch of each step."""
+  """Returns {step: hash of its batch}, as the spy wrote them."""
   lines = Path(f"{folder}.batches").read_text().splitlines()
   return dict(line.split() for line in lines)
 
@@ -163,7 +165,7 @@ def test_another_mesh_goes_on_with_the_same_tokens_and_losses(plain, text, tmp_p
 
 
 def test_computed_otherwise_it_goes_on_with_the_same_losses(plain, text, tmp_path):
-  """Unrolled where depth was scanned, recomputing, in micro-batches."""
+  """Resumes with depth unrolled, recomputation and micro-batches."""
   folder = tmp_path / "run"
   shutil.copytree(plain, folder)
   shutil.rmtree(folder / "checkpoints" / "12")
@@ -171,7 +173,7 @@ def test_computed_otherwise_it_goes_on_with_the_same_losses(plain, text, tmp_pat
   result = train(folder, text, num_steps=12, **PLAIN, **changes)
   assert "goes on after step 8" in result.out
   actual, expected = losses(folder), losses(plain)
-  assert actual[8:] != expected[8:]  # to the bit they would be the same computation
+  assert actual[8:] != expected[8:]  # equal bits would mean the same computation
   np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
@@ -210,7 +212,7 @@ def cut(path):
 def test_a_damaged_checkpoint_is_noticed_and_made_again(
   harm, finished, plain, text, tmp_path
 ):
-  """Also that of a finished run, which would otherwise have nothing left to do."""
+  """Covers a finished run, too, which otherwise has no steps left."""
   folder = tmp_path / "run"
   shutil.copytree(plain, folder)
   if not finished:
@@ -249,7 +251,7 @@ def test_nothing_good_left_is_an_error_and_the_next_start_is_a_new_one(
   processes.assert_same_bits(folder, plain, 12)
 
 
-# Beginning with the parameters of another run
+# Starting from the parameters of another run
 
 
 def test_a_run_starts_from_the_parameters_of_another(plain, text, tmp_path):
@@ -262,7 +264,7 @@ def test_a_run_starts_from_the_parameters_of_another(plain, text, tmp_path):
     average = actual[name.replace("params", "ema", 1)]
     np.testing.assert_allclose(average, expected[name], rtol=1e-6)
   assert len(names) > 5
-  # The average is what others start from, where there is one.
+  # Other runs start from the average, if there is one.
   from_average = dict(init__path=tmp_path / "run", num_steps=1, optim__lr=0.0)
   train(tmp_path / "next", text, **from_average)
   started = processes.leaves(tmp_path / "next", 1)

@@ -1,4 +1,4 @@
-"""README's table "Where does it go?" is true: one new file, and a run trains with it.
+"""Table "Where does it go?" of the README: one new file, and a run trains with it.
 
 Each file is put into a temporary folder that is made part of its package; nothing else
 is edited, and two updates are made as `train` makes them.
@@ -257,4 +257,4 @@ def test_an_array_that_nobody_reads_is_refused(tmp_path, monkeypatch):
   plant(monkeypatch, tmp_path / "new", "lm.data.rows", "moody", text)
   with pytest.raises(ValueError, match="nothing reads mood_BT of a batch: neither"):
     trained(tmp_path, dict(data=dict(rows="moody")))
-  assert not (tmp_path / "cache").exists()  # before there are data
+  assert not (tmp_path / "cache").exists()  # refused before data are prepared

@@ -153,7 +153,7 @@ def test_many_shards_and_many_processes_make_the_same(make, tmp_path, monkeypatc
 
 def test_a_build_that_dies_at_any_write_goes_on(make, tmp_path, monkeypatch):
   monkeypatch.setattr(build, "SHARD_CHARS", 3500)
-  monkeypatch.setattr(reader, "verify", lambda *_: None)  # it writes when all is whole
+  monkeypatch.setattr(reader, "verify", lambda *_: None)  # it writes checked.json
   expected = contents(make(tokenizer="bytes").folder)
   replace, survives, logged = os.replace, 0, []
 
@@ -163,7 +163,7 @@ def test_a_build_that_dies_at_any_write_goes_on(make, tmp_path, monkeypatch):
   def dying(source, target):
     nonlocal writes_left
     writes_left -= 1
-    if writes_left < 0:  # as a kill would: half a file, and nobody to tidy up
+    if writes_left < 0:  # like a kill: half a file stays
       target.with_name("half.tmp").write_bytes(b"half")
       raise Died
     replace(source, target)
@@ -213,7 +213,7 @@ print(data.digest(data.tokenizer))
 
 
 def run(corpus, cache, dies="lives", processes="one"):
-  # The script has no `if __name__ == "__main__"`, as scripts of people in a hurry.
+  # The script has no `if __name__ == "__main__"`, like many short scripts.
   script = cache.parent / "script.py"
   if not script.exists():  # a process that is starting may be reading it
     script.write_text(SCRIPT)
@@ -234,7 +234,7 @@ def test_kill_9_and_two_at_once(corpus, tmp_path):
   outputs = [process.communicate()[0].splitlines() for process in pair]
   assert [process.returncode for process in pair] == [0, 0]
   assert outputs[0][-1] == outputs[1][-1]
-  # One of them built, and took over what the killed one had finished.
+  # One of the two builds, and reuses the finished shards of the killed process.
   assert ["reused" in "".join(lines) for lines in outputs].count(True) == 1
 
 

@@ -67,7 +67,7 @@ def test_a_damaged_plan_is_reported(folder):
   flip(path)
   with pytest.raises(ValueError, match=r"first_fit-8-\w+\.npy is damaged or missing"):
     rows(folder)
-  flip(path)  # the bits are back, and so is the plan, at another time
+  flip(path)  # the bits are restored, with another time of change
   assert len(rows(folder))
 
 

@@ -50,7 +50,7 @@ def test_pairs_are_counted_whatever_memory_there_is(
     actual[first, second] = actual[second, first] = count
   expected = naive(tokens.tolist(), window, skip, end)
   assert actual == pytest.approx(expected, rel=1e-6)
-  # The same bytes each time, in no order that a word could be told from.
+  # The same bytes each time, in an order that does not follow the words.
   recounted = counted("again")
   assert recounted.tobytes() == cells.tobytes()
   assert not np.all(np.diff(cells["first"].astype(int)) >= 0)
@@ -91,7 +91,7 @@ def test_rows_hold_every_pair_from_either_side(tmp_path):
   skip = word_level.no_words(dataset.tokenizer)
   expected = naive(tokens, 2, skip, dataset.tokenizer.eos)
   for first, second in expected:
-    if first == second:  # seen from either side, and the same
+    if first == second:  # counted from either side
       expected[first, second] *= 2
   assert met == pytest.approx(expected, rel=1e-6)
   for name in ("cooccurrence-99", "cooccurrence-0", "cooccurrence"):

@@ -61,7 +61,7 @@ def test_first_fit_rows_hold_every_token_once_and_keep_documents_apart(
       positions = np.flatnonzero(segments_T == segment)
       assert (np.diff(positions) == 1).all()
       pieces.append((row["tokens_T"][positions], row["targets_T"][positions]))
-  # The wanted pieces: documents begin with bos, end by predicting eos, cut at seq.
+  # The expected pieces: documents begin with bos, end by predicting eos, cut at seq.
   expected = [
     ([bos, *d][i : i + seq], [*d, EOS][i : i + seq])
     for d in documents

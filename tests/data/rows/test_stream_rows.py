@@ -33,7 +33,7 @@ def test_a_place_of_a_batch_reads_the_stream_row_by_row(documents, seq, seed):
     place_rows = [load._row(step, place) for step in range(num)]
     assert all(row["weights_T"].all() for row in place_rows)
     ids = np.concatenate([row["tokens_T"] for row in place_rows])
-    # All of the stream in its order, from somewhere on.
+    # The whole stream in its order, from any row on.
     rotations = [np.roll(expected, -seq * r) for r in range(num)]
     assert any(np.array_equal(ids, rotation) for rotation in rotations)
   first = [load._row(0, place)["tokens_T"].tobytes() for place in range(batch)]

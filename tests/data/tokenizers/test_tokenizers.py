@@ -16,7 +16,8 @@ TEXT = [
   * 9,
   "\tdef f(x):\n\t\treturn 'naïve café' + str(x)  # 42\r\n\r\n" * 9,
 ]
-# Spaces of all kinds, marks, and what Python and the library may see differently.
+# Spaces of all kinds, marks, and characters that Python and the library may class
+# differently.
 ODD = "a1 \t\n\r\x0b\x0c\x1c\x1f\x85\xa0\u180e\u2003\u3000'_-.é\u0301²٣字😀"
 OURS = {
   "bytes": tokenizers.byte_tokenizer(),

@@ -23,7 +23,7 @@ def assert_same_ids(tokenizer, encode, decode=None, texts=None, *, ties=False):
   for text in texts or cases():
     actual, expected = tokenizer.encode(text).tolist(), list(encode(text))
     if ties and sorted(actual) == sorted(expected):
-      expected = actual  # 0 and 00 are as likely as 00 and 0
+      expected = actual  # "0", "00" has the probability of "00", "0"
     assert actual == expected, repr(text)
     if decode is not None and tokenizer.unk not in expected:
       assert tokenizer.decode(expected) == decode(expected), repr(text)
