@@ -18,7 +18,7 @@ def get_config():
   cfg = ConfigDict(dict(num_steps=2_000, batch=16, seq=128, objective="replaced_token"))
   cfg.model = dict(
     family="electra",
-    preset="electra_small",
+    preset="electra-small",
     dtype="bfloat16",
     scan=False,
     context=128,

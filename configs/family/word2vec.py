@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 def get_config():
   cfg = ConfigDict(dict(num_steps=500, batch=16, seq=1_024, objective="skip_gram"))
-  cfg.model = dict(family="word2vec", preset="word2vec_100", scan=False)
+  cfg.model = dict(family="word2vec", preset="word2vec-100", scan=False)
   cfg.data = dict(source="shakespeare", tokenizer="words-8000")
   cfg.data.clean = dict(dedup="minhash")
   # The second beta: a rare word is met once in hundreds of steps.
