@@ -7,7 +7,7 @@ generator's nats per hidden token. They are no bits per byte, as nothing is pred
 
 Run: ./launch.sh train --config=configs/family/electra.py
 Not measured to its end. After 500 steps the detector was where chance is: 0.407 nats
-per token, of the replaced ones none found; the generator's 6.13 nats per hidden token
+per token, of the replaced ones 0 detected; the generator's 6.13 nats per hidden token
 are those of guessing by frequency (6.05).
 """
 

@@ -1,8 +1,8 @@
 """Mixture of experts on Shakespeare's works: 2.2M of 5.7M parameters per token.
 
 Mixtral's kind (arXiv:2401.04088): 8 experts, 2 of them for a token. When training, an
-expert has places for 1.25 times its share; train/dropped_share tells what found none.
-Evaluation and generation drop nothing.
+expert has places for 1.25 times its share; train/dropped_share is the share of choices
+without a place. Evaluation and generation drop nothing.
 
 Run: ./launch.sh train --config=configs/family/moe.py
 Measured 2026-11-22 on 2 virtual cores (AMX): the same command with

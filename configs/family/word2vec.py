@@ -5,7 +5,7 @@ data.clean.stopwords="english" leaves the commonest words out.
 
 Run: ./launch.sh train --config=configs/family/word2vec.py
 Measured 2026-11-22 on 2 virtual cores (AMX): 30 seconds in all; 2.54 nats per pair on
-four whole plays held out, from 4.16 (6 ln 2: nothing known); WordSim-353 0.40 over the
+four whole plays held out, from 4.16 (6 ln 2: untrained); WordSim-353 0.40 over the
 104 pairs that Shakespeare knows.
 """
 
