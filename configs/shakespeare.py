@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 def get_config():
   cfg = ConfigDict(dict(num_steps=1_650, batch=8, seq=256))
   cfg.model = dict(
-    family="decoder", preset="llama_tiny", dtype="bfloat16", scan=False, qk_norm="head"
+    family="decoder", preset="llama-tiny", dtype="bfloat16", scan=False, qk_norm="head"
   )
   cfg.data = dict(source="shakespeare", tokenizer="bpe-4096")
   cfg.data.clean = dict(dedup="minhash")

@@ -1,4 +1,4 @@
-"""The frame of every verb: parses flags, makes a Mistake one line and exit code 2."""
+"""The frame of every verb: parses flags, ends a Mistake with a line and exit code 2."""
 
 import contextlib
 import logging as python_logging

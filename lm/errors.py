@@ -13,16 +13,16 @@ class Mistake(ValueError):
   """
 
 
-def suggestion(name: str, known, *, otherwise: str = "") -> str:
-  """ "did you mean 'layers'?" for the closest of the known names; else `otherwise`."""
-  close = difflib.get_close_matches(name, known, n=1)
+def suggestion(name: str, names, *, otherwise: str = "") -> str:
+  """Returns "did you mean 'layers'?" for the closest of `names`; else `otherwise`."""
+  close = difflib.get_close_matches(name, names, n=1)
   return f"did you mean {close[0]!r}?" if close else otherwise
 
 
-def one_of(kind: str, value: str, known) -> str:
-  """`value`, if it is among the `known` ones; Mistake lists them."""
-  if value not in known:
-    raise Mistake(f"no {kind} {value!r}; found: {', '.join(known)}")
+def one_of(kind: str, value: str, values) -> str:
+  """Returns `value`; Mistake, which lists the `values`, if it is none of them."""
+  if value not in values:
+    raise Mistake(f"no {kind} {value!r}; found: {', '.join(values)}")
   return value
 
 
@@ -44,7 +44,7 @@ def not_negative(config, *names, zero=""):
 
 
 def _number(config, name):
-  """(a field's value, whether it has to be whole); Mistake when it is no number."""
+  """Returns (a field's value, whether it must be whole); Mistake if it is no number."""
   value = getattr(config, name)
   whole = {f.name: f.type for f in dataclasses.fields(config)}[name] is int
   if isinstance(value, numbers.Integral):

@@ -1,4 +1,4 @@
-"""Modules and functions found by name: adding the file is registering it."""
+"""Modules and functions by name: adding the file is registering it."""
 
 import importlib
 import pkgutil

@@ -17,7 +17,7 @@ def get_config():
   cfg = ConfigDict(dict(num_steps=2_000, batch=16, seq=128, objective="masked_lm"))
   cfg.model = dict(
     family="encoder",
-    preset="bert_tiny",
+    preset="bert-tiny",
     dtype="bfloat16",
     scan=False,
     context=128,

@@ -7,7 +7,7 @@ generator's nats per hidden token. They are no bits per byte, as nothing is pred
 
 Run: ./launch.sh train --config=configs/family/electra.py
 Not measured to its end. After 500 steps the detector was where chance is: 0.407 nats
-per token, of the replaced ones none found; the generator's 6.13 nats per hidden token
+per token, of the replaced ones 0 detected; the generator's 6.13 nats per hidden token
 are those of guessing by frequency (6.05).
 """
 
@@ -18,7 +18,7 @@ def get_config():
   cfg = ConfigDict(dict(num_steps=2_000, batch=16, seq=128, objective="replaced_token"))
   cfg.model = dict(
     family="electra",
-    preset="electra_small",
+    preset="electra-small",
     dtype="bfloat16",
     scan=False,
     context=128,

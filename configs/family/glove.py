@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 def get_config():
   cfg = ConfigDict(dict(num_steps=500, batch=64, seq=1_024, objective="glove"))
-  cfg.model = dict(family="glove", preset="glove_50", scan=False)
+  cfg.model = dict(family="glove", preset="glove-50", scan=False)
   cfg.data = dict(source="shakespeare", tokenizer="words-8000", rows="cooccurrence-10")
   cfg.data.clean = dict(dedup="minhash")
   cfg.optim = dict(lr=1e-2, schedule="wsd", warmup=20, decay=0.0, clip=0.0)

@@ -15,7 +15,7 @@ def get_config():
   cfg = ConfigDict(dict(num_steps=2_000, batch=8, seq=256))
   cfg.model = dict(
     family="decoder",
-    preset="gpt2_tiny",
+    preset="gpt2-tiny",
     dtype="bfloat16",
     scan=False,
     width=192,

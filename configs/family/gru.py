@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 def get_config():
   cfg = ConfigDict(dict(num_steps=2_000, batch=8, seq=256))
-  cfg.model = dict(family="rnn", preset="gru_tiny", dtype="bfloat16", scan=False)
+  cfg.model = dict(family="rnn", preset="gru-tiny", dtype="bfloat16", scan=False)
   cfg.data = dict(source="shakespeare", tokenizer="bpe-2048", rows="stream")
   cfg.data.clean = dict(dedup="minhash")
   cfg.optim = dict(lr=4e-3, warmup=100)

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 def get_config():
   cfg = ConfigDict(dict(num_steps=2_000, batch=8, seq=256))
-  cfg.model = dict(family="decoder", preset="llama_tiny", dtype="bfloat16", scan=False)
+  cfg.model = dict(family="decoder", preset="llama-tiny", dtype="bfloat16", scan=False)
   cfg.data = dict(source="shakespeare", tokenizer="bpe-2048")
   cfg.data.clean = dict(dedup="minhash")
   cfg.optim = dict(name="muon", lr=2e-2, warmup=100)

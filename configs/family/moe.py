@@ -1,8 +1,8 @@
 """Mixture of experts on Shakespeare's works: 2.2M of 5.7M parameters per token.
 
 Mixtral's kind (arXiv:2401.04088): 8 experts, 2 of them for a token. When training, an
-expert has places for 1.25 times its share; train/dropped_share tells what found none.
-Evaluation and generation drop nothing.
+expert has places for 1.25 times its share; train/dropped_share is the share of choices
+without a place. Evaluation and generation drop nothing.
 
 Run: ./launch.sh train --config=configs/family/moe.py
 Measured 2026-11-22 on 2 virtual cores (AMX): the same command with
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 def get_config():
   cfg = ConfigDict(dict(num_steps=2_000, batch=8, seq=256))
   cfg.model = dict(
-    family="decoder", preset="mixtral_tiny", dtype="bfloat16", scan=False
+    family="decoder", preset="mixtral-tiny", dtype="bfloat16", scan=False
   )
   cfg.data = dict(source="shakespeare", tokenizer="bpe-2048")
   cfg.data.clean = dict(dedup="minhash")

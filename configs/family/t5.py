@@ -18,7 +18,7 @@ def get_config():
   cfg = ConfigDict(dict(num_steps=3_000, batch=32, seq=64, objective="seq2seq"))
   cfg.model = dict(
     family="encdec",
-    preset="t5_tiny",
+    preset="t5-tiny",
     dtype="bfloat16",
     scan=False,
     width=160,

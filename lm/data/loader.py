@@ -32,7 +32,7 @@ class Loader:
   order "shuffled": every epoch has all rows of a source once in an order drawn from
     `seed`; sources are mixed by their shares (`Rows.groups`). It never ends.
   order "carried": place b of a batch continues place b of the batch before. Places
-    start at equal distances, the first one where `seed` says. It never ends.
+    start at equal distances, the first one at a row that `seed` draws. It never ends.
   order "once": all rows in order, for evaluation. It ends after `len(loader)` steps;
     the last batch is filled up with rows of weight 0, so that sums over the batches do
     not depend on the batch size.
@@ -51,18 +51,18 @@ class Loader:
     self._order = ORDERS[order](rows, batch, seed)
 
   def __len__(self) -> int:
-    """Steps that read every row once (the last one perhaps partly filled)."""
+    """Returns the number of steps that read every row once; the last may be partial."""
     if len(self._rows.groups()) > 1 and self.order != "once":
       raise Mistake("a mixture has no length: its sources end at different steps")
     return -(-len(self._rows) // self.batch)
 
   def epoch(self, step: int) -> float:
-    """Passes made before `step`; of a mixture, over the source that was seen most."""
+    """Returns the passes before `step`; of a mixture, over the source read most."""
     seen = step * self.batch
     return max(seen * share / num_rows for num_rows, share in self._rows.groups())
 
   def __call__(self, step: int) -> dict:
-    """The batch of `step`; every process reads only the rows that its devices hold."""
+    """Returns the batch of `step`; a process reads only the rows of its devices."""
     read = functools.cache(functools.partial(self._row, step))  # not once per replica
 
     def local(key, index):
@@ -96,7 +96,7 @@ class Loader:
       pool.shutdown(cancel_futures=True)
 
   def digest(self, step: int) -> str:
-    """A sha256 of the global batch of `step`, whatever this process holds of it."""
+    """Returns a sha256 of the global batch of `step`, the same on every process."""
     digest = hashlib.sha256()
     for place in range(self.batch):
       row = self._row(step, place)
@@ -105,9 +105,10 @@ class Loader:
     return digest.hexdigest()
 
   def _row(self, step: int, place: int) -> dict:
-    """The row at one place of the batch of `step`."""
+    """Returns the row at one place of the batch of `step`."""
     index = step * self.batch + place
     if self.order != "once":
+      # The first number separates these draws from those of held-out rows.
       seed = 1, self._seed % 2**32, index
       return self._rows.drawn(int(self._order[index]), seed)
     if not 0 <= step < len(self):
@@ -116,14 +117,14 @@ class Loader:
 
 
 def batched(key: str) -> str:
-  """The key in a batch of a row's array: "tokens_BT" for "tokens_T"."""
+  """Returns the key in a batch of a row's array: "tokens_BT" for "tokens_T"."""
   name, _, letters = key.rpartition("_")
   assert name, f"row key {key!r} has no underscore"
   return f"{name}_B{letters}"
 
 
-def batch_shapes(row_shapes: dict[str, ArrayShape], *, batch: int, mesh=None) -> dict:
-  """The arrays of a batch as jax.ShapeDtypeStruct, sharded over `mesh` if there is one.
+def batch_shapes(row_shapes: dict[str, ArrayShape], *, batch: int, mesh) -> dict:
+  """Returns the arrays of a batch as jax.ShapeDtypeStruct, sharded over `mesh`.
 
   `row_shapes` are those of `lm.data.row_shapes` or `Rows.shapes`. Raises Mistake when
   they do not divide over the mesh.
@@ -131,11 +132,6 @@ def batch_shapes(row_shapes: dict[str, ArrayShape], *, batch: int, mesh=None) ->
   if batch < 1:
     raise Mistake(f"batch={batch}; wanted 1 or more")
   shapes = {batched(key): (batch, *x.shape) for key, x in row_shapes.items()}
-  if mesh is None:
-    return {
-      batched(key): jax.ShapeDtypeStruct(shapes[batched(key)], x.dtype)
-      for key, x in row_shapes.items()
-    }
   shardings = batch_shardings(mesh, shapes)
   for key, shape in shapes.items():
     _check_divides(mesh, key, shape, shardings[key].spec)
@@ -160,10 +156,11 @@ def _check_divides(mesh, key: str, shape: tuple, spec):
 
 
 def _shuffled(rows: Rows, batch: int, seed: int):
-  """Row numbers for ever, by index; each group in a new order every epoch.
+  """Returns row numbers by index, without end; each epoch has a new order of a group.
 
   Grain shuffles epoch e with seed + e, so the seeds of runs and of sources are hashed
-  far apart; it mixes by whole numbers of which the least is 100.
+  far apart. It rounds shares down to whole numbers, the least of which is 100: they are
+  those of `Rows.groups` to within 1 per cent.
   """
   import grain
 
@@ -178,7 +175,7 @@ def _shuffled(rows: Rows, batch: int, seed: int):
 
 
 class _Carried:
-  """Row numbers for ever, by index step * batch + place; the last is followed by 0."""
+  """Row numbers by index step * batch + place, without end: 0 follows the last row."""
 
   def __init__(self, rows: Rows, batch: int, seed: int):
     assert len(rows.groups()) == 1, "a state is carried through one source"
@@ -196,8 +193,9 @@ class _Carried:
     return (self._shift + place * apart + step) % self._num_rows
 
 
-def _once(rows: Rows, batch: int, seed: int):
+def _in_order(rows: Rows, batch: int, seed: int):
+  """Returns the row numbers in order."""
   return range(len(rows))
 
 
-ORDERS = {"shuffled": _shuffled, "carried": _Carried, "once": _once}
+ORDERS = {"shuffled": _shuffled, "carried": _Carried, "once": _in_order}

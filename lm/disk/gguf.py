@@ -26,7 +26,7 @@ VERSIONS = (2, 3)
 
 
 class Stored(NamedTuple):
-  """Where a tensor is; its shape is in NumPy's order, the last dimension blocked."""
+  """The location of a tensor, and its shape in NumPy's order, the last dim blocked."""
 
   kind: int  # a GGMLQuantizationType
   shape: tuple[int, ...]

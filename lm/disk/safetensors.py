@@ -153,8 +153,8 @@ def _tensor(name: str, entry) -> tuple[str, Tensor, int]:
     raise Mistake(f"{_short(name)} should have {', '.join(sorted(keys))}")
   dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
   if not isinstance(dtype, str) or dtype not in DTYPES:
-    known = ", ".join(DTYPES)
-    raise Mistake(f"{_short(name)} has dtype {_short(dtype)}; known: {known}")
+    dtypes = ", ".join(DTYPES)
+    raise Mistake(f"{_short(name)} has dtype {_short(dtype)}; known: {dtypes}")
   if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
     raise Mistake(
       f"{_short(name)} has shape {_short(shape)} at {_short(offsets)}; wanted whole "

@@ -66,7 +66,7 @@ class Continuations:
   ids_BT: np.ndarray
   lengths_B: np.ndarray  # the stop id is counted
   reasons: tuple  # "stop" or "length" for each row; None while it is not done
-  logprobs_BT: np.ndarray  # of the tokens, under the model itself; 0 unless asked for
+  logprobs_BT: np.ndarray  # of the tokens, under the model itself; 0 unless requested
 
 
 def prepare_params(model, params):

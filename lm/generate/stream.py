@@ -26,7 +26,7 @@ class Piece:
   index: int  # prompt * n + sample
   text: str
   ids: np.ndarray  # new ids, up to the one that ended the text
-  logprobs: np.ndarray  # one for each id; 0 unless asked for
+  logprobs: np.ndarray  # one for each id; 0 unless requested
   finish_reason: str | None  # "stop" or "length" in the last piece, None before
   score: float = 0.0  # of beam search
 

@@ -16,7 +16,7 @@ LINE_S, LINE_SHARE = 10, 0.05
 def progress(items, *, total=None, unit="step", size=None, label=""):
   """Yields the items, showing how many are done, the rate and the time left.
 
-  An item is done when the next one is asked for. `total` is the number of units at the
+  An item is done when the next one is requested. `total` is the number of units at the
   end; len(items) by default, and unknown (no time left is shown) where items have no
   length. `size(item)` is the number of units in an item, 1 by default: shards can be
   counted in documents. `label` names the work when there are several parts of it.

@@ -43,7 +43,7 @@ class Features(NamedTuple):
 class Traits:
   """The abilities of a family: every `Model` declares them, and tests/laws checks them.
 
-  `sees` says which tokens the features of a token depend on: "past" (it and those
+  `sees` names the tokens that the features of a token depend on: "past" (it and those
   before it), "both" (all of its document), or "itself" alone.
   """
 

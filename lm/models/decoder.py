@@ -45,7 +45,7 @@ ORDERS = ("before", "after", "parallel")
 
 @dataclass(frozen=True)
 class Residual:
-  """How attention and the feed-forward join the residual stream."""
+  """The form of a block's residual sums and norms."""
 
   norm: str = "rms"  # or "layer"
   eps: float = 1e-5  # of the norms

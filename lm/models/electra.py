@@ -208,7 +208,7 @@ class Model(LanguageModel):
   ):
     """Features of the generator. An encoder reads whole rows: a cache is a Mistake.
 
-    `types_BT` says which part of the row a token is in, 0 (by default) or 1. Positions
+    `types_BT` is the part of the row that a token is in, 0 (by default) or 1. Positions
     default to 0, 1, 2..., from 0 in every segment; -1 is padding, which nobody sees.
     """
     row = (tokens_BT, types_BT, positions_BT, segments_BT)

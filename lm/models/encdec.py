@@ -45,7 +45,7 @@ POSITIONS = ("distances", "sinusoids")
 
 @dataclass(frozen=True)
 class Style:
-  """Where the Transformer of 2017 and T5 differ; the defaults are T5's."""
+  """The differences of the Transformer of 2017 and T5; the defaults are T5's."""
 
   positions: str = "distances"  # in the scores; or "sinusoids", in the embeddings
   buckets: int = 32  # of distances

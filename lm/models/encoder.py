@@ -44,7 +44,7 @@ from lm.nn.task_heads import HIDDEN, PARTS, Dense, TaskHead, TokenTransform
 
 @dataclass(frozen=True)
 class Inputs:
-  """What is added to the embeddings of the tokens."""
+  """The vectors that are added to the embeddings of the tokens."""
 
   types: int = 2  # parts of a row, each with a vector of its own; 0 means none
   first_position: int = 0  # row of learned positions for the first token (RoBERTa: 2)
@@ -55,7 +55,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Residual:
-  """How attention and the feed-forward join the residual stream."""
+  """The form of a block's residual sums and norms."""
 
   eps: float = 1e-12  # of the norms
   post_norm: bool = True  # norms behind every residual sum, as BERT; or in front
@@ -213,7 +213,7 @@ class Model(LanguageModel):
   ):
     """Features: x_BTD. An encoder reads whole rows: a cache is a Mistake.
 
-    `types_BT` says which part of the row a token is in, 0 (by default) or 1. Positions
+    `types_BT` is the part of the row that a token is in, 0 (by default) or 1. Positions
     default to 0, 1, 2..., from 0 in every segment; -1 is padding, which nobody sees.
     """
     c, rate = self.config, self.config.run.dropout

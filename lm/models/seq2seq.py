@@ -170,7 +170,7 @@ class Model(LanguageModel):
     return Features(x_BTD, cache and memory.replace(state=State(layers)))
 
   def encode(self, source_BS, source_segments_BS=None, key=None) -> Memory:
-    """What the decoder needs of a source: the encoder's last states and outputs."""
+    """Returns the encoder's last states and outputs, which the decoder reads."""
     real_BS = jnp.ones(source_BS.shape, bool)
     if source_segments_BS is not None:
       real_BS = source_segments_BS > 0
@@ -178,7 +178,7 @@ class Model(LanguageModel):
     return Memory(State(layers), x_BSA, real_BS)
 
   def _run(self, blocks, tokens_BT, real_BT, state, key):
-    """(x_BTD of a stack of layers, their last states)."""
+    """Returns (x_BTD of a stack of layers, their last states)."""
     c = self.config
     first, keys_L = layer_keys(key, c.layers)
     x_BTD = dropout(first, self.embed(tokens_BT), c.run.dropout)
@@ -192,7 +192,7 @@ class Model(LanguageModel):
     return self.head(x_BTD)
 
   def init_cache(self, batch: int, size: int) -> Memory:
-    """An empty cache: `size` has no effect, only the size of the source has."""
+    """Returns an empty cache; `size` has no effect, only the size of the source has."""
     del size
     c = self.config
     shapes = {name: (batch, c.width) for name in CELLS[c.cell].state}

@@ -1,7 +1,7 @@
 """Word vectors: two tables, one for words and one for the words around them.
 
 Mikolov et al. 2013, arXiv:1301.3781 and arXiv:1310.4546; trained by the objectives
-`skip_gram` and `cbow`, whose docstrings say what differs. The vector of a word is its
+`skip_gram` and `cbow`, whose docstrings have what differs. The vector of a word is its
 row of embed/table. As a language model it reads one word and predicts its neighbours.
 
 Read first: nn/layers.py (Embedding).
@@ -37,7 +37,7 @@ PRESETS = {
 
 
 class Model(LanguageModel):
-  """Skip-gram and CBOW have the same parameters; objectives tell them apart."""
+  """Two tables of words, of skip-gram and of CBOW: their objectives differ."""
 
   config: Config
   traits = Traits(sees="itself")

@@ -2,7 +2,7 @@
 
 Every form gives the numbers of the plain computation and is that computation elsewhere:
 on another platform, and on a mesh of several devices, which may split what a form
-merges. Callers therefore ask for nothing. Measured on two Intel cores with AMX.
+merges. Callers therefore choose nothing. Measured on two Intel cores with AMX.
 """
 
 import math
@@ -17,12 +17,12 @@ from lm import platform
 
 
 def active() -> bool:
-  """Whether XLA:CPU compiles what is being traced, for one device."""
+  """Returns True if XLA:CPU compiles what is being traced, for one device."""
   return platform.target() == "cpu" and platform.one_device()
 
 
 def lacks_ragged_products() -> bool:
-  """Whether `jax.lax.ragged_dot` costs as much as every row times every matrix."""
+  """Returns True if `jax.lax.ragged_dot` multiplies every row by every matrix."""
   return platform.target() == "cpu"
 
 
@@ -32,7 +32,7 @@ def lacks_ragged_products() -> bool:
 def copy(x):
   """Returns x as an array of its own, the last dimension contiguous.
 
-  Without it XLA:CPU computes x anew in each of its consumers, in the order of theirs:
+  Without it XLA:CPU computes x anew in each of its consumers, in their own order:
   cosines of rotary positions for every layer, head and row, a quarter of the step of a
   small model. `jax.lax.optimization_barrier` is removed before XLA:CPU decides so.
   """
@@ -239,7 +239,7 @@ def _orders(equation: str):
 
 
 def _is_laid_out(equation: str) -> bool:
-  """Whether neither the left operand nor the result has to be transposed."""
+  """Returns True if neither the left operand nor the result has to be transposed."""
   xs, out = equation.split(",")[0], equation.split("->")[1]
   left, results = _orders(equation)
   return xs == left and out in results

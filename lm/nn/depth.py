@@ -60,7 +60,7 @@ class Stack(nn.Module, kw_only=True):
 
   A block is made as `block(config=config, **kind)`, where `kinds` are the fields by
   which layers differ, in turn. It is called as `block(x, inputs, rows, shared)` and
-  returns `(x, outputs)`; the docstring of this file says what each of them is.
+  returns `(x, outputs)`, which the docstring of this file describes.
 
   Scanned, depth costs no compile time (TPUs, deep models). Unrolled, XLA:CPU runs 1.5x
   faster, and any leaf of variables or inputs may be a tuple of L arrays in place of a

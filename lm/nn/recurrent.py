@@ -63,10 +63,10 @@ class Recurrence(nn.Module, kw_only=True):
   dtype: str
 
   @nn.compact
-  def __call__(self, x_TBD, state=None, marks=None):
+  def __call__(self, x_TBD, state=None, masks=None):
     """Returns h_TBD, after every token, and the last state {"h_BD": ...}.
 
-    `state` is the first state (None: zeros). `marks` has masks "real" and "fresh", TB
+    `state` is the first state (None: zeros). `masks` has "real" and "fresh", TB
     or None: the state does not change at a token that is not real, and is set to zero
     before a fresh one. Time is the first dimension, over which the loop runs.
     """
@@ -83,8 +83,8 @@ class Recurrence(nn.Module, kw_only=True):
     w_DIF = constrain_to(w_DIF, PartitionSpec(None, None, spec("DIF")[2]))
     if state is None:
       state = {name: jnp.zeros((B, D), jnp.float32) for name in cell.state}
-    marks = {"real": None, "fresh": None} if marks is None else marks
-    h_TBD, state = over_time(self.cell, self.dtype, x_TBIF, (w_DIF, b_IF), state, marks)
+    masks = {"real": None, "fresh": None} if masks is None else masks
+    h_TBD, state = over_time(self.cell, self.dtype, x_TBIF, (w_DIF, b_IF), state, masks)
     return constrain(h_TBD, "TBD"), state
 
   def _bias(self, name, shape):
@@ -105,11 +105,11 @@ def _orthogonal(key, shape, dtype):
   return jnp.swapaxes(w_IDF, 0, 1)
 
 
-def _where(mark_B, yes, no):
-  """Returns the tree `yes` in rows that are marked, else `no`; `yes` without a mark."""
-  if mark_B is None:
+def _where(mask_B, yes, no):
+  """Returns the tree `yes` in the rows of a mask, else `no`; `yes` without a mask."""
+  if mask_B is None:
     return yes
-  return jax.tree.map(lambda a, b: jnp.where(mark_B[:, None], a, b), yes, no)
+  return jax.tree.map(lambda a, b: jnp.where(mask_B[:, None], a, b), yes, no)
 
 
 def _empty(fresh_B, state):
@@ -120,33 +120,33 @@ def _empty(fresh_B, state):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def over_time(name, dtype, x_TBIF, weights, state, marks):
+def over_time(name, dtype, x_TBIF, weights, state, masks):
   """Returns h_TBD and the last state of the cell `name`; `weights` are w_DIF, b_IF.
 
   The gradient of the weights is one matmul over all time steps after the loop. JAX's
   own gradient would read and write an array of their size in every step.
   """
-  return _forward(name, dtype, x_TBIF, weights, state, marks)[0]
+  return _forward(name, dtype, x_TBIF, weights, state, masks)[0]
 
 
-def _forward(name, dtype, x_TBIF, weights, state, marks):
+def _forward(name, dtype, x_TBIF, weights, state, masks):
   cell, (w_DIF, b_IF) = CELLS[name], weights
   w_DIF = w_DIF.astype(dtype)
 
   def step(state, inputs):
-    x_BIF, marks = inputs
-    state = _empty(marks["fresh"], state)
+    x_BIF, masks = inputs
+    state = _empty(masks["fresh"], state)
     h_BIF = dot("BD,DIF->BIF", state["h_BD"], w_DIF, dtype) + b_IF[None]
-    new = _where(marks["real"], cell.step(x_BIF, h_BIF, state), state)
+    new = _where(masks["real"], cell.step(x_BIF, h_BIF, state), state)
     return new, (new, h_BIF)
 
-  last, (states, h_TBIF) = jax.lax.scan(step, state, (x_TBIF, marks), unroll=UNROLL)
-  saved = x_TBIF, weights, state, marks, states, h_TBIF
+  last, (states, h_TBIF) = jax.lax.scan(step, state, (x_TBIF, masks), unroll=UNROLL)
+  saved = x_TBIF, weights, state, masks, states, h_TBIF
   return (states["h_BD"], last), saved
 
 
 def _backward(name, dtype, saved, gradients):
-  x_TBIF, (w_DIF, _), first, marks, states, h_TBIF = saved
+  x_TBIF, (w_DIF, _), first, masks, states, h_TBIF = saved
   cell, (dh_TBD, dlast) = CELLS[name], gradients
   # A copy: XLA:CPU multiplies by a matrix in this order twice as fast.
   w_IFD = cpu.transpose(jnp.swapaxes(w_DIF.astype(dtype), 0, 1))
@@ -155,23 +155,23 @@ def _backward(name, dtype, saved, gradients):
   )
 
   def step(dstate, inputs):
-    dh_BD, x_BIF, h_BIF, state, marks = inputs
-    state = _empty(marks["fresh"], state)
+    dh_BD, x_BIF, h_BIF, state, masks = inputs
+    state = _empty(masks["fresh"], state)
     _, pull = jax.vjp(
-      lambda *args: _where(marks["real"], cell.step(*args), args[2]),
+      lambda *args: _where(masks["real"], cell.step(*args), args[2]),
       *(x_BIF, h_BIF, state),
     )
     dx_BIF, dr_BIF, dstate = pull(dstate | {"h_BD": dstate["h_BD"] + dh_BD})
     back_BD = dot("BIF,IFD->BD", dr_BIF, w_IFD, dtype)
-    dstate = _empty(marks["fresh"], dstate | {"h_BD": dstate["h_BD"] + back_BD})
+    dstate = _empty(masks["fresh"], dstate | {"h_BD": dstate["h_BD"] + back_BD})
     return dstate, (None if cell.sums else dx_BIF, dr_BIF)
 
-  inputs = (dh_TBD, x_TBIF, h_TBIF, before, marks)
+  inputs = (dh_TBD, x_TBIF, h_TBIF, before, masks)
   dfirst, (dx_TBIF, dr_TBIF) = jax.lax.scan(
     step, dlast, inputs, reverse=True, unroll=UNROLL
   )
-  if marks["fresh"] is not None:
-    before = jax.vmap(_empty)(marks["fresh"], before)
+  if masks["fresh"] is not None:
+    before = jax.vmap(_empty)(masks["fresh"], before)
   weigh = lambda w_DIF: dot("TBD,DIF->TBIF", before["h_BD"], w_DIF, dtype)
   (dw_DIF,) = jax.vjp(weigh, w_DIF)[1](dr_TBIF)
   dweights = dw_DIF.astype(jnp.float32), jnp.sum(dr_TBIF, axis=(0, 1))

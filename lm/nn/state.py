@@ -1,4 +1,4 @@
-"""What a recurrent model keeps between tokens, and carries from batch to batch."""
+"""The state of a recurrent model between tokens, and from batch to batch."""
 
 from typing import Any
 

@@ -33,9 +33,8 @@ class TaskHead:
 
   head: str = "tokens"  # see HEADS
   classes: int = 2  # of "classes" and "labels"
-  pooler: bool = (
-    False  # tanh layer over the first token; with "tokens", also for "next"
-  )
+  # A tanh layer over the first token; with "tokens", also for "next".
+  pooler: bool = False
   hidden: str = ""  # "classes": "tanh" or "relu" layer of its own, not the pooler
 
   def __post_init__(self):
@@ -54,12 +53,12 @@ class TaskHead:
 
   @property
   def classifies(self) -> bool:
-    """Whether there are as many outputs as `classes`."""
+    """True if there are as many outputs as `classes`."""
     return self.head in ("classes", "labels")
 
   @property
   def follows(self) -> bool:
-    """Whether there is a next-sentence classifier: its own head, or with "tokens"."""
+    """True if there is a next-sentence classifier: its own head, or with "tokens"."""
     return self.head == "next" or (self.head == "tokens" and self.pooler)
 
 

@@ -31,7 +31,7 @@ from lm.optim.matrices import is_matrix
 
 @dataclass(frozen=True)
 class Optim:
-  """How parameters are updated; raises Mistake for values out of their range.
+  """The options of an update of parameters; raises Mistake for values out of range.
 
   The three tables hold (regex, value) pairs; `lm.optim.rules.assign` reads them.
   """

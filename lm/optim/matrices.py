@@ -1,6 +1,6 @@
 """Weights as matrices, by the letters of their dimensions.
 
-The letters say what a shape cannot: which dimensions only stack matrices (a leading L
+The letters show, as a shape cannot, which dimensions only stack matrices (a leading L
 for layers, then E for experts), and which are one dimension of features that is cut
 into pieces (heads N or K with G and H, gates I with F, groups of heads J with M).
 """
@@ -14,12 +14,12 @@ TABLES = "VTSCUW"
 
 
 def num_stacked(letters: str) -> int:
-  """How many leading dimensions only stack matrices: layers, then experts."""
+  """Returns the number of leading dimensions that stack matrices: layers, experts."""
   return len(letters) - len(letters.removeprefix("L").removeprefix("E"))
 
 
 def groups(letters: str) -> list[list[int]]:
-  """The indices of the dimensions behind the stacked ones; one list per group.
+  """Returns the indices of the dimensions behind the stacked ones, a list per group.
 
   Two groups for the matrices "LDNH" and "LDIF", one for the biases "LNH" and "LIF".
   """
@@ -34,17 +34,17 @@ def groups(letters: str) -> list[list[int]]:
 
 
 def is_matrix(letters: str) -> bool:
-  """Whether a weight has more than one group: all but norms and biases."""
+  """Returns True if a weight has more than one group: all but norms and biases."""
   return len(groups(letters)) > 1
 
 
 def is_hidden(letters: str) -> bool:
-  """Whether a weight maps features to features: a matrix, and no table."""
+  """Returns True if a weight maps features to features: a matrix, and no table."""
   return len(groups(letters)) == 2 and not set(letters) & set(TABLES)
 
 
 def matrix_shape(letters: str, shape, *, least: int = 0) -> tuple[int, ...]:
-  """(*stacked, rows, columns); `shape` itself when it is no matrix.
+  """Returns the shape (*stacked, rows, columns); `shape` itself when it is no matrix.
 
   A matrix with a side below `least` counts as none.
   """

@@ -1,4 +1,4 @@
-"""Where a model lives: `open` a path, `load` a model, `save` one, `write` it elsewhere.
+"""Stores of models on disk: `open` a path, `load` a model, `save` one, `write` another.
 
   store = stores.open("SmolLM2-135M")        # or a run's folder, or a .gguf file
   model = models.build(**store.fields)

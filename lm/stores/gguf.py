@@ -66,8 +66,8 @@ class Gguf:
     self._file = GgufFile(path)
     architecture = self._field("general.architecture")
     if architecture not in ARCHITECTURES:
-      known = ", ".join(ARCHITECTURES)
-      raise Mistake(f"{path} holds a {architecture!r}; known: {known}")
+      names = ", ".join(ARCHITECTURES)
+      raise Mistake(f"{path} holds a {architecture!r}; known: {names}")
     stored = self._file.tensors
     self._stored_name = {_hf_name(name): name for name in stored if name != FACTORS}
     self.tensors = {

@@ -1,7 +1,7 @@
-"""The contract of a store: where a model lives, whoever wrote it.
+"""The contract of a store: a model on disk, in the format of any project.
 
 Three kinds keep it: a run's folder (run.py), a folder of Hugging Face (hf/), a .gguf
-file (gguf.py). Verbs and training ask a store and never which kind it is.
+file (gguf.py). Verbs and training call the methods of a store, whichever kind it is.
 """
 
 import abc

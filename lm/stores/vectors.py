@@ -103,7 +103,7 @@ class Vectors:
 def of_model(model, params, tokenizer) -> Vectors:
   """Returns the vectors of a model's tokens, without special ones.
 
-  `model.word_vectors` says what the vector of a word is. Special tokens are left out.
+  The vector of a word is that of `model.word_vectors`. Special tokens are left out.
   """
   table_VD = np.asarray(model.word_vectors(params), np.float32)
   texts = texts_of(tokenizer)
@@ -205,7 +205,7 @@ def into_table(path, table_VD, tokenizer):
   """Returns (table_VD with vectors of a file in it, number of tokens that got one).
 
   A token gets the vector of the word that it is, with or without a space in front; all
-  others keep theirs. The table keeps its sharding. Raises Mistake when the width is
+  others keep their row. The table keeps its sharding. Raises Mistake when the width is
   another one, or when the file has a vector for no token.
   """
   import jax

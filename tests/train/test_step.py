@@ -214,6 +214,12 @@ def test_an_array_that_nobody_reads_or_that_is_missing_is_refused():
     refused(batch)
 
 
+def test_an_optimiser_by_name_is_refused():
+  model, [batch] = FAMILIES["llama"].model(), batches(1, "llama")
+  with pytest.raises(Mistake, match="optimiser='muon'; wanted an lm.optim.Optim"):
+    train.build(model, "next_token", "muon", batch=batch, num_steps=3)
+
+
 def test_positions_in_a_batch_reach_the_model():
   """Guards against ignored positions: shifted positions change the loss."""
   family, [batch] = FAMILIES["gpt2"], batches(1, "gpt2")

@@ -124,7 +124,7 @@ def test_one_is_signalled_both_stop_and_both_go_on(text, tmp_path):
     steps = sorted(int(p.name) for p in (folder / "checkpoints").iterdir())
     assert steps[-1] > stopped
     assert f"stopped after step {steps[-1]}, saved" in pair[0].out
-    assert not stopped or f"goes on after step {stopped} of" in pair[0].out
+    assert not stopped or f"continues after step {stopped} of" in pair[0].out
     assert "saving, then stopping" in pair[1].err
     stopped = steps[-1]
   trained = [r["step"] for r in processes.metrics(folder) if "train/loss" in r]

@@ -65,13 +65,13 @@ def test_train_says_when_it_is_finished_and_goes_on_when_asked(trained, text):
   before = (folder / "metrics.jsonl").read_bytes()
   result = processes.run("train", *processes.flags(folder, text, **values))
   assert (result.code, result.err) == (0, "")
-  assert "is finished; --config.num_steps=N goes on" in result.out
+  assert "is finished; --config.num_steps=N continues" in result.out
   assert "next: ./launch.sh generate" in result.out
   assert (folder / "metrics.jsonl").read_bytes() == before
   resumed = processes.run(
     "train", *processes.flags(folder, text, **values, num_steps=3)
   )
-  assert resumed.code == 0 and "goes on after step 2" in resumed.out
+  assert resumed.code == 0 and "continues after step 2" in resumed.out
   assert [row["step"] for row in processes.metrics(folder)] == [1, 1, 2, 2, 3, 3]
   samples = (folder / "samples.txt").read_text(encoding="utf-8", errors="replace")
   assert samples.count("--- step ") == 3

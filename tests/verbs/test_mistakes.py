@@ -147,7 +147,7 @@ def test_a_disk_that_fills_up_while_saving(disk, text, trained):
   resumed = processes.run(
     "train", *processes.flags(folder, text, **values | dict(num_steps=9))
   )
-  assert resumed.code == 0 and f"goes on after step {max(saved)}" in resumed.out
+  assert resumed.code == 0 and f"continues after step {max(saved)}" in resumed.out
   assert [row["step"] for row in processes.metrics(folder)] == [*range(1, 10), 9]
 
 

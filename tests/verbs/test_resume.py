@@ -93,7 +93,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(rich, text, tmp_path):
     steps = sorted(path.name for path in (folder / "checkpoints").iterdir())
     print("killed; on the disk are", *steps)
   result = train(folder, text, devices=2, **RICH)
-  assert "goes on after step" in result.out
+  assert "continues after step" in result.out
   processes.assert_same_bits(folder, rich, STEPS)
 
 
@@ -171,7 +171,7 @@ def test_computed_otherwise_it_goes_on_with_the_same_losses(plain, text, tmp_pat
   shutil.rmtree(folder / "checkpoints" / "12")
   changes = dict(model__scan=False, model__remat="full", optim__accumulate=2)
   result = train(folder, text, num_steps=12, **PLAIN, **changes)
-  assert "goes on after step 8" in result.out
+  assert "continues after step 8" in result.out
   actual, expected = losses(folder), losses(plain)
   assert actual[8:] != expected[8:]  # equal bits would mean the same computation
   np.testing.assert_allclose(actual, expected, rtol=1e-4)
@@ -231,7 +231,7 @@ def test_a_damaged_checkpoint_is_noticed_and_made_again(
   assert f"set aside as {newest.name}.damaged" in result.err
   back = 8 if finished else 4
   assert f"going on from checkpoint {back}, the newest without damage" in result.err
-  assert f"goes on after step {back}" in result.out
+  assert f"continues after step {back}" in result.out
   processes.assert_same_bits(folder, plain, 12)
 
 

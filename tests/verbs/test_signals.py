@@ -49,9 +49,9 @@ def test_the_first_signal_saves_and_the_same_command_goes_on(number, text, tmp_p
     assert line.startswith("saving, then stopping")
     step = max(int(path.name) for path in (folder / "checkpoints").iterdir())
     assert going.out.endswith(
-      f"stopped after step {step}, saved; the same command goes on from there\n"
+      f"stopped after step {step}, saved; the same command continues from there\n"
     )
-    assert not last_step or f"goes on after step {last_step} of" in going.out
+    assert not last_step or f"continues after step {last_step} of" in going.out
     last_step = step
   assert [row["step"] for row in processes.metrics(folder)] == list(
     range(1, last_step + 1)

@@ -1,4 +1,4 @@
-"""Which documents are kept: one by one by the rules, and against each other."""
+"""Selects documents: one by one by the rules, and against each other."""
 
 import functools
 from collections import Counter
@@ -49,7 +49,7 @@ def clean(records, *, against=(), apply=map, **rules):
   """(records that are kept, in order; Report); `rules` are the fields of Rules.
 
   `against` are cleaned records that must not be repeated here, exactly or nearly,
-  whatever `dedup` says: so training text never holds the held-out text. `apply` is map,
+  with any `dedup`: so training text never holds the held-out text. `apply` is map,
   or an ordered map over processes. All kept text is in memory at once (2 bytes a
   character where a document has one beyond Latin-1), and 1 KB a document, with
   dedup="minhash" 10 KB.

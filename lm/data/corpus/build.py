@@ -162,7 +162,7 @@ def _write_shards(work, records, workers, log) -> dict:
   total = sum(len(records[split]) for split in SPLITS)
   with Progress(total, log) as progress:
     written = shards.write_all(work / "tokenizer", jobs(), workers)
-    # `written` is asked first, and makes the job that appends the split.
+    # `written` is called first, and makes the job that appends the split.
     for entry, split in zip(written, split_of_shard, strict=False):
       reused = entry.pop("reused")
       entries[split].append(entry)

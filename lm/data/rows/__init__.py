@@ -1,4 +1,4 @@
-"""Rows of a split by index: one file a kind of row, found by its name.
+"""Rows of a split by index: one file a kind of row, with its name.
 
 A kind is a module here; its name is the value of `data.rows` in a config. It has
   ORDER    the order of training rows: "shuffled" (a new order every epoch) or

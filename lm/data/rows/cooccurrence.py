@@ -1,4 +1,4 @@
-"""How often words meet, counted over a token stream in bounded memory: GloVe's input.
+"""Counts of co-occurring words in a token stream, in bounded memory: GloVe's input.
 
 Two words d positions apart, d up to the window ("cooccurrence-10"), meet 1/d times
 (Pennington et al. 2014, section 4.2). Pairs are gathered until they fill LIMIT, sorted
@@ -213,7 +213,7 @@ def _merge(runs, path, size, bits, window):
 
 
 class CellRows(Rows):
-  """Rows of `seq` cells: tokens_T meet targets_T as often as weights_T says.
+  """Rows of `seq` cells: tokens_T meet targets_T weights_T times.
 
   Every cell is in two rows, once from either side. The last rows are padded, weight 0.
   """

@@ -17,7 +17,7 @@ from lm import lookup
 from lm.data.sources import _records, packages
 from lm.errors import Mistake
 
-# Names everybody uses, and the TFDS dataset, config and date that they stand for.
+# Usual names, and the TFDS names (dataset/config) that they stand for.
 STANDARD = {
   "c4/en": "c4/en",
   "lm1b": "lm1b",
@@ -27,7 +27,7 @@ STANDARD = {
 
 
 def documents(source: str, *, cache) -> dict:
-  """{"train", "heldout"}: random-access sequences of {"id": str, "text": str}.
+  """Returns {"train", "heldout"}: random-access sequences of {"id": str, "text": str}.
 
   Whole works or documents are held out, by a rule that depends on nothing but the
   source. Texts are as they are in the source: lm.data.clean changes them, visibly.
@@ -38,7 +38,7 @@ def documents(source: str, *, cache) -> dict:
 
 
 def fingerprint(source: str, *, cache) -> str:
-  """A sha256 of what `documents` returns: of the bytes, and the VERSION of the code."""
+  """Returns a sha256 of what `documents` reads: the bytes, the VERSION of the code."""
   module, argument = resolve(source)
   content = module.content(argument, cache=cache)
   facts = f"{module.VERSION} {_records.VERSION} {content}"
@@ -59,14 +59,14 @@ def resolve(source: str) -> tuple:
 
 
 def _modules(*names: str) -> dict:
-  """{name: module} of those names that are sources."""
+  """Returns {name: module} of those names that are sources."""
   existing = [name for name in names if name in lookup.names(__name__)]
   modules = {name: importlib.import_module(f"{__name__}.{name}") for name in existing}
   return {name: m for name, m in modules.items() if hasattr(m, "documents")}
 
 
 def _descriptions() -> list[str]:
-  """All names of sources, with what their arguments are."""
+  """Returns all names of sources, with descriptions of their arguments."""
   names = [*packages.PACKAGES, *STANDARD]
   for name, module in _modules(*lookup.names(__name__)).items():
     argument = getattr(module, "ARGUMENT", "")

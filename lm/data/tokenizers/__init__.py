@@ -59,7 +59,7 @@ def load(path) -> Tokenizer:
   Special tokens are those of tokenizer_config.json beside it, else USUAL_SPECIALS.
   Raises Mistake when there is no such file or it cannot be read.
   """
-  file = files.found(path)
+  file = files.find(path)
   if file is None:
     raise Mistake(f"no tokenizer at {path}; give a tokenizer.json or its folder")
   inner, config = files.read(file)
@@ -109,5 +109,5 @@ def check(name: str):
 
 
 def identity(name: str) -> str:
-  """What decides the ids: the name of a learnt tokenizer, the digest of a file's."""
+  """Returns the name of a learnt tokenizer, the digest of a file: they fix the ids."""
   return name if name == "bytes" or learnt(name) else load(name).digest

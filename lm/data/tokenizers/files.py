@@ -11,8 +11,8 @@ from lm.errors import Mistake
 NAMES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "merges.txt")
 
 
-def found(path) -> Path | None:
-  """The tokenizer's file of a folder, or the file itself; None if there is none."""
+def find(path) -> Path | None:
+  """Returns the tokenizer's file in a folder, or the file itself; None without any."""
   path = Path(path)
   files = [path / name for name in NAMES] if path.is_dir() else [path]
   file = next((file for file in files if file.is_file()), None)
@@ -24,7 +24,7 @@ def found(path) -> Path | None:
 
 
 def read(file: Path):
-  """(`tokenizers` object, config) of a file that `found` returned.
+  """(`tokenizers` object, config) of a file that `find` returned.
 
   The config is that of tokenizer_config.json, or an equivalent one. Raises Mistake for
   a file that is damaged or of an unknown kind.

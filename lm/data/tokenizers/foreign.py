@@ -21,7 +21,7 @@ BERT = {
 
 
 def is_in_gguf(file: Path) -> bool:
-  """Whether a GGUF file has a tokenizer."""
+  """Returns True if a GGUF file has a tokenizer."""
   return "tokenizer.ggml.model" in GgufFile(file).fields
 
 

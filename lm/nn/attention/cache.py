@@ -1,4 +1,4 @@
-"""Caches of keys and values, and what the layers of a decoder share."""
+"""Caches of keys and values, and the inputs that all layers of a decoder share."""
 
 from typing import Any, NamedTuple
 
@@ -72,8 +72,11 @@ class SourceCache:
     return self.replace(source=source)
 
 
-class Shared(NamedTuple):
-  """What the layers of a decoder share; the last three are None without a cache."""
+class Reading(NamedTuple):
+  """The inputs that all layers share when a decoder reads tokens.
+
+  The last three are None without a cache.
+  """
 
   mask: Mask
   positions: jax.Array  # BT, or 1T when all rows have the same; -1 is padding
@@ -82,8 +85,8 @@ class Shared(NamedTuple):
   slot: jax.Array | None  # where every layer writes its T new keys and values
 
 
-def begin(tokens_BT, positions_BT, segments_BT, cache: KVCache | None) -> Shared:
-  """Returns what the layers of a decoder share, for T more tokens.
+def begin(tokens_BT, positions_BT, segments_BT, cache: KVCache | None) -> Reading:
+  """Returns the inputs that all layers share, for T more tokens.
 
   Positions are 0, 1, 2... by default, from 0 in every segment and from the cache's next
   slot on. Raises Mistake for segments with a cache.
@@ -95,17 +98,17 @@ def begin(tokens_BT, positions_BT, segments_BT, cache: KVCache | None) -> Shared
   mask = Mask(positions_BT, positions_BT, segments_BT, segments_BT)
   positions = default_positions(tokens_BT, positions_BT, segments_BT)
   if cache is None:
-    return Shared(mask, positions, None, None, None)
+    return Reading(mask, positions, None, None, None)
   if positions_BT is None:
     positions = jnp.broadcast_to(cache.index + positions, tokens_BT.shape)
   cache, slot = cache.place(positions)
   mask = mask.replace(q_positions_BT=positions, k_positions_BS=cache.positions_BS)
   kv = {"keys": cache.keys, "values": cache.values}
-  return Shared(mask, positions, cache, kv, slot)
+  return Reading(mask, positions, cache, kv, slot)
 
 
 def mask_of_source(source_segments_BS, segments_BT) -> Mask:
-  """Returns which tokens of the source each token sees: all but padding (segment 0).
+  """Returns the mask of a source: each token sees all of it but padding (segment 0).
 
   In a packed row, with `segments_BT`, those of the same segment.
   """

@@ -1,4 +1,4 @@
-"""Which keys a query attends to: made once by a model, read by its blocks."""
+"""Attention masks: made once by a model, read by its blocks."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ MASKED = -1e30  # a masked logit; finite, so that a row of padding stays free of
 
 @struct.dataclass
 class Mask:
-  """Which keys each query sees; backends read the parts, the reference reads `dense`.
+  """An attention mask in parts, which backends read; the reference reads `dense`.
 
   Positions of None are 0, 1, 2...; a position below 0 is padding, which nobody sees.
   Queries see keys of their own segment only; without segments all are one.
@@ -28,21 +28,21 @@ class Mask:
 
   @classmethod
   def both_ways(cls, positions_BT=None, segments_BT=None) -> "Mask":
-    """The mask of an encoder: every token sees all real tokens of its segment."""
+    """Returns an encoder's mask: every token sees all real tokens of its segment."""
     return cls(positions_BT, positions_BT, segments_BT, segments_BT, causal=False)
 
   @property
   def indexed(self) -> bool:
-    """Whether positions are the indices: what kernels with static masks can do."""
+    """True if positions are the indices, as kernels with static masks need them."""
     return self.q_positions_BT is None and self.k_positions_BS is None
 
   @property
   def segmented(self) -> bool:
-    """Whether the rows have segments."""
+    """True if the rows have segments."""
     return self.q_segments_BT is not None
 
   def dense(self, T: int, S: int) -> jax.Array:
-    """True where query t sees key s: BTS, or 1TS when that is the same in all rows."""
+    """Returns True where query t sees key s: BTS, or 1TS if that is so in all rows."""
     q = jnp.arange(T)[None] if self.q_positions_BT is None else self.q_positions_BT
     k = jnp.arange(S)[None] if self.k_positions_BS is None else self.k_positions_BS
     ahead = q[:, :, None] - k[:, None, :]

@@ -57,7 +57,7 @@ class HfStore(Store):
 
   @property
   def tokenizer_path(self) -> Path | None:
-    return self.path if files.found(self.path) else None
+    return self.path if files.find(self.path) else None
 
   @functools.cached_property
   def digest(self) -> str:

@@ -127,7 +127,7 @@ def _special_ids(tokenizer) -> dict:
 
 
 def function_of(model) -> dict:
-  """Returns the fields that say which function a model is, defaults resolved."""
+  """Returns the fields that define a model's function, their defaults resolved."""
   fields = fields_of(model)
   fields = {k: value for k, value in fields.items() if k not in NOT_OF_THE_FUNCTION}
   c = model.config
@@ -136,7 +136,9 @@ def function_of(model) -> dict:
     fields |= {"heads": N, "kv_heads": K, "head_size": H}
   elif "head_size" in fields:
     fields |= {"head_size": c.H, "source_layers": c.source_L}
-  return fields | ({"ff": c.F} if hasattr(c, "F") else {})
+  if fields.get("ff") == 0:  # the size that follows from the width
+    fields["ff"] = c.F
+  return fields
 
 
 def _rebuilt(hf: HfConfig):

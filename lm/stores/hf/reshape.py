@@ -1,4 +1,4 @@
-"""How a tensor of Hugging Face becomes one or several of our parameters, and back.
+"""Conversions of a tensor of Hugging Face to one or several parameters, and back.
 
 Tensors of checkpoints are mostly (out, in) matrices of PyTorch; our parameters have a
 dimension for each letter, those that are summed over in front, and a vocabulary padded

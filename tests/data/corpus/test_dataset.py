@@ -79,7 +79,7 @@ def test_a_config_trains_on_a_mixture(config, tmp_path):
     flags = config, f"--workdir={resumed}", f"--config.num_steps={steps}", saved
     result = processes.run("train", *flags)
     assert result.code == 0, result.err
-  assert "goes on after step 2" in result.out
+  assert "continues after step 2" in result.out
   expected, actual = processes.leaves(whole, 4), processes.leaves(resumed, 4)
   assert expected.keys() == actual.keys()
   assert all(expected[name].tobytes() == actual[name].tobytes() for name in expected)

@@ -29,7 +29,7 @@ class Corruption(corrupt.Corruption):
     corrupt.check_number("length", self.length, least=1)
 
   def split(self, size: int) -> tuple[int, int]:
-    """How many of `size` tokens are hidden, and in how many spans."""
+    """Returns (the number of hidden tokens of `size`, the number of their spans)."""
     hidden = min(max(1, round(size * self.rate)), size - 1)
     return hidden, min(max(1, round(hidden / self.length)), size - hidden)
 

@@ -1,4 +1,4 @@
-"""Ways to compute attention: one file, one backend.
+"""Backends of attention, one a file.
 
 To add one, write `lm/nn/attention/backends/<name>.py` with two functions,
 
@@ -8,8 +8,8 @@ To add one, write `lm/nn/attention/backends/<name>.py` with two functions,
 which may be called while tracing, on any mesh. Scores are q k^T * scale, capped by
 `softcap` (0: not at all); operands of products are in `dtype`. `lacks` names the first
 property of this call that `attend` does not honour, "" if there is none: a backend
-honours the whole mask or says so. "xla" honours everything, and is the reference. The
-default backend of a platform is in FASTEST.
+honours the whole mask or names what it lacks. "xla" honours everything, and is the
+reference. The default backend of a platform is in FASTEST.
 """
 
 from lm import lookup, platform

@@ -1,6 +1,6 @@
 """Families of Hugging Face, one a file: `find("llama")` returns the module.
 
-Adding the file is registering it: `Family` says what it defines.
+Adding the file is registering it; `Family` is the protocol that it keeps.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from lm.stores.hf.mapping import Row
 
 
 class Family(Protocol):
-  """What a module here defines."""
+  """The members of a module of this folder."""
 
   MODEL_TYPES: tuple[str, ...]  # the values of model_type in config.json that it reads
   FAMILY: str  # the module of lm.models that is its model
