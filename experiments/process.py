@@ -33,8 +33,9 @@ def run(main, *, required=()):
   logging.set_verbosity(logging.WARNING)
   sys.unraisablehook = _unraisable
   python_logging.getLogger("asyncio").addFilter(_is_not_orbax)
-  for flag in flags.FLAGS.flags_by_module_dict().get(__name__, ()):
-    # --help shows the flags of the verb's own file, and those registered like this.
+  by_module = flags.FLAGS.flags_by_module_dict()
+  for flag in [*by_module.get(config.__name__, ()), *by_module.get(__name__, ())]:
+    # --help shows what the verb's own file defines, and what is registered like this.
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
   app.run(lambda _: _main(main), flags_parser=lambda argv: _parse(argv, required))
 

@@ -10,7 +10,7 @@ from lm.models import INPUTS, Features
 from lm.nn.state import State
 from lm.objectives.softmax import cross_entropy, mean_logit, pick, sample
 
-SCORED = ("targets_BT", "weights_BT", "bytes_BT")  # the arrays that `score` reads
+SCORED = ("targets_BT", "weights_BT")  # the arrays that `score` reads
 
 
 def read(apply, params, batch, key, train, method="features") -> Features:
@@ -50,7 +50,9 @@ def score(
   to carry on. With uniform_BT, drawn from [0, 1), `sampled_BT` holds a token drawn from
   each softmax; else it is None.
   """
-  arrays = {name: batch[name] for name in SCORED if name in batch}
+  arrays = {name: batch[name] for name in SCORED}
+  if "bytes_BT" in batch:
+    arrays["bytes_BT"] = batch["bytes_BT"]
   arrays["x_BTD"] = features.x_BTD
   if uniform_BT is not None:
     arrays["uniform_BT"] = uniform_BT

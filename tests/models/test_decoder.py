@@ -115,7 +115,10 @@ def test_vocabularies_are_padded_and_cut_again(vocab, rows):
     (dict(positions="alibi"), "no positions 'alibi'.*learned, rotary"),
     (dict(remat="some"), "no remat 'some'.*none"),
     (dict(dtype="float8"), "no dtype 'float8'.*bfloat16"),
-    (dict(backend="flash"), "no attention backend 'flash'; found: auto, xla, chunked"),
+    (
+      dict(backend="flash"),
+      "no attention backend 'flash'; found: auto, chunked, fused",
+    ),
   ],
 )
 def test_a_config_that_makes_no_sense_is_one_clear_line(fields, message):

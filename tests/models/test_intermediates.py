@@ -42,7 +42,7 @@ def residuals(c, params, tokens_BT):
     def attention(x, own=own):
       extra = dict(out_bias=c.bias, eps=c.residual.eps)
       module = Attention(heads=c.attention, **options, **extra)
-      return module.apply({"params": own["attention"]}, x, Mask(), angles)[0]
+      return module.apply({"params": own["attention"]}, x, Mask(), angles=angles)[0]
 
     def ff(x, own=own):
       module = FeedForward(size=c.F, activation=c.feed.activation, **options)

@@ -180,7 +180,7 @@ def teacher(apply, params, batch, key, *, given, train=True):
 
 def test_what_is_given_reaches_the_objective_and_is_no_constant():
   mesh = make_mesh(data=4, tensor=2)
-  model = FAMILIES["llama"].model(vocab=64)
+  model = FAMILIES["llama"].model()
   [batch] = batches(1, "llama")
   batch = {"tokens_BT": batch["tokens_BT"]}
   given = {"logits_TV": np.random.default_rng(0).normal(size=(T, VOCAB)) * 1.0}

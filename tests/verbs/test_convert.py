@@ -171,7 +171,7 @@ def test_what_an_encoder_is_not_for(hf_folder, tmp_path):
   assert not (tmp_path / "cache").exists()
   tokenizers.byte_tokenizer().save(folder)
   assert "family 'encoder' writes no text" in refused(*generated)
-  assert "sees the tokens that it should name" in refused(*scored)
+  assert "sees the tokens that it should predict" in refused(*scored)
 
 
 def test_a_run_starts_from_a_table_longer_than_its_tokenizer(tmp_path):

@@ -97,7 +97,7 @@ def test_evaluate(trained):
   assert result.code == 0, result.err
   evaluation = json.loads(result.out)
   assert 0 < evaluation["eval/bits_per_byte"] < 10
-  assert re.match(r"step 1/\d+\n", result.err)  # progress, without a terminal
+  assert re.match(r"batch 1/\d+\n", result.err)  # progress, without a terminal
 
 
 def test_report(trained, tmp_path):

@@ -13,8 +13,8 @@ import pytest
 
 from experiments.interrupt import Interrupt
 
-HERE = Path(__file__).parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def wait_for(claim, seconds=10):
@@ -77,7 +77,7 @@ def start_pair(folder):
   with socket.socket() as free:
     free.bind(("localhost", 0))
     port = free.getsockname()[1]
-  script = str(HERE / "checkpoint_pair.py")
+  script = str(ROOT / "tests" / "checkpoint" / "checkpoint_pair.py")
   return [
     subprocess.Popen(
       [sys.executable, script, str(port), str(index), str(folder)],

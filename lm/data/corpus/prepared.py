@@ -5,6 +5,7 @@ the VERSION of each stage, so that data made of anything else are never opened. 
 rows are files in it, see Corpus.file.
 """
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -25,13 +26,12 @@ def corpus(source: str, tokenizer: str, *, clean: dict, cache, log=print) -> Cor
   folder. Raises Mistake for a wrong name and a broken source.
   """
   tokenizers.check(tokenizer)
-  cleaning.checked(clean)
   identity = tokenizers.identity(tokenizer)  # before a source that takes a download
   made_of = {
     "source": source,
     "content": sources.fingerprint(source, cache=cache),
     "tokenizer": identity,
-    "clean": json.loads(json.dumps(clean)),  # as the manifest will give it back
+    "clean": dataclasses.asdict(cleaning.checked(clean)),
     "versions": versions(),
   }
   folder = Path(cache) / "prepared" / folder_name(source, made_of)
