@@ -44,7 +44,7 @@ from lm.letters import (
     ("", P()),
   ],
 )
-def test_a_letter_says_where_it_is_split(letters, expected):
+def test_a_letter_has_its_mesh_axes(letters, expected):
   assert spec(letters) == expected
 
 
@@ -145,7 +145,7 @@ def test_constraining_does_nothing_without_a_mesh():
     assert constrain(x_BTD, "BTD") is x_BTD
 
 
-def test_what_the_sharded_equalities_listen_for_does_sound(capfd):
+def test_a_gather_and_a_whole_batch_are_noticed(capfd):
   """Compiles a gather that moves the table, and a batch whole on every device."""
   mesh = make_mesh(data=2, fsdp=2, tensor=2)
   table_VD, tokens_BT = np.ones((128, 32), np.float32), np.ones((24, 10), np.int32)

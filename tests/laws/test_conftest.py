@@ -45,7 +45,7 @@ def test_warnings_of_the_libraries_are_errors(module):
       warn(category)
 
 
-def test_a_golden_says_how_to_renew_it(golden, request):
+def test_a_golden_names_the_command_that_renews_it(golden, request):
   golden("conftest", "one fact a line")
   if not request.config.getoption("--renew"):
     with pytest.raises(pytest.fail.Exception, match=r"--renew 'tests/laws/test_con"):

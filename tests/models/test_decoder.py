@@ -155,7 +155,7 @@ def test_segments_and_a_cache_exclude_each_other():
 
 
 @pytest.mark.parametrize("scan", [True, False])
-def test_one_can_look_at_attention(scan):
+def test_attention_probabilities_are_recorded(scan):
   """Checks probs_BNTS of every layer: rows add up to 1, and are 0 in the future."""
   family, tokens_BT = FAMILIES["llama"], tokens(2, 6)
   model = family.model(scan=scan)

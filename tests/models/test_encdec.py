@@ -48,7 +48,7 @@ def test_a_backend_without_biases_refuses_them():
   assert np.abs(attend("xla") - plain).max() > 0.1
 
 
-def test_without_a_source_it_says_so():
+def test_a_missing_source_is_refused():
   model, params = FAMILIES["t5"].model(), FAMILIES["t5"].params()
   for cache in (None, model.init_cache(1, 8)):
     with pytest.raises(ValueError, match="reads a source: give source_BS"):

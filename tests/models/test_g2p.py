@@ -61,7 +61,7 @@ def side(arrays, name, vocab, head_VD):
   return model, {"params": params}
 
 
-def test_words_sound_as_its_own_code_says(arrays):
+def test_phonemes_are_those_of_the_package(arrays):
   """Decodes from the final state of the encoder."""
   bias_V = arrays["fc_b"]
   encoder, encoder_params = side(arrays, "enc", len(LETTERS), arrays["enc_emb"])

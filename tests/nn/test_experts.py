@@ -53,7 +53,7 @@ def token_reference(params, x_D):
   return y_D, best_J, probs_E, math.log(np.exp(logits_E).sum())
 
 
-def test_a_layer_does_what_the_papers_say(params):
+def test_a_layer_equals_the_formulas_of_the_papers(params):
   y_BTD, means = run(params)
   tokens = [
     token_reference(jax.device_get(params), x_D) for x_D in x_BTD().reshape(-1, D)

@@ -137,7 +137,7 @@ def test_bfloat16_gradients_run_and_are_the_same_numbers(equation, sizes):
     )
 
 
-def test_a_weight_gradient_turns_the_smaller_way_around():
+def test_a_weight_gradient_transposes_the_smaller_arrays():
   """Checks the copies: x, or the cotangent and the gradient; none but on a CPU."""
 
   def copies(equation, x_shape, y_shape):

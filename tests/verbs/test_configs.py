@@ -44,7 +44,7 @@ def test_it_runs_two_steps_when_shrunk(name, tmp_path):
 
 
 @each_config
-def test_it_says_how_to_run_it_and_is_short(name):
+def test_it_names_its_command_and_is_short(name):
   text = (shrink.CONFIGS / f"{name}.py").read_text()
   assert f"./launch.sh train --config=configs/{name}.py" in text
   assert len(text.partition("from ml_collections")[2].splitlines()) <= 28

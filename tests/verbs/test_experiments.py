@@ -59,7 +59,7 @@ def test_train(trained):
   assert samples.count("--- step ") == 2
 
 
-def test_train_says_when_it_is_finished_and_goes_on_when_asked(trained, text):
+def test_train_reports_that_it_is_finished_and_goes_on_with_more_steps(trained, text):
   folder, _ = trained
   values = dict(eval__every=1, eval__sample_tokens=5)
   before = (folder / "metrics.jsonl").read_bytes()

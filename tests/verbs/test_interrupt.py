@@ -39,7 +39,7 @@ def test_the_first_signal_is_a_flag(number, capfd):
   assert capfd.readouterr().err == line
 
 
-def test_no_signal_no_word(capfd):
+def test_without_a_signal_nothing_is_printed(capfd):
   with Interrupt() as interrupt:
     pass
   assert not interrupt.requested

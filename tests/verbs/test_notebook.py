@@ -81,7 +81,7 @@ def test_it_learns(printed):
   assert float(final) < 0.1 * float(first)
 
 
-def test_it_says_the_rhyme(printed):
+def test_it_generates_the_rhyme(printed):
   assert "\nThis is the dog that worried the cat that" in printed
 
 

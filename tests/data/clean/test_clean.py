@@ -122,7 +122,7 @@ def test_stop_words_go_and_lines_stay():
   assert rewritten("Other theory\tbelow thee", stopwords="english") == "theory\tthee"
 
 
-def test_filters_say_why():
+def test_filters_report_their_reasons():
   records = named(
     ["ab", "abcdef" * 9, "\u0430\u0431\u0432\u0433 ab", "abcd 1", "12345", " "]
   )
@@ -255,7 +255,7 @@ def test_training_text_never_repeats_held_out_text():
     assert reports["train"].kept == 3 - duplicates
 
 
-def test_nothing_left_is_an_error_that_says_why():
+def test_nothing_left_is_an_error_with_its_reasons():
   splits = {"train": [record("short")], "heldout": [record("held")]}
   with pytest.raises(ValueError, match=r"nothing of the train text.*shorter than 9"):
     documents.clean_splits(splits, min_chars=9)

@@ -274,6 +274,6 @@ def test_an_empty_file_is_refused(make, corpus):
     make()
 
 
-def test_the_manifest_says_what_it_was_made_of(make):
+def test_the_manifest_lists_its_inputs(make):
   made_of = json.loads((make().folder / "manifest.json").read_bytes())["made_of"]
   assert set(made_of) == {"source", "content", "tokenizer", "clean", "versions"}

@@ -164,7 +164,7 @@ def test_a_prefix_and_the_rest_are_the_row():
   assert len(cuts) > 10
 
 
-def test_pairs_follow_half_the_time_and_say_so():
+def test_pairs_follow_half_the_time_and_are_labelled_so():
   follows = []
   for seed in range(200):
     row = corrupted("pairs", seed=seed)

