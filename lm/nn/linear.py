@@ -74,12 +74,12 @@ def _narrow_dot_backward(equation, dtype, saved, g):
 _narrow_dot.defvjp(_narrow_dot_forward, _narrow_dot_backward)
 
 
-def take(table_VD, ids):
-  """Returns the rows of a table with these ids: of shape (*ids.shape, D).
+def take(table, ids):
+  """Returns the rows of a table VD with these ids, of shape (*ids.shape, D).
 
-  Of a table of rank 1, such as a bias_V, they are its values: of shape ids.shape.
+  Of a table of rank 1, such as a bias_V, they are its values, of shape ids.shape.
   """
-  return jnp.take(table_VD, ids, axis=0)
+  return jnp.take(table, ids, axis=0)
 
 
 def ragged(x_RD, w_EDF, sizes_E, dtype):

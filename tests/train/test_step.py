@@ -219,7 +219,7 @@ def test_an_array_that_nobody_reads_or_that_is_missing_is_refused():
 
 def test_an_optimiser_by_name_is_refused():
   model, [batch] = FAMILIES["llama"].model(), batches(1, "llama")
-  with pytest.raises(Mistake, match=r"optimiser='muon'; wanted an lm.optim.Optim"):
+  with pytest.raises(Mistake, match="optimiser='muon'; wanted an"):
     train.build(model, "next_token", "muon", batch=batch, num_steps=3)
 
 

@@ -182,7 +182,7 @@ def test_special_tokens_begin_a_prompt_once(tmp_path):
 
 
 def test_folders_without_a_tokenizer(tmp_path):
-  assert files.found(tmp_path) is None and files.found(tmp_path / "none") is None
+  assert files.find(tmp_path) is None and files.find(tmp_path / "none") is None
   with pytest.raises(ValueError, match="no tokenizer at"):
     tokenizers.load(tmp_path)
   (tmp_path / "tokenizer.json").write_text("{}")
