@@ -31,12 +31,6 @@ VAGUE = {
   "asked": "request",
   "theirs": "expected or hf_model",
 }
-# Files that still have such names; to be emptied.
-PENDING = {
-  "experiments/distributed.py",
-  "experiments/interrupt.py",
-  "lm/data/tokenizers/files.py",
-}
 
 
 def faults(path: str, text: str):
@@ -83,7 +77,7 @@ def _name_faults(path, node):
       pass
     case _:
       return
-  if name.strip("_") in VAGUE and path not in PENDING:
+  if name.strip("_") in VAGUE:
     yield f"{name} does not say what it is; call it {VAGUE[name.strip('_')]}"
 
 
