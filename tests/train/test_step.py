@@ -81,6 +81,12 @@ def assert_same_updates(first, second):
   close(first[0].opt, second[0].opt)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_the_first_losses_are_those_of_before(name, golden):
+  """To a thousandth: another compiler may round otherwise."""
+  golden(f"{name}-losses", "\n".join(f"{loss:.3f}" for loss in run(name, steps=5)[1]))
+
+
 # The gradients of every family on every mesh are in test_equalities.py; their use is
 # the same for all families.
 ON_MESHES = [
