@@ -10,6 +10,7 @@ import jax
 
 from experiments import config, distributed, process
 from experiments.interrupt import Interrupt
+from lm import data
 from lm.stores.run import RunFolder
 from lm.train import compose, run
 from lm.train.config import FREE
@@ -31,15 +32,19 @@ def main():
 
 def train_in(folder, plan, values):
   """Starts or continues a run, and prints where its results are and what comes next."""
-  num_steps = plan.experiment.num_steps
+  e = plan.experiment
   if run.is_finished(plan, folder.path):
     say(f"{folder.path} is finished; --config.num_steps=N continues to N steps")
     return say(folder.next_commands(generates=plan.traits.decodes))
+  # Outside of Interrupt: Ctrl-C ends it at once.
+  dataset = data.prepare(e.data, seq=e.seq, log=say)
   with Interrupt() as interrupt:
-    reached = run.run(plan, folder.path, config=values, stop=interrupt.agreed, log=say)
+    reached = run.run(
+      plan, dataset, folder.path, config=values, stop=interrupt.agreed, log=say
+    )
   if jax.process_index() == 0:
     draw(folder)
-  if reached < num_steps:
+  if reached < e.num_steps:
     say(f"stopped after step {reached}, saved; the same command continues from there")
   else:
     say(folder.next_commands(generates=plan.traits.decodes))

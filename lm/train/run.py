@@ -1,8 +1,10 @@
-"""A training run in a folder: prepares the data, restores or draws the state, trains.
+"""A training run in a folder: restores or draws the state, trains, saves.
 
 values = {...}    # a nested dict, such as config.json of another run
-plan = compose.plan(Experiment.of(values))
-updates = run(plan, "runs/shakespeare", config=values)
+experiment = Experiment.of(values)
+plan = compose.plan(experiment)
+dataset = lm.data.prepare(experiment.data, seq=experiment.seq)
+updates = run(plan, dataset, "runs/shakespeare", config=values)
 """
 
 import contextlib
@@ -10,7 +12,7 @@ import contextlib
 import jax
 import jax.numpy as jnp
 
-from lm import data, evaluate, platform
+from lm import evaluate, platform
 from lm.checkpoint import Checkpoints
 from lm.disk import atomic
 from lm.errors import Mistake
@@ -23,7 +25,7 @@ from lm.train.config import FREE
 from lm.train.loop import Diverged, Hook, fit
 
 
-def run(plan, path, *, config: dict, stop=None, log=print) -> int:
+def run(plan, dataset, path, *, config: dict, stop=None, log=print) -> int:
   """Trains until the end, or until stop(n) is True; returns the updates made in all.
 
   Continues from the newest checkpoint in the folder `path`, if there is one. `config`
@@ -34,7 +36,6 @@ def run(plan, path, *, config: dict, stop=None, log=print) -> int:
   """
   experiment, folder = plan.experiment, RunFolder(path)
   folder.check(config, free=FREE)
-  dataset = data.prepare(experiment.data, seq=experiment.seq, log=log)
   bound = plan.bind(dataset)
   primary = jax.process_index() == 0
   with Checkpoints(folder.checkpoints, keep=experiment.checkpoint.keep) as checkpoints:

@@ -186,7 +186,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_after_the_last_good_step(
     assert line.startswith(
       "error: train/loss is nan at step 4; the checkpoint of step 2"
     )
-    assert f"--config.init__path={folder}" in line
+    assert f"--config.init.path={folder}" in line
     assert [row["step"] for row in processes.metrics(folder)] == [1, 2, 3]
   assert processes.run("train", *flags).code == 0  # without the spy
   processes.assert_same_bits(folder, trained, 4)

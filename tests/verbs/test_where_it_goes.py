@@ -13,7 +13,7 @@ import pytest
 import shrink
 
 from experiments import config
-from lm import log
+from lm import data, log
 from lm.train import compose
 from lm.train.config import Experiment
 from lm.train.run import run
@@ -219,8 +219,10 @@ def trained(folder, changes, devices=1):
       else:
         cfg[group].update(value)
   values = config.complete(cfg).to_dict()
-  plan = compose.plan(Experiment.of(values), compose.jax.devices()[:devices])
-  assert run(plan, folder / "run", config=values, log=lambda line: None) == 2
+  experiment, quiet = Experiment.of(values), dict(log=lambda line: None)
+  plan = compose.plan(experiment, compose.jax.devices()[:devices])
+  dataset = data.prepare(experiment.data, seq=experiment.seq, **quiet)
+  assert run(plan, dataset, folder / "run", config=values, **quiet) == 2
   return log.read(folder / "run" / "metrics.jsonl")
 
 
