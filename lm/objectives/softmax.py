@@ -8,37 +8,32 @@ import jax.numpy as jnp
 from lm.nn.layers import VOCAB_MULTIPLE
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def cross_entropy(logits_BTV, targets_BT):
   """Returns (nll_BT, log_z_BT): -log softmax at the targets, and the log normaliser.
 
   In float32, stable for logits of any size; leading dimensions are arbitrary. The
-  backward pass keeps only the logits and recomputes the probabilities; JAX's own rule
-  would keep both, twice the memory. Targets outside the vocabulary are clipped to it:
-  give them weight 0.
+  backward pass keeps the probabilities; JAX's own rule would keep the logits as well,
+  twice the memory. Targets outside the vocabulary are clipped to it: give them weight
+  0.
   """
   log_z_BT = jax.nn.logsumexp(logits_BTV.astype(jnp.float32), axis=-1)
   return log_z_BT - pick(logits_BTV, targets_BT), log_z_BT
 
 
-def _forward(logits_BTV, targets_BT):
+@cross_entropy.defjvp
+def _cross_entropy_jvp(primals, tangents):
+  logits_BTV, targets_BT = primals
+  tangent_BTV = tangents[0].astype(jnp.float32)
   nll_BT, log_z_BT = cross_entropy(logits_BTV, targets_BT)
-  return (nll_BT, log_z_BT), (logits_BTV, targets_BT, log_z_BT)
-
-
-def _backward(residuals, cotangents):
-  logits_BTV, targets_BT, log_z_BT = residuals
-  nll_grad_BT, log_z_grad_BT = cotangents
   probs_BTV = jnp.exp(logits_BTV - log_z_BT[..., None])
+  log_z_tangent_BT = jnp.sum(probs_BTV * tangent_BTV, axis=-1)
+  # Not `pick`, whose transposition is a scatter where this one is elementwise.
   last = logits_BTV.ndim - 1
   ids_BTV = jax.lax.broadcasted_iota(jnp.int32, logits_BTV.shape, last)
   is_target_BTV = ids_BTV == targets_BT[..., None]
-  grad_BTV = (nll_grad_BT + log_z_grad_BT)[..., None] * probs_BTV
-  grad_BTV -= jnp.where(is_target_BTV, nll_grad_BT[..., None], 0)
-  return grad_BTV.astype(logits_BTV.dtype), None
-
-
-cross_entropy.defvjp(_forward, _backward)
+  picked_BT = jnp.sum(jnp.where(is_target_BTV, tangent_BTV, 0), axis=-1)
+  return (nll_BT, log_z_BT), (log_z_tangent_BT - picked_BT, log_z_tangent_BT)
 
 
 def pick(logits_BTV, targets_BT):

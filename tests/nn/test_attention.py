@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from families import FAMILIES, tokens
+from families import FAMILIES, VOCAB, tokens
 
 from lm.nn.attention import Heads, backends
 from lm.nn.attention.masks import Mask
+from lm.objectives.softmax import cross_entropy
 
 
 def test_a_new_file_is_a_new_backend(monkeypatch, tmp_path):
@@ -25,12 +26,14 @@ def test_a_new_file_is_a_new_backend(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_every_mode_differentiates_a_float32_decoder(name):
-  """Covers jvp, linearize and Hessian-vector products, chunked attention included."""
+  """Covers jvp, linearize and Hessian-vector products, with the loss of training."""
   family, tokens_BT = FAMILIES[name], np.tile(tokens(2, 32), (1, 4))
   model, params = family.model(scan=False, backend="chunked"), family.params()
 
   def loss(params):
-    return jnp.mean(jnp.sin(model.apply({"params": params}, tokens_BT)[0]))
+    logits_BTV, _ = model.apply({"params": params}, tokens_BT)
+    nll_BT, log_z_BT = cross_entropy(logits_BTV, (tokens_BT + 1) % VOCAB)
+    return jnp.mean(nll_BT + 0.1 * log_z_BT**2)
 
   @jax.jit
   def derivatives(params, along):
