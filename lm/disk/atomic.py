@@ -49,6 +49,18 @@ def rename_folder(source, target):
   sync_folder(Path(target).parent)
 
 
+def remove(path):
+  """Removes a folder with all that is in it, a file, or a link, if there is one.
+
+  Of a link, what it leads to stays.
+  """
+  path = Path(path)
+  if path.is_dir() and not path.is_symlink():
+    shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)
+
+
 def sync_folder(folder):
   """Writes the names in a folder through to the disk: they survive a power cut."""
   handle = os.open(folder, os.O_RDONLY)
@@ -112,7 +124,7 @@ def folder(target, of: str = ""):
       raise Mistake(f"{target} exists; choose another, or move it away")
     done = Done(file, of)
     for path in hidden.rglob(".*.tmp") if done else set(hidden.iterdir()) - {note}:
-      shutil.rmtree(path) if path.is_dir() else path.unlink()
+      remove(path)
     try:
       yield hidden, done
       rename_folder(hidden, target)
