@@ -25,11 +25,11 @@ import sys
 import time
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 
 from lm import trees
 from lm.checkpoint import arrays
+from lm.checkpoint.processes import agreed
 from lm.checkpoint.steps import NOTE, STATE, Steps, first_field
 from lm.disk import atomic, digest, paths
 from lm.disk.digest import Damaged
@@ -189,7 +189,7 @@ class Checkpoints:
     `restore_params`, only that field's arrays are read.
     """
     names = (field,) if isinstance(field, str) else tuple(field)
-    return self._agreed(lambda: self._choose(step, names))
+    return agreed(lambda: self._choose(step, names))
 
   def restore(self, abstract, step: int | None = None):
     """Returns (state, step, about) of `step`, or of the newest step without damage.
@@ -282,18 +282,3 @@ class Checkpoints:
     return Mistake(
       f"no checkpoint in {self.folder}; train first, or name another folder"
     )
-
-  def _agreed(self, choose) -> int:
-    """Returns, on all processes, the step that `choose` returns on process 0."""
-    if jax.process_count() == 1:
-      return choose()
-    step, error = -1, None
-    if self._primary:
-      try:
-        step = choose()
-      except ValueError as mistake:
-        error = mistake
-    step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
-    if step < 0:
-      raise error or Mistake("no checkpoint to restore; process 0 says why")
-    return step

@@ -7,7 +7,7 @@ import io
 import pathlib
 
 from lm.data.sources import packages
-from lm.disk import atomic, paths
+from lm.disk import locks, paths
 from lm.errors import Mistake
 
 VERSION = 1  # of _builders.py too: raise it when a work or what is held out changes
@@ -26,10 +26,9 @@ def documents(name: str, *, cache) -> dict:
   make = functools.partial(_builders.BUILDERS[name], file_format="array_record")
   builder = make(data_dir=folder)
   if not (builder.data_path / "dataset_info.json").exists():  # the last file written
-    folder.mkdir(parents=True, exist_ok=True)
     config = tfds.download.DownloadConfig(manual_dir=cache)
     with (
-      atomic.locked(folder / "lock", log=print),
+      locks.locked(folder / "lock", log=print),
       _quiet(tfds),
       paths.Opened(folder) as opened,  # it takes a path for a pattern
     ):

@@ -13,7 +13,7 @@ import pytest
 
 from lm.data import sources
 from lm.data.sources import packages
-from lm.disk import atomic
+from lm.disk import locks
 
 
 def ids(records):
@@ -85,12 +85,12 @@ def test_package_is_prepared_by_tfds_with_whole_plays_held_out(fake_plays, capfd
 def test_package_that_another_process_prepares_meanwhile(fake_plays, monkeypatch):
   @contextlib.contextmanager
   def slow_lock(path, *, log):
-    monkeypatch.setattr(atomic, "locked", locked)
+    monkeypatch.setattr(locks, "locked", locked)
     sources.documents("shakespeare", cache=fake_plays)
     yield
 
-  locked = atomic.locked
-  monkeypatch.setattr(atomic, "locked", slow_lock)
+  locked = locks.locked
+  monkeypatch.setattr(locks, "locked", slow_lock)
   splits = sources.documents("shakespeare", cache=fake_plays)
   assert ids(splits["train"]) == ["hamlet", "sonnets"]
 
