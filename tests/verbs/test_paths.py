@@ -8,7 +8,7 @@ import pytest
 
 from lm.checkpoint import Checkpoints
 
-ODD = "a[2] b{0}*?%25\n#~'\"$\\x\\é混"
+ODD = "a[2],b:{0}*?%25\n#~'\"$\\x\\é混"
 VALUES = dict(eval__every=2, eval__sample_tokens=3, optim__schedule="constant")
 
 
@@ -47,10 +47,18 @@ def test_no_character_of_a_path_means_anything(text, tmp_path):
   for path in (tmp_path / "copy", odd / "out[1]", odd / "in[1]"):
     texts.append(run("generate", f"--workdir={path}", *prompt).out)
   assert len(set(texts)) == 1
-  started = dict(init__path=odd / "in[1]", num_steps=1, data__tokenizer=odd / "in[1]")
-  started["data__tokenizer"] = folder / "tokenizer"
-  run("train", *processes.flags(odd / "next", source, **started))
-  run("report", f"--workdirs={tmp_path / 'copy'}", f"--out={odd / 'report'}")
+  started = dict(
+    init__path=odd / "in[1]", num_steps=1, data__tokenizer=folder / "tokenizer"
+  )
+  config, shrink = odd / "config.py", processes.ROOT / "tests" / "shrink.py"
+  config.write_text(
+    f"import runpy\nshrunk = runpy.run_path({str(shrink)!r})['get_config']\n"
+    "get_config = lambda name: shrunk(name)\n"
+  )
+  flags = processes.flags(odd / "next", source, **started)
+  run("train", f"--config={config}:shakespeare", *flags[1:])
+  workdirs = [f"--workdirs={folder}", f"--workdirs={tmp_path / 'copy'},{plain}"]
+  assert ODD in run("report", *workdirs, f"--out={odd / 'report'}").out
   assert (odd / "report.md").is_file() and (odd / "report.png").is_file()
 
 
