@@ -2,6 +2,8 @@
 
 import contextlib
 
+import jax
+
 from lm.checkpoint.processes import agreed
 from lm.disk import locks
 
@@ -25,7 +27,7 @@ class Owner:
     if self._is_held:
       yield
       return
-    is_new = not self._path.exists()
+    created = _absent(self._path)
     lock = locks.only(
       self._path / LOCK,
       what=self._path,
@@ -38,24 +40,33 @@ class Owner:
         held.enter_context(self._holding())
         yield
     except BaseException:
-      if is_new:
-        _remove_if_empty(self._path)
+      _remove_empty(created)
       raise
 
   @contextlib.contextmanager
   def _holding(self):
-    created = [path for path in self._inner if not path.exists()]
+    created = _absent(*self._inner)
     self._is_held = True
     try:
       yield
     except BaseException:
-      for path in created:
-        _remove_if_empty(path)
+      _remove_empty(created)
       raise
     finally:
       self._is_held = False
 
 
-def _remove_if_empty(folder):
-  with contextlib.suppress(OSError):  # of a folder that holds something
-    folder.rmdir()
+def _absent(*folders) -> list:
+  """Returns those that do not exist, on process 0.
+
+  Another machine that looks for a folder too early misses it for a while afterwards.
+  """
+  if jax.process_index():
+    return []
+  return [folder for folder in folders if not folder.exists()]
+
+
+def _remove_empty(folders):
+  for folder in folders:
+    with contextlib.suppress(OSError):  # of a folder that holds something
+      folder.rmdir()
