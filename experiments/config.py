@@ -19,6 +19,7 @@ from ml_collections import ConfigDict, config_flags
 
 from lm import lookup, models, stores
 from lm.data import clean
+from lm.disk import paths
 from lm.errors import Mistake
 from lm.train import config as training
 
@@ -44,7 +45,7 @@ def file() -> str:
 
 def default_workdir() -> str:
   """Returns runs/<name of the config>, without the argument of "file.py:argument"."""
-  return os.path.join("runs", Path(_file.partition(":")[0]).stem)
+  return os.path.join("runs", Path(_parts(_file)[0]).stem)
 
 
 def experiment() -> tuple[training.Experiment, dict]:
@@ -108,7 +109,8 @@ def misspelt(text: str) -> str:
 
 def execute(named: str) -> ConfigDict:
   """Returns what get_config() of "file.py" or "file.py:argument" returns."""
-  path, colon, argument = named.partition(":")
+  paths.local(named)
+  path, colon, argument = _parts(named)
   if not os.path.isfile(path):
     raise Mistake(f"no config file {path}; wanted one such as {SHOWN}")
   if not path.endswith(".py"):
@@ -154,6 +156,15 @@ def complete(config: ConfigDict) -> ConfigDict:
   objective = values.get("objective", defaults["objective"])
   defaults["loss"] = options(lookup.function("lm.objectives", objective))
   return ConfigDict(_merged(defaults, values))
+
+
+def _parts(named: str) -> tuple[str, str, str]:
+  """Returns (path, ":" or "", argument) of "file.py:argument".
+
+  A colon in the name of a folder begins no argument.
+  """
+  path, colon, argument = named.partition(".py:")
+  return (f"{path}.py", ":", argument) if colon else (named, "", "")
 
 
 def options(function) -> dict:

@@ -3,27 +3,36 @@
 ./launch.sh report --workdirs=runs/lstm,runs/llama,runs/mamba2 --out=runs/families
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from experiments import process
+from lm.disk import paths
 from lm.study import report, runs
 
-_WORKDIRS = flags.DEFINE_list(
-  "workdirs", None, "the runs' folders, separated by commas"
+_WORKDIRS = flags.DEFINE_multi_string(
+  "workdirs",
+  None,
+  "the runs' folders, separated by commas, or each in a flag of its own",
 )
 _OUT = flags.DEFINE_string("out", "runs/report", "writes OUT.md and OUT.png")
 
 
 def main():
-  results = [runs.read(path) for path in _WORKDIRS.value]
-  table, picture = report.table(results), Path(f"{_OUT.value}.png")
+  picture = paths.local(f"{_OUT.value}.png")
+  results = [runs.read(path) for text in _WORKDIRS.value for path in folders(text)]
+  table = report.table(results)
   picture.parent.mkdir(parents=True, exist_ok=True)
   report.draw(results, picture)
-  markdown = Path(f"{_OUT.value}.md")
+  markdown = paths.local(f"{_OUT.value}.md")
   markdown.write_text(f"{table}\n", encoding="utf-8")
   print(f"{table}\n\nresults: {markdown} {picture}")
+
+
+def folders(text: str) -> list[str]:
+  """Returns the folders that a flag names; a comma in one that exists is its own."""
+  if paths.local(text).exists():
+    return [text]
+  return [path.strip() for path in text.split(",") if path.strip()]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lm.disk import atomic
+from lm.disk import atomic, paths
 from lm.errors import Mistake
 
 
@@ -89,7 +89,7 @@ class Vectors:
     for word in self.words:
       if not word or word.split() != [word]:
         raise Mistake(f"{word!r} is no word: a file of vectors ends words at spaces")
-    path = Path(path)
+    path = paths.local(path)
     with atomic.open(path) as file:
       file.write(f"{len(self.words)} {self.table_VD.shape[1]}\n".encode())
       for word, x_D in zip(self.words, self.table_VD, strict=True):
@@ -129,7 +129,7 @@ def read(path) -> Vectors:
 
 def check(path) -> Path:
   """Returns the path; Mistake when there is no file."""
-  path = Path(path)
+  path = paths.local(path)
   if not path.is_file():
     raise Mistake(f"no vectors at {path}; give a file in word2vec's .bin or .txt")
   return path

@@ -62,6 +62,30 @@ def test_it_begins_anew_if_it_is_another(tmp_path):
   assert not part.exists()
 
 
+def test_what_a_link_leads_to_stays(tmp_path):
+  mine, target = tmp_path / "mine", tmp_path / "new"
+  mine.mkdir()
+  (mine / "file").write_text("mine")
+  (tmp_path / ".new.part").symlink_to(mine)
+  begin(target)
+  (target / "link").symlink_to(mine)
+  atomic.remove(target / "link")
+  assert list(target.iterdir()) == []
+  target.rmdir()
+  stopped(target, KeyboardInterrupt(), done=["x"])
+  (tmp_path / ".new.part" / "link").symlink_to(mine)
+  begin(target, "b")
+  assert list(target.iterdir()) == []
+  (tmp_path / "link").symlink_to(target)
+  target.rmdir()
+  with pytest.raises(ValueError, match="link exists; choose another"):
+    begin(tmp_path / "link")
+  atomic.remove(tmp_path / "link")
+  atomic.remove(tmp_path / "nothing")
+  assert list(tmp_path.iterdir()) == [mine]
+  assert (mine / "file").read_text() == "mine"
+
+
 def test_one_at_a_time(tmp_path):
   target = tmp_path / "new"
   with (

@@ -70,6 +70,8 @@ def build(folder, made_of, tokenizer_name, *, cache, log):
   start = time.monotonic()
   log(f"preparing {made_of['source']} with tokenizer {tokenizer_name}: {folder}")
   work = folder.with_name(folder.name + ".partial")
+  if work.is_symlink():  # what it leads to is not ours
+    work.unlink()
   try:
     _fill(work, made_of, tokenizer_name, cache=cache, log=log)
   except ValueError:  # a refused source will not be continued, so nothing is kept

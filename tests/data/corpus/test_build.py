@@ -184,6 +184,17 @@ def test_a_build_that_dies_at_any_write_goes_on(make, tmp_path, monkeypatch):
   assert any("reused 1 shards" in line for line in logged)
 
 
+def test_a_build_does_not_follow_a_link(make, tmp_path):
+  mine, prepared = tmp_path / "mine", make().folder
+  expected = contents(prepared)
+  shutil.rmtree(prepared)
+  mine.mkdir()
+  (mine / "notes.tmp").write_text("mine")
+  prepared.with_name(f"{prepared.name}.partial").symlink_to(mine)
+  assert contents(make().folder).keys() == expected.keys()
+  assert contents(mine) == {"notes.tmp": b"mine"} and not prepared.is_symlink()
+
+
 def test_a_shard_that_was_damaged_is_made_again(tmp_path):
   tok = tokenizers.byte_tokenizer()
   entry = shards.write(tok, tmp_path, 0, ["hello", "world"])
