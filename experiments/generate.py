@@ -3,8 +3,14 @@
 ./launch.sh generate --workdir=runs/shakespeare --prompt="To be, or"
 ./launch.sh generate --workdir=runs/shakespeare --prompt="To be" --n=3 --top_p=0.9
 ./launch.sh generate --workdir=runs/shakespeare --prompt="To be" --beam=4
+./launch.sh generate --workdir=SmolLM2-135M-Instruct
+
+Without a prompt, every line of the input is one; a chat model keeps the conversation.
+BERT fills "[MASK]" in the prompt, T5 "<extra_id_0>".
 """
 
+import functools
+import json
 import sys
 import time
 
@@ -13,16 +19,22 @@ from absl import flags
 from experiments import process
 from lm import stores
 from lm.errors import Mistake
-from lm.generate import chat, prompts, stream
+from lm.generate import chat, fill, prompts, stream
 
 DEFAULT_TOKENS = 200  # at most, without --max_tokens
 
 _WORKDIR = process.workdir_flag("a run's folder, a Hugging Face folder or a .gguf file")
-_PROMPT = flags.DEFINE_string("prompt", "", "where to start; empty: a new document")
+_STEP = flags.DEFINE_integer(
+  "step", None, "a saved step of a run; by default the newest"
+)
+_PROMPT = flags.DEFINE_string("prompt", None, "where to start; empty: a new document")
+_PROMPT_FILE = flags.DEFINE_string(
+  "prompt_file", None, "a text file to take for --prompt, without its last line break"
+)
 _CHAT = flags.DEFINE_boolean(
   "chat",
   None,
-  "whether --prompt is a message of the user, to be answered; by default if the model "
+  "whether a prompt is a message of the user, to be answered; by default if the model "
   "has a chat template",
 )
 _MAX_TOKENS = flags.DEFINE_integer(
@@ -30,9 +42,18 @@ _MAX_TOKENS = flags.DEFINE_integer(
   None,
   f"tokens at most; by default what the context holds, up to {DEFAULT_TOKENS}",
 )
+_STOP = flags.DEFINE_multi_string(
+  "stop", [], "ends the text before it; may be repeated"
+)
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "0 takes the likeliest token")
 _TOP_K = flags.DEFINE_integer("top_k", 0, "only the k likeliest tokens; 0: all")
 _TOP_P = flags.DEFINE_float("top_p", 1.0, "only the likeliest that make up this share")
+_MIN_P = flags.DEFINE_float(
+  "min_p", 0.0, "only tokens at least this likely, relative to the likeliest"
+)
+_PENALTY = flags.DEFINE_float(
+  "repetition_penalty", 1.0, "above 1 makes tokens of the prompt and text less likely"
+)
 _N = flags.DEFINE_integer("n", 1, "how many texts")
 _SEED = flags.DEFINE_integer(
   "seed",
@@ -42,59 +63,155 @@ _SEED = flags.DEFINE_integer(
   upper_bound=2**32 - 1,  # jax would take the next one for 0
 )
 _BEAM = flags.DEFINE_integer("beam", 0, "beams to search with instead of sampling")
+_FORMAT = flags.DEFINE_enum(
+  "format", "text", ["text", "json"], "json: an object a line for each text"
+)
+
+_SAMPLING = (_TEMPERATURE, _TOP_K, _TOP_P, _MIN_P, _PENALTY, _SEED, _STOP)
 
 
 def main():
-  sampling = {f.name: f.value for f in (_TEMPERATURE, _TOP_K, _TOP_P, _SEED)}
-  if _BEAM.value and any(f.present for f in (_TEMPERATURE, _TOP_K, _TOP_P, _SEED)):
+  if _BEAM.value and any(flag.present for flag in _SAMPLING):
+    names = ", ".join(f"--{flag.name}" for flag in _SAMPLING)
     raise Mistake(
       "--beam searches for the likeliest text and draws nothing; leave out "
-      "--temperature, --top_k, --top_p and --seed, or leave out --beam"
+      f"{names}, or leave out --beam"
     )
-  model, params, tokenizer = stores.load(_WORKDIR.value)
+  prompt = read_prompt()
+  model, params, tokenizer = stores.load(_WORKDIR.value, step=_STEP.value)
   if tokenizer is None:
     raise Mistake(f"{_WORKDIR.value} has no tokenizer; text needs one")
-  heading, ids = read_prompt(tokenizer)
-  max_tokens, context = _MAX_TOKENS.value, model.config.context
-  if max_tokens is None:
-    room = context - len(ids) if context else DEFAULT_TOKENS
-    max_tokens = max(1, min(DEFAULT_TOKENS, room))
-  options = dict(max_tokens=max_tokens, n=_N.value)
-  start_s = time.perf_counter()
-  if _BEAM.value:
-    options["beams"] = _BEAM.value
-    pieces = stream.search(model, params, tokenizer, ids, **options)
-  else:
-    pieces = stream.stream(model, params, tokenizer, ids, **options, **sampling)
   sys.stdout.reconfigure(errors="replace")  # a terminal may lack characters
-  count = show(pieces, heading, _N.value)
+  if prompt is not None and fill.has_masks(tokenizer, prompt):
+    return show_masks(fill.masks(model, params, tokenizer, prompt))
+  messages = []
+  for text in read_lines() if prompt is None else [prompt]:
+    messages.append({"role": "user", "content": text})
+    texts = answer(model, params, tokenizer, messages)
+    messages.append({"role": "assistant", "content": texts[0]})
+
+
+def read_prompt() -> str | None:
+  """Returns the prompt of the flags, None when there is none."""
+  if _PROMPT_FILE.value is None:
+    return _PROMPT.value
+  if _PROMPT.value is not None:
+    raise Mistake("--prompt and --prompt_file are both given; leave out one")
+  with open(_PROMPT_FILE.value, encoding="utf-8", newline="") as file:
+    return file.read().removesuffix("\n").removesuffix("\r")
+
+
+def read_lines():
+  """Yields the lines of the input that are not empty."""
+  is_terminal = sys.stdin.isatty()
+  while True:
+    if is_terminal:
+      print("> ", end="", file=sys.stderr, flush=True)
+    line = sys.stdin.readline()
+    if not line:
+      return
+    if line.strip():
+      yield line.rstrip("\n")
+
+
+def answer(model, params, tokenizer, messages) -> list[str]:
+  """Prints the texts that continue or answer the newest message, and returns them."""
+  prompt = messages[-1]["content"]
+  has_gaps = model.traits.source and fill.has_gaps(tokenizer, prompt)
+  if is_chat(tokenizer, prompt):
+    heading, ids = "", conversation(model, tokenizer, messages)
+  elif has_gaps:
+    heading, ids = "", tokenizer.marked(prompt)
+  else:
+    # What a model with an encoder writes does not continue the prompt.
+    heading = "" if model.traits.source else prompt
+    ids = prompts.encode(tokenizer, prompt)[0]
+  start_s, options = time.perf_counter(), request(model, ids)
+  generate = stream.search if _BEAM.value else stream.stream
+  pieces = generate(model, params, tokenizer, [ids], **options)
+  finished = functools.partial(fill.filled, tokenizer, prompt) if has_gaps else None
+  texts, count = show(pieces, heading, finished)
   rate = count / (time.perf_counter() - start_s)
-  print(f"{count} tokens, {rate:.1f} a second with compiling", file=sys.stderr)
+  note(f"{count} tokens, {rate:.1f} a second with compiling")
+  return texts
 
 
-def read_prompt(tokenizer) -> tuple:
-  """Returns (the text to print before the model's, the ids of the prompt)."""
-  text, is_chat = _PROMPT.value, _CHAT.value
-  if is_chat is None:
-    is_chat = bool(text) and tokenizer.chat_template is not None
-  if is_chat:
-    return "", chat.encode(tokenizer, [{"role": "user", "content": text}])
-  return text, prompts.encode(tokenizer, text)[0]
+def is_chat(tokenizer, prompt: str) -> bool:
+  """Returns True if the prompt is a message to answer, not a text to continue."""
+  if _CHAT.value is None:
+    return bool(prompt) and tokenizer.chat_template is not None
+  return _CHAT.value
 
 
-def show(pieces, heading: str, n: int) -> int:
-  """Prints one text as it comes, several when whole; returns the number of tokens."""
-  texts, count = [heading] * n, 0
-  if n == 1:
+def conversation(model, tokenizer, messages):
+  """Returns the ids of the newest messages, which leave half of the context free."""
+  size = model.config.context // 2 or 2**31
+  ids, left_out = chat.encode_newest(tokenizer, messages, size)
+  if left_out:
+    note(f"the {left_out} oldest messages are left out: half of the context is full")
+  return ids
+
+
+def request(model, ids) -> dict:
+  """Returns the options of a generation from a prompt of these ids."""
+  context, max_tokens = model.config.context, _MAX_TOKENS.value
+  room = context - (1 if model.traits.source else len(ids))
+  if max_tokens is None:
+    max_tokens = max(1, min(DEFAULT_TOKENS, room)) if context else DEFAULT_TOKENS
+  options = dict(max_tokens=max_tokens, n=_N.value)
+  if _BEAM.value:
+    return options | {"beams": _BEAM.value}
+  options |= {flag.name: flag.value for flag in _SAMPLING}
+  if context and max_tokens > room and _N.value == 1 and not model.traits.source:
+    options["slides"] = True
+    note(f"beyond the context of {context} tokens its newest half is read anew")
+  return options
+
+
+def show(pieces, heading: str, finished=None) -> tuple[list[str], int]:
+  """Prints a single text as it comes, others when whole; what `finished` makes of ids.
+
+  Returns (the texts without the heading, the number of tokens).
+  """
+  n, is_json = _N.value, _FORMAT.value == "json"
+  streams = n == 1 and not is_json and finished is None
+  texts, ids = [""] * n, [[] for _ in range(n)]
+  if streams:
     print(heading, end="", flush=True)
   for piece in pieces:
-    count += len(piece.ids)
-    texts[piece.index] += piece.text
-    if n == 1:
+    index = piece.index
+    texts[index] += piece.text
+    ids[index] += piece.ids.tolist()
+    if streams:
       print(piece.text, end="\n" if piece.finish_reason else "", flush=True)
-    elif piece.finish_reason:
-      print(f"--- {piece.index + 1} of {n}\n{texts[piece.index]}", flush=True)
-  return count
+      continue
+    if not piece.finish_reason:
+      continue
+    if finished:
+      texts[index] = finished(ids[index])
+    if is_json:
+      row = dict(index=index, text=texts[index], ids=ids[index])
+      row |= dict(finish_reason=piece.finish_reason)
+      print(json.dumps(row, ensure_ascii=False), flush=True)
+    else:
+      title = f"--- {index + 1} of {n}\n" if n > 1 else ""
+      print(f"{title}{heading}{texts[index]}", flush=True)
+  return texts, sum(map(len, ids))
+
+
+def show_masks(candidates):
+  """Prints a line for each mask: its likeliest tokens with their probabilities."""
+  for number, rows in enumerate(candidates, start=1):
+    if _FORMAT.value == "json":
+      print(json.dumps(dict(mask=number, tokens=rows), ensure_ascii=False))
+    else:
+      listed = "  ".join(f"{token} {chance:.3f}" for token, chance in rows)
+      print(f"mask {number}:  {listed}")
+
+
+def note(line: str):
+  """Prints a line that is not part of the text."""
+  print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -158,6 +158,11 @@ def interrupt_a_callback(_):
   build.cleaned = cleaned
 
 
+def read_from(path):
+  """Makes a file the standard input."""
+  os.dup2(os.open(path, os.O_RDONLY), 0)
+
+
 def hang_in_streaming(_):
   """Blocks a streamed text after its first piece."""
   from lm.generate import stream as streaming

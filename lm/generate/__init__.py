@@ -7,6 +7,7 @@ prompts     text to padded ids, and whether a request fits the model
 detokenize  ids to text, one id at a time
 stream      text to text, in pieces or whole
 chat        conversations to prompts, by the template of the tokenizer
+fill        masked tokens and gaps in a text, by BERT and T5
 embed       texts to vectors, by an encoder
 """
 
@@ -23,8 +24,8 @@ def generate(model, params, tokenizer, prompts, **options) -> list[str]:
 
   `prompts` is a string or a list of strings (or of ids); the texts are ordered by
   prompt, then sample. The options are those of `lm.generate.stream.stream`: max_tokens,
-  temperature, top_k, top_p, min_p, repetition_penalty, n, seed, stop. Raises Mistake
-  for a setting out of range and for a model that does not decode.
+  temperature, top_k, top_p, min_p, repetition_penalty, n, seed, stop, slides. Raises
+  Mistake for a setting out of range and for a model that does not decode.
   """
   from lm.generate import stream
 

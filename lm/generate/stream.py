@@ -6,6 +6,8 @@
 `stream` yields text in pieces, `generate` joins them, `search` uses beam search.
 """
 
+import functools
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +38,15 @@ class _Row:
 
   def __init__(self, index, writer, stops):
     self.index, self.length, self.ended = index, 0, False
+    self.slides = False  # the text goes on in another decoding when this one is full
     self._writer, self._stops = writer, stops
 
   def piece(self, continuations: decode.Continuations) -> Piece | None:
     """The Piece since the last call; None when there is nothing new."""
     start, text = self.length, ""
     reason = continuations.reasons[self.index]
+    if reason == "length" and self.slides:
+      reason = None
     ids_T = continuations.ids_BT[self.index]
     end = continuations.lengths_B[self.index]
     while self.length < end and not self._writer.stopped:
@@ -75,6 +80,7 @@ def stream(
   seed=0,
   stop=(),
   logprobs=False,
+  slides=False,
   chunk=8,
 ):
   """Returns an iterator of Pieces of `n` continuations of each prompt.
@@ -83,8 +89,10 @@ def stream(
   new document. Settings are those of `lm.generate.sample.Sampling`. `stop` is a string
   or several; the text ends before the first of them, or with the end of the document.
   `chunk` is the number of tokens between two rounds of pieces; the joined pieces do not
-  depend on it. Raises Mistake, before the first piece, for a setting out of range, and
-  when the context is too short for a prompt and max_tokens.
+  depend on it. With `slides` one text may be longer than the context: where that is
+  full, the model reads the newest half of it as a new prompt. Raises Mistake, before
+  the first piece, for a setting out of range, and when the context is too short for a
+  prompt and max_tokens.
   """
   stop = (stop,) if isinstance(stop, str) else tuple(stop)
   if not all(isinstance(s, str) and s for s in stop):
@@ -94,14 +102,12 @@ def stream(
   prompts, sources = as_sources(model, tokenizer, encode(tokenizer, prompts))
   stops = tokenizer.stops
   params = decode.prepare_params(model, params)
-  decoding = decode.start(
+  start = functools.partial(
+    decode.start,
     model,
     params,
-    prompts,
-    max_tokens=max_tokens,
     sampling=Sampling(temperature, top_k, top_p, min_p, repetition_penalty),
     n=n,
-    seed=seed,
     stops=stops,
     logprobs=logprobs,
     sources=sources,
@@ -110,21 +116,47 @@ def stream(
     _Row(i, Writer(tokenizer, stop, prompts[i // n]), stops)
     for i in range(len(prompts) * n)
   ]
-  return _pieces(model, params, decoding, rows, chunk)
+  pieces = functools.partial(_pieces, model, params, rows, chunk)
+  if not (slides and model.config.context):
+    return pieces(start(prompts, max_tokens=max_tokens, seed=seed))
+  if len(rows) > 1 or sources:
+    kind = "sources" if sources else "texts"
+    raise Mistake(f"slides=True is for one text, got {len(rows)} {kind}")
+  sizes = dict(context=model.config.context, max_tokens=max_tokens)
+  return _sliding(start, pieces, rows[0], prompts[0], seed=seed, **sizes)
 
 
-def _pieces(model, params, decoding, rows, chunk):
+def _pieces(model, params, rows, chunk, decoding):
   """Yields the pieces of the rows: first after one token, then every `chunk` tokens."""
-  until = 1
-  while not all(row.ended for row in rows):
+  until, done = 1, False
+  while not done:
     decoding = decode.advance(model, params, decoding, until)
     continuations = decode.read(decoding, len(rows))
     for row in rows:
       piece = None if row.ended else row.piece(continuations)
       if piece is not None:
         yield piece
+    done = all(row.ended or continuations.reasons[row.index] for row in rows)
     decoding = decode.halt(decoding, [row.ended for row in rows])
     until += chunk
+
+
+def _sliding(start, pieces, row, prompt, *, seed, context, max_tokens):
+  """Yields the pieces of one text from several decodings, each within the context."""
+  ids_T = np.asarray(prompt)
+  for number in itertools.count():
+    if len(ids_T) >= context:
+      ids_T = ids_T[-max(1, context // 2) :]
+    limit = min(max_tokens, context - len(ids_T))
+    max_tokens -= limit
+    row.length, row.slides = 0, max_tokens > 0
+    # A seed of its own, or the same numbers would be drawn again.
+    decoding = start([ids_T], max_tokens=limit, seed=(seed + number) % 2**32)
+    for piece in pieces(decoding):
+      ids_T = np.append(ids_T, piece.ids)
+      yield piece
+    if row.ended:
+      return
 
 
 def generate(model, params, tokenizer, prompts, **options) -> list[Piece]:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm.data import tokenizers
+from lm.errors import Mistake
 from lm.generate import stream
 from lm.generate.detokenize import Writer
 
@@ -209,3 +210,30 @@ def test_without_bytes_a_text_keeps_its_space_behind_the_prompt():
   [sampled] = stream.generate(*options, temperature=0)
   [searched] = stream.search(*options, beams=2)
   assert searched.text == sampled.text == " the ant"
+
+
+def test_a_text_slides_past_the_context():
+  """Where the context is full, its newest half is a prompt like any other."""
+  model = fakes.small(vocab=TOKENIZER.size, context=16)
+  params = model.init(seed=1)
+  options = dict(temperature=0)
+  generate = functools.partial(stream.generate, model, params, TOKENIZER, **options)
+  prompt = TOKENIZER.encode("prompt")  # 6 ids: room for 10
+  ids, expected = list(prompt), []
+  for limit in (10, 8, 3):
+    [piece] = generate([np.array(ids)], max_tokens=limit)
+    expected += piece.ids.tolist()
+    ids = (ids + piece.ids.tolist())[-8:]
+  for chunk in (1, 5, 100):
+    [piece] = generate([prompt], max_tokens=21, slides=True, chunk=chunk)
+    assert piece.ids.tolist() == expected
+    assert piece.finish_reason == "length"
+  [plain] = generate([prompt], max_tokens=10)
+  [within] = generate([prompt], max_tokens=10, slides=True)
+  assert plain.ids.tolist() == within.ids.tolist() == expected[:10]
+
+
+def test_one_text_slides_at_a_time():
+  model = fakes.small(vocab=TOKENIZER.size, context=16)
+  with pytest.raises(Mistake, match="slides=True is for one text, got 2 texts"):
+    stream.stream(model, model.init(), TOKENIZER, "a", n=2, slides=True)

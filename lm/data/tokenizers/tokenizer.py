@@ -129,13 +129,15 @@ class Tokenizer:
       raise
     return [encoding.ids for encoding in coded]
 
-  def prompt(self, text: str) -> np.ndarray:
+  def prompt(self, text: str, *, specials=False) -> np.ndarray:
     """The ids of `text` as the input of a model, with the special tokens around it.
 
     Those are the tokenizer's own: Llama's bos, BERT's [CLS] and [SEP], T5's eos; a
-    learnt tokenizer has none.
+    learnt tokenizer has none. With `specials`, special tokens in the text count as such
+    ("[MASK]").
     """
-    return np.array(self._inner.encode(text, add_special_tokens=True).ids, np.int32)
+    inner = self._marking if specials else self._inner
+    return np.array(inner.encode(text, add_special_tokens=True).ids, np.int32)
 
   def marked(self, text: str) -> np.ndarray:
     """The ids of a chat template's output, in which special tokens count as such."""

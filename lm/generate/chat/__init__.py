@@ -107,6 +107,22 @@ def encode(tokenizer, messages, **variables) -> np.ndarray:
   return np.concatenate(parts).astype(np.int32)
 
 
+def encode_newest(tokenizer, messages, size: int) -> tuple[np.ndarray, int]:
+  """Returns (ids, the number of messages left out), as `encode` of what fits.
+
+  The oldest turns, two messages each, are left out until the ids are at most `size`; a
+  system message and the newest message stay. Raises Mistake as `encode`.
+  """
+  messages, left_out = list(messages), 0
+  first = int(messages[0]["role"] == "system")
+  ids = encode(tokenizer, messages)
+  while len(ids) > size and len(messages) > first + 2:
+    del messages[first : first + 2]
+    left_out += 2
+    ids = encode(tokenizer, messages)
+  return ids, left_out
+
+
 def _unused_char(text: str) -> str:
   """A noncharacter of Unicode (reserved for internal use) that is not in the text."""
   return next(c for c in map(chr, range(0xFDD0, 0xFDF0)) if c not in text)
