@@ -14,6 +14,9 @@ from lm.disk import atomic
 from lm.errors import Mistake
 
 NAMED_SPECIALS = ("bos_token", "eos_token", "pad_token", "unk_token")
+# What clean_up_tokenization_spaces removes, in this order.
+TIDY = {f" {mark}": mark for mark in ".?!,"} | {" ' ": "'"}
+TIDY |= {f" {end}": end for end in ("n't", "'m", "'s", "'ve", "'re")}
 
 
 class Tokenizer:
@@ -175,9 +178,26 @@ class Tokenizer:
 
   def decode(self, ids) -> str:
     """The text of `ids` without special ones; part of a character becomes U+FFFD."""
-    if not self.byte_level:
-      return self._inner.decode([int(i) for i in ids], skip_special_tokens=True)
-    return self.decode_bytes(ids).decode("utf-8", "replace")
+    if self.byte_level:
+      return self.decode_bytes(ids).decode("utf-8", "replace")
+    text = self.decode_raw(ids)
+    if self._tidies:
+      for spaced, tight in TIDY.items():
+        text = text.replace(spaced, tight)
+    return text
+
+  def decode_raw(self, ids) -> str:
+    """The text of `ids` before spaces at punctuation are removed, where they are.
+
+    It is what the tokens say one by one, so that it grows with them.
+    """
+    return self._inner.decode([int(i) for i in ids], skip_special_tokens=True)
+
+  @functools.cached_property
+  def _tidies(self) -> bool:
+    """True if spaces before punctuation are removed: never from texts of BPE."""
+    wanted = self._config.get("clean_up_tokenization_spaces")
+    return bool(wanted) and self._spec["model"]["type"] != "BPE"
 
   def decode_bytes(self, ids) -> bytes:
     """The UTF-8 of `ids`; of a byte-level tokenizer it may end within a character."""
