@@ -44,7 +44,7 @@ def bert_normaliser(config: dict):
   from tokenizers import normalizers
 
   return normalizers.BertNormalizer(
-    lowercase=config["do_lower_case"],
+    lowercase=bool(config["do_lower_case"]),
     handle_chinese_chars=config.get("tokenize_chinese_chars", True),
     strip_accents=config.get("strip_accents"),
   )

@@ -6,6 +6,7 @@ are split, default special tokens and those around a text.
 """
 
 import dataclasses
+import re
 
 from lm.data.tokenizers.bpe import END
 
@@ -157,4 +158,8 @@ def name_of(config: dict, model_config: dict) -> str:
   model_type = model_config.get("model_type")
   name = OVERRULED.get(model_type)
   name = name or config.get("tokenizer_class") or model_config.get("tokenizer_class")
+  if not name and not model_type:  # a folder of 2019: "RobertaForMaskedLM"
+    architecture = next(iter(model_config.get("architectures") or ()), "")
+    name = re.split("For|LMHead|With|Model", architecture)[0] + "Tokenizer"
+    name = name if name in KINDS else ""
   return (name or OF_MODEL.get(model_type, "")).removesuffix("Fast")

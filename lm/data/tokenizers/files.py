@@ -19,8 +19,6 @@ NAMES = (
   "vocab.txt",
   "merges.txt",
 )
-# Files of tokenizers that are not read here, which a folder may have in place of these.
-UNREAD = ("vocab.json", "tekken.json", "source.spm", "spm_char.model", "bpe.codes")
 
 
 def find(path) -> Path | None:
@@ -48,20 +46,20 @@ def read(file: Path):
 
     return foreign.read(file)
   config = _beside(file.parent)
-  if file.suffix == ".json" and file.name not in UNREAD:
-    text = read_text(file)
-    try:
-      inner = Tokenizer.from_str(text)
-    except Exception as error:  # the library has no more specific class
-      raise Mistake(f"{file} is not a tokenizer.json: {error}") from error
-    if _is_whole(inner, config, file.parent):
-      return inner, config
+  if file.suffix == ".model" or file.name.endswith(("vocab.txt", "merges.txt")):
     from lm.data.tokenizers import folders
 
-    return folders.complete(inner, config, file.parent)
+    return folders.read(file, config)
+  text = read_text(file)
+  try:
+    inner = Tokenizer.from_str(text)
+  except Exception as error:  # the library has no more specific class
+    raise Mistake(f"{file} is not a tokenizer.json: {error}") from error
+  if _is_whole(inner, config, file.parent):
+    return inner, config
   from lm.data.tokenizers import folders
 
-  return folders.read(file, config)
+  return folders.complete(inner, config, file.parent)
 
 
 def _is_whole(inner, config: dict, folder: Path) -> bool:

@@ -52,12 +52,11 @@ def complete(inner, config: dict, folder: Path):
   """
   name = classes.name_of(config, files.read_json(folder / "config.json"))
   _check_code(name, config, folder)
-  kind = classes.KINDS.get(name)
-  if kind is None:
+  kind, spec = classes.KINDS.get(name), json.loads(inner.to_str())
+  if kind is None or kind.files != _files_of(spec):
     added.add(inner, config, folder)
     return inner, _whole(config)
   config = kind.defaults | config
-  spec = json.loads(inner.to_str())
   normaliser, splitter = spec["normalizer"] or {}, spec["pre_tokenizer"] or {}
   if kind.files == "words" and normaliser.get("type") == "BertNormalizer":
     inner.normalizer = builders.bert_normaliser(config)
@@ -71,37 +70,43 @@ def complete(inner, config: dict, folder: Path):
   return inner, _whole(config)
 
 
+def _files_of(spec: dict) -> str:
+  """What `Kind.files` is for a tokenizer.json; Llama 3 names Llama 2's class."""
+  if spec["model"]["type"] == "WordPiece":
+    return "words"
+  return "bytes" if "ByteLevel" in json.dumps(spec["decoder"]) else "pieces"
+
+
 def _kind(file: Path, config: dict) -> classes.Kind | None:
   """The kind of a file's class; None for SentencePiece without one."""
   name = classes.name_of(config, files.read_json(file.parent / "config.json"))
   _check_code(name, config, file.parent)
-  fitting = {".model": "pieces", ".txt": "words"}.get(file.suffix)
-  fitting = "bytes" if file.name == "merges.txt" else fitting
-  own = config.get("tokenizer_class", "").removesuffix("Fast")
+  fitting = "pieces" if file.suffix == ".model" else "bytes"
+  fitting = "words" if file.name.endswith("vocab.txt") else fitting
+  own = (config.get("tokenizer_class") or "").removesuffix("Fast")
   # Where a type of model overrules the class, it says no more than the pieces do.
   for candidate in (name,) if fitting == "pieces" else (name, own):
     kind = classes.KINDS.get(candidate)
     if kind is not None and kind.files == fitting:
       return kind
-  strange = [name] if name not in classes.PLAIN else []
-  if fitting is None or strange:
+  if name not in classes.PLAIN:
     raise Mistake(
-      f"{file} is of the tokenizer class {(strange or ['unknown'])[0]!r}, whose rules "
-      "are not read here without tokenizer.json; give a folder that has one"
+      f"{file} is of a tokenizer class, {name!r}, that is not read here from such a "
+      "file; give a folder with its tokenizer.json"
     )
   if fitting == "pieces":
     return None
+  if fitting == "words":
+    return classes.KINDS["BertTokenizer"]
   roberta = "cls_token" in config or "sep_token" in config
-  names = {"words": "BertTokenizer", "bytes": "GPT2Tokenizer"}
-  return classes.KINDS["RobertaTokenizer" if fitting == "bytes" and roberta
-                       else names[fitting]]  # fmt: skip
+  return classes.KINDS["RobertaTokenizer" if roberta else "GPT2Tokenizer"]
 
 
 def _check_code(name: str, config: dict, folder: Path):
   """Raises Mistake for a tokenizer that is a program in its folder."""
   code = config.get("auto_map")
   code = code.get("AutoTokenizer") if isinstance(code, dict) else code
-  if code and name not in classes.KINDS:
+  if code and name not in (*classes.KINDS, *classes.PLAIN[1:]):
     raise Mistake(
       f"{folder} brings its own code for its tokenizer (auto_map in "
       "tokenizer_config.json), which is never run; where tokenizer.json is all of it, "
@@ -111,7 +116,7 @@ def _check_code(name: str, config: dict, folder: Path):
 
 def _whole(config: dict) -> dict:
   """`config` for a tokenizer whose tokenizer.json says all."""
-  config = {k: v for k, v in config.items() if k not in ("added_tokens_decoder",)}
+  config = {k: v for k, v in config.items() if k != "added_tokens_decoder"}
   return config | {"tokenizer_class": "PreTrainedTokenizerFast"}
 
 
@@ -137,7 +142,12 @@ def _lines(file: Path) -> dict[str, int]:
 
 
 def _merges(file: Path, recipe: str, config: dict):
-  vocab = files.read_json(file.parent / "vocab.json")
+  """Byte-level BPE of merges.txt and the vocabulary beside it."""
+  beside = file.with_name(file.name.replace("merges.txt", "vocab.json"))
+  if not (vocab := files.read_json(beside)):
+    raise Mistake(
+      f"{file} has no {beside.name} beside it, which gives tokens their ids"
+    )
   lines = files.read_text(file).split("\n")
   pairs = [tuple(x.split(" ")) for x in lines if x and not x.startswith("#version")]
   options = dict(
@@ -147,7 +157,7 @@ def _merges(file: Path, recipe: str, config: dict):
   try:
     return builders.byte_level(vocab, pairs, *split, **options)
   except Exception as error:  # the library has no more specific class
-    raise Mistake(f"{file} does not fit the vocab.json beside it: {error}") from error
+    raise Mistake(f"{file} does not fit {beside.name}: {error}") from error
 
 
 def _plain_pieces(file: Path, config: dict):

@@ -97,7 +97,7 @@ def _renumbered(recipe: str, pieces: list, config: dict) -> list:
 
   if recipe == "t5":
     known = {text for text, *_ in pieces}
-    numbers = reversed(range(config["extra_ids"]))
+    numbers = reversed(range(config["extra_ids"] or 0))
     extra = [f"<extra_id_{i}>" for i in numbers]
     return pieces + [(text, 0.0, CONTROL) for text in extra if text not in known]
   if recipe == "xlm-roberta":

@@ -130,7 +130,34 @@ class Tokenizer:
       for text in texts:
         text.encode()
       raise
-    return [encoding.ids for encoding in coded]
+    return [self._without_special(encoding.ids) for encoding in coded]
+
+  def _without_special(self, ids: list[int], added=None) -> list[int]:
+    """The ids of a text in which none is special; those with an `added` flag stay."""
+    if self._spelt.keys().isdisjoint(ids):
+      return ids
+    added = added or [0] * len(ids)
+    parts = (
+      [i] if flag else self._spelt.get(i, [i])
+      for i, flag in zip(ids, added, strict=True)
+    )
+    return list(itertools.chain.from_iterable(parts))
+
+  @functools.cached_property
+  def _spelt(self) -> dict[int, list[int]]:
+    """{id of a special token: ids of its text}, for unigram: others have no such word.
+
+    A unigram model takes any piece that a text has, "</s>" too.
+    """
+    if self._spec["model"]["type"] != "Unigram":
+      return {}
+    pieces = self._inner.get_vocab(with_added_tokens=False)
+    split = self._inner.model.tokenize
+    return {
+      pieces[text]: [token.id for part in (text[:1], text[1:]) for token in split(part)]
+      for text in self.special
+      if pieces.get(text) not in (None, self._spec["model"]["unk_id"])
+    }
 
   def prompt(self, text: str) -> np.ndarray:
     """The ids of `text` as the input of a model, with the special tokens around it.
@@ -138,7 +165,9 @@ class Tokenizer:
     Those are the tokenizer's own: Llama's bos, BERT's [CLS] and [SEP], T5's eos; a
     learnt tokenizer has none.
     """
-    return np.array(self._inner.encode(text, add_special_tokens=True).ids, np.int32)
+    encoded = self._inner.encode(text, add_special_tokens=True)
+    ids = self._without_special(encoded.ids, encoded.special_tokens_mask)
+    return np.array(ids, np.int32)
 
   def marked(self, text: str) -> np.ndarray:
     """The ids of a chat template's output, in which special tokens count as such."""
