@@ -102,22 +102,14 @@ KINDS = {
 PLAIN = ("", "PreTrainedTokenizer", "TokenizersBackend")
 # Types of models with a class of their own, which is not read without tokenizer.json.
 OTHERS = (
-  *("barthez", "bert-generation", "bert-japanese", "bertweet", "big_bird", "biogpt"),
-  *(
-    "blenderbot",
-    "blenderbot-small",
-    "clip",
-    "cohere",
-    "cpm",
-    "ctrl",
-    "esm",
-    "flaubert",
-  ),
-  *("fnet", "fsmt", "funnel", "gpt-sw3", "herbert", "layoutlmv2", "layoutlmv3", "luke"),
-  *("m2m_100", "marian", "mbart", "mluke", "mvp", "nllb", "nllb-moe", "openai-gpt"),
-  *("pegasus", "pegasus_x", "phobert", "plbart", "prophetnet", "reformer", "rembert"),
-  *("roc_bert", "roformer", "seamless_m4t", "siglip", "speecht5", "speech_to_text"),
-  *("splinter", "tapas", "udop", "whisper", "xglm", "xlm", "xlnet", "xmod"),
+  *("barthez", "bert-generation", "bert-japanese", "bertweet", "big_bird"),
+  *("biogpt", "blenderbot", "blenderbot-small", "clip", "cohere", "cpm", "ctrl"),
+  *("esm", "flaubert", "fnet", "fsmt", "funnel", "gpt-sw3", "herbert"),
+  *("layoutlmv2", "layoutlmv3", "luke", "m2m_100", "marian", "mbart", "mluke"),
+  *("mvp", "nllb", "nllb-moe", "openai-gpt", "pegasus", "pegasus_x", "phobert"),
+  *("plbart", "prophetnet", "reformer", "rembert", "roc_bert", "roformer"),
+  *("seamless_m4t", "siglip", "speech_to_text", "speecht5", "splinter", "tapas"),
+  *("udop", "whisper", "xglm", "xlm", "xlnet", "xmod"),
 )
 # The class that a type of model implies, where the files name none.
 OF_MODEL = {

@@ -165,7 +165,8 @@ def _plain_pieces(file: Path, config: dict):
   model, named = _pieces(file, config)
   config = {f"{name}_token": text for name, text in named.items()} | config
   inner = builders.pieces(**model, first=config.get("legacy") is False)
-  added.add(inner, config, file.parent)
+  # Text behind an added token has a space before it too, so it is a text of its own.
+  added.add(inner, config, file.parent, raw=model["dummy_prefix"])
   builders.add(inner, dict(zip(model["texts"], model["kinds"], strict=True)))
   # T5 has no "<s>" and puts "</s>" behind a text; all others put "<s>" before it.
   builders.surround(

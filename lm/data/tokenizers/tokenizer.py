@@ -23,8 +23,8 @@ class Tokenizer:
   """Ids of a text and back.
 
   `size` is the number of ids; `bos`, `eos`, `pad` and `unk` are ids, or None. `inner`
-  is a `tokenizers.Tokenizer`; `config` is the content of Hugging Face's
-  tokenizer_config.json beside it, and is saved unchanged.
+  is a `tokenizers.Tokenizer`; `config` is the content of a tokenizer_config.json of
+  Hugging Face's that needs no more than the tokenizer.json beside it, and is saved so.
   """
 
   def __init__(self, inner, config: dict):
@@ -272,4 +272,4 @@ class Tokenizer:
 
 def token_text(token) -> str:
   """The text of a token of tokenizer_config.json: a string, or an object with one."""
-  return token["content"] if isinstance(token, dict) else token
+  return token.get("content") if isinstance(token, dict) else token

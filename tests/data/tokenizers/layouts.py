@@ -153,6 +153,10 @@ LAYOUTS = {
   ),
   "llama by its file": lambda: spm("llama") | of("llama", add_bos_token=True),
   "mistral": lambda: spm("llama") | of("mistral", **LLAMA),
+  "mistral, added_tokens.json": lambda: (
+    spm("llama") | of("mistral", **LLAMA)
+    | {"added_tokens.json": {"new_word": 600, "né": 601, "[E1]": 602}}
+  ),
   "mistral, not legacy": lambda: spm("llama") | of("mistral", legacy=False, **LLAMA),
   "phi3": lambda: (
     spm("llama") | of("phi3", added_tokens_decoder=
@@ -186,6 +190,7 @@ LAYOUTS = {
   "saved mistral": lambda: saved(LAYOUTS["mistral"](), special=IM),
   "saved qwen2": lambda: saved(LAYOUTS["qwen2"](), added=["new_word"]),
   "saved gemma": lambda: saved(LAYOUTS["gemma"]()),
+  "saved gemma, a role later": lambda: saved(LAYOUTS["gemma"](), sep_token="<turn>"),
   "json of any class": lambda: (
     {"tokenizer.json": hub.byte_level_json()}
     | of("llama", "PreTrainedTokenizerFast", eos_token="<|im_end|>", bos_token=END,
