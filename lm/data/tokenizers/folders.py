@@ -60,8 +60,9 @@ def complete(inner, config: dict, folder: Path):
   normaliser, splitter = spec["normalizer"] or {}, spec["pre_tokenizer"] or {}
   if kind.files == "words" and normaliser.get("type") == "BertNormalizer":
     inner.normalizer = builders.bert_normaliser(config)
-  if kind.files == "bytes" and splitter.get("type") == "ByteLevel":
-    splitter["add_prefix_space"] = bool(config.get("add_prefix_space"))
+  spaced = bool(config.get("add_prefix_space"))
+  if kind.files == "bytes" and splitter.get("add_prefix_space") not in (None, spaced):
+    splitter["add_prefix_space"] = spaced
     inner = type(inner).from_str(json.dumps(spec))
   added.add(inner, config, folder)
   around = spec["post_processor"] or {"type": "ByteLevel"}

@@ -13,7 +13,6 @@ from lm.data.tokenizers.bpe import byte_of_char
 from lm.disk import atomic
 from lm.errors import Mistake
 
-NAMED_SPECIALS = ("bos_token", "eos_token", "pad_token", "unk_token")
 # What clean_up_tokenization_spaces removes, in this order.
 TIDY = {f" {mark}": mark for mark in ".?!,"} | {" ' ": "'"}
 TIDY |= {f" {end}": end for end in ("n't", "'m", "'s", "'ve", "'re")}
@@ -196,14 +195,15 @@ class Tokenizer:
     """The Jinja template that makes one text of a conversation, or None."""
     template = self._config.get("chat_template")
     if isinstance(template, list):  # several, by name
-      template = {t["name"]: t["template"] for t in template}.get("default")
-    return template
+      template = {t["name"]: t["template"] for t in template}
+    return template.get("default") if isinstance(template, dict) else template
 
   @property
   def special_tokens(self) -> dict[str, str]:
     """{"bos_token": "<s>", ...}: the special tokens that a chat template may use."""
-    tokens = {name: self._config.get(name) for name in NAMED_SPECIALS}
-    return {name: token_text(t) for name, t in tokens.items() if t is not None}
+    roles = [name for name in self._config if name.endswith("_token")]
+    tokens = {name: token_text(self._config[name]) for name in roles}
+    return {name: text for name, text in tokens.items() if isinstance(text, str)}
 
   def decode(self, ids) -> str:
     """The text of `ids` without special ones; part of a character becomes U+FFFD."""

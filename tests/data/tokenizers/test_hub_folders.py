@@ -35,6 +35,10 @@ def test_a_folder_is_what_transformers_makes_of_it(pair):
   for role in ROLES:
     id = getattr(hf_tokenizer, f"{role}_token_id")
     assert id is None or getattr(ours, role) == id, role
+  named = hf_tokenizer.special_tokens_map
+  assert {k: v for k, v in named.items() if isinstance(v, str)}.items() <= (
+    ours.special_tokens.items()
+  )
   added = hf_tokenizer.added_tokens_decoder.values()
   assert set(ours.special) == {token.content for token in added if token.special}
   texts = hub.strings()
