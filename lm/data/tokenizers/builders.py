@@ -1,5 +1,7 @@
 """`tokenizers` objects from the parts of a foreign tokenizer, one function a kind."""
 
+import re
+
 from lm.data.tokenizers.sentencepiece import (
   BYTE,
   CONTROL,
@@ -117,6 +119,24 @@ def pieces(
     back += [decoders.Strip(" ", 1, 0)]
   inner.decoder = decoders.Sequence(back)
   return inner
+
+
+def isolate(inner, kind_of: dict) -> dict:
+  """Has `inner` keep USER pieces whole within a text; returns the other pieces.
+
+  Text behind an added token would get a space before it, which SentencePiece has only
+  where the whole text begins.
+  """
+  from tokenizers import Regex, pre_tokenizers
+
+  whole = [text for text, kind in kind_of.items() if kind == USER]
+  if whole:
+    pattern = "|".join(map(re.escape, sorted(whole, key=len, reverse=True)))
+    split = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    steps = [inner.pre_tokenizer, split] if inner.pre_tokenizer else [split]
+    inner.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    inner.model.ignore_merges = True  # they are not made by merges
+  return {text: kind for text, kind in kind_of.items() if kind != USER}
 
 
 def add(inner, kind_of: dict):

@@ -168,7 +168,10 @@ def _plain_pieces(file: Path, config: dict):
   inner = builders.pieces(**model, first=config.get("legacy") is False)
   # Text behind an added token has a space before it too, so it is a text of its own.
   added.add(inner, config, file.parent, raw=model["dummy_prefix"])
-  builders.add(inner, dict(zip(model["texts"], model["kinds"], strict=True)))
+  kind_of = dict(zip(model["texts"], model["kinds"], strict=True))
+  if model["dummy_prefix"] and model["model"] == sentencepiece.BPE:
+    kind_of = builders.isolate(inner, kind_of)
+  builders.add(inner, kind_of)
   # T5 has no "<s>" and puts "</s>" behind a text; all others put "<s>" before it.
   builders.surround(
     inner,

@@ -144,18 +144,21 @@ class Tokenizer:
 
   @functools.cached_property
   def _spelt(self) -> dict[int, list[int]]:
-    """{id of a special token: ids of its text}, for unigram: others have no such word.
+    """{id of a special token: ids of its text}, where text can become that token.
 
-    A unigram model takes any piece that a text has, "</s>" too.
+    A unigram model takes any piece that a text has, "</s>" too; so does BPE that
+    ignores merges, for a whole word.
     """
-    if self._spec["model"]["type"] != "Unigram":
+    model = self._spec["model"]
+    if model["type"] != "Unigram" and not model.get("ignore_merges"):
       return {}
     pieces = self._inner.get_vocab(with_added_tokens=False)
+    unknown = model.get("unk_id", pieces.get(model.get("unk_token")))
     split = self._inner.model.tokenize
     return {
       pieces[text]: [token.id for part in (text[:1], text[1:]) for token in split(part)]
       for text in self.special
-      if pieces.get(text) not in (None, self._spec["model"]["unk_id"])
+      if pieces.get(text) not in (None, unknown)
     }
 
   def prompt(self, text: str) -> np.ndarray:

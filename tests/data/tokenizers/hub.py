@@ -112,6 +112,12 @@ PIECES = {
     byte_fallback=True,
     control_symbols=["[E1]", "[control_8]"],
   ),
+  "user": dict(
+    model_type="bpe",
+    vocab_size=600,
+    byte_fallback=True,
+    user_defined_symbols=["<turn>", "[E1]"],
+  ),
   "gemma": dict(
     model_type="bpe",
     vocab_size=600,

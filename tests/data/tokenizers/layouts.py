@@ -153,6 +153,8 @@ LAYOUTS = {
   ),
   "llama by its file": lambda: spm("llama") | of("llama", add_bos_token=True),
   "mistral": lambda: spm("llama") | of("mistral", **LLAMA),
+  "mistral, user's pieces": lambda: spm("user") | of("mistral", **LLAMA),
+  "llama, user's pieces": lambda: spm("user") | of("llama", **LLAMA),
   "mistral, added_tokens.json": lambda: (
     spm("llama") | of("mistral", **LLAMA)
     | {"added_tokens.json": {"new_word": 600, "né": 601, "[E1]": 602}}
