@@ -46,8 +46,8 @@ class Writer:
 
   def _new_text(self) -> str:
     """The text that the new ids add to that of the ids shown before."""
-    shown = self._tokenizer.decode(self._shown_ids)
-    return self._tokenizer.decode(self._shown_ids + self._new_ids)[len(shown) :]
+    shown = self._tokenizer.decode_raw(self._shown_ids)
+    return self._tokenizer.decode_raw(self._shown_ids + self._new_ids)[len(shown) :]
 
   def _release(self, text: str) -> str:
     """The held text and `text`, without what may begin a stop string."""

@@ -17,8 +17,12 @@ NOT_NEEDED = (
   "lm.data.rows.corrupt.",  # any corruption
   "lm.data.sources.jsonl",
   "lm.data.sources.tfds",
+  "lm.data.tokenizers.added",
   "lm.data.tokenizers.builders",
+  "lm.data.tokenizers.classes",
+  "lm.data.tokenizers.folders",
   "lm.data.tokenizers.foreign",
+  "lm.data.tokenizers.recipes",
   "lm.data.tokenizers.sentencepiece",
   "lm.data.tokenizers.word_level",
   "lm.disk.gguf",

@@ -53,14 +53,15 @@ def byte_tokenizer() -> Tokenizer:
 
 
 def load(path) -> Tokenizer:
-  """The tokenizer of a folder with a tokenizer.json, or of a file; see files.py.
+  """The tokenizer of a folder or a file, of any of files.NAMES or GGUF.
 
-  Special tokens are those of tokenizer_config.json beside it, else USUAL_SPECIALS.
+  Special tokens are those of the files beside it and of its class, else USUAL_SPECIALS.
   Raises Mistake when there is no such file or it cannot be read.
   """
   file = files.find(paths.local(path))
   if file is None:
-    raise Mistake(f"no tokenizer at {path}; give a tokenizer.json or its folder")
+    names = ", ".join(files.NAMES)
+    raise Mistake(f"no tokenizer at {path}; give one of {names}, or its folder")
   inner, config = files.read(file)
   for name, candidates in USUAL_SPECIALS.items():
     if name not in config:

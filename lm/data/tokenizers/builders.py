@@ -1,5 +1,7 @@
 """`tokenizers` objects from the parts of a foreign tokenizer, one function a kind."""
 
+import re
+
 from lm.data.tokenizers.sentencepiece import (
   BYTE,
   CONTROL,
@@ -30,29 +32,40 @@ SPLITS = {
 
 def word_pieces(vocab: dict, config: dict):
   """BERT's WordPiece; `config` is a tokenizer_config.json with its normalisation."""
-  from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+  from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
   inner = Tokenizer(models.WordPiece(vocab, unk_token=token_text(config["unk_token"])))
-  inner.normalizer = normalizers.BertNormalizer(
-    lowercase=config["do_lower_case"],
-    handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-    strip_accents=config.get("strip_accents"),
-  )
+  inner.normalizer = bert_normaliser(config)
   inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
   inner.decoder = decoders.WordPiece()
-  names = ("unk_token", "cls_token", "sep_token", "pad_token", "mask_token")
-  add(inner, {t: CONTROL for t in (token_text(config[n]) for n in names) if t in vocab})
-  _surround(inner, token_text(config["cls_token"]), token_text(config["sep_token"]))
   return inner
 
 
-def byte_level(vocab, pairs, pattern, digits, *, ignore_merges=False):
-  """Byte-level BPE with merges; `pattern` and `digits` are a value of SPLITS."""
-  from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+def bert_normaliser(config: dict):
+  """BERT's normalisation, by the fields of a tokenizer_config.json."""
+  from tokenizers import normalizers
+
+  return normalizers.BertNormalizer(
+    lowercase=bool(config["do_lower_case"]),
+    handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+    strip_accents=config.get("strip_accents"),
+  )
+
+
+def byte_level(
+  vocab, pairs, pattern, digits, *, ignore_merges=False, compose=False, spaced=False
+):
+  """Byte-level BPE with merges; `pattern` and `digits` are a value of SPLITS.
+
+  `compose` normalises texts to NFC, `spaced` puts a space before them.
+  """
+  from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
   model = models.BPE(vocab=vocab, merges=pairs, ignore_merges=ignore_merges)
   inner = Tokenizer(model)
-  level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern == GPT2)
+  if compose:
+    inner.normalizer = normalizers.NFC()
+  level = pre_tokenizers.ByteLevel(add_prefix_space=spaced, use_regex=pattern == GPT2)
   steps = [level]
   if pattern != GPT2:
     steps = [pre_tokenizers.Split(Regex(pattern), behavior="isolated"), level]
@@ -63,13 +76,16 @@ def byte_level(vocab, pairs, pattern, digits, *, ignore_merges=False):
   return inner
 
 
-def pieces(*, texts, scores, kinds, model, dummy_prefix, squeeze, charsmap):
+def pieces(
+  *, texts, scores, kinds, model, dummy_prefix, squeeze, charsmap, first=False
+):
   """SentencePiece's unigram or BPE model of these pieces; see `sentencepiece.read`.
 
   `dummy_prefix` puts a space before a text, `squeeze` removes repeated spaces, and
-  `charsmap` is the compiled normalisation.
+  `charsmap` is the compiled normalisation. `first` puts that space only before what
+  precedes the first special token, and not where there is one.
   """
-  from tokenizers import Regex, Tokenizer, decoders, models, normalizers
+  from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
   bytes_too = BYTE in kinds
   unknown = kinds.index(UNKNOWN) if UNKNOWN in kinds else None
@@ -81,7 +97,7 @@ def pieces(*, texts, scores, kinds, model, dummy_prefix, squeeze, charsmap):
     inner = Tokenizer(
       models.BPE(
         vocab=vocab,
-        merges=_pairs(texts, scores, kinds),
+        merges=merges_of(texts, scores, kinds),
         unk_token=None if unknown is None else texts[unknown],
         fuse_unk=True,
         byte_fallback=bytes_too,
@@ -89,8 +105,12 @@ def pieces(*, texts, scores, kinds, model, dummy_prefix, squeeze, charsmap):
     )
   steps = [normalizers.Precompiled(charsmap)] if charsmap else []
   if squeeze:
-    steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
-  if dummy_prefix:
+    # Spaces only: other white space stays, where the charsmap has not made it spaces.
+    steps += [normalizers.Replace(Regex(r"\A +| +\z"), "")]
+    steps += [normalizers.Replace(Regex(" {2,}"), " ")]
+  if dummy_prefix and first:
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+  elif dummy_prefix:
     steps += [normalizers.Prepend(SPACE)]
   steps += [normalizers.Replace(" ", SPACE)]
   inner.normalizer = normalizers.Sequence(steps)
@@ -98,24 +118,43 @@ def pieces(*, texts, scores, kinds, model, dummy_prefix, squeeze, charsmap):
   if dummy_prefix:
     back += [decoders.Strip(" ", 1, 0)]
   inner.decoder = decoders.Sequence(back)
-  add(inner, dict(zip(texts, kinds, strict=True)))
   return inner
+
+
+def isolate(inner, kind_of: dict) -> dict:
+  """Has `inner` keep USER pieces whole within a text; returns the other pieces.
+
+  Text behind an added token would get a space before it, which SentencePiece has only
+  where the whole text begins.
+  """
+  from tokenizers import Regex, pre_tokenizers
+
+  whole = [text for text, kind in kind_of.items() if kind == USER]
+  if whole:
+    pattern = "|".join(map(re.escape, sorted(whole, key=len, reverse=True)))
+    split = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    steps = [inner.pre_tokenizer, split] if inner.pre_tokenizer else [split]
+    inner.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    inner.model.ignore_merges = True  # they are not made by merges
+  return {text: kind for text, kind in kind_of.items() if kind != USER}
 
 
 def add(inner, kind_of: dict):
   """Registers CONTROL and UNKNOWN pieces as special, and USER pieces as never split.
 
-  `kind_of` maps the text of a piece to its kind.
+  `kind_of` maps the text of a piece to its kind. What is registered stays as it is.
   """
   from tokenizers import AddedToken
 
+  known = {token.content for token in inner.get_added_tokens_decoder().values()}
+  kind_of = {text: kind for text, kind in kind_of.items() if text not in known}
   special = [text for text, kind in kind_of.items() if kind in (UNKNOWN, CONTROL)]
   inner.add_special_tokens([AddedToken(text, normalized=False) for text in special])
   whole = [text for text, kind in kind_of.items() if kind == USER]
   inner.add_tokens([AddedToken(text, normalized=False) for text in whole])
 
 
-def _pairs(texts, scores, kinds) -> list[tuple[str, str]]:
+def merges_of(texts, scores, kinds) -> list[tuple[str, str]]:
   """The merges that scores imply: of any two pieces that make a third, best first."""
   usable = {
     text: i for i, (text, kind) in enumerate(zip(texts, kinds, strict=True))
@@ -133,11 +172,14 @@ def _pairs(texts, scores, kinds) -> list[tuple[str, str]]:
 def surround(inner, config: dict, *, begins: bool, ends: bool):
   """Has `inner` add bos (`begins`) and eos (`ends`) when special tokens are wanted."""
   bos, eos = token_text(config.get("bos_token")), token_text(config.get("eos_token"))
-  _surround(inner, bos if begins else None, eos if ends else None)
+  between(inner, bos if begins else None, eos if ends else None)
 
 
-def _surround(inner, first, last):
-  """Adds these tokens around a text, and `last` behind the second text of a pair."""
+def between(inner, first, last, *, doubled=False):
+  """Has `inner` put these tokens around a text, and `last` behind each of a pair.
+
+  `doubled` puts a second `last` between the two texts.
+  """
   from tokenizers import processors
 
   first, last = (
@@ -148,6 +190,11 @@ def _surround(inner, first, last):
   single = [f"{t}:0" for t in (*first, "$A", *last)]
   inner.post_processor = processors.TemplateProcessing(
     single=single,
-    pair=[*single, "$B:1", *(f"{t}:1" for t in last)],
+    pair=[
+      *single,
+      *(f"{t}:0" for t in last * doubled),
+      "$B:1",
+      *(f"{t}:1" for t in last),
+    ],
     special_tokens=[(t, inner.token_to_id(t)) for t in {*first, *last}],
   )

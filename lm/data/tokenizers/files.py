@@ -1,6 +1,7 @@
 """Reads tokenizers from files: tokenizer.json with what stands beside it.
 
-Older kinds of files are in foreign.py, which is imported when one of them is read.
+Other projects' folders are in folders.py, and GGUF in foreign.py, which are imported
+when one is read.
 """
 
 import json
@@ -8,7 +9,16 @@ from pathlib import Path
 
 from lm.errors import Mistake
 
-NAMES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "merges.txt")
+NAMES = (
+  "tokenizer.json",
+  "tokenizer.model",
+  "spiece.model",
+  "sentencepiece.bpe.model",
+  "sentencepiece.model",
+  "spm.model",
+  "vocab.txt",
+  "merges.txt",
+)
 
 
 def find(path) -> Path | None:
@@ -31,21 +41,45 @@ def read(file: Path):
   """
   from tokenizers import Tokenizer
 
-  if file.suffix in (".gguf", ".model") or file.name in ("vocab.txt", "merges.txt"):
+  if file.suffix == ".gguf":
     from lm.data.tokenizers import foreign
 
-    return foreign.read(file, {} if file.suffix == ".gguf" else _beside(file.parent))
-  config, text = _beside(file.parent), read_text(file)
+    return foreign.read(file)
+  config = _beside(file.parent)
+  if file.suffix == ".model" or file.name.endswith(("vocab.txt", "merges.txt")):
+    from lm.data.tokenizers import folders
+
+    return folders.read(file, config)
+  text = read_text(file)
   try:
-    return Tokenizer.from_str(text), config
+    inner = Tokenizer.from_str(text)
   except Exception as error:  # the library has no more specific class
     raise Mistake(f"{file} is not a tokenizer.json: {error}") from error
+  if _is_whole(inner, config, file.parent):
+    return inner, config
+  from lm.data.tokenizers import folders
+
+  return folders.complete(inner, config, file.parent)
+
+
+def _is_whole(inner, config: dict, folder: Path) -> bool:
+  """True if a tokenizer.json needs nothing of the files beside it, as ours do."""
+  named = [value for key, value in config.items() if key.endswith("_token")]
+  texts = [token["content"] if isinstance(token, dict) else token for token in named]
+  return (
+    config.get("tokenizer_class") == "PreTrainedTokenizerFast"
+    and "added_tokens_decoder" not in config
+    and not (folder / "added_tokens.json").is_file()
+    and all(inner.token_to_id(t) is not None for t in texts if isinstance(t, str))
+  )
 
 
 def _beside(folder: Path) -> dict:
   """tokenizer_config.json, with chat template and stop ids from the files beside it."""
-  config = read_json(folder / "special_tokens_map.json")
-  config |= read_json(folder / "tokenizer_config.json")
+  config = read_json(folder / "tokenizer_config.json")
+  if "added_tokens_decoder" not in config:  # with it, older files beside it are stale
+    tokens = read_json(folder / "special_tokens_map.json")
+    config |= {role: _typed(token) for role, token in tokens.items()}
   template = folder / "chat_template.jinja"
   if template.is_file():
     config["chat_template"] = read_text(template)
@@ -53,6 +87,13 @@ def _beside(folder: Path) -> dict:
   if isinstance(ends, list):
     config["stop_token_ids"] = ends  # our own key: Hugging Face has none
   return config
+
+
+def _typed(token):
+  """A token of special_tokens_map.json as tokenizer_config.json has it."""
+  if isinstance(token, list):
+    return [_typed(t) for t in token]
+  return {"__type": "AddedToken"} | token if isinstance(token, dict) else token
 
 
 def read_text(file: Path) -> str:

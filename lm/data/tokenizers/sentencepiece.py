@@ -10,17 +10,26 @@ from lm.errors import Mistake
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = range(1, 7)  # kinds of a piece
 UNIGRAM, BPE = 1, 2
+# Fields of TrainerSpec with the id and the text of a special piece, and its default.
+SPECIALS = {
+  "unk": (40, 45, "<unk>"),
+  "bos": (41, 46, "<s>"),
+  "eos": (42, 47, "</s>"),
+  "pad": (43, 48, "<pad>"),
+}
 
 
-def read(path) -> dict:
-  """The pieces and rules of a file, as keywords of `builders.pieces`.
+def read(path) -> tuple[dict, dict[str, str]]:
+  """(keywords of `builders.pieces`, {"bos": "<s>", ...}) of a file.
 
-  Raises Mistake for a file that is damaged or holds another model.
+  The first are its pieces and rules, the second its special pieces. Raises Mistake for
+  a file that is damaged or holds another model.
   """
   data = Path(path).read_bytes()
   try:
     model = dict(texts=[], scores=[], kinds=[], model=UNIGRAM)
     model |= dict(dummy_prefix=True, squeeze=True, charsmap=b"")
+    trained = {}
     for number, value in _fields(data):
       if number == 1:
         piece = {1: b"", 2: 0.0, 3: NORMAL} | dict(_fields(value))
@@ -28,7 +37,8 @@ def read(path) -> dict:
         model["scores"].append(piece[2])
         model["kinds"].append(piece[3])
       elif number == 2:
-        model["model"] = dict(_fields(value)).get(3, UNIGRAM)
+        trained = dict(_fields(value))
+        model["model"] = trained.get(3, UNIGRAM)
       elif number == 3:
         rules = {2: b"", 3: 1, 4: 1} | dict(_fields(value))
         model["charsmap"] = rules[2]
@@ -39,7 +49,17 @@ def read(path) -> dict:
     raise Mistake(
       f"{path} is no SentencePiece model with pieces of a unigram or BPE model"
     )
-  return model
+  return model, _named(trained, set(model["texts"]))
+
+
+def _named(trained: dict, texts: set[str]) -> dict[str, str]:
+  """{"bos": "<s>", ...} by the numbers of TrainerSpec's fields, of pieces there are."""
+  named = {}
+  for name, (id_number, text_number, default) in SPECIALS.items():
+    text = trained.get(text_number, default.encode()).decode()
+    if trained.get(id_number, 0) < 1 << 63 and text in texts:  # -1: there is none
+      named[name] = text
+  return named
 
 
 def _fields(data: bytes):

@@ -13,15 +13,17 @@ from lm.data.tokenizers.bpe import byte_of_char
 from lm.disk import atomic
 from lm.errors import Mistake
 
-NAMED_SPECIALS = ("bos_token", "eos_token", "pad_token", "unk_token")
+# What clean_up_tokenization_spaces removes, in this order.
+TIDY = {f" {mark}": mark for mark in ".?!,"} | {" ' ": "'"}
+TIDY |= {f" {end}": end for end in ("n't", "'m", "'s", "'ve", "'re")}
 
 
 class Tokenizer:
   """Ids of a text and back.
 
   `size` is the number of ids; `bos`, `eos`, `pad` and `unk` are ids, or None. `inner`
-  is a `tokenizers.Tokenizer`; `config` is the content of Hugging Face's
-  tokenizer_config.json beside it, and is saved unchanged.
+  is a `tokenizers.Tokenizer`; `config` is the content of a tokenizer_config.json of
+  Hugging Face's that needs no more than the tokenizer.json beside it, and is saved so.
   """
 
   def __init__(self, inner, config: dict):
@@ -127,7 +129,37 @@ class Tokenizer:
       for text in texts:
         text.encode()
       raise
-    return [encoding.ids for encoding in coded]
+    return [self._without_special(encoding.ids) for encoding in coded]
+
+  def _without_special(self, ids: list[int], added=None) -> list[int]:
+    """The ids of a text in which none is special; those with an `added` flag stay."""
+    if self._spelt.keys().isdisjoint(ids):
+      return ids
+    added = added or [0] * len(ids)
+    parts = (
+      [i] if flag else self._spelt.get(i, [i])
+      for i, flag in zip(ids, added, strict=True)
+    )
+    return list(itertools.chain.from_iterable(parts))
+
+  @functools.cached_property
+  def _spelt(self) -> dict[int, list[int]]:
+    """{id of a special token: ids of its text}, where text can become that token.
+
+    A unigram model takes any piece that a text has, "</s>" too; so does BPE that
+    ignores merges, for a whole word.
+    """
+    model = self._spec["model"]
+    if model["type"] != "Unigram" and not model.get("ignore_merges"):
+      return {}
+    pieces = self._inner.get_vocab(with_added_tokens=False)
+    unknown = model.get("unk_id", pieces.get(model.get("unk_token")))
+    split = self._inner.model.tokenize
+    return {
+      pieces[text]: [token.id for part in (text[:1], text[1:]) for token in split(part)]
+      for text in self.special
+      if pieces.get(text) not in (None, unknown)
+    }
 
   def prompt(self, text: str, *, specials=False) -> np.ndarray:
     """The ids of `text` as the input of a model, with the special tokens around it.
@@ -136,8 +168,12 @@ class Tokenizer:
     learnt tokenizer has none. With `specials`, special tokens in the text count as such
     ("[MASK]").
     """
-    inner = self._marking if specials else self._inner
-    return np.array(inner.encode(text, add_special_tokens=True).ids, np.int32)
+    if specials:
+      ids = self._marking.encode(text, add_special_tokens=True).ids
+    else:
+      encoded = self._inner.encode(text, add_special_tokens=True)
+      ids = self._without_special(encoded.ids, encoded.special_tokens_mask)
+    return np.array(ids, np.int32)
 
   def marked(self, text: str) -> np.ndarray:
     """The ids of a chat template's output, in which special tokens count as such."""
@@ -166,20 +202,38 @@ class Tokenizer:
     """The Jinja template that makes one text of a conversation, or None."""
     template = self._config.get("chat_template")
     if isinstance(template, list):  # several, by name
-      template = {t["name"]: t["template"] for t in template}.get("default")
-    return template
+      template = {t["name"]: t["template"] for t in template}
+    return template.get("default") if isinstance(template, dict) else template
 
   @property
   def special_tokens(self) -> dict[str, str]:
     """{"bos_token": "<s>", ...}: the special tokens that a chat template may use."""
-    tokens = {name: self._config.get(name) for name in NAMED_SPECIALS}
-    return {name: token_text(t) for name, t in tokens.items() if t is not None}
+    roles = [name for name in self._config if name.endswith("_token")]
+    tokens = {name: token_text(self._config[name]) for name in roles}
+    return {name: text for name, text in tokens.items() if isinstance(text, str)}
 
   def decode(self, ids) -> str:
     """The text of `ids` without special ones; part of a character becomes U+FFFD."""
-    if not self.byte_level:
-      return self._inner.decode([int(i) for i in ids], skip_special_tokens=True)
-    return self.decode_bytes(ids).decode("utf-8", "replace")
+    if self.byte_level:
+      return self.decode_bytes(ids).decode("utf-8", "replace")
+    text = self.decode_raw(ids)
+    if self._tidies:
+      for spaced, tight in TIDY.items():
+        text = text.replace(spaced, tight)
+    return text
+
+  def decode_raw(self, ids) -> str:
+    """The text of `ids` before spaces at punctuation are removed, where they are.
+
+    It is what the tokens say one by one, so that it grows with them.
+    """
+    return self._inner.decode([int(i) for i in ids], skip_special_tokens=True)
+
+  @functools.cached_property
+  def _tidies(self) -> bool:
+    """True if spaces before punctuation are removed: never from texts of BPE."""
+    wanted = self._config.get("clean_up_tokenization_spaces")
+    return bool(wanted) and self._spec["model"]["type"] != "BPE"
 
   def decode_bytes(self, ids) -> bytes:
     """The UTF-8 of `ids`; of a byte-level tokenizer it may end within a character."""
@@ -225,4 +279,4 @@ class Tokenizer:
 
 def token_text(token) -> str:
   """The text of a token of tokenizer_config.json: a string, or an object with one."""
-  return token["content"] if isinstance(token, dict) else token
+  return token.get("content") if isinstance(token, dict) else token
