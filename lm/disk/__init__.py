@@ -2,6 +2,8 @@
 
 atomic       files and folders that are whole or absent, however a process dies; locks
 digest       SHA256SUMS of a folder, so that a single wrong bit is noticed
+compressed   .gz, .bz2, .xz and .zst, read as if they were not compressed
+paths        "~" is the home folder
 json_file    a small JSON object, with the user's mistakes named
 safetensors  files of named tensors (Hugging Face)
 gguf         files of llama.cpp: metadata and quantised tensors

@@ -3,6 +3,7 @@
 A source is a module of this folder; "name" or "name:argument" is the value of
 `data.source` in a config. It has
   documents(argument, *, cache) -> {"train": sequence, "heldout": sequence} of records
+    and perhaps {"left_out": {reason: names of files}}, which the report counts
   content(argument, *, cache) -> str, a hash of the bytes that it reads
   VERSION   an int; raise it when the records of the same bytes change
   ARGUMENT  what the argument is, in words; only in a source that wants one
