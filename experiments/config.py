@@ -19,6 +19,7 @@ from ml_collections import ConfigDict, config_flags
 
 from lm import lookup, models, stores
 from lm.data import clean
+from lm.disk import paths
 from lm.errors import Mistake
 from lm.train import config as training
 
@@ -108,6 +109,7 @@ def misspelt(text: str) -> str:
 
 def execute(named: str) -> ConfigDict:
   """Returns what get_config() of "file.py" or "file.py:argument" returns."""
+  paths.local(named)
   path, colon, argument = named.partition(":")
   if not os.path.isfile(path):
     raise Mistake(f"no config file {path}; wanted one such as {SHOWN}")

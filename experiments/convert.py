@@ -17,6 +17,7 @@ from absl import flags
 
 from experiments import process
 from lm import stores
+from lm.disk import paths
 from lm.errors import Mistake
 
 _FROM = flags.DEFINE_string("from", None, "a folder of either kind, or a .gguf file")
@@ -34,7 +35,7 @@ _FAMILY = flags.DEFINE_string(
 
 def main():
   signal.signal(signal.SIGTERM, signal.default_int_handler)
-  target = Path(_TO.value)
+  target = paths.local(_TO.value)
   if target.exists():
     raise Mistake(f"{target} exists; choose another --to, or move it away")
   store = stores.open(_FROM.value, family=_FAMILY.value)

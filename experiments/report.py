@@ -3,11 +3,10 @@
 ./launch.sh report --workdirs=runs/lstm,runs/llama,runs/mamba2 --out=runs/families
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from experiments import process
+from lm.disk import paths
 from lm.study import report, runs
 
 _WORKDIRS = flags.DEFINE_list(
@@ -17,11 +16,12 @@ _OUT = flags.DEFINE_string("out", "runs/report", "writes OUT.md and OUT.png")
 
 
 def main():
+  picture = paths.local(f"{_OUT.value}.png")
   results = [runs.read(path) for path in _WORKDIRS.value]
-  table, picture = report.table(results), Path(f"{_OUT.value}.png")
+  table = report.table(results)
   picture.parent.mkdir(parents=True, exist_ok=True)
   report.draw(results, picture)
-  markdown = Path(f"{_OUT.value}.md")
+  markdown = paths.local(f"{_OUT.value}.md")
   markdown.write_text(f"{table}\n", encoding="utf-8")
   print(f"{table}\n\nresults: {markdown} {picture}")
 

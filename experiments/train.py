@@ -22,10 +22,10 @@ _WORKDIR = process.workdir_flag("the run's folder; runs/<config> by default")
 def main():
   distributed.start()
   experiment, values = config.experiment()
-  plan = compose.plan(experiment)
   folder = RunFolder(_WORKDIR.value or config.default_workdir())
+  plan = compose.plan(experiment)
   folder.check(values, free=FREE)
-  with run.no_empty_folders(folder.path, folder.checkpoints):
+  with folder.owned(log=say):
     distributed.check_shared(folder.path)
     train_in(folder, plan, values)
 
@@ -33,14 +33,14 @@ def main():
 def train_in(folder, plan, values):
   """Starts or continues a run, and prints where its results are and what comes next."""
   e = plan.experiment
-  if run.is_finished(plan, folder.path):
+  if run.is_finished(plan, folder):
     say(f"{folder.path} is finished; --config.num_steps=N continues to N steps")
     return say(folder.next_commands(generates=plan.traits.decodes))
   # Outside of Interrupt: Ctrl-C ends it at once.
   dataset = data.prepare(e.data, seq=e.seq, log=say)
   with Interrupt() as interrupt:
     reached = run.run(
-      plan, dataset, folder.path, config=values, stop=interrupt.agreed, log=say
+      plan, dataset, folder, config=values, stop=interrupt.agreed, log=say
     )
   if jax.process_index() == 0:
     draw(folder)

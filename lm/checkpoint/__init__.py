@@ -2,10 +2,13 @@
 
 One folder a step: `state/<field>/` (the arrays), `checkpoint.json` (everything that
 defines the run) and `SHA256SUMS`. A step is written as `<step>.saving` and renamed when
-all of it is on the disk; it is deleted as `<step>.deleting`. So a folder with a bare
-number is whole, whenever the process was killed. Later damage on the disk is detected
-by the digests when the step is read: it is set aside as `<step>.damaged`, and the one
-before it is used.
+all of it is on the disk and can be read; it is deleted as `<step>.deleting`. So a
+folder with a bare number is whole, whenever the process was killed. Later damage on the
+disk is detected by the digests when the step is read: it is set aside as
+`<step>.damaged`, and the one before it is used.
+
+Nothing else in the folder is ever changed; a link with the name of a step is removed as
+a link, and what it leads to stays.
 
   with Checkpoints("runs/a/checkpoints", keep=3) as checkpoints:
     checkpoints.save(step, state, about={"config": config}, score=loss)
@@ -13,23 +16,22 @@ before it is used.
 """
 
 import concurrent.futures
+import contextlib
 import itertools
 import json
 import math
 import os
-import shutil
 import sys
 import time
-from pathlib import Path
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 
 from lm import trees
 from lm.checkpoint import arrays
+from lm.checkpoint.processes import agreed
 from lm.checkpoint.steps import NOTE, STATE, Steps, first_field
-from lm.disk import atomic, digest
+from lm.disk import atomic, digest, paths
 from lm.disk.digest import Damaged
 from lm.errors import Mistake
 
@@ -49,12 +51,7 @@ class Checkpoints:
   def __init__(self, folder, *, keep: int = 3, owned: bool = True, say=_print):
     if keep < 1:
       raise Mistake(f"checkpoint.keep must be at least 1, got {keep}")
-    if "://" in str(folder):
-      raise Mistake(
-        f"checkpoints need a folder of a mounted file system, got {folder}; mount it "
-        "and give the folder's path"
-      )
-    self.folder = Path(folder).absolute()
+    self.folder = paths.local(folder).absolute()
     self._steps = Steps(self.folder)
     self._keep, self._owned, self._say = keep, owned, say
     self._primary = jax.process_index() == 0
@@ -83,6 +80,11 @@ class Checkpoints:
     self.wait()
     if step in self.steps():
       return
+    if os.path.lexists(self._steps.path(step)):
+      raise Mistake(
+        f"{self._steps.path(step)} is no checkpoint, and step {step} needs its name; "
+        "move it away, then run the same command again"
+      )
     fields = trees.by_field(state)
     note = {
       "step": step,
@@ -90,18 +92,17 @@ class Checkpoints:
       "arrays": trees.describe(state),
       "about": about,
     }
-    text = json.dumps(note, indent=1)
     self._writer = self._writer or arrays.Writer()
     self._pool = self._pool or concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
     try:
       saving = self._steps.path(step, "saving")
       if self._primary:
-        shutil.rmtree(saving, ignore_errors=True)  # of a save that failed
+        atomic.remove(saving)  # of a save that failed
         saving.mkdir()
-      self._writer.start(saving / STATE, fields)
+      self._writer.start(self.folder, f"{saving.name}/{STATE}", fields)
     except OSError as error:
       raise self._failed(step, error) from error
-    self._pending = self._pool.submit(self._commit, step, text, next(self._saves))
+    self._pending = self._pool.submit(self._commit, step, note, next(self._saves))
 
   def wait(self) -> None:
     """Returns when nothing is being saved; raises Mistake if the last save failed."""
@@ -125,13 +126,17 @@ class Checkpoints:
   def __exit__(self, *error):
     self.close()
 
-  def _commit(self, step: int, text: str, count: int) -> None:
-    """Waits for all bytes, writes their digests, then renames; runs in the thread."""
+  def _commit(self, step: int, note: dict, count: int) -> None:
+    """Waits for all bytes, checks them, writes their digests, then renames.
+
+    It runs in the thread.
+    """
     saving = self._steps.path(step, "saving")
     try:
       self._writer.wait()
       if self._primary:
-        (saving / NOTE).write_text(text)
+        arrays.check(saving / STATE, note["arrays"])
+        (saving / NOTE).write_text(json.dumps(note, indent=1))
         digest.write(saving)
         saving.rename(self._steps.path(step))
         atomic.sync_folder(self.folder)
@@ -139,7 +144,7 @@ class Checkpoints:
     except Exception as error:  # whatever it was, the loop gets one line about it
       raise self._failed(step, error) from error
     if self._primary:
-      self._thin()
+      self._steps.thin(self._keep)
 
   def _failed(self, step: int, error: Exception) -> Mistake:
     """Removes the half-written folder and returns the error for the user."""
@@ -148,41 +153,24 @@ class Checkpoints:
       # stays all the same, it counts as no step and is removed at the next start.
       saving = self._steps.path(step, "saving")
       for _ in range(20):
-        shutil.rmtree(saving, ignore_errors=True)
+        with contextlib.suppress(OSError):
+          atomic.remove(saving)
         time.sleep(0.05)
         if not saving.exists():
           break
+    reason, advice = digest.reason(error), "make room there"
+    if isinstance(error, Damaged):
+      reason, advice = f"what was written cannot be read: {error}", "choose another one"
     return Mistake(
-      f"could not save step {step} in {self.folder}: {digest.reason(error)}; the steps "
-      "before it are untouched: make room there, then run the same command again"
+      f"could not save step {step} in {self.folder}: {reason}; the steps before it are "
+      f"untouched: {advice}, then run the same command again"
     )
-
-  def _thin(self) -> None:
-    """Deletes all steps but the newest `keep` and the best."""
-    steps = self.steps()
-    scores = {step: self._score(step) for step in steps}
-    best = min(steps, key=lambda step: (scores[step], step))
-    for step in steps[: -self._keep]:
-      if step != best or math.isinf(scores[step]):
-        self._steps.path(step).rename(self._steps.path(step, "deleting"))
-        shutil.rmtree(self._steps.path(step, "deleting"))
-
-  def _score(self, step: int) -> float:
-    """Returns the score of a step; infinity if it has none."""
-    try:
-      score = self._steps.note(step)["score"]
-    except Damaged:  # reported when this step is to be restored
-      score = None
-    return math.inf if score is None else score
 
   def _clean(self) -> None:
     """Creates the folder, and removes the unfinished steps of a killed process."""
     try:
       self.folder.mkdir(parents=True, exist_ok=True)
-      for path in self.folder.iterdir():
-        number, _, word = path.name.partition(".")
-        if number.isdecimal() and word in ("saving", "deleting"):
-          shutil.rmtree(path)
+      self._steps.clean()
       # Root may write to any file, but not to a file system mounted read-only.
       if not os.access(self.folder, os.W_OK):
         raise PermissionError("no permission to write there")
@@ -201,7 +189,7 @@ class Checkpoints:
     `restore_params`, only that field's arrays are read.
     """
     names = (field,) if isinstance(field, str) else tuple(field)
-    return self._agreed(lambda: self._choose(step, names))
+    return agreed(lambda: self._choose(step, names))
 
   def restore(self, abstract, step: int | None = None):
     """Returns (state, step, about) of `step`, or of the newest step without damage.
@@ -225,7 +213,17 @@ class Checkpoints:
     """
     self.wait()
     names = (field,) if isinstance(field, str) else tuple(field)
-    step = self.newest_good(step, field=names)
+    while True:
+      chosen = self.newest_good(step, field=names)
+      try:
+        return self._params(abstract, chosen, names, stay)
+      except Exception:
+        # The run that owns the folder may have deleted the step for a newer one.
+        is_there = self._steps.path(chosen).is_dir()
+        if is_there or step is not None or jax.process_count() > 1:
+          raise
+
+  def _params(self, abstract, step: int, names, stay: bool):
     note = self._steps.note(step)
     field = first_field(names, note)
     tree = {field: abstract}
@@ -247,14 +245,18 @@ class Checkpoints:
 
     With `fields`, only the bytes of the first of them that a step has are verified.
     """
-    candidates = [step] if step is not None else self.steps()[::-1]
-    reasons = []
-    for candidate in candidates:
+    reasons, tried = [], set()
+    # Listed again each time: the run that owns the folder saves and deletes meanwhile.
+    while candidates := {*([step] if step is not None else self.steps())} - tried:
+      candidate = max(candidates)
+      tried.add(candidate)
       try:
         self._steps.verify(candidate, fields)
       except Damaged as damage:
+        if step is None and not self._steps.path(candidate).is_dir():
+          continue
         reasons.append(f"{candidate}: {damage}")
-        if step is None and self._steps.path(candidate).is_dir():
+        if step is None:
           aside = self._steps.set_aside(candidate).name if self._owned else ""
           self._say(
             f"checkpoint {candidate} is damaged ({damage})"
@@ -280,18 +282,3 @@ class Checkpoints:
     return Mistake(
       f"no checkpoint in {self.folder}; train first, or name another folder"
     )
-
-  def _agreed(self, choose) -> int:
-    """Returns, on all processes, the step that `choose` returns on process 0."""
-    if jax.process_count() == 1:
-      return choose()
-    step, error = -1, None
-    if self._primary:
-      try:
-        step = choose()
-      except ValueError as mistake:
-        error = mistake
-    step = int(multihost_utils.broadcast_one_to_all(np.int32(step)))
-    if step < 0:
-      raise error or Mistake("no checkpoint to restore; process 0 says why")
-    return step

@@ -3,8 +3,13 @@
 A state is stored as one folder per top-level field ("params", "opt", ...), each a
 nested dict of its arrays by their path, whatever containers the optimiser is made of.
 So one field can be read, and checked, without the bytes of the others.
+
+Orbax and TensorStore take paths for patterns and URLs ("[2]", "gs:/"), so they get
+those of `paths.Opened`.
 """
 
+import itertools
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +17,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from lm.disk import paths
+from lm.disk.digest import Damaged
 from lm.trees import by_field, by_path
+
+MANIFEST = "manifest.ocdbt"  # of a field: where in which file its arrays are
 
 
 class Writer:
@@ -21,9 +30,10 @@ class Writer:
   def __init__(self):
     ocp = _orbax()
     self._checkpointer = ocp.AsyncCheckpointer(_handler())
+    self._opened = None
 
-  def start(self, folder, fields: dict) -> None:
-    """Starts to write `fields` (see trees.by_field) into a folder.
+  def start(self, folder, name: str, fields: dict) -> None:
+    """Starts to write `fields` (see trees.by_field) into `name`, new in a folder.
 
     Returns once the arrays are in host memory: the caller may donate them then. On CPU,
     where host memory is device memory, they are held instead, and XLA copies what a
@@ -33,15 +43,62 @@ class Writer:
     requests = {
       field: ocp.args.PyTreeSave(_nest(leaves)) for field, leaves in fields.items()
     }
-    self._checkpointer.save(folder, args=ocp.args.Composite(**requests))
+    args = ocp.args.Composite(**requests)
+    self._opened = paths.Opened(folder)
+    self._checkpointer.save(self._opened.path / name, args=args)
 
   def wait(self) -> None:
     """Returns once all processes have written; raises what went wrong."""
     self._checkpointer.wait_until_finished()
+    # After an error it stays open: other writes of the step may still go on, and its
+    # number must not be another folder's then.
+    self._opened.close()
 
   def close(self) -> None:
     """Stops the threads of Orbax."""
     self._checkpointer.close()
+
+
+def check(folder, described: dict) -> None:
+  """Raises Damaged unless all arrays of `described` (see trees.describe) can be read.
+
+  Every array has to be in the manifest of its field with its shape, and the first byte
+  of each of its chunks has to be where the manifest has it.
+  """
+  fields = {}
+  for path, description in described.items():
+    field, _, name = path.partition("/")
+    shape = json.loads(description[description.index("[") :])
+    fields.setdefault(field, {})[(name or _LEAF).replace("/", ".")] = shape
+  with paths.Opened(folder) as opened:
+    for field, shapes in fields.items():
+      if not (opened / field / MANIFEST).is_file():
+        raise Damaged(f"{field}/{MANIFEST} is missing")
+      try:
+        _check_field(opened / field, field, shapes)
+      except ValueError as error:  # TensorStore's
+        raise Damaged(f"{field}: {error}") from error
+
+
+def _check_field(folder, field: str, shapes: dict) -> None:
+  import tensorstore
+
+  base = {"driver": "file", "path": f"{folder}/"}
+  store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
+  headers = {name: store.read(f"{name}/.zarray") for name in shapes}
+  chunks = []
+  for name, shape in shapes.items():
+    header = json.loads(headers[name].result().value or "{}")
+    if header.get("shape") != shape:
+      raise Damaged(f"{field}/{name} is not in {MANIFEST}")
+    counts = [-(-n // size) for n, size in zip(shape, header["chunks"], strict=True)]
+    for index in itertools.product(*map(range, counts)):
+      chunks.append(f"{name}/{'.'.join(map(str, index)) or '0'}")
+  first = slice(0, 1)
+  reads = [store.read(name, byte_range=first) for name in chunks]
+  for name, read in zip(chunks, reads, strict=True):
+    if not read.result().value:
+      raise Damaged(f"{field}/{name} is not in {MANIFEST}")
 
 
 def read(folder, abstract):
@@ -59,8 +116,8 @@ def read(folder, abstract):
     requests[field] = ocp.args.PyTreeRestore(
       tree, restore_args=restore_args, partial_restore=True
     )
-  with ocp.Checkpointer(_handler()) as checkpointer:
-    restored = checkpointer.restore(folder, args=ocp.args.Composite(**requests))
+  with paths.Opened(folder) as opened, ocp.Checkpointer(_handler()) as checkpointer:
+    restored = checkpointer.restore(opened, args=ocp.args.Composite(**requests))
   arrays = by_path(dict(restored))
   ordered = [
     arrays[f"{field}/{path or _LEAF}"]
@@ -86,8 +143,11 @@ class Stored:
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
     request = ocp.args.PyTreeRestore(tree, restore_args=as_numpy, partial_restore=True)
     args = ocp.args.Composite(**{self.field: request})
-    with ocp.Checkpointer(_handler()) as checkpointer:
-      [array] = jax.tree.leaves(dict(checkpointer.restore(self.folder, args=args)))
+    with (
+      paths.Opened(self.folder) as opened,
+      ocp.Checkpointer(_handler()) as checkpointer,
+    ):
+      [array] = jax.tree.leaves(dict(checkpointer.restore(opened, args=args)))
     return array if dtype is None else array.astype(dtype)
 
 

@@ -20,6 +20,7 @@ from lm.data import clean as cleaning
 from lm.data import sources, tokenizers
 from lm.data.corpus import dataset
 from lm.data.rows import ArrayShape, Kind, Rows, corrupt, kind
+from lm.disk import paths
 from lm.errors import Mistake
 
 __all__ = [
@@ -53,6 +54,7 @@ class Data:
       sources.resolve(source)
     check_weights(self.weights, len(self.sources))
     tokenizers.check(self.tokenizer)
+    object.__setattr__(self, "cache", str(paths.local(self.cache)))  # it is frozen
     cleaning.checked(self.clean)
     if self.order == "carried" and len(self.sources) > 1:
       raise Mistake(

@@ -1,15 +1,15 @@
-"""Files and folders that are whole or absent, whenever the process dies; and locks.
+"""Files and folders that are whole or absent, whenever the process dies.
 
 Everything is written under another name beside its target and renamed at the end.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
 from pathlib import Path
 
+from lm.disk import locks
 from lm.errors import Mistake
 
 
@@ -47,6 +47,18 @@ def rename_folder(source, target):
   sync_folder(source)
   os.rename(source, target)
   sync_folder(Path(target).parent)
+
+
+def remove(path):
+  """Removes a folder with all that is in it, a file, or a link, if there is one.
+
+  Of a link, what it leads to stays.
+  """
+  path = Path(path)
+  if path.is_dir() and not path.is_symlink():
+    shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)
 
 
 def sync_folder(folder):
@@ -100,19 +112,23 @@ def folder(target, of: str = ""):
   """
   target = Path(target)
   hidden = target.with_name(f".{target.name}.part")
-  hidden.mkdir(parents=True, exist_ok=True)
   note = hidden / ".done"
-  with note.open("a+b", buffering=0) as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-      raise Mistake(f"another process is making {target}; wait for it") from error
-    if target.exists():  # perhaps that other process has made it meanwhile
+  try:
+    if hidden.is_symlink():
+      hidden.unlink()
+    hidden.mkdir(parents=True, exist_ok=True)
+    opened = note.open("a+b", buffering=0)
+  except OSError as error:
+    _explain(error, target, "choose a folder that can be written")
+  with opened as file:
+    if not locks.take(file):
+      raise Mistake(f"another process is making {target}; wait for it")
+    if os.path.lexists(target):  # perhaps that other process has made it meanwhile
       shutil.rmtree(hidden, ignore_errors=True)
       raise Mistake(f"{target} exists; choose another, or move it away")
     done = Done(file, of)
     for path in hidden.rglob(".*.tmp") if done else set(hidden.iterdir()) - {note}:
-      shutil.rmtree(path) if path.is_dir() else path.unlink()
+      remove(path)
     try:
       yield hidden, done
       rename_folder(hidden, target)
@@ -133,18 +149,6 @@ def _explain(error: BaseException, target, advice: str):
     raise Mistake(f"{target} could not be made: {reason}; {advice}") from error
   if isinstance(error, KeyboardInterrupt):
     raise KeyboardInterrupt(advice) from error
-
-
-@contextlib.contextmanager
-def locked(path, *, log):
-  """Holds a lock, which the kernel frees when the process dies, however it dies."""
-  with Path(path).open("ab") as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      log(f"waiting for another process that holds {path}")
-      fcntl.flock(file, fcntl.LOCK_EX)
-    yield
 
 
 def sha256_of_file(path) -> str:

@@ -43,7 +43,7 @@ def write(folder: Path) -> None:
 
 def read(folder: Path) -> dict[str, str]:
   """Returns {file name: digest} of a folder; raises Damaged if the list has changed."""
-  text = _bytes(folder, SUMS)
+  text = read_bytes(folder, SUMS)
   body = text[: text.rfind(b"#")] if b"#" in text else b""
   if text != body + _seal(body):
     raise Damaged(f"{SUMS} does not match its own digest")
@@ -53,7 +53,7 @@ def read(folder: Path) -> dict[str, str]:
 
 def of(folder: Path) -> str:
   """Returns one digest of all files of `folder`, as of when it was written."""
-  return hashlib.sha256(_bytes(folder, SUMS)).hexdigest()
+  return hashlib.sha256(read_bytes(folder, SUMS)).hexdigest()
 
 
 def check(folder: Path, *, only=lambda name: True) -> None:
@@ -87,7 +87,8 @@ def _damage_of(name: str):
     raise Damaged(f"{name} cannot be read") from error
 
 
-def _bytes(folder: Path, name: str) -> bytes:
+def read_bytes(folder: Path, name: str) -> bytes:
+  """Returns the bytes of a file; raises Damaged if it is lost."""
   with _damage_of(name):
     return (folder / name).read_bytes()
 

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from lm import models, trees
-from lm.disk import atomic, json_file
+from lm.disk import atomic, json_file, paths
 from lm.errors import Mistake
 from lm.letters import make_mesh, shardings, unbox
 from lm.stores import run
@@ -43,7 +43,7 @@ def open(path, *, step: int | None = None, family: str = "") -> Store:
   model_type in place of the one in a Hugging Face config.json; a run ignores it. Raises
   Mistake for anything else at the path, and for what is damaged.
   """
-  path = Path(path)
+  path = paths.local(path)
   if path.suffix == ".gguf":
     from lm.stores.gguf import GgufStore
 
@@ -126,6 +126,7 @@ def write(target, store: Store, *, family: str = "", dtype: str = "", log=print)
   """
   from lm.stores.hf import export
 
+  target = paths.local(target)
   if dtype:
     export.check_dtype(dtype)
   if isinstance(store, RunStore):

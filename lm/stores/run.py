@@ -6,6 +6,7 @@ versions.json, metrics.jsonl, TensorBoard events, curves.png, manifest.txt, samp
 tokenizer/    as Hugging Face reads it
 kept/         of a converted model: the small files that it came with
 checkpoints/  see lm.checkpoint
+.lock         while a run writes here: which one; see owner.py
 
 Reading any of them executes nothing.
 """
@@ -21,9 +22,10 @@ import jax
 
 from lm import checkpoint, models, trees
 from lm.data import tokenizers
-from lm.disk import atomic, json_file
+from lm.disk import atomic, json_file, paths
 from lm.disk import digest as digests
 from lm.errors import Mistake
+from lm.stores.owner import Owner
 from lm.stores.store import Store, abstract, check_vocabulary, fields_of
 
 FIELDS = ("ema", "params")  # of a state: the moving average is used where there is one
@@ -33,7 +35,7 @@ class RunFolder:
   """The paths of one run, and whose run it is."""
 
   def __init__(self, path):
-    self.path = Path(path)
+    self.path = paths.local(path)
     self.config_file = self.path / "config.json"
     self.model_file = self.path / "model.json"
     self.metrics_file = self.path / "metrics.jsonl"
@@ -42,8 +44,13 @@ class RunFolder:
     self.tokenizer = self.path / "tokenizer"
     self.checkpoints = self.path / "checkpoints"
     self.kept = self.path / "kept"
+    self._owner = Owner(self.path, self.checkpoints)
     if not self.kept.exists() and (self.path / "theirs").exists():
       self.kept = self.path / "theirs"  # the name in older folders
+
+  def owned(self, log=print):
+    """Returns a context manager in which no other run writes here; see owner.py."""
+    return self._owner.held(log)
 
   def config(self) -> dict:
     """Returns the resolved config, {} of a model that was saved without training.
@@ -196,7 +203,8 @@ def save(path, model, params, tokenizer):
   `lm.load` returns it, and the verbs that need no data (generate) take the folder. Each
   call saves another step and drops the one before. `tokenizer` may be None.
 
-  Raises Mistake when the folder belongs to another run, when text can become ids that
+  Raises Mistake when the folder belongs to another run, or to one that writes there at
+  this moment, when text can become ids that
   the model lacks, or when the parameters are not those of the model.
   """
   if tokenizer:
@@ -210,14 +218,15 @@ def save(path, model, params, tokenizer):
     )
   folder, fields = RunFolder(path), fields_of(model)
   digest = tokenizer.digest if tokenizer else ""
-  folder.check_model(fields, digest)
-  folder.write_model(model)
-  if tokenizer:
-    tokenizer.save(folder.tokenizer)
-  with checkpoint.Checkpoints(folder.checkpoints, keep=1) as checkpoints:
-    step = max(checkpoints.steps(), default=0) + 1
-    about = {"model": fields, "tokenizer": digest, "versions": versions()}
-    checkpoints.save(step, {"params": params}, about=about)
+  with folder.owned():
+    folder.check_model(fields, digest)
+    folder.write_model(model)
+    if tokenizer:
+      tokenizer.save(folder.tokenizer)
+    with checkpoint.Checkpoints(folder.checkpoints, keep=1) as checkpoints:
+      step = max(checkpoints.steps(), default=0) + 1
+      about = {"model": fields, "tokenizer": digest, "versions": versions()}
+      checkpoints.save(step, {"params": params}, about=about)
 
 
 def differing(old: dict, new: dict, free=()) -> list[tuple]:

@@ -37,7 +37,7 @@ PACKED = 2000  # times that a compressed file can be smaller than its vectors
 
 def check(path) -> Path:
   """Returns the path; Mistake when there is no file."""
-  path = paths.home(path)
+  path = paths.local(path)
   if path.is_dir():
     raise Mistake(f"{path} is a folder; {WANTED}")
   if not path.is_file():

@@ -88,7 +88,7 @@ class Vectors:
     for word in self.words:
       if not word or word.split() != [word]:
         raise Mistake(f"{word!r} is no word: a file of vectors ends words at spaces")
-    path = paths.home(path)
+    path = paths.local(path)
     with atomic.open(path) as file:
       file.write(f"{len(self.words)} {self.table_VD.shape[1]}\n".encode())
       for word, x_D in zip(self.words, self.table_VD, strict=True):

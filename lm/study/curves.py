@@ -12,7 +12,7 @@ import numpy as np
 
 from lm import log
 from lm.errors import Mistake
-from lm.study.figures import figure, tidy
+from lm.study.figures import figure, literal, save, tidy
 
 SCHEDULE, SPEED = "train/lr", "train/tokens_per_s"
 TITLES = {SCHEDULE: "learning rate", SPEED: "tokens per second"}
@@ -39,9 +39,9 @@ def draw(metrics_path, png_path):
     axis.set_axis_off()
   name = Path(metrics_path).resolve().parent.name
   picture.suptitle(
-    f"{name}, {rows[-1]['step']:,} steps", x=0.01, ha="left", weight="bold"
+    f"{literal(name)}, {rows[-1]['step']:,} steps", x=0.01, ha="left", weight="bold"
   )
-  picture.savefig(png_path, dpi=130)
+  save(picture, png_path)
 
 
 def panels(rows) -> dict:

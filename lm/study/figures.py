@@ -1,5 +1,7 @@
 """Shared parts of the pictures: an empty figure and a plain axis."""
 
+import warnings
+
 
 def figure(width: float, height: float):
   """An empty matplotlib Figure of that size in inches, which `savefig` can write.
@@ -12,6 +14,18 @@ def figure(width: float, height: float):
   empty = Figure(figsize=(width, height), layout="constrained")
   FigureCanvasAgg(empty)
   return empty
+
+
+def literal(name: str) -> str:
+  """Returns the name of a run as matplotlib draws it: a $ begins no formula."""
+  return name.encode(errors="replace").decode().replace("$", r"\$")
+
+
+def save(picture, png_path):
+  """Writes a figure as a PNG; a character that no font has is a box, and no warning."""
+  with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", r"Glyph \d+ .* missing")
+    picture.savefig(png_path, dpi=130)
 
 
 def tidy(axis, *, minor: bool = False):

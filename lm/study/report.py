@@ -1,7 +1,7 @@
 """Several runs side by side: a table, and a picture of score against what was spent."""
 
 from lm.errors import Mistake
-from lm.study.figures import figure, tidy
+from lm.study.figures import figure, literal, save, tidy
 
 # Label of an axis -> field of Result.
 SPENT = {
@@ -67,7 +67,7 @@ def draw(results, png_path):
     tidy(axis, minor=True)
   axes[0].set_ylabel(f"held-out {best.unit}")
   axes[-1].legend(frameon=False, fontsize=9)
-  picture.savefig(png_path, dpi=130)
+  save(picture, png_path)
 
 
 def _draw_run(axis, result, field, colour):
@@ -76,5 +76,5 @@ def _draw_run(axis, result, field, colour):
     column = ("flops", "seconds").index(field)
     curve = [(point[column], point[2]) for point in result.points]
     axis.plot(*zip(*curve, strict=True), "-", lw=1, alpha=0.5, color=colour)
-  label = f"{result.name} {result.score:.2f}"
+  label = f"{literal(result.name)} {result.score:.2f}"
   axis.plot(getattr(result, field), result.score, "o", color=colour, label=label)

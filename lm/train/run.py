@@ -7,8 +7,6 @@ dataset = lm.data.prepare(experiment.data, seq=experiment.seq)
 updates = run(plan, dataset, "runs/shakespeare", config=values)
 """
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 
@@ -28,17 +26,19 @@ from lm.train.loop import Diverged, Hook, fit
 def run(plan, dataset, path, *, config: dict, stop=None, log=print) -> int:
   """Trains until the end, or until stop(n) is True; returns the updates made in all.
 
-  Continues from the newest checkpoint in the folder `path`, if there is one. `config`
-  is the nested dict that the plan was made of, as config.json keeps it. `log` gets
-  lines for the user. All processes of a run make the same call. Raises Mistake when the
-  folder belongs to a run of another config or its data have changed, and Diverged when
-  numbers are not finite any more.
+  Continues from the newest checkpoint in the folder `path`, if there is one; a caller
+  that owns the folder already passes its RunFolder. `config` is the nested dict that
+  the plan was made of, as config.json keeps it. `log` gets lines for the user. All
+  processes of a run make the same call. Raises Mistake when the folder belongs to a run
+  of another config, or to one that is going on, or its data have changed, and Diverged
+  when numbers are not finite any more.
   """
-  experiment, folder = plan.experiment, RunFolder(path)
+  experiment = plan.experiment
+  folder = path if isinstance(path, RunFolder) else RunFolder(path)
   folder.check(config, free=FREE)
   bound = plan.bind(dataset)
-  primary = jax.process_index() == 0
-  with Checkpoints(folder.checkpoints, keep=experiment.checkpoint.keep) as checkpoints:
+  primary, keep = jax.process_index() == 0, experiment.checkpoint.keep
+  with folder.owned(log), Checkpoints(folder.checkpoints, keep=keep) as checkpoints:
     root = jax.random.key(experiment.seed)
     # A checkpoint always comes first: `init` is for new runs only.
     state, start = _resumed(bound, checkpoints, log)
@@ -78,13 +78,13 @@ def run(plan, dataset, path, *, config: dict, stop=None, log=print) -> int:
     return int(state.step)
 
 
-def is_finished(plan, path) -> bool:
+def is_finished(plan, folder) -> bool:
   """Returns True if the last checkpoint of a run exists and is not damaged.
 
-  Creates the folder of checkpoints and removes what a killed process left there. Raises
-  Mistake if it cannot be written.
+  Creates the folder of checkpoints and removes what a killed process left there, so
+  that the caller has to own the RunFolder. Raises Mistake if it cannot be written.
   """
-  experiment, folder = plan.experiment, RunFolder(path)
+  experiment = plan.experiment
   with Checkpoints(folder.checkpoints, keep=experiment.checkpoint.keep) as checkpoints:
     newest, end = max(checkpoints.steps(), default=0), experiment.num_steps
     return newest >= end and checkpoints.newest_good() >= end
@@ -233,16 +233,3 @@ def _advice(folder, checkpoints) -> str:
     f"the checkpoint of step {checkpoints.steps()[-1]} is good: continue from it with "
     f"a lower optim.lr, --config.init.path={folder.path} and another --workdir"
   )
-
-
-@contextlib.contextmanager
-def no_empty_folders(*folders):
-  """Removes the folders that its block created, on an error, if they are empty."""
-  created = [path for path in folders if not path.exists()]
-  try:
-    yield
-  except BaseException:
-    for path in reversed(created):
-      with contextlib.suppress(OSError):
-        path.rmdir()  # which does nothing to a folder that holds something
-    raise

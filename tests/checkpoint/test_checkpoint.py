@@ -149,8 +149,6 @@ def test_mistakes_are_one_line(tmp_path):
     reader.restore(abstract_of(state))
   with pytest.raises(ValueError, match=r"keep must be at least 1, got 0"):
     Checkpoints(tmp_path, keep=0)
-  with pytest.raises(ValueError, match=r"mounted file system, got gs://bucket/run"):
-    Checkpoints("gs://bucket/run")
 
 
 def test_a_folder_that_cannot_be_written_is_refused_at_the_start(tmp_path):

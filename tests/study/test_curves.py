@@ -60,6 +60,15 @@ def test_one_row_is_enough(tmp_path, metrics, panels):
   assert size(tmp_path / "c.png")[0] == 715 * panels
 
 
+@pytest.mark.parametrize("name", [r"$\foo$", "$", "new\nline", "\udcff", "é混", "{}%s"])
+def test_the_name_of_a_run_means_nothing(tmp_path, name):
+  folder = tmp_path / name
+  folder.mkdir()
+  write(folder / "metrics.jsonl", run(3))
+  curves.draw(folder / "metrics.jsonl", folder / "curves.png")
+  assert size(folder / "curves.png")
+
+
 def test_a_metric_of_any_name_has_a_panel_with_its_training_curve():
   rows = [
     {"step": 1, "time_s": 1, "train/hits_at_5": 0.25, "train/loss": 4.0},

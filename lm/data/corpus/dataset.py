@@ -15,7 +15,7 @@ from lm.data import sources, tokenizers
 from lm.data.corpus import prepared
 from lm.data.corpus.reader import Corpus
 from lm.data.rows import Joined, Rows, corrupt
-from lm.disk import atomic
+from lm.disk import locks
 
 SUMS = ("documents", "tokens", "bytes")
 FEW_BYTES = 5_000  # held out; of a thousand words the loss is known to some 3%
@@ -130,8 +130,7 @@ def _shared_tokenizer(data, *, log) -> Path:
     return folder
   from lm.data.corpus import build, parallel
 
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  with atomic.locked(folder.with_name(folder.name + ".lock"), log=log):
+  with locks.locked(folder.with_name(folder.name + ".lock"), log=log):
     if not (folder / "tokenizer.json").is_file():
       log(f"learning {data.tokenizer} from {', '.join(names)}")
       # Every source gives text in proportion to its size, as one corpus would.

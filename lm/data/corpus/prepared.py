@@ -15,7 +15,7 @@ from lm.data import clean as cleaning
 from lm.data import sources, tokenizers
 from lm.data.corpus import shards
 from lm.data.corpus.reader import Corpus
-from lm.disk import atomic
+from lm.disk import locks
 
 
 def corpus(source: str, tokenizer: str, *, clean: dict, cache, log=print) -> Corpus:
@@ -36,8 +36,7 @@ def corpus(source: str, tokenizer: str, *, clean: dict, cache, log=print) -> Cor
   }
   folder = Path(cache) / "prepared" / folder_name(source, made_of)
   if not (folder / "manifest.json").is_file():
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with atomic.locked(folder.with_name(folder.name + ".lock"), log=log):
+    with locks.locked(folder.with_name(folder.name + ".lock"), log=log):
       if not (folder / "manifest.json").is_file():
         from lm.data.corpus import build
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from lm.data import tokenizers
 from lm.data.corpus import shards
-from lm.disk import atomic
+from lm.disk import atomic, locks
 from lm.errors import Mistake, one_of
 
 COUNTED_TOKENS = 1 << 20  # tokens counted at a time
@@ -76,7 +76,7 @@ class Corpus:
     path = self.folder / name
     if not path.is_file():
       lock = self.folder.with_name(self.folder.name + ".lock")
-      with atomic.locked(lock, log=print):
+      with locks.locked(lock, log=print):
         if not path.is_file():
           _write_whole(path, write)
     verify(self.folder, {name: None})

@@ -16,6 +16,7 @@ import importlib
 
 from lm import lookup
 from lm.data.sources import _records, packages
+from lm.disk import paths
 from lm.errors import Mistake
 
 # Usual names, and the TFDS names (dataset/config) that they stand for.
@@ -54,6 +55,7 @@ def resolve(source: str) -> tuple:
   elif source in STANDARD:
     name, argument = "tfds", STANDARD[source]
   modules = _modules(name)
+  paths.local(argument if modules else source)
   if not modules or bool(argument) != hasattr(modules[name], "ARGUMENT"):
     raise Mistake(f"no data source {source!r}; found: {', '.join(_descriptions())}")
   return modules[name], argument

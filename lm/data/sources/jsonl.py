@@ -52,7 +52,7 @@ def content(path: str, *, cache) -> str:
 
 
 def _file(path: str) -> pathlib.Path:
-  file = paths.home(path)
+  file = paths.local(path)
   if not file.is_file():
     raise Mistake(f"no file {path}; wanted jsonl:PATH of a .jsonl file")
   return file

@@ -7,7 +7,7 @@ import io
 import pathlib
 
 from lm.data.sources import packages
-from lm.disk import atomic
+from lm.disk import locks, paths
 from lm.errors import Mistake
 
 VERSION = 1  # of _builders.py too: raise it when a work or what is held out changes
@@ -23,17 +23,18 @@ def documents(name: str, *, cache) -> dict:
 
   # Its name changes with the archive and the VERSION: nothing outdated is reused.
   folder = pathlib.Path(cache) / "tfds" / content(name, cache=cache)[:16]
-  make = functools.partial(
-    _builders.BUILDERS[name], data_dir=folder, file_format="array_record"
-  )
-  builder = make()
+  make = functools.partial(_builders.BUILDERS[name], file_format="array_record")
+  builder = make(data_dir=folder)
   if not (builder.data_path / "dataset_info.json").exists():  # the last file written
-    folder.mkdir(parents=True, exist_ok=True)
     config = tfds.download.DownloadConfig(manual_dir=cache)
-    with atomic.locked(folder / "lock", log=print), _quiet(tfds):
-      # Make it again: a builder looks for prepared data only when it is constructed.
-      builder = make()
-      builder.download_and_prepare(download_config=config)
+    with (
+      locks.locked(folder / "lock", log=print),
+      _quiet(tfds),
+      paths.Opened(folder) as opened,  # it takes a path for a pattern
+    ):
+      make(data_dir=opened).download_and_prepare(download_config=config)
+    # Make it again: a builder looks for prepared data only when it is constructed.
+    builder = make(data_dir=folder)
   return {split: catalogue.records(builder, split) for split in ("train", "heldout")}
 
 

@@ -18,7 +18,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 
-from lm.disk import atomic
+from lm.disk import atomic, locks
 from lm.errors import Mistake
 
 
@@ -158,8 +158,7 @@ def fetch(name: str, *, cache) -> pathlib.Path:
   folder = pathlib.Path(cache) / "packages"
   path = folder / package.file
   if not path.exists():
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic.locked(folder / f"{name}.lock", log=print):
+    with locks.locked(folder / f"{name}.lock", log=print):
       if not path.exists():
         _download(package, path)
   actual = atomic.sha256_of_file(path)

@@ -62,7 +62,7 @@ def content(path: str, *, cache) -> str:
 
 def _files_of(path: str) -> tuple:
   """(folder, its files, {reason: files left out}); Mistake if there are no files."""
-  root = paths.home(path)
+  root = paths.local(path)
   if root.is_dir():
     files, left_out = _files.below(root, SUFFIXES)
     _files.check_some(files, left_out, str(root))

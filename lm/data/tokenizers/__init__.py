@@ -10,13 +10,12 @@ normaliser and no prefix space, so that `decode(encode(text)) == text` for every
 that UTF-8 can encode.
 """
 
-from pathlib import Path
-
 from lm import lookup
 from lm.data.tokenizers import bpe, files
 from lm.data.tokenizers.bpe import END, PAD, UNKNOWN
 from lm.data.tokenizers.bpe import byte_of_char as byte_of_char
 from lm.data.tokenizers.tokenizer import Tokenizer
+from lm.disk import paths
 from lm.errors import Mistake
 
 # Special tokens of a foreign tokenizer.json without a tokenizer_config.json beside it:
@@ -59,7 +58,7 @@ def load(path) -> Tokenizer:
   Special tokens are those of tokenizer_config.json beside it, else USUAL_SPECIALS.
   Raises Mistake when there is no such file or it cannot be read.
   """
-  file = files.find(path)
+  file = files.find(paths.local(path))
   if file is None:
     raise Mistake(f"no tokenizer at {path}; give a tokenizer.json or its folder")
   inner, config = files.read(file)
@@ -93,7 +92,7 @@ def learnt(name: str) -> tuple[str, int] | None:
   kind, size = lookup.numbered(name)
   if kind in LEARNT and size is not None:
     return kind, size
-  if name != "bytes" and not Path(name).exists():
+  if name != "bytes" and not paths.local(name).exists():
     raise Mistake(
       f"no tokenizer {name!r}; it is bytes, bpe-N (such as bpe-2048), words-N or the "
       "path of a tokenizer.json"

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import pathlib
+import shutil
 import sys
 import tarfile
 
@@ -13,7 +14,7 @@ import pytest
 
 from lm.data import sources
 from lm.data.sources import packages
-from lm.disk import atomic
+from lm.disk import locks
 
 
 def ids(records):
@@ -82,15 +83,23 @@ def test_package_is_prepared_by_tfds_with_whole_plays_held_out(fake_plays, capfd
   assert texts(prepared["train"]) == texts(splits["train"])
 
 
+@pytest.mark.parametrize("name", ["[2]", "**", "gs:", "50%25 {}\n#?", "\\é"])
+def test_package_in_a_cache_of_any_name(fake_plays, name):
+  cache = fake_plays / name / "cache"
+  shutil.copytree(fake_plays / "packages", cache / "packages")
+  splits = sources.documents("shakespeare", cache=str(cache))
+  assert ids(splits["train"]) == ["hamlet", "sonnets"]
+
+
 def test_package_that_another_process_prepares_meanwhile(fake_plays, monkeypatch):
   @contextlib.contextmanager
   def slow_lock(path, *, log):
-    monkeypatch.setattr(atomic, "locked", locked)
+    monkeypatch.setattr(locks, "locked", locked)
     sources.documents("shakespeare", cache=fake_plays)
     yield
 
-  locked = atomic.locked
-  monkeypatch.setattr(atomic, "locked", slow_lock)
+  locked = locks.locked
+  monkeypatch.setattr(locks, "locked", slow_lock)
   splits = sources.documents("shakespeare", cache=fake_plays)
   assert ids(splits["train"]) == ["hamlet", "sonnets"]
 
