@@ -18,7 +18,7 @@ from lm.generate import chat, prompts, stream
 DEFAULT_TOKENS = 200  # at most, without --max_tokens
 
 _WORKDIR = process.workdir_flag("a run's folder, a Hugging Face folder or a .gguf file")
-_PROMPT = flags.DEFINE_string("prompt", "", "where to start; empty: a new document")
+_PROMPT = process.text_flag("prompt", "", "where to start; empty: a new document")
 _CHAT = flags.DEFINE_boolean(
   "chat",
   None,

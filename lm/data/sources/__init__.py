@@ -61,6 +61,29 @@ def resolve(source: str) -> tuple:
   return modules[name], argument
 
 
+def listed(text: str) -> tuple[str, ...]:
+  """Returns the sources in "shakespeare,jsonl:PATH".
+
+  A comma ends one only if the name of a source follows: paths may have commas.
+  """
+  sources = []
+  for part in text.split(","):
+    if not sources or _begins_source(part.strip()):
+      sources.append(part.strip())
+    else:
+      sources[-1] += f",{part}"
+  return tuple(sources)
+
+
+def _begins_source(text: str) -> bool:
+  """True for "shakespeare" and "text:...", False for "text" and any other text."""
+  name, colon, _ = text.partition(":")
+  if text in packages.PACKAGES or text in STANDARD:
+    return True
+  module = _modules(name).get(name)
+  return module is not None and bool(colon) == hasattr(module, "ARGUMENT")
+
+
 def _modules(*names: str) -> dict:
   """Returns {name: module} of those names that are sources."""
   existing = [name for name in names if name in lookup.names(__name__)]
