@@ -49,11 +49,12 @@ def _open_streams():
   In an ASCII locale (LC_ALL=C) they are UTF-8, as Python has it by default.
   """
   codecs.register_error("lm.any", _any)
-  for stream in filter(None, (sys.stdin, sys.stdout, sys.stderr)):  # None if closed
-    is_ascii = codecs.lookup(stream.encoding).name == "ascii"
-    encoding = "utf-8" if is_ascii else stream.encoding
-    errors = "surrogateescape" if stream is sys.stdin else "lm.any"
-    stream.reconfigure(encoding=encoding, errors=errors)
+  for stream in (sys.stdin, sys.stdout, sys.stderr):
+    if stream is not None and codecs.lookup(stream.encoding).name == "ascii":
+      stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+  for stream in (sys.stdout, sys.stderr):
+    if stream is not None:
+      stream.reconfigure(errors="lm.any")
 
 
 def _any(error):

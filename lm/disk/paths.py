@@ -24,10 +24,9 @@ def local(path) -> Path:
   try:
     return Path(path).expanduser()
   except RuntimeError as error:
-    name = Path(path).parts[0]
     raise Mistake(
-      f"{path}: there is no home folder {name} (no such user, or HOME is not set); "
-      f"write the whole path, or ./{name} for a folder of that name"
+      f"{path}: there is no home folder {Path(path).parts[0]} (no such user, or no "
+      "HOME); write the whole path, from / on"
     ) from error
 
 

@@ -61,6 +61,21 @@ def test_unknown_name_lists_what_exists(source):
 
 
 @pytest.mark.parametrize(
+  "several",
+  [
+    ("shakespeare",),
+    ("shakespeare", "sotu", "python_stdlib"),
+    ("text:a.txt", "jsonl:b.jsonl", "lm1b", "tfds:c4/en"),
+    ("text:/data/a,b.txt", "text:c, d.txt"),
+    ("text:a,text", "text:b"),
+    ("shakespeare,shakspeare",),
+  ],
+)
+def test_a_comma_ends_a_source_if_another_one_follows(several):
+  assert sources.listed(",".join(several)) == several
+
+
+@pytest.mark.parametrize(
   ("kind", "name", "data", "expected"),
   [
     ("text", "no.txt", None, "no file or folder"),
