@@ -5,15 +5,22 @@
 #        ./launch.sh --slurm --nodes=N VERB ...    submits it as a job, one task a node
 #        (which reads partition, GPUs, time from SBATCH_*); hosts need a shared folder
 #        ./launch.sh --dry-run ...                 prints what would be run, no more
-# Paths in flags are relative to the repository. PYTHON (3.11 or newer) makes .venv.
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+# Relative paths are those of the folder you are in. PYTHON (3.11 or newer) makes .venv.
+
+# In bash, also for `sh launch.sh`, and without the caller's shell options and functions.
+case $- in *p*) ;; *) exec bash -p "$0" "$@" ;; esac
+export -n SHELLOPTS BASHOPTS && unset CDPATH GREP_OPTIONS
+set +o posix -euo pipefail
+export LM_CALLER="${LM_CALLER-$PWD}" && cd "$(dirname "$(readlink -f "$0")")"
 
 # A verb is a file of experiments/ that can be run.
 verbs="$({ grep -ls __main__ experiments/*.py || true; } | sed 's|.*/||; s|\.py||')"
 usage() { sed -n '2,8s/^# //p' launch.sh && echo "verbs:" $verbs; }
 die() { echo "launch.sh:" "$@" >&2 && exit 2; }
-run() { if [[ $dry ]]; then printf '%q ' "$@" && echo; else "$@"; fi; }
+run() { # --dry-run prints what can be pasted anywhere.
+  [[ $dry ]] || { "$@" && return; }
+  printf 'cd %q &&' "$PWD" && printf ' %q' "$@" && echo
+}
 
 # The section of requirements.txt for this machine's chips, if it has any.
 chips() {
@@ -21,10 +28,23 @@ chips() {
   if grep -qs 0x1ae0 /sys/bus/pci/devices/*/vendor && # Google's, and bound to a driver
     { compgen -G '/dev/accel*' || compgen -G '/dev/vfio/[0-9]*'; } >/dev/null; then
     echo tpu
-  elif driver="$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>&1)"
-  then
-    ((${driver%%.*} < 580)) && echo cuda12 || echo cuda13
+  elif driver="$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>&1)" &&
+    [[ $'\n'$driver =~ $'\n'([0-9]+)\.[0-9.]+ ]]; then # or it explains itself, in words
+    ((BASH_REMATCH[1] < 580)) && echo cuda12 || echo cuda13
   fi
+}
+
+# The name of a Python that can make .venv.
+interpreter() {
+  local name names=(python3 python3.1{2,3,1,4} python)
+  local code='import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
+  [[ ! ${PYTHON:-} ]] || names=("$PYTHON")
+  for name in "${names[@]}"; do
+    if "$name" -c "$code" 2>/dev/null; then echo "$name" && return; fi
+  done
+  name="${PYTHON:-python3}"
+  die "needs Python 3.11 or newer, with venv (Debian: python3-venv), and $name is" \
+    "'$("$name" -V 2>&1 | tail -n 1)'; install one, or set PYTHON=/path/of/python3.12"
 }
 
 # Makes .venv hold these sections of requirements.txt. The stamp names those it holds and
@@ -34,9 +54,12 @@ setup() {
   sum="$(cksum <requirements.txt)"
   for name in "$@"; do grep -qsxF "$name $sum" $stamp || missing+=("$name"); done
   ((${#missing[@]})) || return 0
+  [[ -w . && -w .cache ]] || die "$PWD cannot be written, to install ${missing[*]}; run" \
+    "it once where it can, or copy the folder"
+  [[ $dry || -e $stamp ]] || name="$(interpreter)"
   echo "launch.sh: installing ${missing[*]} into .venv (once; minutes)" >&2
   [[ ! $dry ]] || return 0
-  [[ -e $stamp ]] || "${PYTHON:-python3}" -m venv --clear .venv
+  [[ -e $stamp ]] || "$name" -m venv --clear .venv
   whole="$(grep -sF " $sum" $stamp || true)" && rm -f $stamp
   "${pip[@]}" -r <(section "${missing[@]}")
   "${pip[@]}" --no-deps -r <(section texts)
@@ -60,11 +83,12 @@ done
 grep -qxF -- "$1" <<<"$verbs"$'\n'test || die "no verb '$1'; there are:" $verbs test
 [[ ${tpu:+x} == "${zone:+x}" ]] || die "--tpu=NAME and --zone=ZONE go together; add both"
 [[ ! $nodes || $slurm ]] || die "--nodes=$nodes is for a job; add --slurm before the verb"
+[[ $nodes =~ ^([1-9][0-9]*(-[1-9][0-9]*)?)?$ ]] || die "--nodes=$nodes; wanted a number"
 [[ ! $tpu || ! $slurm ]] || die "--tpu and --slurm are two places; leave one out"
-mkdir -p .cache runs
+mkdir -p .cache runs 2>/dev/null || true # a clone may be read-only
 if [[ $tpu ]]; then
   vm=(gcloud compute tpus tpu-vm) hosts=(--zone="$zone" --worker=all)
-  there='mkdir -p lm && tar xzf lm.tgz -C lm && LM_DISTRIBUTED=1 lm/launch.sh'
+  there='mkdir -p lm && tar xzf lm.tgz -C lm && cd lm && LM_DISTRIBUTED=1 ./launch.sh'
   run tar czf .cache/lm.tgz --exclude=./{.git,.venv,.cache,runs} .
   run "${vm[@]}" scp .cache/lm.tgz "$tpu:lm.tgz" "${hosts[@]}"
   run "${vm[@]}" ssh "$tpu" "${hosts[@]}" --command="$there$(printf ' %q' "$@")"
@@ -73,18 +97,25 @@ elif [[ $slurm ]]; then # SIGTERM comes 2 minutes before the end: time to save
     --signal=TERM@120 --open-mode=append --output=runs/slurm-%j.txt \
     --wrap="srun env LM_DISTRIBUTED=1 ./launch.sh$(printf ' %q' "$@")"
 else
-  needs=(library $(chips)) program=(-m "experiments.$1")
+  needs=(library $(chips)) program=(-m "experiments.$1") cache=.cache lock=.cache/lock
   [[ $1 != test ]] || needs+=(tests) \
     program=(-m pytest -n auto --maxprocesses=4 --dist=worksteal)
-  { flock 9 2>/dev/null || true; setup "${needs[@]}"; } 9>.cache/lock >&2
+  [[ -w .cache ]] || cache="${XDG_CACHE_HOME:-${HOME:-}/.cache}/lm" lock=/dev/null
+  { flock 9 2>/dev/null || true; setup "${needs[@]}"; } 9>$lock >&2
   # Steps are 1.37x as fast if glibc keeps its pages (convert has none), 1.1x if huge.
   [[ $1 == convert ]] || : "${MALLOC_ARENA_MAX:=1}" "${MALLOC_MMAP_MAX_:=0}" \
     "${MALLOC_TOP_PAD_:=268435456}" "${MALLOC_TRIM_THRESHOLD_:=100000000000}"
   : "${GLIBC_TUNABLES:=glibc.malloc.hugetlb=1}" "${TF_CPP_MIN_LOG_LEVEL:=1}"
-  : "${JAX_COMPILATION_CACHE_DIR:=$PWD/.cache/jax}"
+  [[ $cache == /* ]] || cache="$PWD/$cache"
+  : "${JAX_COMPILATION_CACHE_DIR:=$cache/jax}"
   : "${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS:=0.2}"
   # A process a node drives all its GPUs, not that of its rank as jax would assume.
-  : "${JAX_LOCAL_DEVICE_IDS:=$(seq -s, 0 $((${SLURM_GPUS_ON_NODE:-0} - 1)))}"
-  export ${!MALLOC_*} ${!JAX_*} GLIBC_TUNABLES TF_CPP_MIN_LOG_LEVEL
-  run exec .venv/bin/python "${program[@]}" "${@:2}"
+  gpus="${SLURM_GPUS_ON_NODE:-0}" && [[ $gpus =~ ^[0-9]+$ ]] || gpus=0
+  : "${JAX_LOCAL_DEVICE_IDS:=$(seq -s, 0 $((10#$gpus - 1)))}"
+  for name in ${!MALLOC_*} ${!JAX_*} GLIBC_TUNABLES TF_CPP_MIN_LOG_LEVEL LM_CALLER; do
+    settings+=("$name=${!name}")
+  done
+  command=(env "${settings[@]}" .venv/bin/python "${program[@]}" "${@:2}")
+  [[ $dry ]] || exec "${command[@]}"
+  run "${command[@]}"
 fi

@@ -4,6 +4,10 @@ import os
 import signal
 import sys
 
+# A config names the types of its run; for all else of the user's this stays as it is.
+if "JAX_ENABLE_X64" in os.environ:
+  os.environ["JAX_ENABLE_X64"] = "0"
+
 
 def interrupted(number, frame):
   """Handles Ctrl-C while a verb is being imported, before `process.run`."""

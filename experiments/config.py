@@ -18,7 +18,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from lm import lookup, models, stores
-from lm.data import clean
+from lm.data import clean, sources
 from lm.disk import paths
 from lm.errors import Mistake
 from lm.train import config as training
@@ -56,8 +56,9 @@ def experiment() -> tuple[training.Experiment, dict]:
   """
   values = flags.FLAGS["config"].value.to_dict()
   source = values.get("data", {}).get("source") if _is_group(values, "data") else None
-  if isinstance(source, str) and source.startswith("("):
-    values["data"]["source"] = _literal("data.source", source)
+  if isinstance(source, str):
+    several = _tuple(source) if source.startswith("(") else sources.listed(source)
+    values["data"]["source"] = several if len(several) > 1 else source
   return training.Experiment.of(values), values
 
 
@@ -92,6 +93,7 @@ def read(argv) -> list[str]:
   del flags.FLAGS.config
   # DEFINE_config_dict reads the overrides from sys_argv itself.
   completed = complete(values)
+  rest = _with_tuples(rest, completed)
   try:
     config_flags.DEFINE_config_dict("config", completed, sys_argv=rest)
   except (LookupError, AttributeError) as error:
@@ -109,8 +111,7 @@ def misspelt(text: str) -> str:
 
 def execute(named: str) -> ConfigDict:
   """Returns what get_config() of "file.py" or "file.py:argument" returns."""
-  paths.local(named)
-  path, colon, argument = _parts(named)
+  path, colon, argument = _parts(str(paths.local(named)))
   if not os.path.isfile(path):
     raise Mistake(f"no config file {path}; wanted one such as {SHOWN}")
   if not path.endswith(".py"):
@@ -221,11 +222,42 @@ def _set(config: ConfigDict, name: str, value: str):
     config[last] = value
 
 
-def _literal(name: str, text: str):
+def _with_tuples(arguments, config: ConfigDict) -> list[str]:
+  """Returns the arguments, those for tuples as Python writes a tuple.
+
+  ml_collections takes "a,b" for a tuple of one string.
+  """
+  arguments = list(arguments)
+  for place, argument in enumerate(arguments):
+    name, given, value = argument.partition("=")
+    if not name.startswith(("-config.", "--config.")):
+      continue
+    if isinstance(_value(config, name.lstrip("-")), tuple):
+      if given:
+        arguments[place] = f"{name}={_tuple(value)!r}"
+      elif place + 1 < len(arguments):
+        arguments[place + 1] = repr(_tuple(arguments[place + 1]))
+  return arguments
+
+
+def _value(config: ConfigDict, flag: str):
+  """Returns the value of the flag "config.GROUP.NAME", None if there is none."""
+  for name in flag.split(".")[1:]:
+    if not isinstance(config, ConfigDict) or name not in config:
+      return None
+    config = config[name]
+  return config
+
+
+def _tuple(text: str) -> tuple:
+  """Returns the tuple of a flag: "a,b" and "1,2", or as Python writes it."""
   try:
-    return ast.literal_eval(text)
+    value = ast.literal_eval(text)
   except (ValueError, SyntaxError) as error:
-    raise Mistake(f"{name}={text}; wanted a name or a tuple of names") from error
+    if text.lstrip().startswith(("(", "[")):
+      raise Mistake(f"{text} is no tuple; wanted a,b or ('a', 'b')") from error
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+  return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
 def _is_group(values: dict, name: str) -> bool:

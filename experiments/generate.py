@@ -27,7 +27,7 @@ _WORKDIR = process.workdir_flag("a run's folder, a Hugging Face folder or a .ggu
 _STEP = flags.DEFINE_integer(
   "step", None, "a saved step of a run; by default the newest"
 )
-_PROMPT = flags.DEFINE_string("prompt", None, "where to start; empty: a new document")
+_PROMPT = process.text_flag("prompt", None, "where to start; empty: a new document")
 _PROMPT_FILE = flags.DEFINE_string(
   "prompt_file", None, "a text file to take for --prompt, without its last line break"
 )

@@ -1,5 +1,6 @@
 """The frame of every verb: parses flags, ends a Mistake with a line and exit code 2."""
 
+import codecs
 import contextlib
 import logging as python_logging
 import os
@@ -22,6 +23,49 @@ def workdir_flag(help="the run's folder"):
   return flags.DEFINE_string("workdir", None, help)
 
 
+def text_flag(name: str, default, help):
+  """Defines a flag of text in UTF-8, whatever the locale is, and returns it."""
+  return flags.DEFINE(
+    _Text(), name, default, help, serializer=flags.ArgumentSerializer()
+  )
+
+
+class _Text(flags.ArgumentParser):
+  """A parser that decodes the bytes which the locale's encoding left undecoded."""
+
+  def parse(self, argument):
+    try:
+      return argument.encode("utf-8", "surrogateescape").decode()
+    except UnicodeError as error:
+      raise ValueError(f"it is not UTF-8: {error.reason}") from error
+
+  def flag_type(self):
+    return "string"
+
+
+def _open_streams():
+  """Makes the standard streams take any text, and any path, in any locale.
+
+  In an ASCII locale (LC_ALL=C) they are UTF-8, as Python has it by default.
+  """
+  codecs.register_error("lm.any", _any)
+  for stream in (sys.stdin, sys.stdout, sys.stderr):
+    if stream is not None and codecs.lookup(stream.encoding).name == "ascii":
+      stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+  for stream in (sys.stdout, sys.stderr):
+    if stream is not None:
+      stream.reconfigure(errors="lm.any")
+
+
+def _any(error):
+  """Encodes the bytes of a path as they are, a character that is missing as \\u...."""
+  text = error.object[error.start : error.end]
+  is_bytes = all("\udc80" <= char <= "\udcff" for char in text)
+  return codecs.lookup_error("surrogateescape" if is_bytes else "backslashreplace")(
+    error
+  )
+
+
 def run(main, *, required=()):
   """Runs `main()` with the flags parsed; never returns.
 
@@ -30,6 +74,7 @@ def run(main, *, required=()):
   ours and keeps its traceback. Ctrl-C, where `main` does not handle it, is one line and
   exit code 130; a closed pipe behind stdout (`| head`) is exit code 141.
   """
+  _open_streams()
   logging.set_verbosity(logging.WARNING)
   sys.unraisablehook = _unraisable
   python_logging.getLogger("asyncio").addFilter(_is_not_orbax)

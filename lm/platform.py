@@ -1,10 +1,12 @@
 """The platform that a program is traced for; its FLOPs, the peaks of chips, MFU.
 
 `target` and `one_device` name what is being traced for: the forms of a computation, and
-the backends of attention, are chosen by them. `count` walks the jaxpr of a function.
-Formulas drift (MaxText corrected its own eight times), the program cannot: what is
-counted is what is traced, a matmul of [M, K] and [K, N] as 2 M N K. Elementwise work is
-left out, as usual. XLA's own cost analysis is not used: it sees loops once.
+the backends of attention, are chosen by them. `narrow` keeps 64-bit types out.
+
+`count` walks the jaxpr of a function. Formulas drift (MaxText corrected its own eight
+times), the program cannot: what is counted is what is traced, a matmul of [M, K] and
+[K, N] as 2 M N K. Elementwise work is left out, as usual. XLA's own cost analysis is
+not used: it sees loops once.
 """
 
 import functools
@@ -21,6 +23,20 @@ from lm.errors import Mistake
 
 # Calls into libraries, whose computation is not in the jaxpr.
 OPAQUE = re.compile("ffi_call|custom_call|triton|mosaic")
+
+
+def narrow(function):
+  """Returns the function without 64-bit types, whatever JAX_ENABLE_X64 says.
+
+  Decoding keeps its places in int32, which sums and ranges would turn into int64.
+  """
+
+  @functools.wraps(function)
+  def call(*args, **kwargs):
+    with jax.enable_x64(False):
+      return function(*args, **kwargs)
+
+  return call
 
 
 def count(function, *args, while_trips=None) -> int:

@@ -80,6 +80,7 @@ QUICK = (
   "tests/test_platform.py",
   "tests/verbs/test_configs.py::test_it_builds*",
   "tests/verbs/test_launch.py",
+  "tests/verbs/test_launch_anywhere.py",
 )
 
 

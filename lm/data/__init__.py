@@ -54,7 +54,7 @@ class Data:
       sources.resolve(source)
     check_weights(self.weights, len(self.sources))
     tokenizers.check(self.tokenizer)
-    paths.local(self.cache)
+    object.__setattr__(self, "cache", str(paths.local(self.cache)))  # it is frozen
     cleaning.checked(self.clean)
     if self.order == "carried" and len(self.sources) > 1:
       raise Mistake(

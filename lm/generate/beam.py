@@ -20,6 +20,7 @@ from jax import lax
 from lm.errors import Mistake
 from lm.generate.decode import forward, is_stop, prefill
 from lm.generate.prompts import bucket, pad_prompts, pad_sources, validate_request
+from lm.platform import narrow
 
 
 @struct.dataclass
@@ -153,6 +154,7 @@ def _search(
   return lax.while_loop(unfinished, body, search)
 
 
+@narrow
 def generate(
   model,
   params,

@@ -35,6 +35,7 @@ from lm.generate.prompts import (
 )
 from lm.generate.sample import Sampling, choose, validate
 from lm.nn.depth import split
+from lm.platform import narrow
 
 
 @struct.dataclass
@@ -69,6 +70,7 @@ class Continuations:
   logprobs_BT: np.ndarray  # of the tokens, under the model itself; 0 unless requested
 
 
+@narrow
 def prepare_params(model, params):
   """Returns the parameters in the form that the loop runs fastest with.
 
@@ -193,6 +195,7 @@ def _loop(model, params, decoding, until):
   return lax.while_loop(unfinished, body, decoding)
 
 
+@narrow
 def start(
   model,
   params,
@@ -249,11 +252,13 @@ def start(
   return decoding.replace(cache=cache)
 
 
+@narrow
 def advance(model, params, decoding: Decoding, until: int) -> Decoding:
   """Returns the state once rows have `until` tokens or are done; donates `decoding`."""
   return _loop(model, params, decoding, jnp.int32(until))
 
 
+@narrow
 def halt(decoding: Decoding, ended) -> Decoding:
   """Returns the state with more rows done, such as those that met a stop string.
 
@@ -263,6 +268,7 @@ def halt(decoding: Decoding, ended) -> Decoding:
   return decoding.replace(done_B=decoding.done_B | ended_B)
 
 
+@narrow
 def read(decoding: Decoding, rows: int) -> Continuations:
   """Returns the first `rows` rows so far; raises Mistake if a logit was NaN."""
   d = decoding

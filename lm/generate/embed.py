@@ -15,10 +15,12 @@ import numpy as np
 
 from lm.errors import Mistake, one_of
 from lm.generate.prompts import bucket
+from lm.platform import narrow
 
 POOLINGS = ("mean", "first")
 
 
+@narrow
 def embed(
   model, params, tokenizer, texts, *, pooling="mean", max_tokens=0, batch_size=32
 ) -> np.ndarray:

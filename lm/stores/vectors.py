@@ -7,14 +7,13 @@ vectors.write("vectors.bin")
 """
 
 import functools
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from lm.disk import atomic, paths
 from lm.errors import Mistake
+from lm.stores import vector_files
 
 
 @dataclass(frozen=True)
@@ -117,88 +116,14 @@ def texts_of(tokenizer) -> list:
 
 
 def read(path) -> Vectors:
-  """Reads word2vec's binary format (.bin) or its text format (any other suffix).
+  """Reads the vectors of word2vec, GloVe, fastText or gensim, text or binary.
 
-  Text may lack the first line with the sizes, as GloVe's does. Raises Mistake when it
-  is neither, or cut off.
+  Text may lack the first line with the sizes, as GloVe's does, and a file may be
+  compressed. Of a word that occurs twice the first vector counts, as in gensim. Raises
+  Mistake, with the line or the word, for a file that is neither, cut off, not UTF-8,
+  with other sizes than it tells, or with numbers that are not finite.
   """
-  path = check(path)
-  with open(path, "rb") as file:
-    return _read_binary(file, path) if path.suffix == ".bin" else _read_text(file, path)
-
-
-def check(path) -> Path:
-  """Returns the path; Mistake when there is no file."""
-  path = paths.local(path)
-  if not path.is_file():
-    raise Mistake(f"no vectors at {path}; give a file in word2vec's .bin or .txt")
-  return path
-
-
-def _read_binary(file, path) -> Vectors:
-  sizes = _sizes(file.readline(100).split())
-  if sizes is None:
-    raise Mistake(f"{path} does not begin with a number of words and of dimensions")
-  count, width = sizes
-  if count * width * 4 > os.path.getsize(path):  # before room for it is taken
-    raise Mistake(f"{path} tells of {count} words in {width}, and is shorter")
-  table_VD, words = np.empty((count, width), np.float32), []
-  data, start = b"", 0  # of the next word
-  for row in range(count):
-    while (end := data.find(b" ", start)) < 0 or len(data) - end - 1 < 4 * width:
-      block = file.read(max(1 << 20, 8 * width))
-      if not block:
-        raise Mistake(f"{path} ends after {row} of {count} words")
-      data, start = data[start:] + block, 0
-    words.append(data[start:end].lstrip(b"\n").decode("utf-8", "replace"))
-    table_VD[row] = np.frombuffer(data, "<f4", width, end + 1)
-    start = end + 1 + 4 * width
-  return Vectors(tuple(words), table_VD)
-
-
-def _read_text(file, path) -> Vectors:
-  first = file.readline().split()
-  sizes = _sizes(first)
-  words, rows = [], []
-  for number, line in enumerate([] if sizes else [b" ".join(first)], 1):
-    _add(line, words, rows, None, f"{path}:{number}")
-  for number, line in enumerate(file, 2):
-    if line.strip():
-      _add(line, words, rows, sizes[1] if sizes else len(rows[0]), f"{path}:{number}")
-  if not rows or (sizes and len(rows) != sizes[0]):
-    wanted = sizes[0] if sizes else "some"
-    raise Mistake(f"{path} has {len(rows)} vectors; wanted {wanted}")
-  return Vectors(tuple(words), np.stack(rows))
-
-
-def _add(line: bytes, words: list, rows: list, width, place: str):
-  """Adds the word and the vector of a line to the lists.
-
-  Split from its end: words in GloVe's largest files have spaces.
-  """
-  parts = line.rstrip().split(b" ")
-  width = width or len(parts) - 1
-  word, numbers = b" ".join(parts[:-width]), parts[-width:]
-  if not word or len(numbers) < width or not width:
-    raise Mistake(f"{place} is no word with {width} numbers")
-  words.append(word.decode("utf-8", "replace"))
-  rows.append(_numbers(numbers, place))
-
-
-def _numbers(parts, place):
-  try:
-    return np.array(parts, np.float32)
-  except ValueError:
-    raise Mistake(f"{place} holds something that is no number") from None
-
-
-def _sizes(parts):
-  """Returns (words, dimensions) of a first line, None when it is another one."""
-  return (
-    tuple(map(int, parts))
-    if len(parts) == 2 and all(part.isdigit() for part in parts)
-    else None
-  )
+  return Vectors(*vector_files.read(path))
 
 
 def into_table(path, table_VD, tokenizer):

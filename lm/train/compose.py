@@ -146,9 +146,9 @@ def plan(experiment: Experiment, devices=None) -> Plan:
   e, mesh = experiment, make_mesh(devices, **experiment.mesh)
   store = stores.open(e.init.path) if e.init.path else None
   if e.init.embedding:
-    from lm.stores import vectors
+    from lm.stores import vector_files
 
-    vectors.check(e.init.embedding)
+    vector_files.check(e.init.embedding)
   # As many tokens as any mesh divides, until the data say how many there are.
   vocab = store.fields["vocab"] if store else VOCAB_MULTIPLE * mesh.shape["tensor"]
   model = models.build(**e.model, vocab=vocab)

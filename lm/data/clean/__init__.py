@@ -13,7 +13,7 @@ from lm.errors import Mistake
 
 VERSION = 1  # of clean/*.py; raise it when the same text comes out otherwise
 FORMS = ("", "NFC", "NFD", "NFKC", "NFKD")
-DEDUP = ("none", "exact", "minhash")
+DEDUP = ("none", "exact", "minhash", "off")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class Rules:
   max_chars: int = 0  # 0: no limit
   script: str = ""  # "LATIN", "CJK", ...: the first word of the letters' Unicode names
   script_share: float = 0.5  # the share of letters that must be of that script
-  dedup: str = "exact"  # or "minhash" (near duplicates too), or "none"
+  # Or "minhash": near duplicates too; "none": only what repeats held-out text; "off":
+  # not even that, for a text that repeats itself all the time.
+  dedup: str = "exact"
   near: float = 0.8  # the Jaccard similarity of 16-byte shingles of a near duplicate
 
   def __post_init__(self):

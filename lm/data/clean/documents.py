@@ -8,6 +8,9 @@ from lm.data.clean import Rules, checked, dedup, script_of
 from lm.data.clean.rewrite import rewrite
 from lm.errors import Mistake
 
+REPEATS = "repeats held-out text"
+KEEPS = "--config.data.clean.dedup=off trains on text that repeats itself all the same"
+
 
 @dataclass
 class Report:
@@ -19,10 +22,11 @@ class Report:
   kept_chars: int = 0
   changed: dict = field(default_factory=Counter)  # change -> number of documents
   dropped: dict = field(default_factory=Counter)  # reason -> number of documents
+  left_out: dict = field(default_factory=Counter)  # reason -> files, no documents
   examples: dict = field(default_factory=dict)  # change or reason -> 3 names at most
 
   def note(self, counts: Counter, reason: str, name: str):
-    """Counts document `name` in `changed` or `dropped`."""
+    """Counts document `name` in `changed`, `dropped` or `left_out`."""
     counts[reason] += 1
     names = self.examples.setdefault(reason, [])
     if len(names) < 3:
@@ -34,25 +38,27 @@ class Report:
       f"kept {self.kept} of {self.documents} documents,"
       f" {self.kept_chars:,} of {self.chars:,} characters"
     ]
-    for verb, counts in (("changed", self.changed), ("dropped", self.dropped)):
-      for reason, count in counts.items():
+    for verb in ("changed", "dropped", "left_out"):
+      for reason, count in getattr(self, verb).items():
         names = ", ".join(self.examples[reason])
-        lines.append(f"{verb} {count}: {reason} ({names}{', ...' * (count > 3)})")
+        more = ", ..." * (count > 3)
+        lines.append(f"{verb.replace('_', ' ')} {count}: {reason} ({names}{more})")
     return lines
 
   def as_dict(self) -> dict:
     """The report as plain data, for a manifest."""
-    return asdict(self) | {"changed": dict(self.changed), "dropped": dict(self.dropped)}
+    counts = ("changed", "dropped", "left_out")
+    return asdict(self) | {name: dict(getattr(self, name)) for name in counts}
 
 
 def clean(records, *, against=(), apply=map, **rules):
   """(records that are kept, in order; Report); `rules` are the fields of Rules.
 
   `against` are cleaned records that must not be repeated here, exactly or nearly,
-  with any `dedup`: so training text never holds the held-out text. `apply` is map,
-  or an ordered map over processes. All kept text is in memory at once (2 bytes a
-  character where a document has one beyond Latin-1), and 1 KB a document, with
-  dedup="minhash" 10 KB.
+  with any `dedup`: so training text never holds the held-out text. `apply` is map, or
+  an ordered map over processes. All kept text is in memory at once (2 bytes a character
+  where a document has one beyond Latin-1), and 1 KB a document, with dedup="minhash"
+  10 KB.
   """
   rules = checked(rules)
   report, kept = Report(), []
@@ -73,7 +79,7 @@ def clean(records, *, against=(), apply=map, **rules):
     if reason:
       report.note(report.dropped, reason, name)
       continue
-    if rules.dedup != "none":
+    if rules.dedup in ("exact", "minhash"):
       seen.add(name, text, signature if rules.dedup == "minhash" else None)
     report.kept += 1
     report.kept_chars += len(text)
@@ -86,20 +92,27 @@ def clean_splits(splits: dict, *, apply=map, **rules):
 
   Held-out texts are rewritten like the others, but only empty ones are dropped: the
   text that a model is measured on does not depend on filters. Training texts that
-  repeat one of them are dropped. Raises Mistake when a split is left empty.
+  repeat one of them are dropped, unless dedup="off". The files that a source left out
+  ("left_out", see lm.data.sources) are counted in the report of the training text.
+  Raises Mistake when a split is left empty.
   """
   only_rewrites = dict(min_chars=1, max_chars=0, script="", dedup="none")
   rules = asdict(checked(rules))
   heldout, heldout_report = clean(
     splits["heldout"], apply=apply, **(rules | only_rewrites)
   )
-  train, train_report = clean(splits["train"], against=heldout, apply=apply, **rules)
+  against = () if rules["dedup"] == "off" else heldout
+  train, train_report = clean(splits["train"], against=against, apply=apply, **rules)
+  for reason, names in splits.get("left_out", {}).items():
+    for name in names:
+      train_report.note(train_report.left_out, reason, name)
   kept = {"train": train, "heldout": heldout}
   reports = {"train": train_report, "heldout": heldout_report}
   for split, records in kept.items():
     if not records:
       summary = "; ".join(reports[split].lines())
-      raise Mistake(f"cleaning left nothing of the {split} text: {summary}")
+      hint = f"; {KEEPS}" if REPEATS in reports[split].dropped else ""
+      raise Mistake(f"cleaning left nothing of the {split} text: {summary}{hint}")
   return kept, reports
 
 
@@ -150,8 +163,8 @@ def _unwanted(text: str, rules: Rules) -> str:
 def _repeats(text: str, signature, rule: str, held, seen):
   """(reason, name of the text that is repeated), or ("", "") if none is."""
   if held.names and (name := held.find_exact(text) or held.find_near(text, signature)):
-    return "repeats held-out text", name
-  if rule != "none" and (name := seen.find_exact(text)):
+    return REPEATS, name
+  if rule in ("exact", "minhash") and (name := seen.find_exact(text)):
     return "duplicate", name
   if rule == "minhash" and (name := seen.find_near(text, signature)):
     return "near duplicate", name

@@ -93,6 +93,8 @@ def _fill(work, made_of, tokenizer_name, *, cache, log):
     )
     for split in SPLITS:
       log(f"{split}: {'; '.join(reports[split].lines())}")
+    if 2 * reports["train"].dropped[cleaning.REPEATS] > reports["train"].documents:
+      log(f"warning: most of the training text repeats held-out text; {cleaning.KEEPS}")
     tokenizer = _tokenizer(work / "tokenizer", tokenizer_name, Texts(records["train"]))
     entries = _write_shards(work, records, workers, log)
   splits = {split: _split_entry(work / split, entries[split]) for split in SPLITS}
@@ -126,11 +128,14 @@ def _write_report(folder, manifest, reports, tokenizer):
     lines.append(f"\n{split}: {numbers}, {rate:.2f} bytes per token")
     lines += reports[split].lines()
   _write_json(folder / "report.json", report | {"tokenizer_size": tokenizer.size})
-  atomic.write(folder / "report.txt", "\n".join([*lines, ""]).encode())
+  text = "\n".join([*lines, ""])
+  atomic.write(folder / "report.txt", text.encode("utf-8", "backslashreplace"))
 
 
 def _write_json(path, value):
-  atomic.write(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
+  # A path need not be UTF-8: what replaces its other bytes is JSON's own escape.
+  text = json.dumps(value, indent=1, ensure_ascii=False)
+  atomic.write(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _tokenizer(folder, name: str, texts):

@@ -18,6 +18,7 @@ from lm.data.rows import Joined, Rows, corrupt
 from lm.disk import locks
 
 SUMS = ("documents", "tokens", "bytes")
+FEW_BYTES = 5_000  # held out; of a thousand words the loss is known to some 3%
 
 
 class Corpora:
@@ -103,6 +104,12 @@ def prepare(data, *, seq: int, log=print) -> Corpora:
   ]
   dataset = Corpora(data, corpora)
   dataset.rows("train", seq)  # plans the rows, and raises for too little text, now
+  num_bytes = dataset.manifest["splits"]["heldout"]["bytes"]
+  if num_bytes < FEW_BYTES:
+    log(
+      f"warning: only {num_bytes:,} bytes of text are held out, in which a loss is "
+      f"mostly chance; a text of {20 * FEW_BYTES:,} bytes or more gives enough"
+    )
   return dataset
 
 

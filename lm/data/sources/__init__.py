@@ -3,6 +3,7 @@
 A source is a module of this folder; "name" or "name:argument" is the value of
 `data.source` in a config. It has
   documents(argument, *, cache) -> {"train": sequence, "heldout": sequence} of records
+    and perhaps {"left_out": {reason: names of files}}, which the report counts
   content(argument, *, cache) -> str, a hash of the bytes that it reads
   VERSION   an int; raise it when the records of the same bytes change
   ARGUMENT  what the argument is, in words; only in a source that wants one
@@ -58,6 +59,29 @@ def resolve(source: str) -> tuple:
   if not modules or bool(argument) != hasattr(modules[name], "ARGUMENT"):
     raise Mistake(f"no data source {source!r}; found: {', '.join(_descriptions())}")
   return modules[name], argument
+
+
+def listed(text: str) -> tuple[str, ...]:
+  """Returns the sources in "shakespeare,jsonl:PATH".
+
+  A comma ends one only if the name of a source follows: paths may have commas.
+  """
+  sources = []
+  for part in text.split(","):
+    if not sources or _begins_source(part.strip()):
+      sources.append(part.strip())
+    else:
+      sources[-1] += f",{part}"
+  return tuple(sources)
+
+
+def _begins_source(text: str) -> bool:
+  """True for "shakespeare" and "text:...", False for "text" and any other text."""
+  name, colon, _ = text.partition(":")
+  if text in packages.PACKAGES or text in STANDARD:
+    return True
+  module = _modules(name).get(name)
+  return module is not None and bool(colon) == hasattr(module, "ARGUMENT")
 
 
 def _modules(*names: str) -> dict:

@@ -1,6 +1,8 @@
 """Lazily read records, and the rules that hold some of them out; for all sources."""
 
+import codecs
 import hashlib
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +11,20 @@ from lm.errors import Mistake
 
 VERSION = 1  # of the rules that hold documents out; raise it when they change
 EVERY = 20  # one document of twenty is held out
-GZIP = b"\x1f\x8b"  # the first bytes of its files, which no text begins with
+BOM = "\ufeff"
+_MARKS = {
+  codecs.BOM_UTF32_LE: "UTF-32",
+  codecs.BOM_UTF32_BE: "UTF-32",
+  codecs.BOM_UTF16_LE: "UTF-16",
+  codecs.BOM_UTF16_BE: "UTF-16",
+}
+# The bytes of a letter without a mark in front: zeros in such places.
+_ZEROS = {
+  "x0x0": "UTF-16LE",
+  "0x0x": "UTF-16BE",
+  "x000": "UTF-32LE",
+  "000x": "UTF-32BE",
+}
 
 
 class Records(Sequence):
@@ -59,14 +74,44 @@ def hash64(data: bytes) -> int:
   return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
+def shown(name: str) -> str:
+  """A file's name as text: bytes that are not UTF-8 become "\\xe9"."""
+  return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def hash_of_name(name: str) -> int:
+  """`hash64` of the bytes of a file's name, whatever the locale makes of them."""
+  return hash64(os.fsencode(name))
+
+
 def decode(data: bytes, where: str) -> str:
-  """The text of UTF-8 bytes; Mistake names the offset of the first wrong byte."""
-  if data.startswith(GZIP):
-    raise Mistake(f"{where} is compressed; gunzip the file first")
+  """The text of UTF-8 bytes, without a byte-order mark in front.
+
+  Raises Mistake for UTF-16, UTF-32 and tar, by name, and with the offset of the first
+  byte that is not UTF-8.
+  """
+  if name := _encoding(data):
+    raise Mistake(f"{where} is {name}; convert it first (iconv -f {name} -t utf-8)")
+  if data[257:262] == b"ustar":
+    raise Mistake(f"{where} is a tar archive; unpack it first")
   try:
-    return data.decode()
+    return data.decode().removeprefix(BOM)
   except UnicodeDecodeError as error:
     raise Mistake(
       f"{where} is not UTF-8: byte {data[error.start]:#04x} at offset {error.start};"
       " convert it first (iconv -f latin1 -t utf-8)"
     ) from None
+
+
+def _encoding(data: bytes) -> str:
+  """The name of UTF-16 or UTF-32, "" for other data.
+
+  By its byte-order mark, or by the zeros beside each letter of Latin script.
+  """
+  for mark, name in _MARKS.items():  # UTF-32's begins with UTF-16's
+    if data.startswith(mark):
+      return name
+  zeros = [data[place:4096:4].count(0) for place in range(4)]
+  num = len(data[:4096]) // 4
+  is_zero = "".join("0" if 10 * n >= 9 * num > 0 else "x" for n in zeros)
+  return _ZEROS.get(is_zero, "")

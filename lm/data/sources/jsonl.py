@@ -1,6 +1,5 @@
 """A file with one JSON object a line: the text in "text", perhaps a name in "id"."""
 
-import functools
 import json
 import pathlib
 import re
@@ -8,7 +7,7 @@ import re
 import numpy as np
 
 from lm.data.sources import _records
-from lm.disk import atomic
+from lm.disk import atomic, compressed, paths
 from lm.errors import Mistake
 
 VERSION = 1
@@ -16,23 +15,28 @@ ARGUMENT = "a file with one JSON object a line and the text in its field 'text'"
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
+_BOM = _records.BOM.encode()  # also inside: files are joined with `cat`
+
+
 def documents(path: str, *, cache) -> dict:
   """A document a line; about 5% are held out by hash, so that equal lines are together.
 
-  Lines are parsed when they are read; a bad one raises Mistake with its number.
+  The file may be compressed. Lines are parsed when they are read; a bad one raises
+  Mistake with its number. Only "text" and "id" are looked at: what JSON does not have
+  (NaN) may stand beside them.
   """
   path = _file(path)
   rows, hashes = [], []
-  with path.open("rb") as file:
+  with compressed.open(path) as file:
     start = 0
     for number, line in enumerate(file, 1):
-      if line.strip():
+      if content := line.removeprefix(_BOM).strip():
         rows.append((number, start, len(line)))
-        hashes.append(_records.hash64(line.strip()))
+        hashes.append(_records.hash64(content))
       start += len(line)
   if not rows:
     raise Mistake(f"{path} is empty; wanted one JSON object a line")
-  read = functools.partial(_read, str(path))
+  read = _Lines(path)
   read(rows[0])  # raises now for a file of another kind, not later in a worker
   held = _records.held_by_hash(hashes, str(path))
   rows = np.array(rows, np.int64)
@@ -48,28 +52,61 @@ def content(path: str, *, cache) -> str:
 
 
 def _file(path: str) -> pathlib.Path:
-  file = pathlib.Path(path).expanduser()
+  file = paths.local(path)
   if not file.is_file():
     raise Mistake(f"no file {path}; wanted jsonl:PATH of a .jsonl file")
   return file
 
 
-def _read(path: str, row) -> dict:
-  """The record of a line; `row` is its number, offset and size in bytes."""
-  number, start, size = (int(value) for value in row)
-  with open(path, "rb") as file:
-    file.seek(start)
-    line = file.read(size)
-  where = f"{path} line {number}"
+class _Lines:
+  """The records of lines, by (number, offset, size in bytes).
+
+  The file stays open: to come back to a place in a compressed file means to unpack all
+  that is before it, and to go on from there costs nothing. Sent to another process, it
+  is opened there.
+  """
+
+  def __init__(self, path):
+    self.path, self._file = path, None
+
+  def __getstate__(self):
+    return {"path": self.path, "_file": None}
+
+  def __call__(self, row) -> dict:
+    number, start, size = (int(value) for value in row)
+    with compressed.damage(self.path):
+      self._file = self._file or compressed.reader(self.path)
+      self._file.seek(start)
+      line = self._file.read(size)
+    return _record(line, f"{self.path} line {number}", f"{self.path.name}:{number}")
+
+
+def _record(line: bytes, where: str, name: str) -> dict:
+  """The record of a line; `name` is its id if it has none of its own."""
+  text = _records.decode(line, where)
   try:
-    record = json.loads(_records.decode(line, where))
+    record = json.loads(text, object_pairs_hook=_object)
   except json.JSONDecodeError as error:
     raise Mistake(f"{where} is not JSON: {error.msg} (column {error.colno})") from None
+  except RecursionError:
+    raise Mistake(f"{where} is nested too deep to be read") from None
+  except ValueError as error:  # a number of more digits than Python reads, for one
+    raise Mistake(f"{where} cannot be read: {str(error).partition(';')[0]}") from None
   if not isinstance(record, dict) or not isinstance(record.get("text"), str):
     shown = type(record).__name__
     if isinstance(record, dict):
       shown = {key: type(value).__name__ for key, value in sorted(record.items())}
     raise Mistake(f"{where}: wanted an object with a string 'text', got {shown}")
-  name = record.get("id", f"{pathlib.Path(path).name}:{number}")
+  if type(record.get("id")) in (str, int):
+    name = str(record["id"])
   # JSON can spell half a character ("\ud800"), which no encoding can hold.
-  return {"id": str(name), "text": _SURROGATES.sub("\ufffd", record["text"])}
+  texts = {"id": name, "text": record["text"]}
+  return {key: _SURROGATES.sub("\ufffd", value) for key, value in texts.items()}
+
+
+def _object(pairs: list) -> dict:
+  """The dict of an object; ValueError for two texts, of which one is meant."""
+  record = dict(pairs)
+  if len(record) < len(pairs) and [key for key, _ in pairs].count("text") > 1:
+    raise ValueError("it has 'text' twice")
+  return record

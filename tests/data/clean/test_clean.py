@@ -163,7 +163,7 @@ def test_script_share(text, script, share):
   ("rules", "expected"),
   [
     (dict(dedupe="exact"), "no cleaning rule 'dedupe'; found: unicode, control"),
-    (dict(dedup="fuzzy"), "wanted one of ('none', 'exact', 'minhash')"),
+    (dict(dedup="fuzzy"), "wanted one of ('none', 'exact', 'minhash', 'off')"),
     (dict(unicode="NFX"), "'NFKC'"),
     (dict(stopwords="klingon"), "'english'"),
     (dict(near=80), "near=80; wanted more than 0, at most 1"),
@@ -253,12 +253,16 @@ def test_training_text_never_repeats_held_out_text():
     assert reports["train"].dropped["repeats held-out text"] == 2
     assert reports["train"].examples["repeats held-out text"] == ["1 = h", "3 = h"]
     assert reports["train"].kept == 3 - duplicates
+  cleaned, reports = documents.clean_splits(splits, dedup="off", min_chars=10)
+  assert cleaned["train"] == splits["train"] and not reports["train"].dropped
 
 
 def test_nothing_left_is_an_error_with_its_reasons():
   splits = {"train": [record("short")], "heldout": [record("held")]}
   with pytest.raises(ValueError, match=r"nothing of the train text.*shorter than 9"):
     documents.clean_splits(splits, min_chars=9)
+  with pytest.raises(ValueError, match=r"data\.clean\.dedup=off trains on text"):
+    documents.clean_splits({"train": [record("a")], "heldout": [record("a")]})
   with pytest.raises(ValueError, match=r"nothing of the heldout text.*empty"):
     documents.clean_splits({"train": [record("a")], "heldout": [record("\n")]})
 

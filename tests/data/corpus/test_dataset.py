@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -148,6 +149,27 @@ def test_rows_of_another_kind_tokenize_nothing_anew(corpus, tmp_path, monkeypatc
   monkeypatch.setattr(sources, "documents", None)  # would fail if it were called
   packed = dataclasses.replace(data, rows="first_fit", corrupt=dict(name="masked"))
   assert prepare(packed, seq=8).folder == first.folder
+
+
+def test_a_small_and_repetitive_text_can_be_trained_on(tmp_path):
+  path = tmp_path / os.fsdecode(b"caf\xe9.txt")  # the name of a path need not be UTF-8
+  path.write_text("the same words again and again\n" * 100)
+  data = Data(source=f"text:{path}", cache=str(tmp_path / "cache"))
+  with pytest.raises(ValueError, match=r"repeats held-out text.*clean\.dedup=off"):
+    prepare(data, seq=16, log=lambda line: None)
+  lines = []
+  dataset = prepare(
+    dataclasses.replace(data, clean={"dedup": "off"}), seq=16, log=lines.append
+  )
+  splits = dataset.manifest["splits"]
+  assert splits["train"]["documents"] == 19 * splits["heldout"]["documents"]
+  size = splits["heldout"]["bytes"]
+  assert 150 < size < 160
+  assert lines[-1].startswith(f"warning: only {size} bytes of text are held out, in ")
+  assert (
+    json.loads((dataset.folder / "manifest.json").read_bytes())["made_of"]["source"]
+    == f"text:{path}"
+  )
 
 
 def test_opening_imports_no_heavy_library(corpus, tmp_path):

@@ -1,6 +1,7 @@
-import gzip
+import itertools
 import json
 import pathlib
+import re
 from multiprocessing.reduction import ForkingPickler
 
 import pytest
@@ -27,8 +28,8 @@ def message(source, cache="unused"):
   """Returns the message of the Mistake, which is one line."""
   with pytest.raises(ValueError) as error:
     splits = read(source, cache)
-    for records in splits.values():
-      list(records)
+    for split in ("train", "heldout"):
+      list(splits[split])
   assert "\n" not in str(error.value)
   return str(error.value)
 
@@ -60,11 +61,26 @@ def test_unknown_name_lists_what_exists(source):
 
 
 @pytest.mark.parametrize(
+  "several",
+  [
+    ("shakespeare",),
+    ("shakespeare", "sotu", "python_stdlib"),
+    ("text:a.txt", "jsonl:b.jsonl", "lm1b", "tfds:c4/en"),
+    ("text:/data/a,b.txt", "text:c, d.txt"),
+    ("text:a,text", "text:b"),
+    ("shakespeare,shakspeare",),
+  ],
+)
+def test_a_comma_ends_a_source_if_another_one_follows(several):
+  assert sources.listed(",".join(several)) == several
+
+
+@pytest.mark.parametrize(
   ("kind", "name", "data", "expected"),
   [
     ("text", "no.txt", None, "no file or folder"),
     ("text", "a.txt", b"", "empty"),
-    ("text", "a.txt", b"one line only", "two lines"),
+    ("text", "a.txt", b"\n\n", "cannot be divided into training and held-out text"),
     (
       "text",
       "a.txt",
@@ -79,13 +95,6 @@ def test_unknown_name_lists_what_exists(source):
     ("jsonl", "a.jsonl", b'{"text": "a"}\n[1]\n', "line 2: wanted"),
     ("jsonl", "a.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', "line 2 is not UTF-8"),
     ("jsonl", "a.jsonl", b'{"text": "a"}\n{"text": "a"}\n', "only one document"),
-    (
-      "jsonl",
-      "a.jsonl.gz",
-      gzip.compress(b'{"text": "a"}\n', mtime=0),
-      "gunzip the file",
-    ),
-    ("text", "a.txt", gzip.compress(b"a\nb\n", mtime=0), "is compressed"),
   ],
 )
 def test_broken_files_are_reported_in_one_line(tmp_path, kind, name, data, expected):
@@ -112,17 +121,55 @@ def test_one_file_is_divided_and_nothing_is_lost(whole):
   assert sum(is_heldout) >= 1 and len(is_heldout) == len(pieces)
 
 
-def test_one_file_holds_out_a_contiguous_chunk_from_the_middle(tmp_path):
-  whole = "\n\n".join(f"paragraph {n}\nof two lines" for n in range(400))
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "then"]
+ONE_FILE = {  # text, how every chunk begins, number of chunks
+  "paragraphs": ("\n\n".join(f"paragraph {n}\nof two lines" for n in range(400)), 100),
+  "lines": ("\n".join(f"line {n:5} of many" for n in range(900)), 100),
+  "few lines": ("\n".join(f"line {n:5} of a few" for n in range(60)), 60),
+  "one line": (" ".join(WORDS * 500), 100),
+  "one word": ("acgt" * 9000, 100),
+  "a few long lines": ("\n".join([" ".join(WORDS * 99)] * 3), 100),
+}
+
+
+@pytest.mark.parametrize("kind", list(ONE_FILE))
+def test_one_file_holds_out_a_twentieth_in_several_places(kind, tmp_path):
+  whole, num = ONE_FILE[kind]
   (tmp_path / "a.txt").write_text(whole)
   splits = read(f"text:{tmp_path / 'a.txt'}")
-  assert ids(splits["heldout"]) == ["a.txt#10"]
-  parts = {record["id"]: record["text"] for s in splits.values() for record in s}
+  expected = [f"a.txt#{n}" for n in range(10, len(splits["train"]), 20)]
+  assert ids(splits["heldout"]) == expected
+  parts = {r["id"]: r["text"] for s in ("train", "heldout") for r in splits[s]}
   assert "".join(parts[f"a.txt#{n}"] for n in range(len(parts))) == whole
-  assert len(parts) == 20
-  lengths = [len(part) for part in parts.values()]
-  assert max(lengths) < 1.2 * min(lengths)
-  assert all(part.startswith("paragraph") for part in parts.values())
+  assert 0.9 * num <= len(parts) <= num
+  heldout = sum(map(len, texts(splits["heldout"])))
+  assert 0.04 * len(whole) < heldout < 0.06 * len(whole)
+  assert max(map(len, parts.values())) < 2 * len(whole) / num
+  if kind in ("paragraphs", "lines", "few lines"):
+    assert all(part.startswith(kind.split()[-1][:-1]) for part in parts.values())
+  elif kind != "one word":
+    assert all(part.split()[0] in WORDS for part in parts.values())
+
+
+def test_a_long_line_among_paragraphs_is_divided(tmp_path):
+  whole = "\n\n".join(["a paragraph"] * 40) + "\n\n" + " ".join(WORDS * 500)
+  pieces = text._pieces(whole)
+  assert "".join(pieces) == whole
+  assert max(map(len, pieces)) < 3 * len(whole) / len(pieces)
+
+
+def test_the_chunks_of_a_big_file_are_those_of_the_first_version(monkeypatch):
+  """Checks the rule with small chunks: the first end at or after each multiple."""
+  monkeypatch.setattr(text, "CHUNK_CHARS", 50)
+  whole = "".join(f"{n:08}\n" + "\n" * (n % 3 == 0) for n in range(3000))
+  num = -(-len(whole) // 50)
+  ends = [match.end() for match in re.finditer(r"\n\s*\n", whole)]
+  cuts = [0]
+  for end in ends:
+    if end >= len(cuts) * len(whole) / num:
+      cuts.append(end)
+  expected = [whole[a:b] for a, b in itertools.pairwise([*cuts, len(whole)])]
+  assert text._pieces(whole) == [part for part in expected if part.strip()]
 
 
 def test_form_feeds_part_the_documents_of_one_file(tmp_path):
@@ -179,7 +226,8 @@ def test_jsonl_keeps_ids_and_mends_half_characters(tmp_path):
   path = tmp_path / "a.jsonl"
   path.write_text('{"id": 7, "text": "a\\ud800b"}\n{"text": "\\ud83d\\ude00"}')
   splits = read(f"jsonl:{path}")
-  text_of_id = {r["id"]: r["text"] for records in splits.values() for r in records}
+  records = [record for split in splits.values() for record in split]
+  text_of_id = {record["id"]: record["text"] for record in records}
   assert text_of_id == {"7": "a\ufffdb", "a.jsonl:2": "\U0001f600"}
 
 
