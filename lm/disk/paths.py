@@ -12,22 +12,23 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 def local(path) -> Path:
   """Returns a path as a Path, with the home folder in place of "~" or "~user" in front.
 
-  Shells do that only at the start of a word, and not in --workdir=~/runs/a. Raises
-  Mistake for a URL, such as gs://bucket/run, which would be a folder "gs:" in the
-  current one, and where nothing says which folder is the home.
+  Shells do that only at the start of a word, and not in --workdir=~/runs/a. As there,
+  "~name" without such a user is a name like any other, and so is "./~". Raises Mistake
+  for a URL, such as gs://bucket/run, which would be a folder "gs:" in the current one,
+  and where nothing says which folder is the home.
   """
   if _URL.match(os.fsdecode(path)):
     raise Mistake(
       f"{path} is a URL; wanted a path of this machine: mount the bucket, or copy what "
       "is there, and give that path"
     )
-  try:
-    return Path(path).expanduser()
-  except RuntimeError as error:
+  expanded = os.path.expanduser(path)
+  if os.fsdecode(expanded).partition("/")[0] == "~":
     raise Mistake(
-      f"{path}: there is no home folder {Path(path).parts[0]} (no such user, or no "
-      "HOME); write the whole path, from / on"
-    ) from error
+      f"{path}: HOME does not say which folder is the home; write the whole path, from "
+      "/ on"
+    )
+  return Path(expanded)
 
 
 class Opened:
