@@ -169,14 +169,12 @@ def options(function) -> dict:
 
 
 def _model_defaults(group: dict, store) -> dict:
-  fields = {} if store is None else dict(store.fields)
-  fields.pop("vocab", None)
-  family = group.get("family") or fields.get("family", "")
-  if not family:
+  if store is not None:
+    return store.completed(group)
+  if not group.get("family"):
     raise Mistake("the config has no value model.family; add it to its file")
   preset = group.get("preset", "")
-  fields = fields if fields.get("family") == family else {}
-  return models.defaults(family, preset) | fields | {"family": family, "preset": preset}
+  return models.defaults(group["family"], preset) | {"preset": preset}
 
 
 def _fields(cls) -> dict:

@@ -99,7 +99,7 @@ def build(family: str, *, preset: str = "", vocab: int, **fields) -> LanguageMod
     if field not in names:
       hint = suggestion(field, names, otherwise=f"it has {', '.join(names)}")
       raise Mistake(f"family {family!r} has no field {field!r}; {hint}")
-  fields = _preset(module, family, preset) | fields | {"vocab": vocab}
+  fields = preset_fields(family, preset) | fields | {"vocab": vocab}
   return module.Model(_config(module.Config, fields))
 
 
@@ -110,7 +110,19 @@ def defaults(family: str, preset: str = "") -> dict[str, Any]:
   family, preset))`. Raises Mistake as `build` does.
   """
   module = lookup.find("lm.models", family)
-  return _defaults(module.Config) | _preset(module, family, preset)
+  return _defaults(module.Config) | preset_fields(family, preset)
+
+
+def preset_fields(family: str, preset: str) -> dict[str, Any]:
+  """Returns the flat fields that a preset gives, {} for ""; Mistake lists the presets.
+
+  Folders of older runs have _ in place of the hyphens of a name.
+  """
+  presets, name = lookup.find("lm.models", family).PRESETS, preset.replace("_", "-")
+  if name and name not in presets:
+    names = ", ".join(presets)
+    raise Mistake(f"no preset {preset!r} in family {family!r}; found: {names}")
+  return presets.get(name, {})
 
 
 def fields(model: LanguageModel) -> dict[str, Any]:
@@ -118,18 +130,6 @@ def fields(model: LanguageModel) -> dict[str, Any]:
   values = {"family": type(model).__module__.rpartition(".")[2]} | _flat(model.config)
   del values["vocab"]
   return values
-
-
-def _preset(module, family: str, preset: str) -> dict:
-  """Returns the fields of a preset, {} for "".
-
-  Folders of older runs have _ in place of the hyphens of a name.
-  """
-  name = preset.replace("_", "-")
-  if name and name not in module.PRESETS:
-    names = ", ".join(module.PRESETS)
-    raise Mistake(f"no preset {preset!r} in family {family!r}; found: {names}")
-  return module.PRESETS.get(name, {})
 
 
 def _flat(config) -> dict:

@@ -7,6 +7,7 @@
 Whatever can fail without data fails in `plan`.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,6 +146,9 @@ def plan(experiment: Experiment, devices=None) -> Plan:
   """
   e, mesh = experiment, make_mesh(devices, **experiment.mesh)
   store = stores.open(e.init.path) if e.init.path else None
+  if store is not None:
+    e = dataclasses.replace(e, model=store.completed(e.model))
+    store.check_fields(e.model, fresh=e.init.fresh)
   if e.init.embedding:
     from lm.stores import vectors
 
