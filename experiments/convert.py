@@ -33,7 +33,7 @@ _FAMILY = flags.DEFINE_string(
 
 
 def main():
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  signal.signal(signal.SIGTERM, process.interrupt)
   target = Path(_TO.value)
   if target.exists():
     raise Mistake(f"{target} exists; choose another --to, or move it away")

@@ -15,6 +15,7 @@ from experiments import config
 from lm.errors import Mistake
 
 MISTAKE = 2  # exit code of everything the user can correct
+_signal = signal.SIGINT  # that a KeyboardInterrupt stands for
 
 
 def workdir_flag(help="the run's folder"):
@@ -23,7 +24,7 @@ def workdir_flag(help="the run's folder"):
 
 
 def run(main, *, required=()):
-  """Runs `main()` with the flags parsed; never returns.
+  """Runs `main()` with the flags parsed; never returns. Exits with what it returns.
 
   A Mistake, an OSError and text that is not UTF-8 are the user's to correct: one line
   and exit code 2; with LM_TRACEBACK set, the traceback. Any other error is a bug of
@@ -65,10 +66,17 @@ def _main(main):
   with _exit_codes():
     if signal.getsignal(signal.SIGINT) is experiments.interrupted:
       signal.signal(signal.SIGINT, signal.default_int_handler)
-    main()
+    code = main()
     sys.stdout.flush()
   # Background threads (saving, prefetching) have been joined by now.
-  sys.exit(0)
+  sys.exit(code or 0)
+
+
+def interrupt(number, frame):
+  """Handles a signal as Python does Ctrl-C; the exit code is 128 + its number."""
+  global _signal
+  _signal = number
+  raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
@@ -89,7 +97,7 @@ def _exit_codes():
   except KeyboardInterrupt as e:
     consequence = str(e) or "the same command starts it again"
     print(f"\ninterrupted; {consequence}", file=sys.stderr)
-    sys.exit(130)
+    sys.exit(128 + _signal)
 
 
 def _unraisable(unraisable):
