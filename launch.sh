@@ -5,9 +5,9 @@
 #        ./launch.sh --slurm --nodes=N VERB ...    submits it as a job, one task a node
 #        (which reads partition, GPUs, time from SBATCH_*); hosts need a shared folder
 #        ./launch.sh --dry-run ...                 prints what would be run, no more
-# Paths in flags are relative to the repository. PYTHON (3.11 or newer) makes .venv.
+# Relative paths are those of the folder you are in. PYTHON (3.11 or newer) makes .venv.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+export LM_CALLER="${LM_CALLER-$PWD}" && cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # A verb is a file of experiments/ that can be run.
 verbs="$({ grep -ls __main__ experiments/*.py || true; } | sed 's|.*/||; s|\.py||')"
@@ -64,7 +64,7 @@ grep -qxF -- "$1" <<<"$verbs"$'\n'test || die "no verb '$1'; there are:" $verbs 
 mkdir -p .cache runs
 if [[ $tpu ]]; then
   vm=(gcloud compute tpus tpu-vm) hosts=(--zone="$zone" --worker=all)
-  there='mkdir -p lm && tar xzf lm.tgz -C lm && LM_DISTRIBUTED=1 lm/launch.sh'
+  there='mkdir -p lm && tar xzf lm.tgz -C lm && cd lm && LM_DISTRIBUTED=1 ./launch.sh'
   run tar czf .cache/lm.tgz --exclude=./{.git,.venv,.cache,runs} .
   run "${vm[@]}" scp .cache/lm.tgz "$tpu:lm.tgz" "${hosts[@]}"
   run "${vm[@]}" ssh "$tpu" "${hosts[@]}" --command="$there$(printf ' %q' "$@")"

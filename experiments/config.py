@@ -22,12 +22,14 @@ from lm.data import clean
 from lm.errors import Mistake
 from lm.train import config as training
 
+ROOT = Path(__file__).resolve().parents[1]
 SHOWN = "configs/shakespeare.py"  # the example in messages
 # Values that decide which other values there are; flags may set them too.
 SELECTORS = ("model.family", "model.preset", "objective", "init.path")
 SELECTORS += ("data.corrupt.name", "data.source")
 
 _file = ""  # the value of --config, "file:argument"
+_notes = []  # lines about flags that change more than one value
 
 
 def flag(help=f"the experiment, such as {SHOWN}"):
@@ -60,6 +62,11 @@ def experiment() -> tuple[training.Experiment, dict]:
   return training.Experiment.of(values), values
 
 
+def notes() -> list[str]:
+  """Returns a line for each flag that changed more than its own value."""
+  return list(_notes)
+
+
 def is_given() -> bool:
   """True if --config named a file."""
   return bool(_file)
@@ -79,8 +86,11 @@ def read(argv) -> list[str]:
       named = value if given else next(arguments, "")
       continue
     rest.append(argument)
-    if name.startswith("-") and name.lstrip("-").startswith("config."):
-      overrides[name.lstrip("-").removeprefix("config.")] = value
+    name = name.lstrip("-").removeprefix("config.")
+    if argument.startswith(("-config.", "--config.")):
+      if not given and name in SELECTORS:
+        rest.append(value := next(arguments, ""))
+      overrides[name] = value
   if not named:
     return rest
   _file = named
@@ -88,6 +98,8 @@ def read(argv) -> list[str]:
   for name in SELECTORS:
     if name in overrides:
       _set(values, name, overrides[name])
+  if preset := overrides.get("model.preset"):
+    _give_way(values, preset)
   del flags.FLAGS.config
   # DEFINE_config_dict reads the overrides from sys_argv itself.
   completed = complete(values)
@@ -107,8 +119,13 @@ def misspelt(text: str) -> str:
 
 
 def execute(named: str) -> ConfigDict:
-  """Returns what get_config() of "file.py" or "file.py:argument" returns."""
+  """Returns what get_config() of "file.py" or "file.py:argument" returns.
+
+  The file is looked for in the working directory, then in the repository.
+  """
   path, colon, argument = named.partition(":")
+  if not os.path.isfile(path) and (ROOT / path).is_file():
+    path = str(ROOT / path)
   if not os.path.isfile(path):
     raise Mistake(f"no config file {path}; wanted one such as {SHOWN}")
   if not path.endswith(".py"):
@@ -206,6 +223,21 @@ def _set(config: ConfigDict, name: str, value: str):
         config[group] = ConfigDict()
       config = config[group]
     config[last] = value
+
+
+def _give_way(config: ConfigDict, preset: str):
+  """Removes the file's values that the preset of a flag gives, too, and notes them."""
+  group, replaced = config.model, {}
+  if not group.get("family"):
+    return  # `complete` raises, or the model is that of init.path
+  for name in models.preset_fields(group.family, preset):
+    if name in group:
+      replaced[name] = group[name]
+      with group.unlocked():
+        del group[name]
+  if replaced:
+    listed = ", ".join(f"{name}={value!r}" for name, value in replaced.items())
+    _notes.append(f"preset {preset}, a flag, replaces {listed} of {_file}")
 
 
 def _literal(name: str, text: str):

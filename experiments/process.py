@@ -31,6 +31,8 @@ def run(main, *, required=()):
   ours and keeps its traceback. Ctrl-C, where `main` does not handle it, is one line and
   exit code 130; a closed pipe behind stdout (`| head`) is exit code 141.
   """
+  # launch.sh starts a verb in the repository; relative paths are those of its caller.
+  os.chdir(os.environ.pop("LM_CALLER", "."))
   logging.set_verbosity(logging.WARNING)
   sys.unraisablehook = _unraisable
   python_logging.getLogger("asyncio").addFilter(_is_not_orbax)

@@ -9,7 +9,7 @@ command after && goes on; the same command continues from the checkpoint.
 
 import jax
 
-from experiments import config, distributed, process
+from experiments import commands, config, distributed, process
 from experiments.interrupt import Interrupt
 from lm import data
 from lm.stores.run import RunFolder
@@ -28,18 +28,20 @@ def main():
   folder.check(values, free=FREE)
   with run.no_empty_folders(folder.path, folder.checkpoints):
     distributed.check_shared(folder.path)
+    for line in config.notes():
+      say(line)
     return train_in(folder, plan, values)
 
 
 def train_in(folder, plan, values):
   """Starts or continues a run; returns the exit code, not 0 if a signal stopped it.
 
-  Prints where its results are and what comes next.
+  Prints what it trains, where its results are and what comes next.
   """
   e = plan.experiment
   if run.is_finished(plan, folder.path):
     say(f"{folder.path} is finished; --config.num_steps=N continues to N steps")
-    say(folder.next_commands(generates=plan.traits.decodes))
+    say(commands.after_training(folder, e.data.sources))
     return 0
   # Outside of Interrupt: Ctrl-C ends it at once.
   dataset = data.prepare(e.data, seq=e.seq, log=say)
@@ -52,7 +54,7 @@ def train_in(folder, plan, values):
   is_stopped = reached < e.num_steps
   if is_stopped:
     say(f"stopped after step {reached}, saved; the same command continues from there")
-  say(folder.next_commands(generates=plan.traits.decodes))
+  say(commands.after_training(folder, e.data.sources))
   return 128 + interrupt.number if is_stopped else 0
 
 

@@ -8,6 +8,7 @@ import abc
 import dataclasses
 import functools
 import re
+import shlex
 from pathlib import Path
 
 import jax
@@ -107,7 +108,9 @@ class Store(abc.ABC):
       changes = {"family": changes["family"]}
     if changes:
       listed = ", ".join(f"{n} is {a!r}, not {b!r}" for n, (a, b) in changes.items())
-      flags = " ".join(f"--config.model.{n}={a}" for n, (a, _) in changes.items())
+      flags = " ".join(
+        f"--config.model.{n}={shlex.quote(str(a))}" for n, (a, _) in changes.items()
+      )
       raise Mistake(
         f"{self.path} has another model than the config: {listed}; wanted its own: "
         f"{flags}"

@@ -8,6 +8,7 @@ Whatever can fail without data fails in `plan`.
 """
 
 import dataclasses
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,10 +87,11 @@ class Plan:
     if data.corruption:
       learnt = corrupt.extended(learnt, data.corruption)
     if learnt.digest != tokenizer.digest:
+      own = self.store.tokenizer_path
       raise Mistake(
         f"init.path={self.store.path} was trained with another tokenizer than "
         f"data.tokenizer={data.tokenizer}; wanted its own: "
-        f"--config.data.tokenizer={self.store.tokenizer_path}"
+        f"--config.data.tokenizer={shlex.quote(str(own.absolute()))}"
       )
 
 

@@ -8,6 +8,7 @@ updates = run(plan, dataset, "runs/shakespeare", config=values)
 """
 
 import contextlib
+import shlex
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from lm.letters import state_dims
 from lm.log import Log
 from lm.rng import stream as key_stream
 from lm.stores.run import RunFolder, manifest, versions
-from lm.train import compose
+from lm.train import compose, summary
 from lm.train.config import FREE
 from lm.train.loop import Diverged, Hook, fit
 
@@ -37,6 +38,7 @@ def run(plan, dataset, path, *, config: dict, stop=None, log=print) -> int:
   experiment, folder = plan.experiment, RunFolder(path)
   folder.check(config, free=FREE)
   bound = plan.bind(dataset)
+  log(summary.opening(bound, folder))
   primary = jax.process_index() == 0
   with Checkpoints(folder.checkpoints, keep=experiment.checkpoint.keep) as checkpoints:
     root = jax.random.key(experiment.seed)
@@ -44,6 +46,8 @@ def run(plan, dataset, path, *, config: dict, stop=None, log=print) -> int:
     state, start = _resumed(bound, checkpoints, log)
     if state is None:
       state, start = bound.start(key_stream(root, "init"), log), 0
+    elif line := summary.schedule_change(experiment, _steps_before(folder), start):
+      log(line)
     if primary:
       folder.begin(config, bound.model, free=FREE)
       dataset.tokenizer.save(folder.tokenizer)
@@ -75,7 +79,11 @@ def run(plan, dataset, path, *, config: dict, stop=None, log=print) -> int:
         )
       except Diverged as error:
         raise Diverged(f"{error}; {_advice(folder, checkpoints)}") from None
-    return int(state.step)
+  reached = int(state.step)
+  if primary and reached == experiment.num_steps:
+    for line in summary.verdict(folder.metrics_file, dataset):
+      log(line)
+  return reached
 
 
 def is_finished(plan, path) -> bool:
@@ -224,14 +232,20 @@ def _resumed(run: compose.Run, checkpoints, log):
   return state.replace(given=given), step
 
 
+def _steps_before(folder) -> int:
+  """Returns num_steps of the run as it was started before."""
+  return folder.config()["num_steps"]
+
+
 def _advice(folder, checkpoints) -> str:
   """Returns what is left of a run that diverged, and what to do with it."""
   checkpoints.wait()
   if not checkpoints.steps():
     return "nothing was saved yet: try a lower optim.lr or a longer optim.warmup"
+  path = shlex.quote(str(folder.path.absolute()))
   return (
     f"the checkpoint of step {checkpoints.steps()[-1]} is good: continue from it with "
-    f"a lower optim.lr, --config.init.path={folder.path} and another --workdir"
+    f"a lower optim.lr, --config.init.path={path} and another --workdir"
   )
 
 

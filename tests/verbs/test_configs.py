@@ -1,6 +1,8 @@
 """Configs: every file of configs/ builds at its full size and trains when shrunk."""
 
 import json
+import subprocess
+import sys
 
 import jax
 import processes
@@ -99,3 +101,30 @@ def test_a_flag_makes_a_mixture_of_one_source(tmp_path):
   stored = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
   assert stored["source"] == [f"text:{first}", f"text:{second}"]
   assert stored["weights"] == [1.0, 3.0]
+
+
+def experiment_of(flags):
+  """Returns (the Experiment of a command line, the notes on its flags)."""
+  script = (
+    "import sys, json\nfrom absl import flags\nfrom experiments import config\n"
+    "config.flag()\nflags.FLAGS(config.read(['x', *sys.argv[1:]]))\n"
+    "print(json.dumps([config.experiment()[1]['model'], config.notes()]))"
+  )
+  command = [sys.executable, "-c", script, *flags]
+  result = subprocess.run(
+    command, cwd=processes.ROOT, capture_output=True, text=True, check=True
+  )
+  return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("between", ["=", " "])
+def test_a_preset_given_as_a_flag_beats_the_sizes_of_the_file(between):
+  flags = ["--config=configs/family/gpt.py", "--config.model.layers=3"]
+  flags += f"--config.model.preset{between}gpt2-124m".split(" ")
+  model, notes = experiment_of(flags)
+  assert (model["width"], model["heads"], model["context"]) == (768, 12, 1024)
+  assert model["layers"] == 3  # a flag beats both
+  assert (model["dtype"], model["scan"]) == ("bfloat16", False)  # not of a preset
+  assert notes == [
+    "preset gpt2-124m, a flag, replaces width=192, heads=2 of configs/family/gpt.py"
+  ]

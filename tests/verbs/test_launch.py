@@ -18,7 +18,7 @@ case "$*" in
   "-m pip install"*)
     sed 's/ *#.*//; /^$/d' "${!#}" >>installed.txt
     [ ! -e broken-network ] ;;
-  *) env | grep -E '^(MALLOC|JAX|TF)_' >environment.txt; exit 7 ;;
+  *) env | grep -E '^(MALLOC|JAX|TF|LM)_' >environment.txt; exit 7 ;;
 esac
 """
 
@@ -148,6 +148,7 @@ def test_the_environment_is_set_unless_the_user_has_set_it(tree):
   assert env["JAX_COMPILATION_CACHE_DIR"] == f"{tree}/.cache/jax"
   assert env["JAX_LOCAL_DEVICE_IDS"] == "0,1,2"
   assert env["TF_CPP_MIN_LOG_LEVEL"] == "1"
+  assert env["LM_CALLER"] == "/"  # the folder of `start`
   (tree / "experiments/convert.py").write_text('if __name__ == "__main__": 0')
   launch(tree, "convert")  # convert trains nothing, so it keeps the default allocator
   assert "MALLOC" not in (tree / "environment.txt").read_text()

@@ -50,7 +50,7 @@ def test_the_first_signal_saves_and_the_same_command_goes_on(number, text, tmp_p
     step = max(int(path.name) for path in (folder / "checkpoints").iterdir())
     _, stopped, commands = going.out.partition(f"stopped after step {step}, saved; ")
     assert stopped and commands.startswith("the same command continues from there\n")
-    assert f"next: ./launch.sh generate --workdir={folder}" in commands
+    assert f"launch.sh generate --workdir={folder}" in commands
     assert not last_step or f"continues after step {last_step} of" in going.out
     last_step = step
   assert [row["step"] for row in processes.metrics(folder)] == list(
