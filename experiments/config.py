@@ -17,6 +17,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from experiments.values import flat, listing
 from lm import lookup, models, stores
 from lm.data import clean
 from lm.errors import Mistake
@@ -108,6 +109,21 @@ def read(argv) -> list[str]:
   except (LookupError, AttributeError) as error:
     raise Mistake(misspelt(str(error))) from error
   return rest
+
+
+def help_text() -> str:
+  """Returns the values of the config that --config named, with their meaning."""
+  values = flags.FLAGS["config"].value.to_dict()
+  return f"values of {_file}, each of them a flag:\n{listing(values)}"
+
+
+def hint(name: str) -> str:
+  """Returns "; did you mean --config.NAME?" for a flag that a config's value has."""
+  if not is_given():
+    return ""
+  paths = [path for path, _ in flat(flags.FLAGS["config"].value.to_dict())]
+  close = [path for path in paths if path == name or path.endswith(f".{name}")]
+  return f"; did you mean --config.{' or --config.'.join(close)}?" if close else ""
 
 
 def misspelt(text: str) -> str:

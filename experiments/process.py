@@ -50,7 +50,11 @@ def _parse(argv, required):
   try:
     rest = flags.FLAGS(argv)
   except SystemExit:  # after --help, which absl counts as a failure
+    if config.is_given():
+      print(f"\n{config.help_text()}")
     sys.exit(0)
+  except flags.UnrecognizedFlagError as error:
+    _quit(f"{error}{config.hint(error.flagname)}")
   except (LookupError, AttributeError) as error:
     _quit(config.misspelt(str(error)))
   except (flags.Error, ValueError, TypeError, OSError) as error:

@@ -62,6 +62,8 @@ def run(plan, dataset, path, *, config: dict, stop=None, log=print) -> int:
       resume_step=start,
       num_steps=experiment.num_steps,
       primary=primary,
+      to=experiment.log.names,
+      config=config,
     )
     watch = Watch(bound, folder, run_log, checkpoints, config)
     steps = range(start, experiment.num_steps)
@@ -117,6 +119,9 @@ class Watch:
     }
     self.flops = model_flops(run)
     dtype = jnp.dtype(run.model.config.run.dtype)
+    # A curve of evaluations over FLOPs needs a line of training at each of them.
+    self.logged_every = {e.log.every, e.eval.every} - {0}
+    self.unlogged, self.spent = [], {}  # since the last line: seconds, and by activity
     self.peak = platform.peak_flops(mesh.devices.flat[0], dtype) * mesh.size
 
   def hooks(self) -> list[Hook]:
@@ -129,22 +134,29 @@ class Watch:
     ]
 
   def report(self, n, metrics, seconds, spent):
-    """Writes a line of metrics.jsonl after `n` updates, and moves the progress bar.
+    """Writes a line of metrics.jsonl where one is due, and moves the progress bar.
 
-    Tokens are the positions of the rows: padding, of which data.rows="first_fit" leaves
-    a little, is computed as all else is, and counts.
+    The rate and the times are those of all updates since the line before. Tokens are
+    the positions of the rows: padding, of which data.rows="first_fit" leaves a little,
+    is computed as all else is, and counts.
     """
-    tokens = self.run.experiment.batch * self.run.experiment.seq
-    metrics |= {
-      "train/tokens_per_s": tokens / seconds,
-      "train/mfu": platform.mfu(self.flops, seconds, self.peak),
-      "train/seen_tokens": n * tokens,
-      "train/flops": n * self.flops,
-      "train/epoch": self.run.batches.epoch(n),
-    }
-    self.log.write(n, metrics | spent)
-    shown = {name: metrics[f"train/{name}"] for name in ("loss", "tokens_per_s")}
-    self.log.progress(n, **shown)
+    e = self.run.experiment
+    tokens = e.batch * e.seq
+    self.unlogged.append(seconds)
+    for name, share in spent.items():
+      self.spent[name] = self.spent.get(name, 0.0) + share
+    if n == e.num_steps or any(n % every == 0 for every in self.logged_every):
+      step_s = sum(self.unlogged) / len(self.unlogged)
+      metrics |= {
+        "train/tokens_per_s": tokens / step_s,
+        "train/mfu": platform.mfu(self.flops, step_s, self.peak),
+        "train/seen_tokens": n * tokens,
+        "train/flops": n * self.flops,
+        "train/epoch": self.run.batches.epoch(n),
+      }
+      self.log.write(n, metrics | self.spent)
+      self.unlogged, self.spent = [], {}
+    self.log.progress(n, loss=metrics["train/loss"], tokens_per_s=tokens / seconds)
 
   def evaluate(self, n, state):
     """Evaluates the parameters (their moving average, if there is one)."""

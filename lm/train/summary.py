@@ -29,9 +29,10 @@ def opening(run, folder) -> str:
     "data": _data(run),
     "devices": _devices(run),
     "metrics": str(folder.metrics_file),
-    "": f"tensorboard --logdir={shlex.quote(str(folder.path.absolute()))}",
   }
   e = run.experiment
+  if "tensorboard" in e.log.names:
+    rows[""] = f"tensorboard --logdir={shlex.quote(str(folder.path.absolute()))}"
   if e.optim.warmup > e.num_steps:
     text = f"takes all {e.num_steps:,} steps; optim.warmup={e.optim.warmup:,} is more"
     rows |= {"warm-up": text}

@@ -38,10 +38,9 @@ def encoder(tmp_path_factory):
 
 def planned(path, model, fresh=(), **values):
   """Returns the plan of a config file with these values of `model`."""
-  values = dict(num_steps=1, batch=8, seq=16, model=model) | values
-  values |= dict(
-    init=dict(path=str(path), fresh=fresh), data=dict(source="shakespeare")
-  )
+  data = dict(source="shakespeare")
+  values = dict(num_steps=1, batch=8, seq=16, model=model, data=data) | values
+  values |= dict(init=dict(path=str(path), fresh=fresh))
   completed = config.complete(ConfigDict(values)).to_dict()
   return compose.plan(Experiment.of(completed), jax.devices()[:1])
 
@@ -114,3 +113,36 @@ def test_only_a_head_that_is_drawn_may_be_another_one(encoder):
     store.check_fields(fields)  # its classifier would fit
   store.check_fields(fields, fresh=("classifier/.*",))
   store.check_fields(store.completed(dict(head="none")))
+
+
+@pytest.mark.parametrize(
+  ("tokenizer", "is_other"),
+  [
+    ("bytes", False),
+    ("bpe-258", False),  # known once it is learnt
+    ("bpe-300", False),
+    ("path", True),
+    ("own", False),
+  ],
+)
+def test_another_tokenizer_is_noticed_without_data(
+  tokenizer, is_other, decoder, tmp_path
+):
+  tokenizers.byte_tokenizer().extended(["<more>"]).save(tmp_path)
+  paths = {"path": str(tmp_path), "own": str(decoder / "tokenizer")}
+  data = dict(source="shakespeare", tokenizer=paths.get(tokenizer, tokenizer))
+  if not is_other:
+    planned(decoder, {}, data=data)
+    return
+  with pytest.raises(ValueError, match="was trained with another tokenizer than"):
+    planned(decoder, {}, data=data)
+
+
+def test_a_tokenizer_that_cannot_become_so_large_is_noticed(tmp_path):
+  larger = tokenizers.byte_tokenizer().extended([f"<{i}>" for i in range(99)])
+  model = models.build("decoder", vocab=larger.size, **OWN)
+  params = model.init(jax.random.key(0), np.zeros((1, 8), np.int32))["params"]
+  lm.save(tmp_path / "run", model, unbox(params), larger)
+  with pytest.raises(ValueError, match="was trained with another tokenizer than"):
+    data = dict(source="shakespeare", tokenizer="bpe-300")
+    planned(tmp_path / "run", {}, data=data)

@@ -179,3 +179,13 @@ def test_the_verdict_is_printed_at_the_end(text, tmp_path):
   before, _, after = result.out.partition("note: ")
   assert "held out " in before and after.split("\n")[1].startswith("results: ")
   assert "nats per held-out token, and guessing by frequency takes 3." in after
+
+
+def test_a_head_that_is_missing_is_noticed_before_data(text, tmp_path):
+  small(tmp_path / "bert", "encoder", (corrupt.MASK,), **TWO, head="none")
+  cache = tmp_path / "cache"
+  flags = processes.flags(tmp_path / "bert", text, data__cache=cache)
+  flags[0] = "--config=tests/shrink.py:family/bert"
+  line = processes.refused("evaluate", *flags)
+  assert "this encoder has head='none', pooler=False; wanted head='tokens'" in line
+  assert not cache.exists()

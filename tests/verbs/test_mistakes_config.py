@@ -66,11 +66,20 @@ def test_a_mistake_in_the_config(change, text, tmp_path):
     ("mesh.expert=2", "mesh expert=2 splits experts, and the model has none"),
     ("data.tokenizer=bpe-200", "ask for bpe-258 or more"),
     ("data.tokenizer=bpee", "no tokenizer 'bpee'"),
+    ("eval.score=-f1", "eval.score='-f1'; this objective has accuracy, bits_"),
   ],
 )
 def test_a_mistake_is_noticed_before_data_are_prepared(change, message, text, tmp_path):
   flags = processes.flags(tmp_path / "run", text, data__cache=tmp_path / "cache")
   assert message in processes.refused("train", *flags, f"--config.{change}", devices=4)
+  assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
+
+
+def test_a_model_that_sees_the_next_token_is_noticed_before_data(text, tmp_path):
+  flags = processes.flags(tmp_path / "run", text, data__cache=tmp_path / "cache")
+  flags += ["--config.model.family=encoder", "--config.model.preset=bert-tiny"]
+  line = processes.refused("train", *flags)
+  assert "family 'encoder' sees the tokens that it should predict" in line
   assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
 
 
