@@ -13,7 +13,7 @@ from lm.study import report, runs
 _WORKDIRS = flags.DEFINE_list(
   "workdirs", None, "the runs' folders, separated by commas"
 )
-_OUT = flags.DEFINE_string("out", "runs/report", "writes OUT.md and OUT.png")
+_OUT = flags.DEFINE_string("out", "runs/report", "writes OUT.md, OUT.png, OUT.html")
 
 
 def main():
@@ -21,9 +21,10 @@ def main():
   table, picture = report.table(results), Path(f"{_OUT.value}.png")
   picture.parent.mkdir(parents=True, exist_ok=True)
   report.draw(results, picture)
-  markdown = Path(f"{_OUT.value}.md")
+  markdown, page = (Path(f"{_OUT.value}.{kind}") for kind in ("md", "html"))
   markdown.write_text(f"{table}\n", encoding="utf-8")
-  print(f"{table}\n\nresults: {markdown} {picture}")
+  page.write_text(report.page(results, picture.read_bytes()), encoding="utf-8")
+  print(f"{table}\n\nresults: {markdown} {picture} {page}")
 
 
 if __name__ == "__main__":

@@ -113,6 +113,7 @@ def test_report(trained, tmp_path):
   assert result.out.count(f"{score:.3f} bits per byte") == 2
   assert (tmp_path / "v1.2.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
   assert (tmp_path / "v1.2.md").read_text() in result.out
+  assert "data:image/png;base64," in (tmp_path / "v1.2.html").read_text()
   missing = processes.run("report", f"--workdirs={tmp_path}/no")
   assert missing.code == 2 and "is not a run's folder" in missing.err
 
