@@ -41,7 +41,8 @@ def train_in(folder, plan, values):
   e = plan.experiment
   if run.is_finished(plan, folder.path):
     say(f"{folder.path} is finished; --config.num_steps=N continues to N steps")
-    say(commands.after_training(folder, e.data.sources))
+    if jax.process_index() == 0:
+      say(commands.after_training(folder, e.data.sources))
     return 0
   # Outside of Interrupt: Ctrl-C ends it at once.
   dataset = data.prepare(e.data, seq=e.seq, log=say)
@@ -49,12 +50,12 @@ def train_in(folder, plan, values):
     reached = run.run(
       plan, dataset, folder.path, config=values, stop=interrupt.agreed, log=say
     )
-  if jax.process_index() == 0:
-    draw(folder)
   is_stopped = reached < e.num_steps
   if is_stopped:
     say(f"stopped after step {reached}, saved; the same command continues from there")
-  say(commands.after_training(folder, e.data.sources))
+  if jax.process_index() == 0:
+    draw(folder)
+    say(commands.after_training(folder, e.data.sources))
   return 128 + interrupt.number if is_stopped else 0
 
 

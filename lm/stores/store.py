@@ -91,11 +91,12 @@ class Store(abc.ABC):
     """Raises Mistake for a field that contradicts the stored model's own.
 
     It would fit, and be another model: the base of rotary angles has no shape. Fields
-    in FREE may differ; those of an output head too, where it has no parameters in the
-    store, or `fresh` names them. (To change a model on purpose, `lm.save` it changed.)
+    in FREE may differ; those of an output head too, where `fresh` names it, and from or
+    to a head without a classifier. (To change a model on purpose, `lm.save` it changed.)
     """
     own = self.fields
-    new_head = fresh or own.get("head") == "tokens" or fields.get("head") == "none"
+    drawn = any(is_fresh(f"{part}/w", fresh) for part in self.model.traits.head)
+    new_head = drawn or own.get("head") == "tokens" or fields.get("head") == "none"
     free = FREE + HEAD if new_head else FREE
     changes = {
       name: (own[name], value)

@@ -170,6 +170,7 @@ def plan(experiment: Experiment, devices=None) -> Plan:
   # As many tokens as any mesh divides, until the data say how many there are.
   vocab = store.fields["vocab"] if store else VOCAB_MULTIPLE * mesh.shape["tensor"]
   model = models.build(**e.model, vocab=vocab)
+  models.check_config(model)
   if 0 < model.config.context < e.seq:
     raise Mistake(
       f"seq={e.seq} is longer than the model's context={model.config.context}; make "

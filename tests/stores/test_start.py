@@ -109,8 +109,9 @@ def test_a_preset_stands_for_its_values(tmp_path):
 def test_only_a_head_that_is_drawn_may_be_another_one(encoder):
   store = stores.open(encoder)
   fields = store.completed(dict(head="labels"))
-  with pytest.raises(ValueError, match="head is 'classes', not 'labels'"):
-    store.check_fields(fields)  # its classifier would fit
+  for fresh in ((), ("blocks/.*",)):  # its classifier would fit
+    with pytest.raises(ValueError, match="head is 'classes', not 'labels'"):
+      store.check_fields(fields, fresh=fresh)
   store.check_fields(fields, fresh=("classifier/.*",))
   store.check_fields(store.completed(dict(head="none")))
 
