@@ -91,8 +91,8 @@ class Store(abc.ABC):
     """Raises Mistake for a field that contradicts the stored model's own.
 
     It would fit, and be another model: the base of rotary angles has no shape. Fields
-    in FREE may differ; those of an output head too, where `fresh` names it, and from or
-    to a head without a classifier. (To change a model on purpose, `lm.save` it changed.)
+    in FREE may differ; those of an output head too, where `fresh` names it or neither
+    has a classifier. (To change a model on purpose, `lm.save` it changed.)
     """
     own = self.fields
     drawn = any(is_fresh(f"{part}/w", fresh) for part in self.model.traits.head)
