@@ -40,21 +40,21 @@ def opening(run, folder) -> str:
 
 
 def _model(run) -> str:
-  fields, params = run.experiment.model, jax.tree.leaves(run.trainer.abstract.params)
+  fields, store = run.experiment.model, run.plan.store
   family, preset = fields["family"], fields.get("preset", "")
-  parts = [f"{family}, preset {preset}" if preset else family]
-  values, given = models.fields(run.model), models.defaults(family, preset)
+  given = store.fields if store else models.defaults(family, preset)
+  origin = f", preset {preset}" if preset else ""
+  if store:
+    origin = f", as in {store.path}"
   changes = [
-    f"{name}={values[name]!r}"
-    for name in given
-    if name not in COMPUTED and values[name] != given[name]
+    f"{name}={value!r}"
+    for name, value in models.fields(run.model).items()
+    if name in given and name not in COMPUTED and value != given[name]
   ]
-  if run.plan.store is not None:
-    parts = [f"{family}, as in {run.plan.store.path}"]
-  elif changes:
-    parts.append(f"{'but' if preset else 'with'} {', '.join(changes)}")
+  joined = f" {'but' if origin else 'with'} {', '.join(changes)}" if changes else ""
+  params = jax.tree.leaves(run.trainer.abstract.params)
   count = sum(math.prod(leaf.shape) for leaf in params)
-  return f"{' '.join(parts)}: {count:,} parameters"
+  return f"{family}{origin}{joined}: {count:,} parameters"
 
 
 def _updates(e) -> str:
