@@ -6,7 +6,6 @@ from the dataclass (or function) that owns it: so --config.GROUP.NAME=VALUE can 
 any value there is.
 """
 
-import ast
 import dataclasses
 import inspect
 import os
@@ -17,18 +16,22 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from experiments import tuples
+from experiments.values import flat, listing
 from lm import lookup, models, stores
 from lm.data import clean, sources
 from lm.disk import paths
 from lm.errors import Mistake
 from lm.train import config as training
 
+ROOT = Path(__file__).resolve().parents[1]
 SHOWN = "configs/shakespeare.py"  # the example in messages
 # Values that decide which other values there are; flags may set them too.
 SELECTORS = ("model.family", "model.preset", "objective", "init.path")
 SELECTORS += ("data.corrupt.name", "data.source")
 
 _file = ""  # the value of --config, "file:argument"
+_notes = []  # lines about flags that change more than one value
 
 
 def flag(help=f"the experiment, such as {SHOWN}"):
@@ -62,6 +65,11 @@ def experiment() -> tuple[training.Experiment, dict]:
   return training.Experiment.of(values), values
 
 
+def notes() -> list[str]:
+  """Returns a line for each flag that changed more than its own value."""
+  return list(_notes)
+
+
 def is_given() -> bool:
   """True if --config named a file."""
   return bool(_file)
@@ -81,8 +89,11 @@ def read(argv) -> list[str]:
       named = value if given else next(arguments, "")
       continue
     rest.append(argument)
-    if name.startswith("-") and name.lstrip("-").startswith("config."):
-      overrides[name.lstrip("-").removeprefix("config.")] = value
+    name = name.lstrip("-").removeprefix("config.")
+    if argument.startswith(("-config.", "--config.")):
+      if not given and name in SELECTORS:
+        rest.append(value := next(arguments, ""))
+      overrides[name] = value
   if not named:
     return rest
   _file = named
@@ -90,15 +101,32 @@ def read(argv) -> list[str]:
   for name in SELECTORS:
     if name in overrides:
       _set(values, name, overrides[name])
+  if preset := overrides.get("model.preset"):
+    _give_way(values, preset)
   del flags.FLAGS.config
   # DEFINE_config_dict reads the overrides from sys_argv itself.
   completed = complete(values)
-  rest = _with_tuples(rest, completed)
+  rest = tuples.spelt_out(rest, completed)
   try:
     config_flags.DEFINE_config_dict("config", completed, sys_argv=rest)
   except (LookupError, AttributeError) as error:
     raise Mistake(misspelt(str(error))) from error
   return rest
+
+
+def help_text() -> str:
+  """Returns the values of the config that --config named, with their meaning."""
+  values = flags.FLAGS["config"].value.to_dict()
+  return f"values of {_file}, each of them a flag:\n{listing(values)}"
+
+
+def hint(name: str) -> str:
+  """Returns "; did you mean --config.NAME?" for a flag that a config's value has."""
+  if not is_given():
+    return ""
+  paths = [path for path, _ in flat(flags.FLAGS["config"].value.to_dict())]
+  close = [path for path in paths if path == name or path.endswith(f".{name}")]
+  return f"; did you mean --config.{' or --config.'.join(close)}?" if close else ""
 
 
 def misspelt(text: str) -> str:
@@ -110,8 +138,13 @@ def misspelt(text: str) -> str:
 
 
 def execute(named: str) -> ConfigDict:
-  """Returns what get_config() of "file.py" or "file.py:argument" returns."""
+  """Returns what get_config() of "file.py" or "file.py:argument" returns.
+
+  The file is looked for in the working directory, then in the repository.
+  """
   path, colon, argument = _parts(str(paths.local(named)))
+  if not os.path.isfile(path) and (ROOT / path).is_file():
+    path = str(ROOT / path)
   if not os.path.isfile(path):
     raise Mistake(f"no config file {path}; wanted one such as {SHOWN}")
   if not path.endswith(".py"):
@@ -181,14 +214,12 @@ def options(function) -> dict:
 
 
 def _model_defaults(group: dict, store) -> dict:
-  fields = {} if store is None else dict(store.fields)
-  fields.pop("vocab", None)
-  family = group.get("family") or fields.get("family", "")
-  if not family:
+  if store is not None:
+    return store.completed(group)
+  if not group.get("family"):
     raise Mistake("the config has no value model.family; add it to its file")
   preset = group.get("preset", "")
-  fields = fields if fields.get("family") == family else {}
-  return models.defaults(family, preset) | fields | {"family": family, "preset": preset}
+  return models.defaults(group["family"], preset) | {"preset": preset}
 
 
 def _fields(cls) -> dict:
@@ -222,42 +253,19 @@ def _set(config: ConfigDict, name: str, value: str):
     config[last] = value
 
 
-def _with_tuples(arguments, config: ConfigDict) -> list[str]:
-  """Returns the arguments, those for tuples as Python writes a tuple.
-
-  ml_collections takes "a,b" for a tuple of one string.
-  """
-  arguments = list(arguments)
-  for place, argument in enumerate(arguments):
-    name, given, value = argument.partition("=")
-    if not name.startswith(("-config.", "--config.")):
-      continue
-    if isinstance(_value(config, name.lstrip("-")), tuple):
-      if given:
-        arguments[place] = f"{name}={_tuple(value)!r}"
-      elif place + 1 < len(arguments):
-        arguments[place + 1] = repr(_tuple(arguments[place + 1]))
-  return arguments
-
-
-def _value(config: ConfigDict, flag: str):
-  """Returns the value of the flag "config.GROUP.NAME", None if there is none."""
-  for name in flag.split(".")[1:]:
-    if not isinstance(config, ConfigDict) or name not in config:
-      return None
-    config = config[name]
-  return config
-
-
-def _tuple(text: str) -> tuple:
-  """Returns the tuple of a flag: "a,b" and "1,2", or as Python writes it."""
-  try:
-    value = ast.literal_eval(text)
-  except (ValueError, SyntaxError) as error:
-    if text.lstrip().startswith(("(", "[")):
-      raise Mistake(f"{text} is no tuple; wanted a,b or ('a', 'b')") from error
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-  return tuple(value) if isinstance(value, tuple | list) else (value,)
+def _give_way(config: ConfigDict, preset: str):
+  """Removes the file's values that the preset of a flag gives, too, and notes them."""
+  group, replaced = config.model, {}
+  if not group.get("family"):
+    return  # `complete` raises, or the model is that of init.path
+  for name in models.preset_fields(group.family, preset):
+    if name in group:
+      replaced[name] = group[name]
+      with group.unlocked():
+        del group[name]
+  if replaced:
+    listed = ", ".join(f"{name}={value!r}" for name, value in replaced.items())
+    _notes.append(f"preset {preset}, a flag, replaces {listed} of {_file}")
 
 
 def _is_group(values: dict, name: str) -> bool:

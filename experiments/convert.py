@@ -9,13 +9,14 @@ not change since are the same byte for byte.
 """
 
 import functools
+import os
 import signal
 import sys
 from pathlib import Path
 
 from absl import flags
 
-from experiments import process
+from experiments import commands, process
 from lm import stores
 from lm.disk import paths
 from lm.errors import Mistake
@@ -34,7 +35,7 @@ _FAMILY = flags.DEFINE_string(
 
 
 def main():
-  signal.signal(signal.SIGTERM, signal.default_int_handler)
+  signal.signal(signal.SIGTERM, process.interrupt)
   target = paths.local(_TO.value)
   if target.exists():
     raise Mistake(f"{target} exists; choose another --to, or move it away")
@@ -43,14 +44,13 @@ def main():
   model = stores.write(target, store, family=_FAMILY.value, dtype=_DTYPE.value, log=log)
   print(f"{target}: {stores.described(model)}")
   if not isinstance(store, stores.RunStore):
-    print(f"next: {next_step(model, target)}")
+    print(f"next: {next_step(target)}")
 
 
-def next_step(model, target: Path) -> str:
+def next_step(target: Path) -> str:
   """Returns what to do with a model that was converted into a run's folder."""
-  if model.traits.decodes:
-    return f"./launch.sh generate --workdir={target} --prompt='Once upon a time'"
-  return f"in Python, model, params, tokenizer = lm.load('{target}')"
+  load = f"in Python, model, params, tokenizer = lm.load({os.path.abspath(target)!r})"
+  return commands.generate(stores.open(target), "Once upon a time") or load
 
 
 if __name__ == "__main__":

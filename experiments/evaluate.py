@@ -19,7 +19,8 @@ from absl import flags
 
 from experiments import config, process
 from lm import data, evaluate, lookup, metrics, objectives, stores
-from lm.data.loader import Loader
+from lm.data import row_shapes
+from lm.data.loader import Loader, batch_shapes
 from lm.errors import Mistake
 from lm.letters import make_mesh
 from lm.log.progress import progress
@@ -62,19 +63,25 @@ def adapted(experiment, model, tokenizer) -> Experiment:
   path = _WORKDIR.value
   if tokenizer is None:
     raise Mistake(f"{path} has no tokenizer; text needs one")
-  if experiment.objective == "next_token" and not model.traits.decodes:
-    raise Mistake(
-      f"{path} sees the tokens that it should predict; choose a --config with another "
-      "objective than 'next_token', such as configs/family/bert.py"
-    )
+  objectives.check_model(experiment.objective, model)
   tokenizer_path = str(stores.open(path).tokenizer_path.resolve())
   seq = min(experiment.seq, model.config.context or experiment.seq)
   changed = dataclasses.replace(experiment.data, tokenizer=tokenizer_path)
   return dataclasses.replace(experiment, data=changed, seq=seq)
 
 
+def check_before_data(experiment, model, params, mesh):
+  """Raises Mistake for rows or a head that the objective needs and does not get."""
+  e = experiment
+  objectives.check_rows(e.objective, e.data.corrupt)
+  batch = batch_shapes(row_shapes(e.data, e.seq), batch=e.batch, mesh=mesh)
+  objective, given = objectives.make(e.objective, e.loss)
+  evaluate.names(model.apply, objective, params, batch, given)
+
+
 def scores(experiment, model, params, tokenizer, mesh) -> dict[str, float]:
   """Returns the metrics of a model on the held-out text of an experiment."""
+  check_before_data(experiment, model, params, mesh)
   dataset = data.prepare(
     experiment.data, seq=experiment.seq, log=partial(print, file=sys.stderr)
   )

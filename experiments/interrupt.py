@@ -20,7 +20,7 @@ _ECHO_S = 0.2
 
 
 class Interrupt:
-  """A context manager: `requested` is True from the first SIGINT or SIGTERM in it on.
+  """A context manager: `number` is that of the first SIGINT or SIGTERM in it, else 0.
 
   The second signal ends the process at once, with 130 or 143, as a shell reports them.
   A thread listens, because Python runs a handler only between two bytecodes, and a
@@ -29,27 +29,24 @@ class Interrupt:
   """
 
   def __init__(self):
-    self._requested = threading.Event()
+    self.number = 0  # also that of another process, once `agreed`
     self._answer = (-1, False)  # the newest step of `agreed`, and its result
-    self._maximum = None  # that of all processes' flags, started at that step
-
-  @property
-  def requested(self) -> bool:
-    """True if this process was signalled."""
-    return self._requested.is_set()
+    self._maximum = None  # that of all processes' numbers, started at that step
 
   def agreed(self, step: int) -> bool:
     """Returns True if the run is to stop after this step, the same on all processes.
 
     Every process calls it at every step. With several, a signal counts one step late:
-    the result is the maximum of their flags at the step before, which the devices have
-    computed by now, so that the call never waits for them.
+    the result is the maximum of their numbers at the step before, which the devices
+    have computed by now, so that the call never waits for them.
     """
     if jax.process_count() == 1:
-      return self.requested
+      return self.number > 0
     if step != self._answer[0]:
-      before, self._maximum = self._maximum, _start_maximum(self.requested)
-      self._answer = (step, before is not None and bool(np.asarray(before)))
+      before, self._maximum = self._maximum, _start_maximum(self.number)
+      number = 0 if before is None else int(np.asarray(before))
+      self.number = max(self.number, number)
+      self._answer = (step, number > 0)
     return self._answer[1]
 
   def __enter__(self):
@@ -79,7 +76,7 @@ class Interrupt:
         now_s = time.monotonic()
         if first_s is None:
           first_s = now_s
-          self._requested.set()
+          self.number = self.number or number[0]
           _print("saving, then stopping; press Ctrl-C again to stop at once")
         elif now_s - first_s > _ECHO_S:
           os._exit(128 + number[0])
@@ -97,11 +94,11 @@ def _nothing(number, frame):
   """Does nothing: Python writes to the wake-up pipe only for signals with a handler."""
 
 
-def _start_maximum(flag: bool):
-  """Returns the maximum of all processes' flags, an array still being computed."""
+def _start_maximum(number: int):
+  """Returns the maximum of all processes' numbers, an array still being computed."""
   devices = np.array(jax.devices())
   split = NamedSharding(Mesh(devices, ("all",)), PartitionSpec("all"))
-  local = np.full(jax.local_device_count(), flag, np.int32)
+  local = np.full(jax.local_device_count(), number, np.int32)
   return _max(jax.make_array_from_process_local_data(split, local, devices.shape))
 
 

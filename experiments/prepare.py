@@ -5,7 +5,7 @@
 `train` prepares data too; this verb is for large data, and prints the report.
 """
 
-from experiments import config, process
+from experiments import commands, config, process
 from lm import data
 
 config.flag()
@@ -17,7 +17,7 @@ def main():
   for corpus in dataset.corpora:
     print((corpus.folder / "report.txt").read_text("utf-8"))
   print(f"data: {dataset.folder}")
-  print(f"next: ./launch.sh train --config={config.file()}")
+  print(f"next: {commands.again('train')}")
 
 
 if __name__ == "__main__":

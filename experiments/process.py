@@ -16,6 +16,7 @@ from experiments import config
 from lm.errors import Mistake
 
 MISTAKE = 2  # exit code of everything the user can correct
+_signal = signal.SIGINT  # that a KeyboardInterrupt stands for
 
 
 def workdir_flag(help="the run's folder"):
@@ -67,7 +68,7 @@ def _any(error):
 
 
 def run(main, *, required=()):
-  """Runs `main()` with the flags parsed; never returns.
+  """Runs `main()` with the flags parsed; never returns. Exits with what it returns.
 
   A Mistake, an OSError and text that is not UTF-8 are the user's to correct: one line
   and exit code 2; with LM_TRACEBACK set, the traceback. Any other error is a bug of
@@ -75,6 +76,8 @@ def run(main, *, required=()):
   exit code 130; a closed pipe behind stdout (`| head`) is exit code 141.
   """
   _open_streams()
+  # launch.sh starts a verb in the repository; relative paths are those of its caller.
+  os.chdir(os.environ.pop("LM_CALLER", "."))
   logging.set_verbosity(logging.WARNING)
   sys.unraisablehook = _unraisable
   python_logging.getLogger("asyncio").addFilter(_is_not_orbax)
@@ -92,7 +95,11 @@ def _parse(argv, required):
   try:
     rest = flags.FLAGS(argv)
   except SystemExit:  # after --help, which absl counts as a failure
+    if config.is_given():
+      print(f"\n{config.help_text()}")
     sys.exit(0)
+  except flags.UnrecognizedFlagError as error:
+    _quit(f"{error}{config.hint(error.flagname)}")
   except (LookupError, AttributeError) as error:
     _quit(config.misspelt(str(error)))
   except (flags.Error, ValueError, TypeError, OSError) as error:
@@ -110,10 +117,17 @@ def _main(main):
   with _exit_codes():
     if signal.getsignal(signal.SIGINT) is experiments.interrupted:
       signal.signal(signal.SIGINT, signal.default_int_handler)
-    main()
+    code = main()
     sys.stdout.flush()
   # Background threads (saving, prefetching) have been joined by now.
-  sys.exit(0)
+  sys.exit(code or 0)
+
+
+def interrupt(number, frame):
+  """Handles a signal as Python does Ctrl-C; the exit code is 128 + its number."""
+  global _signal
+  _signal = number
+  raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
@@ -134,7 +148,7 @@ def _exit_codes():
   except KeyboardInterrupt as e:
     consequence = str(e) or "the same command starts it again"
     print(f"\ninterrupted; {consequence}", file=sys.stderr)
-    sys.exit(130)
+    sys.exit(128 + _signal)
 
 
 def _unraisable(unraisable):

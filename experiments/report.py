@@ -14,7 +14,7 @@ _WORKDIRS = flags.DEFINE_multi_string(
   None,
   "the runs' folders, separated by commas, or each in a flag of its own",
 )
-_OUT = flags.DEFINE_string("out", "runs/report", "writes OUT.md and OUT.png")
+_OUT = flags.DEFINE_string("out", "runs/report", "writes OUT.md, OUT.png, OUT.html")
 
 
 def main():
@@ -23,9 +23,10 @@ def main():
   table = report.table(results)
   picture.parent.mkdir(parents=True, exist_ok=True)
   report.draw(results, picture)
-  markdown = paths.local(f"{_OUT.value}.md")
+  markdown, page = (paths.local(f"{_OUT.value}.{kind}") for kind in ("md", "html"))
   markdown.write_text(f"{table}\n", encoding="utf-8")
-  print(f"{table}\n\nresults: {markdown} {picture}")
+  page.write_text(report.page(results, picture.read_bytes()), encoding="utf-8")
+  print(f"{table}\n\nresults: {markdown} {picture} {page}")
 
 
 def folders(text: str) -> list[str]:

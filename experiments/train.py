@@ -3,12 +3,13 @@
   ./launch.sh train --config=configs/shakespeare.py
   ./launch.sh train --config=configs/shakespeare.py --config.seed=1 --workdir=runs/b
 
-Ctrl-C (or SIGTERM) saves a checkpoint and exits; the same command continues from it.
+Ctrl-C (or SIGTERM) saves a checkpoint and exits with 128 + its number, so that no
+command after && goes on; the same command continues from the checkpoint.
 """
 
 import jax
 
-from experiments import config, distributed, process
+from experiments import commands, config, distributed, process
 from experiments.interrupt import Interrupt
 from lm import data
 from lm.stores.run import RunFolder
@@ -27,27 +28,35 @@ def main():
   folder.check(values, free=FREE)
   with folder.owned(log=say):
     distributed.check_shared(folder.path)
-    train_in(folder, plan, values)
+    for line in config.notes():
+      say(line)
+    return train_in(folder, plan, values)
 
 
 def train_in(folder, plan, values):
-  """Starts or continues a run, and prints where its results are and what comes next."""
+  """Starts or continues a run; returns the exit code, not 0 if a signal stopped it.
+
+  Prints what it trains, where its results are and what comes next.
+  """
   e = plan.experiment
   if run.is_finished(plan, folder):
     say(f"{folder.path} is finished; --config.num_steps=N continues to N steps")
-    return say(folder.next_commands(generates=plan.traits.decodes))
+    if jax.process_index() == 0:
+      say(commands.after_training(folder, e.data.sources))
+    return 0
   # Outside of Interrupt: Ctrl-C ends it at once.
   dataset = data.prepare(e.data, seq=e.seq, log=say)
   with Interrupt() as interrupt:
     reached = run.run(
       plan, dataset, folder, config=values, stop=interrupt.agreed, log=say
     )
+  is_stopped = reached < e.num_steps
+  if is_stopped:
+    say(f"stopped after step {reached}, saved; the same command continues from there")
   if jax.process_index() == 0:
     draw(folder)
-  if reached < e.num_steps:
-    say(f"stopped after step {reached}, saved; the same command continues from there")
-  else:
-    say(folder.next_commands(generates=plan.traits.decodes))
+    say(commands.after_training(folder, e.data.sources))
+  return 128 + interrupt.number if is_stopped else 0
 
 
 def draw(folder):

@@ -41,6 +41,19 @@ def evaluate(step, params, batches, *, given=None) -> dict[str, float]:
   return {f"eval/{name}": value for name, value in metrics.means(sums).items()}
 
 
+def names(apply, objective, params, batch, given=None) -> list[str]:
+  """Returns the names "eval/<name>" that `evaluate` may report, from shapes alone.
+
+  Raises Mistake where the model lacks what the objective reads, such as a head.
+  """
+  if "targets_BT" in batch:
+    batch = batch | {"bytes_BT": batch["targets_BT"]}
+  step = make_eval_step(apply, objective)
+  sums = jax.eval_shape(step, params, batch, given)
+  derived = [name for name, (source, _) in metrics.DERIVED.items() if source in sums]
+  return [f"eval/{name}" for name in (*sums, *derived)]
+
+
 def spread(total: int, count: int) -> list[int]:
   """Returns `count` of `total` indices, evenly spaced; all of them for 0 or too
   many."""

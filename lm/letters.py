@@ -177,8 +177,21 @@ def unbox(tree):
 
 
 def letters_of(tree):
-  """Returns the letters of every parameter of a boxed tree, as strings like "LDNH"."""
-  return jax.tree.map(lambda p: "".join(p.names), tree, is_leaf=_boxed)
+  """Returns the letters of every parameter of a boxed tree, as strings like "LDNH".
+
+  Raises Mistake for a parameter that was not made by `weight`.
+  """
+
+  def letters(path, leaf):
+    if not _boxed(leaf):
+      raise Mistake(
+        f"parameter {trees.path_name(path)} has no letters, like flax's nn.Dense and "
+        "nn.Embed; make it with lm.letters.weight(self, name, 'DF', shape, init) "
+        "or a layer of lm.nn: lm/models/__init__.py says what a family needs"
+      )
+    return "".join(leaf.names)
+
+  return jax.tree_util.tree_map_with_path(letters, tree, is_leaf=_boxed)
 
 
 def abstract(model: nn.Module, *args):

@@ -16,6 +16,7 @@ def problem(verb: str, flags) -> str:
   pid = os.fork()
   if not pid:
     os.dup2(write_end, 2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # --help
     sys.argv = [f"experiments/{verb}.py", *flags]
     runpy.run_module(f"experiments.{verb}", run_name="__main__", alter_sys=True)
     os._exit(1)  # the verb has no call of app.run

@@ -212,6 +212,19 @@ def die_in_a_tensor(count):
   safetensors.NewFile.put = put
 
 
+def terminate_in_a_tensor(_):
+  """Sends SIGTERM at the first tensor of a file."""
+  from lm.disk import safetensors
+
+  original = safetensors.NewFile.put
+
+  def put(self, name, array):
+    os.kill(os.getpid(), signal.SIGTERM)
+    original(self, name, array)
+
+  safetensors.NewFile.put = put
+
+
 def change_batches(change):
   import jax
 

@@ -25,6 +25,7 @@ import time
 from lm import log
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+os.environ.pop("LM_CALLER", None)  # of launch.sh: verbs would leave ROOT
 LIMIT_S = 400  # longest wait for an event
 
 

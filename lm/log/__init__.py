@@ -1,4 +1,4 @@
-"""The metrics of a run: on disk, for TensorBoard, and on the screen.
+"""The metrics of a run: on disk, on the screen, and where `writers` sends them.
 
 `metrics.jsonl` holds an object a line, `{"step": 9, "time_s": 31.2, "train/lr": ...}`,
 in strict JSON: a number that is not finite is the string "NaN", "Infinity" or
@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from lm.disk import atomic
-from lm.disk.events import Events
 from lm.errors import Mistake
+from lm.log import writers
 from lm.log.progress import display
 
 
@@ -25,12 +25,23 @@ class Log:
   `resume_step` is the step that the run resumes from: lines about later steps, written
   before the run was interrupted, are removed, so that every logged step has one line.
   Write the metrics of a step before its checkpoint is saved, or a kill in between loses
-  them. `num_steps` is the last step, for the time left. Raises OSError when the disk is
-  full or the folder cannot be written.
+  them. `num_steps` is the last step, for the time left; `to` are names of `writers`,
+  and `config` is what they are given. Raises OSError when the disk is full or the
+  folder cannot be written.
   """
 
-  def __init__(self, workdir, *, resume_step=0, num_steps=None, primary=True):
-    self._file = self._events = self._display = None
+  def __init__(
+    self,
+    workdir,
+    *,
+    resume_step=0,
+    num_steps=None,
+    primary=True,
+    to=("tensorboard",),
+    config=None,
+  ):
+    self._file = self._display = None
+    self._writers = []
     if not primary:
       return
     folder = Path(workdir)
@@ -39,7 +50,9 @@ class Log:
     self._start_s = time.monotonic() - _rewind(path, resume_step)
     # Unbuffered and appending: a line is one write, so kill -9 cuts at most the last.
     self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
-    self._events = Events(folder / "tensorboard", purge_step=resume_step + 1)
+    self._writers = writers.make(
+      to, folder, resume_step=resume_step, config=config or {}
+    )
     self._display = display(resume_step, num_steps)
 
   def write(self, step: int, metrics: dict):
@@ -53,7 +66,8 @@ class Log:
     line = f"{json.dumps(row, allow_nan=False)}\n".encode()
     if self._file.write(line) != len(line):  # a nearly full disk takes a part
       raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
-    self._events.write(int(step), values)
+    for writer in self._writers:
+      writer.write(int(step), values)
 
   def progress(self, step: int, **values):
     """Shows that `step` is done, with values such as loss=3.21, tokens_per_s=14203."""
@@ -68,10 +82,10 @@ class Log:
 
   def close(self):
     """Ends the progress bar and closes the files."""
-    for part in (self._display, self._events, self._file):
+    for part in (self._display, *self._writers, self._file):
       if part is not None:
         part.close()
-    self._file = self._events = self._display = None
+    self._file, self._display, self._writers = None, None, []
 
   def __enter__(self):
     return self

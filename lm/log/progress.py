@@ -120,6 +120,15 @@ def _short(value) -> str:
   return f"{value:,.0f}"
 
 
+def size_text(num_bytes: float) -> str:
+  """Returns a size as people write it: "31.2 MB"."""
+  for unit in ("bytes", "kB", "MB", "GB"):
+    if num_bytes < 1000:
+      break
+    num_bytes, unit = num_bytes / 1000, "TB"
+  return f"{num_bytes:.3g} {unit}"
+
+
 def _plural(unit: str) -> str:
   return unit + ("es" if unit.endswith(("s", "x", "ch", "sh")) else "s")
 

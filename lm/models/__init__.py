@@ -1,7 +1,13 @@
 """Model families by name, and the contract that every family keeps.
 
-A family is a file here with a frozen `Config`, `PRESETS` (name -> fields of the
-Config) and a `Model`: a linen module that extends `LanguageModel` with
+A family is a file here with `PRESETS` (name -> fields of the Config), `Config` and
+`Model`. Config is a frozen dataclass, which may hold others, with at least
+
+  vocab: int                 the number of tokens, without a default
+  context: int               the longest row; 0 means no limit
+  run: lm.nn.depth.Run       how it is computed
+
+Model is a linen module with a field `config` that extends `LanguageModel` with
 
   traits                     the family's abilities: `Traits`
   features(tokens_BT, *, positions_BT=None, segments_BT=None, cache=None, train=False)
@@ -10,8 +16,14 @@ Config) and a `Model`: a linen module that extends `LanguageModel` with
   init_cache(batch, size)    -> an empty cache, where `traits.decodes`
 
 Positions count 0, 1, 2... from 0 in every segment; position -1 is padding, which no
-other token sees. `segments_BT` numbers the documents of a packed row. Parameters are
-float32 and are created by `lm.letters.weight`. Adding a file here adds a family.
+other token sees. `segments_BT` numbers the documents of a packed row.
+
+Parameters are float32, and `lm.letters.weight` creates them, in the family's own file
+or in the layers of lm/nn: it gives each dimension its letter, by which parameters are
+placed on a mesh, decayed by the optimiser and listed in a run's manifest. Those of
+flax's `nn.Dense` and `nn.Embed` have no letters, and are refused.
+
+Adding a file here adds a family.
 """
 
 import dataclasses
@@ -93,13 +105,13 @@ def build(family: str, *, preset: str = "", vocab: int, **fields) -> LanguageMod
     params = letters.unbox(model.init(jax.random.key(0), tokens_BT)["params"])
     logits_BTV, _ = model.apply({"params": params}, tokens_BT)
   """
-  module = lookup.find("lm.models", family)
+  module = _module(family)
   names = _names(module.Config)
   for field in fields:
     if field not in names:
       hint = suggestion(field, names, otherwise=f"it has {', '.join(names)}")
       raise Mistake(f"family {family!r} has no field {field!r}; {hint}")
-  fields = _preset(module, family, preset) | fields | {"vocab": vocab}
+  fields = preset_fields(family, preset) | fields | {"vocab": vocab}
   return module.Model(_config(module.Config, fields))
 
 
@@ -109,8 +121,20 @@ def defaults(family: str, preset: str = "") -> dict[str, Any]:
   `build(family, preset=preset, vocab=V)` equals `build(family, vocab=V, **defaults(
   family, preset))`. Raises Mistake as `build` does.
   """
-  module = lookup.find("lm.models", family)
-  return _defaults(module.Config) | _preset(module, family, preset)
+  module = _module(family)
+  return _defaults(module.Config) | preset_fields(family, preset)
+
+
+def preset_fields(family: str, preset: str) -> dict[str, Any]:
+  """Returns the flat fields that a preset gives, {} for ""; Mistake lists the presets.
+
+  Folders of older runs have _ in place of the hyphens of a name.
+  """
+  presets, name = _module(family).PRESETS, preset.replace("_", "-")
+  if name and name not in presets:
+    names = ", ".join(presets)
+    raise Mistake(f"no preset {preset!r} in family {family!r}; found: {names}")
+  return presets.get(name, {})
 
 
 def fields(model: LanguageModel) -> dict[str, Any]:
@@ -120,16 +144,27 @@ def fields(model: LanguageModel) -> dict[str, Any]:
   return values
 
 
-def _preset(module, family: str, preset: str) -> dict:
-  """Returns the fields of a preset, {} for "".
+def check_config(model) -> None:
+  """Raises Mistake for a model whose Config lacks what training reads."""
+  for name, kind in (("context", "int = 0"), ("run", "Run")):
+    if not hasattr(model.config, name):
+      family = type(model).__module__.rpartition(".")[2]
+      raise Mistake(
+        f"Config of lm/models/{family}.py has no field {name}: {kind}; "
+        "lm/models/__init__.py says what a family needs"
+      )
 
-  Folders of older runs have _ in place of the hyphens of a name.
-  """
-  name = preset.replace("_", "-")
-  if name and name not in module.PRESETS:
-    names = ", ".join(module.PRESETS)
-    raise Mistake(f"no preset {preset!r} in family {family!r}; found: {names}")
-  return module.PRESETS.get(name, {})
+
+def _module(family: str):
+  """Returns the file of a family; Mistake when it lacks a part of the contract."""
+  module = lookup.find("lm.models", family)
+  for name in ("Config", "PRESETS", "Model"):
+    if not hasattr(module, name):
+      raise Mistake(
+        f"lm/models/{family}.py defines no {name}; lm/models/__init__.py says what a "
+        "family needs"
+      )
+  return module
 
 
 def _flat(config) -> dict:

@@ -73,6 +73,16 @@ def check_rows(name: str, options: dict):
   )
 
 
+def check_model(name: str, model) -> None:
+  """Raises Mistake for next-token prediction by a model that sees the next token."""
+  if name == "next_token" and model.traits.sees == "both":
+    family = type(model).__module__.rpartition(".")[2]
+    raise Mistake(
+      f"objective 'next_token', and family {family!r} sees the tokens that it should "
+      "predict; wanted another objective, as in configs/family/bert.py"
+    )
+
+
 def corruptions(name: str) -> tuple[str, ...]:
   """Returns the corruptions that an objective names; () when it reads text as it is."""
   function = lookup.function("lm.objectives", name)

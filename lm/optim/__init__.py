@@ -39,7 +39,7 @@ class Optim:
   name: str = "adamw"  # of a file of lm/optim
   lr: float = 3e-4  # the peak of the schedule
   schedule: str = "cosine"  # of a file of lm/optim/schedules
-  warmup: int = 0  # steps
+  warmup: int = 0  # steps; at most num_steps of them
   final: float = 0.1  # share of lr at the end of the schedule
   betas: tuple = ()  # two decay rates of running means; () means the optimiser's own
   decay: float = 0.1  # weight decay, multiplied by the learning rate
@@ -81,8 +81,7 @@ def make(optim: Optim, *, num_steps: int, params, letters):
     params: the tree of parameters, or of their shapes.
     letters: the tree of the letters of their dimensions, see `lm.letters.letters_of`.
 
-  Raises Mistake when tables do not fit the parameters, when all of them are frozen, and
-  when the warm-up is longer than num_steps.
+  Raises Mistake when tables do not fit the parameters, and when all are frozen.
 
   Example:
     >>> import jax.numpy as jnp
@@ -93,8 +92,6 @@ def make(optim: Optim, *, num_steps: int, params, letters):
     >>> float(updates["up"][0, 0, 0]), float(schedule(9))
     (-9.999999747378752e-05, 9.999999747378752e-05)
   """
-  if optim.warmup > num_steps:
-    raise Mistake(f"warmup={optim.warmup}; wanted num_steps={num_steps} or less")
   paths = list(trees.by_path(params))
   letters = dict(zip(paths, jax.tree.leaves(letters), strict=True))
   decays = rules.assign(
@@ -104,9 +101,7 @@ def make(optim: Optim, *, num_steps: int, params, letters):
   frozen = rules.assign("freeze", optim.freeze, letters, lambda path: False)
   if all(frozen.values()):
     raise Mistake("freeze leaves no parameter to train; give one the value False")
-  make_schedule = lookup.function("lm.optim.schedules", optim.schedule)
-  schedule = make_schedule(optim.lr, optim.warmup, num_steps, optim.final)
-
+  schedule = make_schedule(optim, num_steps)
   links = [_clip_by_global_norm(optim.clip)] if optim.clip else []
   optimiser = lookup.function("lm.optim", optim.name)
   links.append(optimiser(letters, tuple(optim.betas)))
@@ -116,6 +111,16 @@ def make(optim: Optim, *, num_steps: int, params, letters):
     links.append(_scale_by_path(rates))
   links.append(optax.scale_by_learning_rate(schedule))
   return _trained_only(optax.chain(*links), frozen), schedule
+
+
+def make_schedule(optim: Optim, num_steps: int):
+  """Returns the learning rate as a function of the step, from 0.
+
+  A warm-up of more steps than there are takes all of them: a short trial of a long run
+  needs no other value.
+  """
+  function = lookup.function("lm.optim.schedules", optim.schedule)
+  return function(optim.lr, min(optim.warmup, num_steps), num_steps, optim.final)
 
 
 def _clip_by_global_norm(limit):

@@ -139,18 +139,6 @@ class RunFolder:
     _write_json(self.model_file, fields_of(model))
     _write_json(self.path / "versions.json", versions())
 
-  def next_commands(self, *, generates: bool) -> str:
-    """Returns the last lines of a run: where the results are, and what comes next."""
-    rows = [f"results: {self.path}"]
-    files = [p for p in (self.curves_file, self.samples_file) if p.exists()]
-    rows += [f"  {path}" for path in files]
-    verbs = [f"evaluate --workdir={self.path}"]
-    if generates:
-      verbs.insert(0, f"generate --workdir={self.path} --prompt='To be, or'")
-    leads = ("next:", "     ")
-    rows += [f"{a} ./launch.sh {b}" for a, b in zip(leads, verbs, strict=False)]
-    return "\n".join(rows)
-
 
 class RunStore(Store):
   """The model of a run's folder, of its newest step without damage or of one `step`."""

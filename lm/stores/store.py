@@ -5,8 +5,10 @@ file (gguf.py). Verbs and training call the methods of a store, whichever kind i
 """
 
 import abc
+import dataclasses
 import functools
 import re
+import shlex
 from pathlib import Path
 
 import jax
@@ -15,6 +17,16 @@ import jax.numpy as jnp
 from lm import letters, models, trees
 from lm.data import tokenizers
 from lm.errors import Mistake
+from lm.nn.depth import Run
+
+# Fields that say how a model is computed and trained: a run that starts from a stored
+# model may choose them. (The context is a limit of rows; where it is the size of a
+# table, the shapes of parameters are compared.)
+FREE = (*(f.name for f in dataclasses.fields(Run)), "backend", "chunk", "context")
+FREE += ("capacity", "balance", "router_z")
+# Sizes that others imply where they are 0; the shapes of parameters are compared.
+IMPLIED = ("kv_heads", "head_size", "ff", "table", "source_layers")
+HEAD = ("head", "classes", "pooler", "hidden")  # fields of an output head
 
 
 class Store(abc.ABC):
@@ -59,6 +71,51 @@ class Store(abc.ABC):
   def tokenizer(self):
     """Returns the model's tokenizer, None when it has none."""
     return self._tokenizer
+
+  def completed(self, fields: dict) -> dict:
+    """Returns the fields of a model that starts from this one, all of them.
+
+    Those that `fields` leaves out are the stored model's own. A preset in `fields`
+    stands for its values.
+    """
+    own = {name: value for name, value in self.fields.items() if name != "vocab"}
+    family, preset = fields.get("family") or own["family"], fields.get("preset", "")
+    defaults = models.defaults(family, preset)
+    if family == own["family"]:
+      given = models.preset_fields(family, preset)
+      kept = {n: v for n, v in own.items() if n not in given or n in FREE}
+      defaults |= kept
+    return defaults | fields | {"family": family, "preset": preset}
+
+  def check_fields(self, fields: dict, *, fresh=()) -> None:
+    """Raises Mistake for a field that contradicts the stored model's own.
+
+    It would fit, and be another model: the base of rotary angles has no shape. Fields
+    in FREE may differ; those of an output head too, where `fresh` names it or neither
+    has a classifier. (To change a model on purpose, `lm.save` it changed.)
+    """
+    own = self.fields
+    drawn = any(is_fresh(f"{part}/w", fresh) for part in self.model.traits.head)
+    new_head = drawn or own.get("head") == "tokens" or fields.get("head") == "none"
+    free = FREE + HEAD if new_head else FREE
+    changes = {
+      name: (own[name], value)
+      for name, value in fields.items()
+      if name not in free
+      and own.get(name, value) != value
+      and not (name in IMPLIED and 0 in (own[name], value))
+    }
+    if "family" in changes:  # no other field means the same
+      changes = {"family": changes["family"]}
+    if changes:
+      listed = ", ".join(f"{n} is {a!r}, not {b!r}" for n, (a, b) in changes.items())
+      flags = " ".join(
+        f"--config.model.{n}={shlex.quote(str(a))}" for n, (a, _) in changes.items()
+      )
+      raise Mistake(
+        f"{self.path} has another model than the config: {listed}; wanted its own: "
+        f"{flags}"
+      )
 
   def check(self, wanted, *, fresh=()) -> None:
     """Raises Mistake unless `params(wanted, fresh=fresh)` would fit; reads no weights.

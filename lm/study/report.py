@@ -1,6 +1,10 @@
 """Several runs side by side: a table, and a picture of score against what was spent."""
 
+import base64
+import html
+
 from lm.errors import Mistake
+from lm.stores.run import differing
 from lm.study.figures import figure, literal, save, tidy
 
 # Label of an axis -> field of Result.
@@ -11,19 +15,79 @@ SPENT = {
 }
 
 
+HEADINGS = "run", "family, objective", "parameters", "tokens", "FLOPs", "seconds"
+HEADINGS += "held out", "differs in"
+# Values that no score depends on, or that have a column of their own.
+NOT_SHOWN = ("checkpoint", "log", "data.cache", "eval.every", "eval.sample_tokens")
+NOT_SHOWN += ("model.family", "objective")
+
+
 def table(results) -> str:
   """Returns the results as Markdown, in the order of `ordered`."""
-  lines = [
-    "| run | family, objective | parameters | tokens | FLOPs | seconds | held out |",
-    "|---|---|---|---|---|---|---|",
+  lines = [HEADINGS, ["---"] * len(HEADINGS)]
+  for row in rows(results):
+    lines.append([cell.replace("|", "\\|") for cell in row])
+  return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def rows(results) -> list[list[str]]:
+  """Returns the cells of the table, HEADINGS for each result."""
+  shown = ordered(results)
+  return [
+    [
+      r.name,
+      f"{r.family}, {r.objective}",
+      f"{r.parameters / 1e6:.2f}M",
+      f"{r.tokens / 1e6:.2f}M",
+      f"{r.flops:.2g}",
+      f"{r.seconds:.0f}",
+      f"{r.score:.3f} {r.unit}",
+      ", ".join(f"{name}={value}" for name, value in changes.items()),
+    ]
+    for r, changes in zip(shown, differences([r.config for r in shown]), strict=True)
   ]
-  for r in ordered(results):
-    lines.append(
-      f"| {r.name} | {r.family}, {r.objective} | {r.parameters / 1e6:.2f}M | "
-      f"{r.tokens / 1e6:.2f}M | {r.flops:.2g} | {r.seconds:.0f} | "
-      f"{r.score:.3f} {r.unit} |"
-    )
-  return "\n".join(lines)
+
+
+def differences(configs) -> list[dict]:
+  """Returns for each config the values, {"optim.lr": 0.1}, that not all of them share.
+
+  Values that some of them do not have, as models of other families, are left out.
+  """
+  first = configs[0] if configs else {}
+  changes = [
+    {key: (old, new) for key, old, new in differing(first, other, NOT_SHOWN)}
+    for other in configs
+  ]
+  common = {key: pair[0] for pairs in changes for key, pair in pairs.items()}
+  values = [{key: p.get(key, (0, common[key]))[1] for key in common} for p in changes]
+  missing = {key for config in values for key in config if config[key] is None}
+  missing |= {key for key, value in common.items() if value is None}
+  return [{k: c[k] for k in sorted(c) if k not in missing} for c in values]
+
+
+def page(results, png: bytes) -> str:
+  """Returns the table and the picture as one page of HTML that needs no other file."""
+  cells = lambda row, tag: "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in row)
+  body = "\n".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows(results))
+  picture = base64.b64encode(png).decode()
+  return PAGE.format(head=cells(HEADINGS, "th"), body=body, picture=picture)
+
+
+PAGE = """<!doctype html>
+<meta charset="utf-8">
+<title>Runs</title>
+<style>
+body {{ font: 15px sans-serif; margin: 2em; }}
+table {{ border-collapse: collapse; }}
+th, td {{ border-bottom: 1px solid #ddd; padding: 0.4em 0.8em; text-align: left; }}
+img {{ max-width: 100%; margin-top: 2em; }}
+</style>
+<table>
+<tr>{head}</tr>
+{body}
+</table>
+<img alt="held-out scores of the runs" src="data:image/png;base64,{picture}">
+"""
 
 
 def ordered(results) -> list:
@@ -65,16 +129,23 @@ def draw(results, png_path):
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.set_xlabel(label)
     tidy(axis, minor=True)
-  axes[0].set_ylabel(f"held-out {best.unit}")
+  axes[0].set_ylabel(f"held-out {best.metric.replace('_', ' ')}")
   axes[-1].legend(frameon=False, fontsize=9)
   save(picture, png_path)
 
 
 def _draw_run(axis, result, field, colour):
-  """Draws the end of a run as a dot, and its evaluations on the way as a line."""
+  """Draws a run's evaluations as a line, and the last of them as a dot on it.
+
+  The dot of pseudo bits per byte is hollow.
+  """
+  x = result.parameters
   if field in ("flops", "seconds"):
     column = ("flops", "seconds").index(field)
     curve = [(point[column], point[2]) for point in result.points]
     axis.plot(*zip(*curve, strict=True), "-", lw=1, alpha=0.5, color=colour)
-  label = f"{literal(result.name)} {result.score:.2f}"
-  axis.plot(getattr(result, field), result.score, "o", color=colour, label=label)
+    x = curve[-1][0]
+  pseudo = " (pseudo)" if result.is_pseudo else ""
+  label = f"{literal(result.name)} {result.score:.2f}{pseudo}"
+  fill = "white" if result.is_pseudo else colour
+  axis.plot(x, result.score, "o", color=colour, markerfacecolor=fill, label=label)

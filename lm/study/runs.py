@@ -14,6 +14,9 @@ from lm.stores.run import RunFolder
 # The one score that can be compared between tokenizers and objectives.
 COMPARABLE = "bits_per_byte"
 DEFAULT_SCORE = "loss"
+# Corruptions that show text behind what is to be named: the bits per byte of such a run
+# are those of pseudo-perplexity (arXiv:1910.14659), easier to have few of.
+PSEUDO = ("masked", "pairs", "spans")
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,19 @@ class Result:
   larger_is_better: bool
   score: float  # held out, of the last evaluation
   points: tuple  # (flops, seconds, score) of every evaluation
+  config: dict  # nested, as config.json
 
   @property
   def unit(self) -> str:
     """The metric's name in words."""
-    return self.metric.replace("_", " ")
+    words = self.metric.replace("_", " ")
+    return f"pseudo {words}" if self.is_pseudo else words
+
+  @property
+  def is_pseudo(self) -> bool:
+    """True for bits per byte of text of which the model sees what comes behind."""
+    corruption = self.config.get("data", {}).get("corrupt", {}).get("name", "")
+    return self.metric == COMPARABLE and corruption in PSEUDO
 
   @property
   def comparable_with(self) -> tuple:
@@ -77,6 +88,7 @@ def read(path) -> Result:
     larger_is_better=larger_is_better,
     score=points[-1][2],
     points=tuple(points),
+    config=config,
   )
 
 

@@ -7,14 +7,16 @@
 Whatever can fail without data fails in `plan`.
 """
 
+import dataclasses
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from lm import models, objectives, stores
-from lm.data import row_shapes
+from lm import evaluate, models, objectives, stores
+from lm.data import row_shapes, tokenizers
 from lm.data.loader import Loader, batch_shapes
 from lm.data.rows import corrupt
 from lm.errors import Mistake
@@ -68,7 +70,7 @@ class Plan:
   def bind(self, dataset) -> "Run":
     """Returns the Run on a dataset; Mistake when its tokenizer is not the store's."""
     e = self.experiment
-    self._check_tokenizer(dataset.tokenizer)
+    self.check_tokenizer(dataset.tokenizer)
     model = self.model(self.vocab(dataset.tokenizer))
     options = dict(batch=e.batch, mesh=self.mesh)
     rows = dataset.rows("train", e.seq)
@@ -77,18 +79,31 @@ class Plan:
     trainer = self.trainer(model, batches.shapes, dataset)
     return Run(self, dataset, model, trainer, batches, heldout)
 
-  def _check_tokenizer(self, tokenizer):
+  def check_tokenizer(self, tokenizer=None):
+    """Raises Mistake unless the text's tokenizer is the one of the store's model.
+
+    Without one, as much is checked as `data.tokenizer` tells before it is learnt.
+    """
     learnt = self.store and self.store.tokenizer()
     if learnt is None:
       return  # the store does not say what the ids of its model mean
     data = self.experiment.data
+    recipe = None if tokenizer else tokenizers.learnt(data.tokenizer)
+    tokenizer = tokenizer or (None if recipe else tokenizers.make(data.tokenizer, ()))
     if data.corruption:
       learnt = corrupt.extended(learnt, data.corruption)
-    if learnt.digest != tokenizer.digest:
+      tokenizer = tokenizer and corrupt.extended(tokenizer, data.corruption)
+    if tokenizer:
+      is_other = learnt.digest != tokenizer.digest
+    else:
+      added = data.corruption.specials if data.corruption else ()
+      is_other = learnt.size > recipe[1] + len(added)
+    if is_other:
+      own = self.store.tokenizer_path.absolute()
       raise Mistake(
         f"init.path={self.store.path} was trained with another tokenizer than "
         f"data.tokenizer={data.tokenizer}; wanted its own: "
-        f"--config.data.tokenizer={self.store.tokenizer_path}"
+        f"--config.data.tokenizer={shlex.quote(str(own))}"
       )
 
 
@@ -145,6 +160,9 @@ def plan(experiment: Experiment, devices=None) -> Plan:
   """
   e, mesh = experiment, make_mesh(devices, **experiment.mesh)
   store = stores.open(e.init.path) if e.init.path else None
+  if store is not None:
+    e = dataclasses.replace(e, model=store.completed(e.model))
+    store.check_fields(e.model, fresh=e.init.fresh)
   if e.init.embedding:
     from lm.stores import vector_files
 
@@ -152,6 +170,7 @@ def plan(experiment: Experiment, devices=None) -> Plan:
   # As many tokens as any mesh divides, until the data say how many there are.
   vocab = store.fields["vocab"] if store else VOCAB_MULTIPLE * mesh.shape["tensor"]
   model = models.build(**e.model, vocab=vocab)
+  models.check_config(model)
   if 0 < model.config.context < e.seq:
     raise Mistake(
       f"seq={e.seq} is longer than the model's context={model.config.context}; make "
@@ -168,9 +187,15 @@ def plan(experiment: Experiment, devices=None) -> Plan:
       f"eval.sample_tokens={e.eval.sample_tokens}, and family {e.model['family']!r} "
       "writes no text; wanted 0"
     )
+  plan.check_tokenizer()
+  objectives.check_model(e.objective, model)
   objectives.check_rows(e.objective, e.data.corrupt)
   batch = batch_shapes(row_shapes(e.data, e.seq), batch=e.batch, mesh=mesh)
   trainer = plan.trainer(model, batch)
   if store is not None:
     store.check(trainer.abstract.params, fresh=e.init.fresh)
+  state = trainer.abstract
+  apply, objective = model.apply, trainer.objective
+  names = evaluate.names(apply, objective, state.params, batch, state.given)
+  e.eval.score_of(dict.fromkeys(names, 0.0))
   return plan

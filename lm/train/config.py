@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from lm.data import Data
 from lm.errors import Mistake, not_negative, positive, suggestion
 from lm.letters import AXES
+from lm.log import writers
 from lm.optim import Optim
 
 SEEDS = 1 << 32  # jax would take the next one for 0
@@ -18,7 +19,15 @@ SEEDS = 1 << 32  # jax would take the next one for 0
 # Values that may change when a run is continued: they decide how long it is trained,
 # evaluated and computed, and leave the model, its data and its updates as they are.
 # (Micro-batches do draw their own dropout, and each has its own places of experts.)
-FREE = ("num_steps", "eval", "checkpoint", "mesh", "data.cache", "loss.logits_bytes")
+FREE = (
+  "num_steps",
+  "eval",
+  "checkpoint",
+  "log",
+  "mesh",
+  "data.cache",
+  "loss.logits_bytes",
+)
 FREE += ("model.scan", "model.remat", "model.backend", "model.chunk")
 FREE += ("optim.accumulate",)
 
@@ -70,13 +79,30 @@ class Keep:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Logging:
+  """The metrics that are kept: metrics.jsonl, and copies elsewhere."""
+
+  every: int = 1  # updates; those of an evaluation and of the end are always logged
+  to: tuple = ("tensorboard",)  # files of lm/log/writers; () for metrics.jsonl alone
+
+  def __post_init__(self):
+    positive(self, "every")
+    writers.check(self.names)
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """`to` as a tuple."""
+    return (self.to,) if isinstance(self.to, str) else tuple(self.to)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
   """The description of a training run; `lm.train.compose.plan` makes objects of it."""
 
   num_steps: int  # updates in all
   batch: int  # rows of an update
   seq: int  # positions of a row
-  seed: int = 0
+  seed: int = 0  # of new parameters, the order of rows, dropout and samples
   objective: str = "next_token"  # a file of lm/objectives
   model: dict  # family, preset and flat fields, see `lm.models.build`
   data: Data
@@ -86,6 +112,7 @@ class Experiment:
   init: Init = field(default_factory=Init)
   eval: Eval = field(default_factory=Eval)
   checkpoint: Keep = field(default_factory=Keep)
+  log: Logging = field(default_factory=Logging)
 
   def __post_init__(self):
     positive(self, "num_steps", "batch", "seq")

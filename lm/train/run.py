@@ -7,6 +7,8 @@ dataset = lm.data.prepare(experiment.data, seq=experiment.seq)
 updates = run(plan, dataset, "runs/shakespeare", config=values)
 """
 
+import shlex
+
 import jax
 import jax.numpy as jnp
 
@@ -18,7 +20,7 @@ from lm.letters import state_dims
 from lm.log import Log
 from lm.rng import stream as key_stream
 from lm.stores.run import RunFolder, manifest, versions
-from lm.train import compose
+from lm.train import compose, summary
 from lm.train.config import FREE
 from lm.train.loop import Diverged, Hook, fit
 
@@ -37,6 +39,7 @@ def run(plan, dataset, path, *, config: dict, stop=None, log=print) -> int:
   folder = path if isinstance(path, RunFolder) else RunFolder(path)
   folder.check(config, free=FREE)
   bound = plan.bind(dataset)
+  log(summary.opening(bound, folder))
   primary, keep = jax.process_index() == 0, experiment.checkpoint.keep
   with folder.owned(log), Checkpoints(folder.checkpoints, keep=keep) as checkpoints:
     root = jax.random.key(experiment.seed)
@@ -44,6 +47,8 @@ def run(plan, dataset, path, *, config: dict, stop=None, log=print) -> int:
     state, start = _resumed(bound, checkpoints, log)
     if state is None:
       state, start = bound.start(key_stream(root, "init"), log), 0
+    elif line := summary.schedule_change(experiment, _steps_before(folder), start):
+      log(line)
     if primary:
       folder.begin(config, bound.model, free=FREE)
       dataset.tokenizer.save(folder.tokenizer)
@@ -58,6 +63,8 @@ def run(plan, dataset, path, *, config: dict, stop=None, log=print) -> int:
       resume_step=start,
       num_steps=experiment.num_steps,
       primary=primary,
+      to=experiment.log.names,
+      config=config,
     )
     watch = Watch(bound, folder, run_log, checkpoints, config)
     steps = range(start, experiment.num_steps)
@@ -75,7 +82,11 @@ def run(plan, dataset, path, *, config: dict, stop=None, log=print) -> int:
         )
       except Diverged as error:
         raise Diverged(f"{error}; {_advice(folder, checkpoints)}") from None
-    return int(state.step)
+  reached = int(state.step)
+  if primary and reached == experiment.num_steps:
+    for line in summary.verdict(folder.metrics_file, dataset):
+      log(line)
+  return reached
 
 
 def is_finished(plan, folder) -> bool:
@@ -109,6 +120,9 @@ class Watch:
     }
     self.flops = model_flops(run)
     dtype = jnp.dtype(run.model.config.run.dtype)
+    # A curve of evaluations over FLOPs needs a line of training at each of them.
+    self.logged_every = {e.log.every, e.eval.every} - {0}
+    self.unlogged, self.spent = [], {}  # since the last line: seconds, and by activity
     self.peak = platform.peak_flops(mesh.devices.flat[0], dtype) * mesh.size
 
   def hooks(self) -> list[Hook]:
@@ -121,22 +135,29 @@ class Watch:
     ]
 
   def report(self, n, metrics, seconds, spent):
-    """Writes a line of metrics.jsonl after `n` updates, and moves the progress bar.
+    """Writes a line of metrics.jsonl where one is due, and moves the progress bar.
 
-    Tokens are the positions of the rows: padding, of which data.rows="first_fit" leaves
-    a little, is computed as all else is, and counts.
+    The rate and the times are those of all updates since the line before. Tokens are
+    the positions of the rows: padding, of which data.rows="first_fit" leaves a little,
+    is computed as all else is, and counts.
     """
-    tokens = self.run.experiment.batch * self.run.experiment.seq
-    metrics |= {
-      "train/tokens_per_s": tokens / seconds,
-      "train/mfu": platform.mfu(self.flops, seconds, self.peak),
-      "train/seen_tokens": n * tokens,
-      "train/flops": n * self.flops,
-      "train/epoch": self.run.batches.epoch(n),
-    }
-    self.log.write(n, metrics | spent)
-    shown = {name: metrics[f"train/{name}"] for name in ("loss", "tokens_per_s")}
-    self.log.progress(n, **shown)
+    e = self.run.experiment
+    tokens = e.batch * e.seq
+    self.unlogged.append(seconds)
+    for name, share in spent.items():
+      self.spent[name] = self.spent.get(name, 0.0) + share
+    if n == e.num_steps or any(n % every == 0 for every in self.logged_every):
+      step_s = sum(self.unlogged) / len(self.unlogged)
+      metrics |= {
+        "train/tokens_per_s": tokens / step_s,
+        "train/mfu": platform.mfu(self.flops, step_s, self.peak),
+        "train/seen_tokens": n * tokens,
+        "train/flops": n * self.flops,
+        "train/epoch": self.run.batches.epoch(n),
+      }
+      self.log.write(n, metrics | self.spent)
+      self.unlogged, self.spent = [], {}
+    self.log.progress(n, loss=metrics["train/loss"], tokens_per_s=tokens / seconds)
 
   def evaluate(self, n, state):
     """Evaluates the parameters (their moving average, if there is one)."""
@@ -224,12 +245,18 @@ def _resumed(run: compose.Run, checkpoints, log):
   return state.replace(given=given), step
 
 
+def _steps_before(folder) -> int:
+  """Returns num_steps of the run as it was started before."""
+  return folder.config()["num_steps"]
+
+
 def _advice(folder, checkpoints) -> str:
   """Returns what is left of a run that diverged, and what to do with it."""
   checkpoints.wait()
   if not checkpoints.steps():
     return "nothing was saved yet: try a lower optim.lr or a longer optim.warmup"
+  path = shlex.quote(str(folder.path.absolute()))
   return (
     f"the checkpoint of step {checkpoints.steps()[-1]} is good: continue from it with "
-    f"a lower optim.lr, --config.init.path={folder.path} and another --workdir"
+    f"a lower optim.lr, --config.init.path={path} and another --workdir"
   )

@@ -46,7 +46,7 @@ def fit(
   batches = data
   if not callable(data):
     batches = Loader(data, batch=batch, mesh=mesh, seed=seed)
-  optimiser = optimiser or Optim(warmup=min(10, num_steps))
+  optimiser = optimiser or Optim(warmup=10)
   trainer = build(
     model, objective, optimiser, mesh, batch=batches(0), num_steps=num_steps
   )

@@ -42,7 +42,7 @@ def main(port, index, folder):
         print("step", step, flush=True)
     checkpoints.save(step, state, about={"step": step})
   total = jax.jit(jnp.sum, out_shardings=shardings["step"])(state["w_VD"])
-  print("stopped", step, float(total), flush=True)
+  print("stopped", step, float(total), interrupt.number, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 from families import tokens
 
-from lm import models
+from lm import letters, models
 from lm.letters import unbox
 
 FAMILY = '''
@@ -75,6 +75,37 @@ def test_a_new_family_takes_a_step(bigram):
   stepped = jax.tree.map(lambda p, g: p - 0.5 * g, params, grads)
   assert loss(stepped) < loss(params)
   assert model.word_vectors(params).shape == (128, 4)
+
+
+@pytest.mark.parametrize(
+  ("old", "new", "message"),
+  [
+    (
+      "PRESETS",
+      "PRESET",
+      r"lm/models/bigram.py defines no PRESETS; lm/models/__init__",
+    ),
+    ("class Model", "class Bigram", "lm/models/bigram.py defines no Model; "),
+    (
+      "Embedding(size=c.vocab, width=c.width)",
+      "nn.Embed(c.vocab, c.width)",
+      "parameter embed/embedding has no letters, like flax's nn.Dense",
+    ),
+    ("", "", r"Config of lm/models/bigram.py has no field context: int = 0; "),
+  ],
+)
+def test_what_a_family_needs_is_one_line(old, new, message, tmp_path, monkeypatch):
+  text = f"from flax import linen as nn\n{textwrap.dedent(FAMILY)}"
+  (tmp_path / "bigram.py").write_text(text.replace(old, new) if old else text)
+  monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+  try:
+    with pytest.raises(ValueError, match=message):
+      model = models.build("bigram", vocab=61)
+      letters.abstract(model, tokens(2, 8))
+      models.check_config(model)
+  finally:
+    sys.modules.pop("lm.models.bigram", None)
+    del models.bigram
 
 
 def test_without_the_file_there_is_no_such_family():

@@ -117,22 +117,6 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     lm.load(tmp_path)
 
 
-# its messages
-
-
-def test_the_last_lines_name_what_is_there_and_what_comes_next(tmp_path):
-  folder = RunFolder(tmp_path)
-  folder.samples_file.write_text("To be")
-  commands = folder.next_commands(generates=True)
-  assert str(folder.samples_file) in commands
-  assert str(folder.curves_file) not in commands
-  for verb in ("generate", "evaluate"):
-    assert f"./launch.sh {verb} --workdir={tmp_path}" in commands
-  commands = folder.next_commands(generates=False)
-  assert f"next: ./launch.sh evaluate --workdir={tmp_path}" in commands
-  assert "generate" not in commands
-
-
 def test_the_manifest_has_a_line_for_every_array():
   model = small()
   shapes, letters = abstract(model, tokens(1, 2))

@@ -7,10 +7,11 @@ import pytest
 from lm.study import report, runs
 
 
-def run(folder, scores, *, objective="next_token", **evaluation):
+def run(folder, scores, *, objective="next_token", config=None, **evaluation):
   """Makes a run's folder with one evaluation for each dict of `scores`."""
   folder.mkdir()
-  config = {"model": {"family": "rnn"}, "objective": objective, "eval": evaluation}
+  base = {"model": {"family": "rnn"}, "objective": objective, "eval": evaluation}
+  config = base | (config or {})
   (folder / "config.json").write_text(json.dumps(config))
   (folder / "manifest.txt").write_text(
     "step          -   ()       int32\n"
@@ -77,8 +78,8 @@ def test_the_best_come_first_among_those_that_can_be_compared(tmp_path):
   assert names == ["bytes-a", "bytes-b", "hits-a", "hits-b"]
   lines = report.table(results).splitlines()
   assert [line.split(" | ")[0] for line in lines[2:]] == [f"| {name}" for name in names]
-  assert lines[2].endswith("| 1e+09 | 0 | 2.000 bits per byte |")
-  assert lines[4].endswith("| 0.900 accuracy |")
+  assert lines[2].endswith("| 1e+09 | 0 | 2.000 bits per byte |  |")
+  assert lines[4].endswith("| 0.900 accuracy |  |")
 
 
 def test_the_picture_holds_what_can_be_compared(tmp_path, monkeypatch):
@@ -96,3 +97,63 @@ def test_the_picture_holds_what_can_be_compared(tmp_path, monkeypatch):
   ]
   report.draw([runs.read(path) for path in paths], tmp_path / "r.png")
   assert shown == ["b", "a"] * 3
+
+
+def of_optim(folder, score, **optim):
+  """Returns the result of a run with these values of `optim`."""
+  config = dict(optim=optim, checkpoint=dict(every=int(9 * score)))
+  return runs.read(run(folder, [{"eval/bits_per_byte": score}], config=config))
+
+
+def test_a_column_holds_what_differs_between_the_configs(tmp_path):
+  results = [
+    of_optim(tmp_path / "a", 3.0, lr=0.1, name="muon", betas=[0.9, 0.99]),
+    of_optim(tmp_path / "b", 2.0, lr=0.2, name="muon", betas=[0.9, 0.95]),
+    of_optim(tmp_path / "c", 2.5, lr=0.2, name="muon", betas=[0.9, 0.99], clip=1.0),
+  ]
+  assert [row[-1] for row in report.rows(results)] == [
+    "optim.betas=[0.9, 0.95], optim.lr=0.2",
+    "optim.betas=[0.9, 0.99], optim.lr=0.2",  # what others have not is no difference
+    "optim.betas=[0.9, 0.99], optim.lr=0.1",
+  ]
+  assert [row[-1] for row in report.rows(results[:1])] == [""]
+
+
+@pytest.mark.parametrize(
+  ("corruption", "unit"),
+  [
+    ("masked", "pseudo bits per byte"),
+    ("spans", "pseudo bits per byte"),
+    ("prefix", "bits per byte"),
+  ],
+)
+def test_bits_per_byte_of_text_seen_from_both_sides_are_pseudo(
+  corruption, unit, tmp_path
+):
+  config = {"data": {"corrupt": {"name": corruption}}}
+  scores = [{"eval/bits_per_byte": 2.0}]
+  result = runs.read(run(tmp_path / "a", scores, config=config))
+  assert result.unit == unit and f"2.000 {unit} |" in report.table([result])
+
+
+def test_the_dots_are_on_their_lines(tmp_path, monkeypatch):
+  """Also of a run that went on after its last evaluation."""
+  scores = [{"eval/bits_per_byte": 3.0}, {"eval/bits_per_byte": 2.0}, {}]
+  result = runs.read(run(tmp_path / "a", scores))
+  plotted = []
+
+  class Axis:
+    def plot(self, x, y, kind, **options):
+      plotted.append((x, y, kind))
+
+  for field, last in (("flops", 2e9), ("seconds", 1.1)):
+    report._draw_run(Axis(), result, field, "red")
+    (line_x, line_y, _), (x, y, kind) = plotted[-2:]
+    assert (line_x[-1], line_y[-1]) == (x, y) == (last, 2.0) and kind == "o"
+
+
+def test_a_page_needs_no_other_file(tmp_path):
+  result = of_optim(tmp_path / "a<b", 3.0, lr=0.1)
+  page = report.page([result], b"\x89PNG")
+  assert "<td>a&lt;b</td>" in page and "base64,iVBORw==" in page
+  assert 'src="data:' in page and "http" not in page

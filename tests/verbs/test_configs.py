@@ -1,13 +1,15 @@
 """Configs: every file of configs/ builds at its full size and trains when shrunk."""
 
 import json
+import subprocess
+import sys
 
 import jax
 import processes
 import pytest
 import shrink
 
-from experiments import config
+from experiments import config, values
 from lm.data import row_shapes
 from lm.data.loader import batch_shapes
 from lm.train import compose
@@ -99,3 +101,62 @@ def test_a_flag_makes_a_mixture_of_one_source(tmp_path):
   stored = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
   assert stored["source"] == [f"text:{first}", f"text:{second}"]
   assert stored["weights"] == [1.0, 3.0]
+
+
+def experiment_of(flags):
+  """Returns (the Experiment of a command line, the notes on its flags)."""
+  script = (
+    "import sys, json\nfrom absl import flags\nfrom experiments import config\n"
+    "config.flag()\nflags.FLAGS(config.read(['x', *sys.argv[1:]]))\n"
+    "print(json.dumps([config.experiment()[1]['model'], config.notes()]))"
+  )
+  command = [sys.executable, "-c", script, *flags]
+  result = subprocess.run(
+    command, cwd=processes.ROOT, capture_output=True, text=True, check=True
+  )
+  return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("between", ["=", " "])
+def test_a_preset_given_as_a_flag_beats_the_sizes_of_the_file(between):
+  flags = ["--config=configs/family/gpt.py", "--config.model.layers=3"]
+  flags += f"--config.model.preset{between}gpt2-124m".split(" ")
+  model, notes = experiment_of(flags)
+  assert (model["width"], model["heads"], model["context"]) == (768, 12, 1024)
+  assert model["layers"] == 3  # a flag beats both
+  assert (model["dtype"], model["scan"]) == ("bfloat16", False)  # not of a preset
+  assert notes == [
+    "preset gpt2-124m, a flag, replaces width=192, heads=2 of configs/family/gpt.py"
+  ]
+
+
+@each_config
+def test_every_value_has_a_meaning(name):
+  completed = config.complete(shrink.config(name)).to_dict()
+  named = values.meanings(completed)
+  assert [path for path, _ in values.flat(completed) if not named.get(path)] == []
+
+
+def test_help_lists_the_values_of_a_config():
+  result = processes.run("train", "--config=configs/family/bert.py", "--help")
+  assert (result.code, result.err) == (0, "")
+  lines = [" ".join(line.split()) for line in result.out.splitlines()]
+  assert "--config.num_steps=2000 updates in all" in lines
+  assert "--config.model.width=192 D" in lines
+  assert "--config.data.corrupt.name=masked a file of lm/data/rows/corrupt" in lines
+
+
+@pytest.mark.parametrize(
+  ("flag", "hint"),
+  [
+    ("num_steps=60", "; did you mean --config.num_steps?"),
+    ("optim.lr=1", "; did you mean --config.optim.lr?"),
+    ("keep=9", "; did you mean --config.checkpoint.keep?"),
+    ("name=a", "; did you mean --config.optim.name?"),
+    ("surprise=9", ""),
+  ],
+)
+def test_a_value_without_its_prefix_gets_a_hint(flag, hint):
+  line = processes.refused("train", "--config=configs/shakespeare.py", f"--{flag}")
+  name = flag.partition("=")[0]
+  assert line == f"Unknown command line flag '{name}'{hint}"

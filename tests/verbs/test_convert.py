@@ -167,7 +167,7 @@ def test_what_an_encoder_is_not_for(hf_folder, tmp_path):
   trained = ("train", *processes.flags(tmp_path / "run", text, init__path=folder))
   for command in (generated, scored):
     assert "has no tokenizer; text needs one" in refused(*command)
-  assert "has another model: " in refused(*trained)
+  assert "another model than the config: family is 'encoder'" in refused(*trained)
   assert not (tmp_path / "cache").exists()
   tokenizers.byte_tokenizer().save(folder)
   assert "family 'encoder' writes no text" in refused(*generated)

@@ -30,12 +30,12 @@ def alone(text, tmp_path_factory):
   return folder
 
 
-def ended_well(pair):
-  """Waits for both processes, which must exit with 0; returns the pair."""
+def ended(pair, code=0):
+  """Waits for both processes, which must exit with `code`; returns the pair."""
   try:
     for process in pair:
       process.wait()
-      assert process.code == 0, process.err
+      assert process.code == code, process.err
   finally:
     for process in pair:
       process.kill()
@@ -63,7 +63,7 @@ def test_two_processes_train_as_one_and_read_only_their_rows(alone, text, tmp_pa
   spies = [("note_rows", str(path)) for path in notes]
   # An empty cache: both processes start with nothing prepared.
   flags = processes.flags(folder, text, **VALUES, data__cache=tmp_path / "cache")
-  first, second = ended_well(processes.pair("train", *flags, devices=1, spies=spies))
+  first, second = ended(processes.pair("train", *flags, devices=1, spies=spies))
   actual, expected = losses(folder), losses(alone)
   assert actual.keys() == expected.keys() and len(actual) == STEPS + 2
   assert list(actual.values()) == pytest.approx(list(expected.values()), rel=1e-6)
@@ -117,7 +117,7 @@ def test_one_is_signalled_both_stop_and_both_go_on(text, tmp_path):
     try:
       pair[0].until(far)
       pair[1].signal()
-      ended_well(pair)
+      ended(pair, code=143)
     finally:
       for process in pair:
         process.kill()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 
 import processes
 import pytest
@@ -11,6 +12,7 @@ VERBS = sorted(
   for path in (processes.ROOT / "experiments").glob("*.py")
   if "__main__" in path.read_text()
 )
+LAUNCHER = str(processes.ROOT / "launch.sh")
 each_verb = pytest.mark.parametrize("verb", VERBS)
 
 
@@ -49,7 +51,8 @@ def test_a_flag_it_needs_is_named(verb):
 def test_train(trained):
   folder, result = trained
   assert result.code == 0, result.err
-  assert f"next: ./launch.sh generate --workdir={folder}" in result.out
+  assert f"next: {LAUNCHER} generate --workdir={folder} --prompt=" in result.out
+  assert f"next: {LAUNCHER} evaluate --workdir={folder}\n" in result.out
   assert [row["step"] for row in processes.metrics(folder)] == [1, 1, 2, 2]
   names = "config.json versions.json manifest.txt samples.txt curves.png tokenizer"
   for name in [*names.split(), "tensorboard", "checkpoints/2"]:
@@ -66,7 +69,7 @@ def test_train_reports_that_it_is_finished_and_goes_on_with_more_steps(trained, 
   result = processes.run("train", *processes.flags(folder, text, **values))
   assert (result.code, result.err) == (0, "")
   assert "is finished; --config.num_steps=N continues" in result.out
-  assert "next: ./launch.sh generate" in result.out
+  assert f"next: {LAUNCHER} generate" in result.out
   assert (folder / "metrics.jsonl").read_bytes() == before
   resumed = processes.run(
     "train", *processes.flags(folder, text, **values, num_steps=3)
@@ -110,6 +113,7 @@ def test_report(trained, tmp_path):
   assert result.out.count(f"{score:.3f} bits per byte") == 2
   assert (tmp_path / "v1.2.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
   assert (tmp_path / "v1.2.md").read_text() in result.out
+  assert "data:image/png;base64," in (tmp_path / "v1.2.html").read_text()
   missing = processes.run("report", f"--workdirs={tmp_path}/no")
   assert missing.code == 2 and "is not a run's folder" in missing.err
 
@@ -121,7 +125,8 @@ def test_prepare(text, tmp_path):
   assert result.code == 0, result.err
   assert "\nheldout: " in result.out and " bytes per token" in result.out
   assert f"data: {tmp_path}" in result.out
-  assert result.out.endswith("next: ./launch.sh train --config=tests/shrink.py\n")
+  command = shlex.join([LAUNCHER, "train", *flags])
+  assert result.out.endswith(f"next: cd {processes.ROOT} && {command}\n")
 
 
 def test_generate(trained):

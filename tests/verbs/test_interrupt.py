@@ -27,14 +27,14 @@ def wait_for(claim, seconds=10):
 def test_the_first_signal_is_a_flag(number, capfd):
   before = signal.getsignal(number), signal.set_wakeup_fd(-1)
   with Interrupt() as interrupt:
-    assert not interrupt.requested and not interrupt.agreed(0)
+    assert not interrupt.number and not interrupt.agreed(0)
     signal.raise_signal(signal.SIGCHLD)  # another signal, which is ignored
     signal.raise_signal(number)
     signal.raise_signal(number)  # the duplicate that a process group delivers
-    wait_for(lambda: interrupt.requested)
+    wait_for(lambda: interrupt.number)
     assert interrupt.agreed(1)
   assert (signal.getsignal(number), signal.set_wakeup_fd(-1)) == before
-  assert interrupt.requested  # the flag stays set after the block
+  assert interrupt.number == number  # it stays after the block
   line = "saving, then stopping; press Ctrl-C again to stop at once\n"
   assert capfd.readouterr().err == line
 
@@ -42,7 +42,7 @@ def test_the_first_signal_is_a_flag(number, capfd):
 def test_without_a_signal_nothing_is_printed(capfd):
   with Interrupt() as interrupt:
     pass
-  assert not interrupt.requested
+  assert not interrupt.number
   assert capfd.readouterr().err == ""
 
 
@@ -109,8 +109,9 @@ def test_two_processes_stop_at_the_same_step_and_go_on_from_it(tmp_path):
       for process in pair:
         process.kill()
     assert outputs[0][-1] == outputs[1][-1]
-    word, step, total = outputs[0][-1].split()
+    word, step, total, number = outputs[0][-1].split()
     assert word == "stopped" and int(step) > stopped
+    assert int(number) == signal.SIGTERM  # also in the process that got none
     expected = sum(range(32)) * 1.01 ** int(step)
     assert float(total) == pytest.approx(expected, rel=1e-5)
     lines += outputs[0]

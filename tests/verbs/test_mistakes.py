@@ -87,7 +87,7 @@ def test_a_start_from_another_model_is_noticed_before_data_are_prepared(
 ):
   values = dict(init__path=trained, model__width=32, data__cache=tmp_path / "cache")
   line = processes.refused("train", *processes.flags(tmp_path / "run", text, **values))
-  assert f"{trained} has another model: blocks/" in line and "width=16" in line
+  assert f"{trained} has another model than the config: width is 16, not 32" in line
   assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
 
 

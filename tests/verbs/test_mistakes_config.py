@@ -26,7 +26,7 @@ IN_THE_CONFIG = {
   "optim.schedule=cos": "no 'cos' in lm/optim/schedules; found: constant",
   "optim.accumulate=3": "optim.accumulate=3 does not divide batch=8",
   "optim.ema=1.0": "optim.ema=1.0; wanted 0 or more, less than 1",
-  "optim.warmup=50": "warmup=50; wanted num_steps=2 or less",
+  "optim.warmup=-1": "warmup=-1; wanted 0 or more",
   "seed=99999999999999999999": "seed=99999999999999999999; wanted less than 4294967296",
   "num_steps=0": "num_steps=0; wanted 1 or more",
   "eval.batches=-1": "eval.batches=-1; wanted 0 or more",
@@ -61,16 +61,25 @@ def test_a_mistake_in_the_config(change, text, tmp_path):
     ("seq=65", "context"),
     ("optim.name=adam", "lm/optim"),
     ("batch=6", "mesh"),
-    ("optim.warmup=50", "num_steps"),
+    ("optim.warmup=-1", "wanted 0"),
     ("mesh.tensor=4", "does not divide"),
     ("mesh.expert=2", "mesh expert=2 splits experts, and the model has none"),
     ("data.tokenizer=bpe-200", "ask for bpe-258 or more"),
     ("data.tokenizer=bpee", "no tokenizer 'bpee'"),
+    ("eval.score=-f1", "eval.score='-f1'; this objective has accuracy, bits_"),
   ],
 )
 def test_a_mistake_is_noticed_before_data_are_prepared(change, message, text, tmp_path):
   flags = processes.flags(tmp_path / "run", text, data__cache=tmp_path / "cache")
   assert message in processes.refused("train", *flags, f"--config.{change}", devices=4)
+  assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
+
+
+def test_a_model_that_sees_the_next_token_is_noticed_before_data(text, tmp_path):
+  flags = processes.flags(tmp_path / "run", text, data__cache=tmp_path / "cache")
+  flags += ["--config.model.family=encoder", "--config.model.preset=bert-tiny"]
+  line = processes.refused("train", *flags)
+  assert "family 'encoder' sees the tokens that it should predict" in line
   assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
 
 

@@ -76,7 +76,7 @@ def idea(tmp_path_factory):
 
 def test_a_copy_of_train_is_an_experiment(idea):
   done, folder, _ = idea
-  assert "next: ./launch.sh generate" in done.out
+  assert "launch.sh generate --workdir=" in done.out
   rows = processes.metrics(folder)
   assert [row["step"] for row in rows] == [1, 2, 2]
   assert json.loads((folder / "config.json").read_text())["num_steps"] == 2

@@ -16,8 +16,11 @@ import tokenizers
 import transformers
 import weights
 
+import lm
 from lm.data import labelled
 from lm.data.sources import packages
+from lm.data.tokenizers import byte_tokenizer
+from lm.letters import unbox
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "notebook.md").read_text("utf-8")
@@ -62,21 +65,32 @@ def encoder(tmp_path_factory):
   return folder
 
 
-def run(path, texts, labels):
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory):
+  """Returns the folder of a tiny random decoder over bytes."""
+  folder, tokenizer = tmp_path_factory.mktemp("writer") / "run", byte_tokenizer()
+  model = lm.model("decoder", vocab=tokenizer.size, width=16, layers=1, heads=2)
+  tokens_BT = np.zeros((1, 8), np.int32)
+  params = unbox(model.init(jax.random.key(0), tokens_BT)["params"])
+  lm.save(folder, model, params, tokenizer)
+  return folder
+
+
+def run(path, texts, labels, writer=None):
   """Runs all cells one after the other; returns {name: value} after each."""
-  space = {"MODEL": path, "texts": texts, "labels": labels}
+  space = {"MODEL": path, "RUN": writer, "texts": texts, "labels": labels}
   for cell in CELLS:
     exec(compile(cell, "docs/notebook.md", "exec"), space)
     yield dict(space)
 
 
 def test_cells_have_ten_lines_at_most():
-  assert len(CELLS) == 4
+  assert len(CELLS) == 5
   assert all(len(cell.strip().splitlines()) <= 10 for cell in CELLS)
 
 
-def test_the_cells_run_and_say_the_truth(encoder):
-  tuned, swapped, own, inside = run(encoder, *sentences(100))
+def test_the_cells_run_and_say_the_truth(encoder, writer):
+  tuned, swapped, own, inside, front = run(encoder, *sentences(100), writer)
   losses = [row["train/loss"] for row in tuned["history"]]
   assert len(losses) == 60 and np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
   assert all("train/accuracy" in row for row in tuned["history"])
@@ -88,6 +102,8 @@ def test_the_cells_run_and_say_the_truth(encoder):
   assert len(inside["norms"]) == 2  # after attention, and after the feed-forward
   for norm in inside["norms"].values():
     assert norm.shape == (2, 1, T) and np.isfinite(norm).all() and (norm > 0).all()
+  assert len(front["pieces"]) == 3 and len(front["likeliest"].logprobs) == 8
+  assert len(front["neighbours"]) == 5 and front["x_RD"].shape == (2, 32)
 
 
 @weights.required

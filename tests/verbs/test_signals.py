@@ -44,13 +44,13 @@ def test_the_first_signal_saves_and_the_same_command_goes_on(number, text, tmp_p
     going.until(lambda last_step=last_step: lines_of(folder) > last_step + 9).signal(
       number
     )
-    assert going.wait().code == 0, going.err
+    assert going.wait().code == 128 + number, going.err
     [line] = [x for x in going.err.splitlines() if not x.startswith("step ")]
     assert line.startswith("saving, then stopping")
     step = max(int(path.name) for path in (folder / "checkpoints").iterdir())
-    assert going.out.endswith(
-      f"stopped after step {step}, saved; the same command continues from there\n"
-    )
+    _, stopped, commands = going.out.partition(f"stopped after step {step}, saved; ")
+    assert stopped and commands.startswith("the same command continues from there\n")
+    assert f"launch.sh generate --workdir={folder}" in commands
     assert not last_step or f"continues after step {last_step} of" in going.out
     last_step = step
   assert [row["step"] for row in processes.metrics(folder)] == list(
@@ -106,6 +106,13 @@ def test_ctrl_c_while_a_text_streams(trained):
   going.until(lambda: len(going.out) > len("the")).signal(signal.SIGINT)
   assert going.wait().code == 130
   assert going.err == INTERRUPTED
+
+
+def test_sigterm_while_a_model_is_converted(trained, tmp_path):
+  flags = (f"--from={trained}", f"--to={tmp_path / 'out'}")
+  result = processes.run("convert", *flags, spy=("terminate_in_a_tensor", None))
+  assert result.code == 143
+  assert result.err.startswith("\ninterrupted; ") and result.err.count("\n") == 2
 
 
 def test_nobody_reads_any_more(trained):

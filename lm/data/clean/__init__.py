@@ -24,8 +24,8 @@ class Rules:
   control: bool = True  # drop control characters, end every line in \n
   boilerplate: bool = True  # drop Gutenberg's header, footer and lines of page numbers
   stopwords: str = ""  # "english": drop its commonest words (for bags of words)
-  min_chars: int = 1
-  max_chars: int = 0  # 0: no limit
+  min_chars: int = 1  # texts with fewer are dropped
+  max_chars: int = 0  # texts with more are dropped; 0: no limit
   script: str = ""  # "LATIN", "CJK", ...: the first word of the letters' Unicode names
   script_share: float = 0.5  # the share of letters that must be of that script
   # Or "minhash": near duplicates too; "none": only what repeats held-out text; "off":

@@ -29,7 +29,7 @@ QK_NORMS = ("none", "head", "width")  # width: over all heads together (OLMo 2)
 class Heads:
   """The shape of attention; see the families' presets for published values."""
 
-  heads: int = 12
+  heads: int = 12  # N
   kv_heads: int = 0  # heads share these (arXiv:2305.13245); 0 means one each
   head_size: int = 0  # 0 means width / heads
   positions: str = "rotary"  # or "learned"

@@ -22,8 +22,8 @@ class Corruption(corrupt.Corruption):
   arXiv:1910.14659, which hides one token at a time).
   """
 
-  rate: float = 0.15
-  whole_words: bool = False
+  rate: float = 0.15  # share of the tokens
+  whole_words: bool = False  # all tokens of a word together
 
   specials: ClassVar = (corrupt.MASK,)
   takes: ClassVar = ("text", "documents")

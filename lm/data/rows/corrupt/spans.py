@@ -19,8 +19,8 @@ SENTINELS = tuple(f"<extra_id_{i}>" for i in range(100))  # T5's names and numbe
 class Corruption(corrupt.Corruption):
   """A share `rate` of the tokens, in spans of `length` tokens on average."""
 
-  rate: float = 0.15
-  length: float = 3.0
+  rate: float = 0.15  # share of the tokens
+  length: float = 3.0  # mean tokens of a span
 
   specials: ClassVar = SENTINELS
 
