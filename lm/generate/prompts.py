@@ -108,7 +108,7 @@ def validate_request(model, prompts, limits, n):
   """Raises Mistake for a request that the model cannot serve.
 
   That is: the family does not decode, n or a limit (max_tokens of a prompt) is below 1,
-  or a prompt and its limit do not fit the context.
+  a prompt has an id without a row, or a prompt and its limit do not fit the context.
   """
   if not model.traits.decodes:
     family = type(model).__module__.rpartition(".")[2]
@@ -117,7 +117,13 @@ def validate_request(model, prompts, limits, n):
     raise Mistake(f"n must be 1 or more samples of each prompt, got {n}")
   if len(limits) and min(limits) < 1:
     raise Mistake(f"max_tokens must be 1 or more, got {min(limits)}")
-  context = model.config.context
+  vocab, context = model.config.vocab, model.config.context
+  behind = [id for prompt in prompts for id in prompt if not 0 <= id < vocab]
+  if behind:
+    raise Mistake(
+      f"the prompt has token {behind[0]}, and the model has rows for 0 to {vocab - 1}; "
+      "leave it out, or take the model's own tokenizer"
+    )
   for prompt, limit in zip(prompts, limits, strict=True):
     room = context - len(prompt)
     if context and limit > room:
@@ -126,6 +132,17 @@ def validate_request(model, prompts, limits, n):
         f"a prompt of {len(prompt)} tokens and max_tokens={limit} do not fit the "
         f"model's context of {context}; {advice}shorten the prompt"
       )
+
+
+def pad_drawable(drawable, vocab: int):
+  """Returns a boolean for each of `vocab` rows, padding included: may it be drawn?
+
+  `drawable` has one for each of the first rows, see `tokenizers.vocabulary.drawable`;
+  None allows all, where the model masks its padding itself.
+  """
+  if drawable is None:
+    return np.ones(vocab, bool)
+  return np.pad(drawable, (0, vocab - len(drawable)))
 
 
 def pad_stops(stops):

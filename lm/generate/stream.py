@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lm.data.tokenizers import vocabulary
 from lm.errors import Mistake
-from lm.generate import decode
+from lm.generate import chat, decode
 from lm.generate.detokenize import Writer
 from lm.generate.prompts import as_sources, encode
 from lm.generate.sample import Sampling
@@ -92,7 +93,7 @@ def stream(
   if chunk < 1:
     raise Mistake(f"chunk must be 1 or more tokens, got {chunk}")
   prompts, sources = as_sources(model, tokenizer, encode(tokenizer, prompts))
-  stops = tokenizer.stops
+  stops = chat.stops(tokenizer)
   params = decode.prepare_params(model, params)
   decoding = decode.start(
     model,
@@ -103,6 +104,7 @@ def stream(
     n=n,
     seed=seed,
     stops=stops,
+    drawable=vocabulary.drawable(tokenizer, model.config.vocab),
     logprobs=logprobs,
     sources=sources,
   )
@@ -163,6 +165,7 @@ def search(
   if not 1 <= n <= beams:
     raise Mistake(f"n must be from 1 to the number of beams, {beams}, got {n}")
   prompts, sources = as_sources(model, tokenizer, encode(tokenizer, prompts))
+  stops = chat.stops(tokenizer)
   hypotheses = beam.generate(
     model,
     decode.prepare_params(model, params),
@@ -170,7 +173,8 @@ def search(
     max_tokens=max_tokens,
     beams=beams,
     length_penalty=length_penalty,
-    stops=tokenizer.stops,
+    stops=stops,
+    drawable=vocabulary.drawable(tokenizer, model.config.vocab),
     sources=sources,
   )
   pieces = []
@@ -179,7 +183,7 @@ def search(
     ids = hypotheses.ids_BZT[b, z, : hypotheses.lengths_BZ[b, z]]
     reason = "stop" if hypotheses.stopped_BZ[b, z] else "length"
     writer = Writer(tokenizer, before=prompts[b])
-    parts = [writer.feed(int(id)) for id in ids if id not in tokenizer.stops]
+    parts = [writer.feed(int(id)) for id in ids if id not in stops]
     text, score = "".join(parts) + writer.close(), float(hypotheses.scores_BZ[b, z])
     pieces.append(Piece(index, text, ids, np.zeros(len(ids)), reason, score))
   return pieces

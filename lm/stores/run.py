@@ -21,10 +21,11 @@ import jax
 
 from lm import checkpoint, models, trees
 from lm.data import tokenizers
+from lm.data.tokenizers import vocabulary
 from lm.disk import atomic, json_file
 from lm.disk import digest as digests
 from lm.errors import Mistake
-from lm.stores.store import Store, abstract, check_vocabulary, fields_of
+from lm.stores.store import Store, abstract, fields_of
 
 FIELDS = ("ema", "params")  # of a state: the moving average is used where there is one
 
@@ -200,7 +201,7 @@ def save(path, model, params, tokenizer):
   the model lacks, or when the parameters are not those of the model.
   """
   if tokenizer:
-    check_vocabulary(tokenizer, model.config.vocab)
+    vocabulary.check(tokenizer, model.config.vocab)
   difference = trees.differs(
     trees.describe({"params": params}), trees.describe({"params": abstract(model)[0]})
   )

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from lm import letters, models, trees
 from lm.data import tokenizers
+from lm.data.tokenizers import vocabulary
 from lm.errors import Mistake
 
 
@@ -54,10 +55,17 @@ class Store(abc.ABC):
   @functools.cached_property
   def _tokenizer(self):
     path = self.tokenizer_path
-    return None if path is None else tokenizers.load(path)
+    if path is None:
+      return None
+    tokenizer = tokenizers.load(path)
+    vocabulary.check(tokenizer, self.fields["vocab"])
+    return tokenizer
 
   def tokenizer(self):
-    """Returns the model's tokenizer, None when it has none."""
+    """Returns the model's tokenizer, None when it has none.
+
+    Raises Mistake when text can become ids that the model lacks.
+    """
     return self._tokenizer
 
   def check(self, wanted, *, fresh=()) -> None:
@@ -137,18 +145,3 @@ def described(model) -> str:
   names = ("family", "width", "layers", "heads", "kv_heads", "ff", "tied", "head")
   shown = [name for name in (*names, "vocab") if name in fields]
   return ", ".join(f"{name}={fields[name]}" for name in shown)
-
-
-def check_vocabulary(tokenizer, vocab: int, *, owner="the model") -> None:
-  """Raises Mistake when text can become ids that a table of `vocab` rows lacks.
-
-  A tokenizer may have special tokens behind the table (Gemma 3's <image_soft_token>):
-  no text becomes one of those.
-  """
-  special = set(tokenizer.special)
-  behind = (tokenizer.text_of_id(id) for id in range(vocab, tokenizer.size))
-  if any(text and text not in special for text in behind):
-    raise Mistake(
-      f"{owner} has {vocab} tokens, the tokenizer {tokenizer.size}; use the tokenizer "
-      "that it was trained with"
-    )

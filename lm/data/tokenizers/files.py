@@ -6,6 +6,7 @@ Older kinds of files are in foreign.py, which is imported when one of them is re
 import json
 from pathlib import Path
 
+from lm.data.tokenizers import ends
 from lm.errors import Mistake
 
 NAMES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "merges.txt")
@@ -17,9 +18,9 @@ def find(path) -> Path | None:
   files = [path / name for name in NAMES] if path.is_dir() else [path]
   file = next((file for file in files if file.is_file()), None)
   if file is not None and file.suffix == ".gguf":
-    from lm.data.tokenizers import foreign
+    from lm.data.tokenizers import gguf
 
-    return file if foreign.is_in_gguf(file) else None
+    return file if gguf.is_in(file) else None
   return file
 
 
@@ -31,10 +32,14 @@ def read(file: Path):
   """
   from tokenizers import Tokenizer
 
-  if file.suffix in (".gguf", ".model") or file.name in ("vocab.txt", "merges.txt"):
+  if file.suffix == ".gguf":
+    from lm.data.tokenizers import gguf
+
+    return gguf.read(file)
+  if file.suffix == ".model" or file.name in ("vocab.txt", "merges.txt"):
     from lm.data.tokenizers import foreign
 
-    return foreign.read(file, {} if file.suffix == ".gguf" else _beside(file.parent))
+    return foreign.read(file, _beside(file.parent))
   config, text = _beside(file.parent), read_text(file)
   try:
     return Tokenizer.from_str(text), config
@@ -49,10 +54,10 @@ def _beside(folder: Path) -> dict:
   template = folder / "chat_template.jinja"
   if template.is_file():
     config["chat_template"] = read_text(template)
-  ends = read_json(folder / "generation_config.json").get("eos_token_id")
-  if isinstance(ends, list):
-    config["stop_token_ids"] = ends  # our own key: Hugging Face has none
-  return config
+  stops = set(config.get(ends.KEY, ()))
+  for file in (folder / "generation_config.json", folder / "config.json"):
+    stops |= ends.named(file, read_json(file))
+  return config | ({ends.KEY: sorted(stops)} if stops else {})
 
 
 def read_text(file: Path) -> str:

@@ -1,14 +1,13 @@
-"""Reads the files of tokenizers that came before tokenizer.json, and those in GGUF.
+"""Reads the files of tokenizers that came before tokenizer.json.
 
-They are SentencePiece's .model (Llama 2, T5, Gemma); WordPiece's vocab.txt (BERT);
-vocab.json with merges.txt (GPT-2); and a GGUF file.
+They are SentencePiece's .model (Llama 2, T5, Gemma); WordPiece's vocab.txt (BERT); and
+vocab.json with merges.txt (GPT-2). gguf.py reads those in GGUF files.
 """
 
 from pathlib import Path
 
 from lm.data.tokenizers import builders, files, sentencepiece
 from lm.data.tokenizers.tokenizer import token_text
-from lm.disk.gguf import GgufFile
 from lm.errors import Mistake
 
 BERT = {
@@ -20,18 +19,11 @@ BERT = {
 }
 
 
-def is_in_gguf(file: Path) -> bool:
-  """Returns True if a GGUF file has a tokenizer."""
-  return "tokenizer.ggml.model" in GgufFile(file).fields
-
-
 def read(file: Path, config: dict):
   """(`tokenizers` object, config) of a file; `config` is that of the files beside it.
 
   Raises Mistake for a file that is damaged.
   """
-  if file.suffix == ".gguf":
-    return _gguf(file)
   if file.suffix == ".model":
     return _sentencepiece(file, config)
   if file.name == "vocab.txt":
@@ -95,53 +87,3 @@ def _add_beside(inner, folder: Path, config: dict):
     id_of = files.read_json(folder / "added_tokens.json")
     tokens = [AddedToken(t, normalized=False) for t in sorted(id_of, key=id_of.get)]
   inner.add_tokens(tokens)
-
-
-def _gguf(file: Path):
-  fields = GgufFile(file).fields
-
-  def field(key, default=None):
-    return fields.get(f"tokenizer.{key}", default)
-
-  texts, kind = field("ggml.tokens"), field("ggml.model")
-  kinds = field("ggml.token_type", [sentencepiece.NORMAL] * len(texts or ()))
-  if not texts or len(kinds) != len(texts):
-    raise Mistake(f"{file} has no tokens, or not a type for each")
-  if kind == "gpt2":
-    split = field("ggml.pre", "gpt-2")
-    if split not in builders.SPLITS:
-      names = ", ".join(builders.SPLITS)
-      raise Mistake(f"{file} splits words as {split!r} does; known: {names}")
-    pairs = [tuple(pair.split(" ")) for pair in field("ggml.merges", [])]
-    vocab = {text: i for i, text in enumerate(texts)}
-    inner = builders.byte_level(
-      vocab,
-      pairs,
-      *builders.SPLITS[split],
-      ignore_merges=split == "llama-bpe",  # a word that is a token needs no merges
-    )
-    builders.add(inner, dict(zip(texts, kinds, strict=True)))
-  elif kind == "llama":
-    inner = builders.pieces(
-      texts=texts,
-      scores=field("ggml.scores"),
-      kinds=kinds,
-      model=sentencepiece.BPE,
-      dummy_prefix=bool(field("ggml.add_space_prefix", True)),
-      squeeze=False,
-      charsmap=b"",
-    )
-  else:
-    raise Mistake(f"{file} has a tokenizer of kind {kind!r}; known: gpt2, llama")
-  names = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
-  ids = {name: field(f"ggml.{key}_token_id") for name, key in names.items()}
-  config = {f"{name}_token": texts[i] for name, i in ids.items() if i is not None}
-  template = field("chat_template")
-  config |= {"chat_template": template} if template else {}
-  builders.surround(
-    inner,
-    config,
-    begins=field("ggml.add_bos_token", kind == "llama"),
-    ends=field("ggml.add_eos_token", False),
-  )
-  return inner, config
