@@ -14,6 +14,7 @@ from lm.disk import atomic
 from lm.errors import Mistake
 
 NAMED_SPECIALS = ("bos_token", "eos_token", "pad_token", "unk_token")
+NAMED_SPECIALS += ("cls_token", "sep_token", "mask_token")
 
 
 class Tokenizer:
@@ -181,8 +182,8 @@ class Tokenizer:
     """The Jinja template that makes one text of a conversation, or None."""
     template = self._config.get("chat_template")
     if isinstance(template, list):  # several, by name
-      template = {t["name"]: t["template"] for t in template}.get("default")
-    return template
+      template = {t["name"]: t["template"] for t in template}
+    return template.get("default") if isinstance(template, dict) else template
 
   @property
   def special_tokens(self) -> dict[str, str]:

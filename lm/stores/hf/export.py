@@ -120,10 +120,13 @@ def _write_notes(folder: Path, hf: dict, tokenizer, kept, *, changed: bool):
 
 
 def _special_ids(tokenizer) -> dict:
+  """Returns the ids of config.json; of those that end a text, a list if several."""
   names = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "pad"}
   if tokenizer is None:
     return dict.fromkeys(names)
-  return {key: getattr(tokenizer, name) for key, name in names.items()}
+  ids = {key: getattr(tokenizer, name) for key, name in names.items()}
+  others = sorted(tokenizer.stops - {tokenizer.eos})
+  return ids | ({"eos_token_id": [tokenizer.eos, *others]} if others else {})
 
 
 def function_of(model) -> dict:
