@@ -20,14 +20,13 @@ from lm.errors import Mistake
 from lm.letters import make_mesh, shardings, unbox
 from lm.stores import run
 from lm.stores.run import RunFolder, RunStore, save
-from lm.stores.store import Store, abstract, check_vocabulary, described, is_head
+from lm.stores.store import Store, abstract, described, is_head
 
 __all__ = [
   "RunFolder",
   "RunStore",
   "Store",
   "abstract",
-  "check_vocabulary",
   "described",
   "load",
   "open",
@@ -60,12 +59,19 @@ def open(path, *, step: int | None = None, family: str = "") -> Store:
 
 
 def _hf_config(path: Path) -> dict | None:
-  """Returns config.json if it names a model_type, as Hugging Face's do, else None."""
+  """Returns config.json of a folder of Hugging Face, else None.
+
+  It has a model_type, or "architectures"; those of 2019 may have neither, but weights
+  beside them, which are elsewhere in a run's folder.
+  """
   file = path / "config.json"
-  if not file.is_file():
+  if not file.is_file() or (path / "model.json").is_file():
     return None
   config = json_file.read(file)
-  return config if "model_type" in config else None
+  if "model_type" in config or "architectures" in config:
+    return config
+  has_weights = any(path.glob("*.safetensors*")) or any(path.glob("*.bin"))
+  return config if has_weights and "model" not in config else None
 
 
 def load(path, *, step=None, mesh=None, seed: int = 0, **fields):
@@ -80,7 +86,8 @@ def load(path, *, step=None, mesh=None, seed: int = 0, **fields):
 
   `fields` are values of the model in place of its own: dtype="bfloat16", or another
   output head; the parameters of a new head are drawn with `seed`. Raises Mistake when
-  there is nothing to load, and when `fields` would change more than the head.
+  there is nothing to load, when text can become ids that the model lacks, and when
+  `fields` would change more than the head.
   """
   store = open(path, step=step)
   mesh = mesh or make_mesh(jax.devices()[:1])

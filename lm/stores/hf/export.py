@@ -86,8 +86,8 @@ def write(
   if kept is not None and (Path(kept) / LAYOUT).is_file() and not family:
     layout = json_file.read(Path(kept) / LAYOUT)
     names = [name for file in layout.values() for name in file["dtypes"]]
-    hf = HfConfig(json_file.read(Path(kept) / "config.json"), names)
-    layout = layout if function_of(_rebuilt(hf)) == function_of(model) else None
+    hf = _kept_config(Path(kept) / "config.json", names, model)
+    layout = None if hf is None else layout
   if layout is None:
     hf, kept = _config(model, family), None
     hf = hf.with_defaults(_special_ids(tokenizer))
@@ -126,7 +126,8 @@ def _special_ids(tokenizer) -> dict:
     return dict.fromkeys(names)
   ids = {key: getattr(tokenizer, name) for key, name in names.items()}
   others = sorted(tokenizer.stops - {tokenizer.eos})
-  return ids | ({"eos_token_id": [tokenizer.eos, *others]} if others else {})
+  ends = [id for id in (tokenizer.eos, *others) if id is not None]
+  return ids | ({"eos_token_id": ends} if others else {})
 
 
 def function_of(model) -> dict:
@@ -142,6 +143,24 @@ def function_of(model) -> dict:
   if fields.get("ff") == 0:  # the size that follows from the width
     fields["ff"] = c.F
   return fields
+
+
+def _kept_config(file: Path, names, model) -> HfConfig | None:
+  """Returns the config.json that a model came with, None if the model has changed.
+
+  Where it has no model_type, that of the first family which makes the same model of it.
+  """
+  config, own = json_file.read(file), function_of(model)
+  types = [t for name in families.names() for t in families.load(name).MODEL_TYPES]
+  for kind in [config["model_type"]] if "model_type" in config else types:
+    hf = HfConfig(config | {"model_type": kind}, names)
+    try:
+      if function_of(_rebuilt(hf)) == own:
+        return hf
+    except (KeyError, ValueError):
+      if "model_type" in config:
+        raise
+  return None
 
 
 def _rebuilt(hf: HfConfig):
