@@ -6,7 +6,7 @@ Older kinds of files are in foreign.py, which is imported when one of them is re
 import json
 from pathlib import Path
 
-from lm.data.tokenizers import ends
+from lm.data.tokenizers import embedding, ends
 from lm.errors import Mistake
 
 NAMES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "merges.txt")
@@ -57,7 +57,8 @@ def _beside(folder: Path) -> dict:
   stops = set(config.get(ends.KEY, ()))
   for file in (folder / "generation_config.json", folder / "config.json"):
     stops |= ends.named(file, read_json(file))
-  return config | ({ends.KEY: sorted(stops)} if stops else {})
+  config |= {ends.KEY: sorted(stops)} if stops else {}
+  return config | embedding.beside(folder, read_json)
 
 
 def read_text(file: Path) -> str:
@@ -68,11 +69,14 @@ def read_text(file: Path) -> str:
     raise Mistake(f"{file} is not UTF-8, as it should be: {error}") from error
 
 
-def read_json(file: Path) -> dict:
-  """The JSON object in a file, {} without a file; Mistake for anything else."""
+def read_json(file: Path, kind=dict):
+  """The JSON object in a file, or list; an empty one without a file; else Mistake."""
   if not file.is_file():
-    return {}
+    return kind()
   try:
-    return dict(json.loads(file.read_bytes()))
-  except (ValueError, TypeError, RecursionError) as error:
+    value = json.loads(file.read_bytes())
+  except (ValueError, RecursionError) as error:
     raise Mistake(f"{file} is no JSON object: {error}") from error
+  if not isinstance(value, kind):
+    raise Mistake(f"{file} is no JSON {'object' if kind is dict else 'list'}")
+  return value

@@ -45,7 +45,6 @@ def read(file: Path):
     split = fields.of("pre", str, "gpt-2")
     begins = split in LLAMA_3
     inner = _byte_level(fields, split, texts)
-    builders.add(inner, dict(zip(texts, kinds, strict=True)))
   elif kind == "llama":
     scores = fields.of("scores", list)
     if len(scores or ()) != len(texts):
@@ -61,6 +60,7 @@ def read(file: Path):
     )
   else:
     raise Mistake(f"{file} has a tokenizer of kind {kind!r}; known: gpt2, llama")
+  builders.add(inner, dict(zip(texts, kinds, strict=True)))
   config = _config(fields, texts)
   builders.surround(
     inner,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lm.data.tokenizers import bpe, ends
+from lm.data.tokenizers import bpe, embedding, ends
 from lm.data.tokenizers.bpe import byte_of_char
 from lm.disk import atomic
 from lm.errors import Mistake
@@ -176,6 +176,11 @@ class Tokenizer:
     stop_ids = {*self._config.get(ends.KEY, ()), self.eos}
     stop_ids |= {id for text, id in self.added.items() if text in ends.TURN_ENDS}
     return frozenset(id for id in stop_ids if id is not None and self.has_token(id))
+
+  @property
+  def embedding(self) -> dict:
+    """How the model's folder makes a vector of a text, see embedding.py; or {}."""
+    return self._config.get(embedding.KEY, {})
 
   @property
   def chat_template(self) -> str | None:
