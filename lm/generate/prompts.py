@@ -5,16 +5,19 @@ import numpy as np
 from lm.data.rows.corrupt import start_id
 from lm.errors import Mistake
 
+TEXT = (str, bytes)
+
 
 def encode(tokenizer, prompts) -> list[np.ndarray]:
   """Returns the ids of every prompt.
 
-  `prompts` is a string, a sequence of ids, or a list of those. An empty prompt becomes
-  the token that begins a document. Raises Mistake when there is no prompt, for an empty
-  one if the tokenizer has neither bos nor eos, and for ids outside the vocabulary.
+  `prompts` is a string, its bytes in UTF-8, a sequence of ids, or a list of those. An
+  empty prompt becomes the token that begins a document. Raises Mistake when there is no
+  prompt, for an empty one if the tokenizer has neither bos nor eos, for bytes that are
+  no UTF-8, and for ids outside the vocabulary.
   """
-  is_single = isinstance(prompts, str) or (
-    len(prompts) > 0 and not isinstance(prompts[0], str) and np.ndim(prompts[0]) == 0
+  is_single = isinstance(prompts, TEXT) or (
+    len(prompts) > 0 and not isinstance(prompts[0], TEXT) and np.ndim(prompts[0]) == 0
   )
   prompts = [prompts] if is_single else prompts
   if not len(prompts):
@@ -24,7 +27,7 @@ def encode(tokenizer, prompts) -> list[np.ndarray]:
 
 def _encode_prompt(tokenizer, prompt):
   """The ids of a string, or a sequence of ids as an array."""
-  ids = tokenizer.prompt(prompt) if isinstance(prompt, str) else prompt
+  ids = tokenizer.prompt(_text(prompt)) if isinstance(prompt, TEXT) else prompt
   if not len(ids):
     start = tokenizer.eos if tokenizer.bos is None else tokenizer.bos
     if start is None:
@@ -39,6 +42,20 @@ def _encode_prompt(tokenizer, prompt):
       f"ids must be from 0 to {tokenizer.size - 1}, got {ids.min()} to {ids.max()}"
     )
   return ids
+
+
+def _text(prompt: str | bytes) -> str:
+  """Returns a prompt as text; a flag has a surrogate for a byte that is no UTF-8."""
+  try:
+    if isinstance(prompt, str):
+      prompt.encode()
+      return prompt
+    return prompt.decode()
+  except UnicodeError as error:
+    shown = ascii(prompt if len(prompt) < 40 else prompt[:40])
+    raise Mistake(
+      f"the prompt {shown} is not UTF-8 from {error.start} on; give it as text in UTF-8"
+    ) from error
 
 
 def as_sources(model, tokenizer, prompts) -> tuple[list, list | None]:
