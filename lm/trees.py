@@ -46,6 +46,18 @@ def describe(tree) -> dict[str, str]:
   }
 
 
+def in_float32(described: dict[str, str]) -> dict[str, str]:
+  """Returns descriptions with float32 for every dtype, as parameters fit in any."""
+  return {path: f"float32{leaf[leaf.index('[') :]}" for path, leaf in described.items()}
+
+
+def as_dtype(shapes, dtype: str):
+  """Returns a tree of ShapeDtypeStruct with another dtype for all leaves."""
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=leaf.sharding), shapes
+  )
+
+
 def differs(have: dict[str, str], want: dict[str, str]) -> str:
   """Returns one line on the first leaf that two descriptions do not share, else "".
 

@@ -88,7 +88,7 @@ class Stored:
     args = ocp.args.Composite(**{self.field: request})
     with ocp.Checkpointer(_handler()) as checkpointer:
       [array] = jax.tree.leaves(dict(checkpointer.restore(self.folder, args=args)))
-    return array if dtype is None else array.astype(dtype)
+    return array.astype(self.dtype if dtype is None else dtype, copy=False)
 
 
 def stored(folder, abstract):

@@ -20,6 +20,7 @@ from pathlib import Path
 import jax
 
 from lm import checkpoint, models, trees
+from lm.checkpoint.steps import Steps
 from lm.data import tokenizers
 from lm.data.tokenizers import vocabulary
 from lm.disk import atomic, json_file
@@ -179,6 +180,10 @@ class RunStore(Store):
     parts.append(digests.of(folder.checkpoints / str(self._step)))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
+  @property
+  def params_dtype(self) -> str:
+    return Steps(self.folder.checkpoints).dtype(self._step, FIELDS)
+
   def check(self, wanted, *, fresh=()) -> None:
     if not self._checkpoints.steps():
       raise Mistake(f"{self.path} has no checkpoint yet; train it first")
@@ -202,9 +207,11 @@ def save(path, model, params, tokenizer):
   """
   if tokenizer:
     vocabulary.check(tokenizer, model.config.vocab)
-  difference = trees.differs(
-    trees.describe({"params": params}), trees.describe({"params": abstract(model)[0]})
+  given, own = (
+    trees.in_float32(trees.describe({"params": tree}))
+    for tree in (params, abstract(model)[0])
   )
+  difference = trees.differs(given, own)
   if difference:
     raise Mistake(
       f"the parameters do not fit the model: {difference}; save those of this model"

@@ -39,6 +39,11 @@ class Store(abc.ABC):
     return fields_of(self.model)
 
   @property
+  def params_dtype(self) -> str:
+    """The dtype to hold the parameters in, if nothing else is wanted."""
+    return "float32"
+
+  @property
   @abc.abstractmethod
   def digest(self) -> str:
     """A sha256 that changes when the files change.
@@ -71,11 +76,12 @@ class Store(abc.ABC):
   def check(self, wanted, *, fresh=()) -> None:
     """Raises Mistake unless `params(wanted, fresh=fresh)` would fit; reads no weights.
 
-    Every parameter has to be stored with the shape and dtype wanted, but for those that
-    `fresh` names. Stored parameters that are not wanted have to belong to an output
-    head (`Traits.head`): leaving out anything else would change the model.
+    Every parameter has to be stored with the shape wanted, but for those that `fresh`
+    names; it is read in the dtype wanted. Stored parameters that are not wanted have to
+    belong to an output head (`Traits.head`): leaving out anything else would change the
+    model.
     """
-    want = trees.describe(wanted)
+    want = trees.in_float32(trees.describe(wanted))
     for pattern in fresh:
       if not any(re.fullmatch(pattern, path) for path in want):
         raise Mistake(f"fresh={pattern!r} names no parameter of {', '.join(want)}")

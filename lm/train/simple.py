@@ -53,11 +53,15 @@ def fit(
   root, history = jax.random.key(seed), []
   state = trainer.init(stream(root, "init"))
   if params is not None:
-    where = jax.tree.map(lambda x: x.sharding, trainer.abstract.params)
+    wanted = trainer.abstract.params
+    where = jax.tree.map(lambda x: x.sharding, wanted)
+
+    def copy(tree):
+      # In float32, whatever they were loaded in: small updates vanish in bfloat16.
+      return jax.tree.map(lambda x, w: jax.numpy.array(x, w.dtype), tree, wanted)
+
     # A copy: the update gives the buffers of its state away.
-    copied = jax.jit(
-      lambda tree: jax.tree.map(jax.numpy.copy, tree), out_shardings=where
-    )
+    copied = jax.jit(copy, out_shardings=where)
     state = state.replace(params=copied(params))
     state = state.replace(ema=copied(params) if state.ema else ())
 

@@ -16,7 +16,6 @@ from lm.stores.hf.folder import INDEX, WEIGHTS
 from lm.stores.store import abstract, fields_of
 
 SHARD_BYTES = 5_000_000_000
-DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 LAYOUT = "layout.json"
 # Fields that say how a model is computed or trained, not which function it is.
 NOT_OF_THE_FUNCTION = ("dtype", "scan", "remat", "dropout", "backend", "chunk")
@@ -25,7 +24,7 @@ NOT_OF_THE_FUNCTION += ("balance", "router_z", "capacity")
 
 def check_dtype(dtype: str):
   """Raises Mistake for a dtype that no tensor is written in."""
-  one_of("dtype", dtype, DTYPES)
+  one_of("dtype", dtype, engine.NAMES)
 
 
 def of_run(target, store, *, family="", dtype="", log=print):
@@ -98,7 +97,7 @@ def write(
   family = families.find(hf["model_type"])
   mapping = mapping_of(family, hf, model)
   mapping.check_constants(by_path)
-  plan = _plan(mapping, layout, dtype and DTYPES[dtype])
+  plan = _plan(mapping, layout, dtype and engine.NAMES[dtype])
   _write_tensors(folder, plan, mapping, by_path, set() if done is None else done)
   _write_index(folder, plan)
   _write_notes(folder, hf, tokenizer, kept, changed=bool(dtype) or kept is None)
