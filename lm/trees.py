@@ -46,9 +46,16 @@ def describe(tree) -> dict[str, str]:
   }
 
 
-def in_float32(described: dict[str, str]) -> dict[str, str]:
-  """Returns descriptions with float32 for every dtype, as parameters fit in any."""
-  return {path: f"float32{leaf[leaf.index('[') :]}" for path, leaf in described.items()}
+def retyped(have: dict[str, str], want: dict[str, str]) -> dict[str, str]:
+  """Returns descriptions with the dtype wanted where the shape is, for `differs`."""
+
+  def shape(path, described):
+    return described.get(path, "absent[").partition("[")[2]
+
+  return {
+    path: want[path] if shape(path, have) == shape(path, want) else leaf
+    for path, leaf in have.items()
+  }
 
 
 def as_dtype(shapes, dtype: str):

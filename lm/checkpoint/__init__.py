@@ -232,7 +232,7 @@ class Checkpoints:
     tree = {field: abstract}
     want = trees.describe(tree)
     have = {path: leaf for path, leaf in note["arrays"].items() if path in want}
-    self._check_fits(step, trees.in_float32(have), trees.in_float32(want))
+    self._check_fits(step, trees.retyped(have, want), want)
     read = arrays.stored if stay else arrays.read
     return read(self._steps.path(step) / STATE, tree)[field], step, note["about"]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from lm.data.tokenizers import vocabulary
 from lm.errors import Mistake
-from lm.generate import chat, decode
+from lm.generate import decode
 from lm.generate.detokenize import Writer
 from lm.generate.prompts import as_sources, encode
 from lm.generate.sample import Sampling
@@ -30,6 +30,15 @@ class Piece:
   logprobs: np.ndarray  # one for each id; 0 unless requested
   finish_reason: str | None  # "stop" or "length" in the last piece, None before
   score: float = 0.0  # of beam search
+
+
+def _stops(tokenizer) -> frozenset[int]:
+  """Returns the ids that end a text; a chat template names another one."""
+  if tokenizer.chat_template is None:
+    return tokenizer.stops
+  from lm.generate import chat
+
+  return chat.stops(tokenizer)
 
 
 class _Row:
@@ -93,7 +102,7 @@ def stream(
   if chunk < 1:
     raise Mistake(f"chunk must be 1 or more tokens, got {chunk}")
   prompts, sources = as_sources(model, tokenizer, encode(tokenizer, prompts))
-  stops = chat.stops(tokenizer)
+  stops = _stops(tokenizer)
   params = decode.prepare_params(model, params)
   decoding = decode.start(
     model,
@@ -165,7 +174,7 @@ def search(
   if not 1 <= n <= beams:
     raise Mistake(f"n must be from 1 to the number of beams, {beams}, got {n}")
   prompts, sources = as_sources(model, tokenizer, encode(tokenizer, prompts))
-  stops = chat.stops(tokenizer)
+  stops = _stops(tokenizer)
   hypotheses = beam.generate(
     model,
     decode.prepare_params(model, params),

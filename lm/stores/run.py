@@ -208,10 +208,9 @@ def save(path, model, params, tokenizer):
   if tokenizer:
     vocabulary.check(tokenizer, model.config.vocab)
   given, own = (
-    trees.in_float32(trees.describe({"params": tree}))
-    for tree in (params, abstract(model)[0])
+    trees.describe({"params": tree}) for tree in (params, abstract(model)[0])
   )
-  difference = trees.differs(given, own)
+  difference = trees.differs(trees.retyped(given, own), own)
   if difference:
     raise Mistake(
       f"the parameters do not fit the model: {difference}; save those of this model"

@@ -81,7 +81,7 @@ class Store(abc.ABC):
     belong to an output head (`Traits.head`): leaving out anything else would change the
     model.
     """
-    want = trees.in_float32(trees.describe(wanted))
+    want = trees.describe(wanted)
     for pattern in fresh:
       if not any(re.fullmatch(pattern, path) for path in want):
         raise Mistake(f"fresh={pattern!r} names no parameter of {', '.join(want)}")
@@ -93,7 +93,8 @@ class Store(abc.ABC):
     both = (
       {p: x for p, x in d.items() if not is_fresh(p, fresh)} for d in (have, want)
     )
-    if difference := trees.differs(*both):
+    have, want = both
+    if difference := trees.differs(trees.retyped(have, want), want):
       raise Mistake(
         f"{self.path} has another model: {difference}; it is made by "
         f"{described(self.model)}; parameters of a new part are drawn where "

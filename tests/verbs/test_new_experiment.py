@@ -18,7 +18,9 @@ NOT_NEEDED = (
   "lm.data.sources.jsonl",
   "lm.data.sources.tfds",
   "lm.data.tokenizers.builders",
+  "lm.data.tokenizers.embedding",
   "lm.data.tokenizers.foreign",
+  "lm.data.tokenizers.gguf",
   "lm.data.tokenizers.sentencepiece",
   "lm.data.tokenizers.word_level",
   "lm.disk.gguf",
@@ -42,7 +44,7 @@ WANTED = {
   "lm.optim": {"matrices", "muon", "rules", "schedules"},
   "lm.optim.schedules": {"linear"},
   "lm.data.rows": {"concat", "corrupt"},
-  "lm.data.tokenizers": {"bpe", "files", "tokenizer"},
+  "lm.data.tokenizers": {"bpe", "ends", "files", "tokenizer", "vocabulary"},
   "lm.stores": {"run", "store"},
 }
 

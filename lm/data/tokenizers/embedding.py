@@ -6,7 +6,7 @@ become the text's, sentence_bert_config.json how many tokens are read.
 
 from pathlib import Path
 
-KEY = "embedding"  # of our tokenizer_config.json: Hugging Face has none
+KEY = "embedding"  # see Tokenizer.embedding
 # Their names -> ours, in the order in which several are concatenated.
 POOLINGS = {
   "cls": "first",
@@ -21,7 +21,7 @@ STEPS = ("Transformer", "Pooling", "Normalize")
 
 
 def beside(folder: Path, read_json) -> dict:
-  """Returns {KEY: its values} of a folder, {} of one that says nothing of embeddings.
+  """Returns {KEY: its values} of a folder that has modules.json or 1_Pooling.
 
   pooling      names of POOLINGS, ours
   max_tokens   of a text, special tokens included; 0 where nothing limits them
@@ -31,8 +31,6 @@ def beside(folder: Path, read_json) -> dict:
   """
   modules = read_json(folder / "modules.json", list)
   pooling = read_json(folder / _pooling_path(modules) / "config.json", dict)
-  if not modules and not pooling:
-    return {}
   names = pooling.get("pooling_mode") or [
     key.removeprefix(MODE).removesuffix("_tokens").removesuffix("_token")
     for key, is_on in pooling.items()

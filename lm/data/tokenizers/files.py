@@ -6,7 +6,7 @@ Older kinds of files are in foreign.py, which is imported when one of them is re
 import json
 from pathlib import Path
 
-from lm.data.tokenizers import embedding, ends
+from lm.data.tokenizers import ends
 from lm.errors import Mistake
 
 NAMES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "merges.txt")
@@ -58,6 +58,10 @@ def _beside(folder: Path) -> dict:
   for file in (folder / "generation_config.json", folder / "config.json"):
     stops |= ends.named(file, read_json(file))
   config |= {ends.KEY: sorted(stops)} if stops else {}
+  if not any((folder / name).exists() for name in ("modules.json", "1_Pooling")):
+    return config
+  from lm.data.tokenizers import embedding
+
   return config | embedding.beside(folder, read_json)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lm.data.tokenizers import bpe, embedding, ends
+from lm.data.tokenizers import bpe, ends
 from lm.data.tokenizers.bpe import byte_of_char
 from lm.disk import atomic
 from lm.errors import Mistake
@@ -180,7 +180,7 @@ class Tokenizer:
   @property
   def embedding(self) -> dict:
     """How the model's folder makes a vector of a text, see embedding.py; or {}."""
-    return self._config.get(embedding.KEY, {})
+    return self._config.get("embedding", {})  # our own key: Hugging Face has none
 
   @property
   def chat_template(self) -> str | None:

@@ -74,11 +74,11 @@ def test_all_ids_may_be_drawn_without_a_tokenizer():
     model, model.init(), [[1]], max_tokens=99, sampling=Sampling(), drawable=drawable
   ).ids_BT
   assert set(ids[0, :99].tolist()) == {1, 3, 5, 7}
-  found = beam.generate(
+  hypotheses = beam.generate(
     model, model.init(), [[1]], max_tokens=2, beams=5, drawable=np.arange(9) == 4
   )
-  assert found.ids_BZT[0, 0, :2].tolist() == [4, 4]
-  assert np.isfinite(found.scores_BZ[0]).tolist() == [True] + [False] * 4
+  assert hypotheses.ids_BZT[0, 0, :2].tolist() == [4, 4]
+  assert np.isfinite(hypotheses.scores_BZ[0]).tolist() == [True] + [False] * 4
 
 
 def test_a_prompt_may_not_have_ids_without_a_row():
