@@ -114,7 +114,7 @@ class _Fields:
     value = self.values.get(f"tokenizer.ggml.{key}", default)
     if value is not None and not isinstance(value, kind):
       raise Mistake(
-        f"{self.file} has {value!r} for tokenizer.ggml.{key}; wanted a {kind.__name__}"
+        f"{self.file} has {value!r} for tokenizer.ggml.{key}; wanted {kind.__name__}"
       )
     return value
 
