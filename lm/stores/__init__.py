@@ -65,13 +65,14 @@ def _hf_config(path: Path) -> dict | None:
   beside them, which are elsewhere in a run's folder.
   """
   file = path / "config.json"
-  if not file.is_file() or (path / "model.json").is_file():
+  if not file.is_file():
     return None
   config = json_file.read(file)
   if "model_type" in config or "architectures" in config:
     return config
   has_weights = any(path.glob("*.safetensors*")) or any(path.glob("*.bin"))
-  return config if has_weights and "model" not in config else None
+  is_run = "model" in config or (path / "model.json").is_file()
+  return config if has_weights and not is_run else None
 
 
 def load(path, *, step=None, mesh=None, seed: int = 0, **fields):

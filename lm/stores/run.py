@@ -203,14 +203,17 @@ def save(path, model, params, tokenizer):
   call saves another step and drops the one before. `tokenizer` may be None.
 
   Raises Mistake when the folder belongs to another run, when text can become ids that
-  the model lacks, or when the parameters are not those of the model.
+  the model lacks, or when the parameters are not those of the model: in float32, or in
+  the model's own dtype.
   """
   if tokenizer:
     vocabulary.check(tokenizer, model.config.vocab)
-  given, own = (
-    trees.describe({"params": tree}) for tree in (params, abstract(model)[0])
+  shapes = abstract(model)[0]
+  narrow = trees.as_dtype(shapes, models.fields(model).get("dtype", "float32"))
+  given, own, narrow = (
+    trees.describe({"params": tree}) for tree in (params, shapes, narrow)
   )
-  difference = trees.differs(trees.retyped(given, own), own)
+  difference = "" if given == narrow else trees.differs(given, own)
   if difference:
     raise Mistake(
       f"the parameters do not fit the model: {difference}; save those of this model"
