@@ -60,7 +60,7 @@ def experiment() -> tuple[training.Experiment, dict]:
   values = flags.FLAGS["config"].value.to_dict()
   source = values.get("data", {}).get("source") if _is_group(values, "data") else None
   if isinstance(source, str):
-    several = _tuple(source) if source.startswith("(") else sources.listed(source)
+    several = tuples.parse(source) if source.startswith("(") else sources.listed(source)
     values["data"]["source"] = several if len(several) > 1 else source
   return training.Experiment.of(values), values
 

@@ -27,7 +27,7 @@ _DTYPE = flags.DEFINE_string(
   "dtype",
   "",
   "out: of the tensors written, as they came or float32 when left out; in: of the "
-  "operands of matmuls, float32 when left out",
+  "parameters and of the operands of matmuls, float32 when left out",
 )
 _FAMILY = flags.DEFINE_string(
   "family", "", "a model_type such as llama, in place of the store's own"

@@ -96,7 +96,6 @@ def scores(experiment, model, params, tokenizer, mesh) -> dict[str, float]:
       f"objective {experiment.objective!r} needs {dataset.tokenizer.size} tokens, and "
       f"{path} has {vocab}; choose a --config with another objective"
     )
-  stores.check_vocabulary(tokenizer, vocab, owner=path)
   objective, given = objectives.make(experiment.objective, experiment.loss, dataset)
   step = evaluate.make_eval_step(model.apply, objective, dataset.tokenizer.bytes_V)
   rows = dataset.rows("heldout", experiment.seq)

@@ -19,9 +19,9 @@ def spelt_out(arguments, config: ConfigDict) -> list[str]:
       continue
     if isinstance(_value(config, name.lstrip("-")), tuple):
       if given:
-        arguments[place] = f"{name}={_tuple(value)!r}"
+        arguments[place] = f"{name}={parse(value)!r}"
       elif place + 1 < len(arguments):
-        arguments[place + 1] = repr(_tuple(arguments[place + 1]))
+        arguments[place + 1] = repr(parse(arguments[place + 1]))
   return arguments
 
 
@@ -34,7 +34,7 @@ def _value(config: ConfigDict, flag: str):
   return config
 
 
-def _tuple(text: str) -> tuple:
+def parse(text: str) -> tuple:
   """Returns the tuple of a flag: "a,b" and "1,2", or as Python writes it."""
   try:
     value = ast.literal_eval(text)

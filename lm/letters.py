@@ -157,10 +157,13 @@ def weight(module: nn.Module, name: str, letters: str, shape, init):
   """Returns a float32 parameter of `module`, made with these letters.
 
   `init(key, shape, dtype)` draws it, as in `jax.nn.initializers`. In the tree that
-  `module.init` returns it is boxed with its letters; see `unbox` and `letters_of`.
+  `module.init` returns it is boxed with its letters; see `unbox` and `letters_of`. A
+  model may be applied to matrices in bfloat16, which `lm.nn.linear` reads; vectors,
+  which are computed with elementwise, become float32 here.
   """
   boxed = nn.with_logical_partitioning(init, tuple(letters))
-  return module.param(name, boxed, tuple(shape), np.float32)
+  value = module.param(name, boxed, tuple(shape), np.float32)
+  return value.astype(np.float32) if len(shape) == 1 else value
 
 
 def _boxed(leaf) -> bool:

@@ -46,6 +46,25 @@ def describe(tree) -> dict[str, str]:
   }
 
 
+def retyped(have: dict[str, str], want: dict[str, str]) -> dict[str, str]:
+  """Returns descriptions with the dtype wanted where the shape is, for `differs`."""
+
+  def shape(path, described):
+    return described.get(path, "absent[").partition("[")[2]
+
+  return {
+    path: want[path] if shape(path, have) == shape(path, want) else leaf
+    for path, leaf in have.items()
+  }
+
+
+def as_dtype(shapes, dtype: str):
+  """Returns a tree of ShapeDtypeStruct with another dtype for all leaves."""
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=leaf.sharding), shapes
+  )
+
+
 def differs(have: dict[str, str], want: dict[str, str]) -> str:
   """Returns one line on the first leaf that two descriptions do not share, else "".
 

@@ -113,6 +113,11 @@ class ByteTokenizer:
   bos: int = 256
   eos: int = 257
   pad: int = 258
+  chat_template = None
+
+  @property
+  def is_token_V(self):
+    return np.ones(self.size, bool)
 
   @property
   def bytes_V(self):

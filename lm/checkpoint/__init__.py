@@ -207,9 +207,10 @@ class Checkpoints:
   def restore_params(self, abstract, step=None, *, field="params", stay=False):
     """Returns (params, step, about): one field of the state, or a part of it.
 
-    `field` may be several names: the first one that the step has is read. The bytes of
-    other fields are neither read nor checked, and leaves that `abstract` lacks are not
-    read. With `stay`, leaves stay on disk until `np.asarray` is called on them.
+    `field` may be several names: the first one that the step has is read. Leaves come
+    in the dtypes of `abstract`, whichever they were saved in. The bytes of other fields
+    are neither read nor checked, and leaves that `abstract` lacks are not read. With
+    `stay`, leaves stay on disk until `np.asarray` is called on them.
     """
     self.wait()
     names = (field,) if isinstance(field, str) else tuple(field)
@@ -229,7 +230,7 @@ class Checkpoints:
     tree = {field: abstract}
     want = trees.describe(tree)
     have = {path: leaf for path, leaf in note["arrays"].items() if path in want}
-    self._check_fits(step, have, want)
+    self._check_fits(step, trees.retyped(have, want), want)
     read = arrays.stored if stay else arrays.read
     return read(self._steps.path(step) / STATE, tree)[field], step, note["about"]
 

@@ -148,7 +148,7 @@ class Stored:
       ocp.Checkpointer(_handler()) as checkpointer,
     ):
       [array] = jax.tree.leaves(dict(checkpointer.restore(opened, args=args)))
-    return array if dtype is None else array.astype(dtype)
+    return array.astype(self.dtype if dtype is None else dtype, copy=False)
 
 
 def stored(folder, abstract):

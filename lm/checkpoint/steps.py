@@ -48,6 +48,25 @@ class Steps:
       raise Damaged(f"it is a copy of step {note['step']}")
     return note
 
+  def dtype(self, step: int | None, fields) -> str:
+    """Returns the dtype in which a step, or the newest, has all arrays of a field.
+
+    The field is the first of `fields` that the step has. float32 where its dtypes
+    differ and where there is no step, which is reported when it is read.
+    """
+    step = max(self.all(), default=None) if step is None else step
+    try:
+      note = {"arrays": {}} if step is None else self.note(step)
+    except Damaged:
+      return "float32"
+    field = first_field(fields, note)
+    dtypes = {
+      leaf.partition("[")[0]
+      for path, leaf in note["arrays"].items()
+      if trees.is_under(path, field)
+    }
+    return dtypes.pop() if len(dtypes) == 1 else "float32"
+
   def verify(self, step: int, fields=()) -> None:
     """Raises Damaged when a file of the step has changed.
 

@@ -19,7 +19,13 @@ from jax import lax
 
 from lm.errors import Mistake
 from lm.generate.decode import forward, is_stop, prefill
-from lm.generate.prompts import bucket, pad_prompts, pad_sources, validate_request
+from lm.generate.prompts import (
+  bucket,
+  pad_drawable,
+  pad_prompts,
+  pad_sources,
+  validate_request,
+)
 from lm.platform import narrow
 
 
@@ -65,14 +71,14 @@ def _gather(x, index_BZ):
   return jnp.take_along_axis(x, index, axis=1)
 
 
-def _extend(live: Beams, logits_BZV, step, count):
+def _extend(live: Beams, scores_BZV, step, count):
   """Returns (candidates, parents_BO, tokens_BO): the `count` best continuations.
 
   `candidates` are Beams with O = `count` in the place of Z; parents_BO are the beams
   that they extend, tokens_BO their new tokens.
   """
-  B, Z, V = logits_BZV.shape
-  total_BZV = live.scores_BZ[:, :, None] + jax.nn.log_softmax(logits_BZV)
+  B, Z, V = scores_BZV.shape
+  total_BZV = live.scores_BZ[:, :, None] + scores_BZV
   scores_BO, index_BO = lax.top_k(total_BZV.reshape(B, Z * V), count)
   parents_BO, tokens_BO = index_BO // V, index_BO % V
   parents = live.take(parents_BO)
@@ -81,13 +87,13 @@ def _extend(live: Beams, logits_BZV, step, count):
   return Beams(ids_BOT, parents.lengths_BZ + 1, scores_BO), parents_BO, tokens_BO
 
 
-def _select(search: Search, logits_BZV, stop_ids, limit, penalty):
+def _select(search: Search, scores_BZV, stop_ids, limit, penalty):
   """The search one token later, its cache reordered to follow the beams."""
-  s, (B, Z, V) = search, logits_BZV.shape
+  s, (B, Z, V) = search, scores_BZV.shape
   step = s.step + 1
   # Enough that Z of them stay live even if every beam's best token is a stop id.
   count = min((1 + stop_ids.size) * Z, Z * V)
-  candidates, parents_BO, tokens_BO = _extend(s.live, logits_BZV, s.step, count)
+  candidates, parents_BO, tokens_BO = _extend(s.live, scores_BZV, s.step, count)
   stop_BO = is_stop(tokens_BO, stop_ids)
   ends_BO = stop_BO | (step >= limit)
 
@@ -119,9 +125,10 @@ def _select(search: Search, logits_BZV, stop_ids, limit, penalty):
 
 @functools.partial(jax.jit, static_argnames=("model", "Z", "T"))
 def _search(
-  model, params, cache, lengths_B, last_B, *, open_B, stop_ids, limit, penalty, Z, T
+  model, params, cache, prompt, *, open_B, stop_ids, drawable_V, limit, penalty, Z, T
 ):
-  """The search at its end; `lengths_B` and `last_B` are of the prompts."""
+  """The search at its end; `prompt` is (lengths_B, the last tokens) of the prompts."""
+  lengths_B, last_B = prompt
   B = last_B.size
   empty = Beams(
     jnp.zeros((B, Z, T), jnp.int32),
@@ -149,7 +156,11 @@ def _search(
       model, params, s.last_BZ.reshape(B * Z), lengths_R - 1 + s.step, s.cache
     )
     logits_BZV = logits_RV.reshape(B, Z, -1)
-    return _select(s.replace(cache=cache), logits_BZV, stop_ids, limit, penalty)
+    # -inf where a beam may not go on, whatever it would score there.
+    scores_BZV = jnp.where(
+      drawable_V[None, None], jax.nn.log_softmax(logits_BZV), -jnp.inf
+    )
+    return _select(s.replace(cache=cache), scores_BZV, stop_ids, limit, penalty)
 
   return lax.while_loop(unfinished, body, search)
 
@@ -164,13 +175,14 @@ def generate(
   beams,
   length_penalty=1.0,
   stops=(),
+  drawable=None,
   sources=None,
 ) -> Hypotheses:
   """Returns the `beams` best continuations of every prompt of ids.
 
-  `length_penalty` above 0 favours long ones, below 0 short ones; `stops` and `sources`
-  are as in `decode.start`. Raises Mistake for settings out of range and for a request
-  that the context of the model cannot hold.
+  `length_penalty` above 0 favours long ones, below 0 short ones; `stops`, `drawable`
+  and `sources` are as in `decode.start`. Raises Mistake for settings out of range and
+  for a request that the context of the model cannot hold.
   """
   if beams < 1:
     raise Mistake(f"beams must be 1 or more, got {beams}")
@@ -178,15 +190,15 @@ def generate(
   tokens_BT, lengths_B = pad_prompts(prompts)
   T = bucket(max_tokens)
   source, size = pad_sources(model, sources, len(tokens_BT)), tokens_BT.shape[1] + T
-  cache, _ = prefill(model, params, tokens_BT, lengths_B, source, size=size)
+  cache, seen_BV = prefill(model, params, tokens_BT, lengths_B, source, size=size)
   search = _search(
     model,
     params,
     cache,
-    lengths_B,
-    tokens_BT[np.arange(len(lengths_B)), lengths_B - 1],
+    (lengths_B, tokens_BT[np.arange(len(lengths_B)), lengths_B - 1]),
     open_B=np.arange(len(lengths_B)) < len(prompts),
     stop_ids=np.array(sorted(stops), np.int32),
+    drawable_V=pad_drawable(drawable, seen_BV.shape[1]),
     limit=np.int32(max_tokens),
     penalty=np.float32(length_penalty),
     Z=beams,

@@ -28,6 +28,7 @@ from lm import rng
 from lm.errors import Mistake
 from lm.generate.prompts import (
   bucket,
+  pad_drawable,
   pad_prompts,
   pad_sources,
   pad_stops,
@@ -48,6 +49,7 @@ class Decoding:
   prompt_lengths_B: jax.Array
   limits_B: jax.Array  # the most tokens a row may get
   stops_O: jax.Array  # ids that end a row
+  drawable_V: jax.Array  # False for ids that no token may have
   step: jax.Array  # tokens generated so far by the rows that are not done
   last_B: jax.Array  # the newest token of each row, which the model reads next
   done_B: jax.Array
@@ -132,7 +134,8 @@ def _append(decoding: Decoding, logits_BV) -> Decoding:
   """The state with one more token in each row, chosen from the logits."""
   d = decoding
   keys_B = jax.vmap(jax.random.fold_in, (0, None))(d.keys_B, d.step)
-  tokens_B = choose(logits_BV, d.seen_BV, keys_B, d.sampling)
+  drawable_BV = jnp.where(d.drawable_V[None], logits_BV, -jnp.inf)
+  tokens_B = choose(drawable_BV, d.seen_BV, keys_B, d.sampling)
   live_B = ~d.done_B
   tokens_B = jnp.where(live_B, tokens_B, 0)
   stopped_B = live_B & is_stop(tokens_B, d.stops_O)
@@ -206,6 +209,7 @@ def start(
   n=1,
   seed=0,
   stops=(),
+  drawable=None,
   logprobs=False,
   sources=None,
 ) -> Decoding:
@@ -213,8 +217,9 @@ def start(
 
   Prompts are sequences of ids. Rows are ordered by prompt, then sample; padding rows
   are done from the start. `max_tokens` is one number, or one for each prompt;
-  `sampling` is greedy by default; `stops` are ids that end a row; `logprobs=True` also
-  records the log-probability of every token. Sample i of a prompt draws with a key made
+  `sampling` is greedy by default; `stops` are ids that end a row; `drawable` says of
+  the first ids which may be drawn, and no others are; `logprobs=True` also records the
+  log-probability of every token. Sample i of a prompt draws with a key made
   of the seed and i alone: other rows of the batch change nothing, and the same prompt
   twice gives the same text twice (ask for n=2 instead).
   A model with an encoder reads `sources`, one for each prompt; the prompts then begin
@@ -245,6 +250,7 @@ def start(
     prompt_lengths_B=lengths_R[prompt_B],
     limits_B=limits[prompt_B],
     stops_O=pad_stops(stops),
+    drawable_V=pad_drawable(drawable, seen_RV.shape[1]),
     last_B=tokens_RT[prompt_B, lengths_R[prompt_B] - 1],
     done_B=index_B >= rows,
     scored=np.bool_(logprobs),

@@ -1,10 +1,11 @@
-"""Embeddings of texts from an encoder: the mean over a text's tokens, of length one.
+"""Embeddings of texts from a model: the tokens' vectors as one, of length one.
 
     model, params, tokenizer = lm.load("all-MiniLM-L6-v2")
     x_RD = embed(model, params, tokenizer, ["a text", "another text"])
     cosine_RR = x_RD @ x_RD.T
 
-Sentence-BERT (Reimers and Gurevych 2019, arXiv:1908.10084).
+Sentence-BERT (Reimers and Gurevych 2019, arXiv:1908.10084). What a folder of
+sentence-transformers says of pooling, length and case holds, unless options say more.
 """
 
 import functools
@@ -17,26 +18,42 @@ from lm.errors import Mistake, one_of
 from lm.generate.prompts import bucket
 from lm.platform import narrow
 
-POOLINGS = ("mean", "first")
+POOLINGS = ("mean", "first", "max", "mean_sqrt", "weighted_mean", "last_token")
 
 
 @narrow
 def embed(
-  model, params, tokenizer, texts, *, pooling="mean", max_tokens=0, batch_size=32
+  model, params, tokenizer, texts, *, pooling="", max_tokens=0, batch_size=32
 ) -> np.ndarray:
   """Returns x_RD: an embedding of length one for each of the R texts.
 
-  `pooling` is "mean" (over the tokens) or "first" (the vector of the first token). A
-  text of more than `max_tokens` tokens (0: those that the context holds) is truncated,
-  but keeps its last token. Raises Mistake without texts or for an unknown pooling.
+  `pooling` is the vector that stands for a text: "mean" of the tokens', or their sum
+  over the root of their number ("mean_sqrt"); "weighted_mean", by 1, 2, 3...; the
+  largest of each feature ("max"); the "first" token's, or the "last_token"'s. Several,
+  separated by "+", are concatenated. By default it is that of the model's folder, or
+  else the mean. A text of more than `max_tokens` tokens (0: those that the folder
+  allows, or the context holds) is truncated, but keeps its last token. Raises Mistake
+  without texts, for an unknown pooling, and for a folder with steps not built here.
   """
   if isinstance(texts, str) or not len(texts):
     raise Mistake("wanted a list of texts, of one at least")
-  one_of("pooling", pooling, POOLINGS)
-  max_tokens = max_tokens or model.config.context
-  ids = [_truncate(tokenizer.prompt(text), max_tokens) for text in texts]
+  own = tokenizer.embedding
+  poolings = tuple(pooling.split("+") if pooling else own.get("pooling", ["mean"]))
+  for name in poolings:
+    one_of("pooling", name, POOLINGS)
+  if own.get("not_built") and not pooling:
+    raise Mistake(
+      f"the model's folder makes embeddings with {own['not_built']}, which is not "
+      "built here; choose a pooling for vectors without it"
+    )
+  texts = [text.lower() for text in texts] if own.get("lower") else texts
+  limits = (max_tokens or own.get("max_tokens"), model.config.context)
+  ids = [tokenizer.prompt(text) for text in texts]
+  max_tokens = min(filter(None, limits), default=max(map(len, ids)))
+  ids = [_truncate(text_ids, max_tokens) for text_ids in ids]
   by_length = np.argsort([len(text_ids) for text_ids in ids], kind="stable")
-  x_RD = np.zeros((len(ids), model.config.width), np.float32)
+  width = model.config.width * len(poolings)
+  x_RD = np.zeros((len(ids), width), np.float32)
   for start in range(0, len(ids), batch_size):
     rows = by_length[start : start + batch_size]
     longest = min(bucket(max(len(ids[row]) for row in rows)), max_tokens)
@@ -45,7 +62,7 @@ def embed(
     for b, row in enumerate(rows):
       tokens_BT[b, : len(ids[row])] = ids[row]
       positions_BT[b, : len(ids[row])] = np.arange(len(ids[row]))
-    x_BD = _pooled(model, pooling)(params, tokens_BT, positions_BT)
+    x_BD = _embedder(model, poolings)(params, tokens_BT, positions_BT)
     x_RD[rows] = np.asarray(x_BD)[: len(rows)]
   return x_RD
 
@@ -56,20 +73,34 @@ def _truncate(ids, max_tokens: int):
 
 
 @functools.cache
-def _pooled(model, pooling):
+def _embedder(model, poolings: tuple[str, ...]):
   """The jitted function (params, tokens, positions) -> x_BD; position -1 is padding."""
 
-  def pooled(params, tokens_BT, positions_BT):
+  def embedded(params, tokens_BT, positions_BT):
     x_BTD, *_ = model.apply(
       {"params": params}, tokens_BT, positions_BT=positions_BT, method="features"
     )
-    if pooling == "first":
-      x_BD = x_BTD[:, 0]
-    else:
-      real_BT1 = (positions_BT >= 0)[..., None]
-      x_BD = jnp.sum(jnp.where(real_BT1, x_BTD, 0), axis=1)
-      x_BD = x_BD / jnp.maximum(jnp.sum(real_BT1, axis=1), 1)
+    parts = [_pooled(name, x_BTD, positions_BT) for name in poolings]
+    x_BD = jnp.concatenate(parts, axis=-1)
     length_B1 = jnp.linalg.norm(x_BD, axis=-1, keepdims=True)
     return x_BD / jnp.maximum(length_B1, 1e-12)
 
-  return jax.jit(pooled)
+  return jax.jit(embedded)
+
+
+def _pooled(name: str, x_BTD, positions_BT):
+  """Returns x_BD of one pooling."""
+  real_BT1 = (positions_BT >= 0)[..., None]
+  if name == "first":
+    return x_BTD[:, 0]
+  if name == "max":
+    return jnp.max(jnp.where(real_BT1, x_BTD, -jnp.inf), axis=1)
+  if name == "last_token":
+    is_last_BT = positions_BT == jnp.max(positions_BT, axis=1, keepdims=True)
+    return jnp.sum(jnp.where(is_last_BT[..., None] & real_BT1, x_BTD, 0), axis=1)
+  weight_BT1 = real_BT1.astype(jnp.float32)
+  if name == "weighted_mean":
+    weight_BT1 = weight_BT1 * (1 + positions_BT[..., None])
+  sum_BD = jnp.sum(jnp.where(real_BT1, x_BTD, 0) * weight_BT1, axis=1)
+  total_B1 = jnp.maximum(jnp.sum(weight_BT1, axis=1), 1)
+  return sum_BD / (jnp.sqrt(total_B1) if name == "mean_sqrt" else total_B1)

@@ -5,16 +5,19 @@ import numpy as np
 from lm.data.rows.corrupt import start_id
 from lm.errors import Mistake
 
+TEXT = (str, bytes)
+
 
 def encode(tokenizer, prompts) -> list[np.ndarray]:
   """Returns the ids of every prompt.
 
-  `prompts` is a string, a sequence of ids, or a list of those. An empty prompt becomes
-  the token that begins a document. Raises Mistake when there is no prompt, for an empty
-  one if the tokenizer has neither bos nor eos, and for ids outside the vocabulary.
+  `prompts` is a string, its bytes in UTF-8, a sequence of ids, or a list of those. An
+  empty prompt becomes the token that begins a document. Raises Mistake when there is no
+  prompt, for an empty one if the tokenizer has neither bos nor eos, for bytes that are
+  no UTF-8, and for ids outside the vocabulary.
   """
-  is_single = isinstance(prompts, str) or (
-    len(prompts) > 0 and not isinstance(prompts[0], str) and np.ndim(prompts[0]) == 0
+  is_single = isinstance(prompts, TEXT) or (
+    len(prompts) > 0 and not isinstance(prompts[0], TEXT) and np.ndim(prompts[0]) == 0
   )
   prompts = [prompts] if is_single else prompts
   if not len(prompts):
@@ -24,7 +27,7 @@ def encode(tokenizer, prompts) -> list[np.ndarray]:
 
 def _encode_prompt(tokenizer, prompt):
   """The ids of a string, or a sequence of ids as an array."""
-  ids = tokenizer.prompt(prompt) if isinstance(prompt, str) else prompt
+  ids = tokenizer.prompt(_text(prompt)) if isinstance(prompt, TEXT) else prompt
   if not len(ids):
     start = tokenizer.eos if tokenizer.bos is None else tokenizer.bos
     if start is None:
@@ -39,6 +42,20 @@ def _encode_prompt(tokenizer, prompt):
       f"ids must be from 0 to {tokenizer.size - 1}, got {ids.min()} to {ids.max()}"
     )
   return ids
+
+
+def _text(prompt: str | bytes) -> str:
+  """Returns a prompt as text; a flag has a surrogate for a byte that is no UTF-8."""
+  try:
+    if isinstance(prompt, str):
+      prompt.encode()
+      return prompt
+    return prompt.decode()
+  except UnicodeError as error:
+    shown = ascii(prompt if len(prompt) < 40 else prompt[:40])
+    raise Mistake(
+      f"the prompt {shown} is not UTF-8 from {error.start} on; give it as text in UTF-8"
+    ) from error
 
 
 def as_sources(model, tokenizer, prompts) -> tuple[list, list | None]:
@@ -108,7 +125,7 @@ def validate_request(model, prompts, limits, n):
   """Raises Mistake for a request that the model cannot serve.
 
   That is: the family does not decode, n or a limit (max_tokens of a prompt) is below 1,
-  or a prompt and its limit do not fit the context.
+  a prompt has an id without a row, or a prompt and its limit do not fit the context.
   """
   if not model.traits.decodes:
     family = type(model).__module__.rpartition(".")[2]
@@ -117,7 +134,13 @@ def validate_request(model, prompts, limits, n):
     raise Mistake(f"n must be 1 or more samples of each prompt, got {n}")
   if len(limits) and min(limits) < 1:
     raise Mistake(f"max_tokens must be 1 or more, got {min(limits)}")
-  context = model.config.context
+  vocab, context = model.config.vocab, model.config.context
+  behind = [id for prompt in prompts for id in prompt if not 0 <= id < vocab]
+  if behind:
+    raise Mistake(
+      f"the prompt has token {behind[0]}, and the model has rows for 0 to {vocab - 1}; "
+      "leave it out, or take the model's own tokenizer"
+    )
   for prompt, limit in zip(prompts, limits, strict=True):
     room = context - len(prompt)
     if context and limit > room:
@@ -126,6 +149,17 @@ def validate_request(model, prompts, limits, n):
         f"a prompt of {len(prompt)} tokens and max_tokens={limit} do not fit the "
         f"model's context of {context}; {advice}shorten the prompt"
       )
+
+
+def pad_drawable(drawable, vocab: int):
+  """Returns a boolean for each of `vocab` rows, padding included: may it be drawn?
+
+  `drawable` has one for each of the first rows, see `tokenizers.vocabulary.drawable`;
+  None allows all, where the model masks its padding itself.
+  """
+  if drawable is None:
+    return np.ones(vocab, bool)
+  return np.pad(drawable, (0, vocab - len(drawable)))
 
 
 def pad_stops(stops):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lm.data.tokenizers import vocabulary
 from lm.errors import Mistake
 from lm.generate import decode
 from lm.generate.detokenize import Writer
@@ -31,6 +32,15 @@ class Piece:
   logprobs: np.ndarray  # one for each id; 0 unless requested
   finish_reason: str | None  # "stop" or "length" in the last piece, None before
   score: float = 0.0  # of beam search
+
+
+def _stops(tokenizer) -> frozenset[int]:
+  """Returns the ids that end a text; a chat template names another one."""
+  if tokenizer.chat_template is None:
+    return tokenizer.stops
+  from lm.generate import chat
+
+  return chat.stops(tokenizer)
 
 
 class _Row:
@@ -100,7 +110,7 @@ def stream(
   if chunk < 1:
     raise Mistake(f"chunk must be 1 or more tokens, got {chunk}")
   prompts, sources = as_sources(model, tokenizer, encode(tokenizer, prompts))
-  stops = tokenizer.stops
+  stops = _stops(tokenizer)
   params = decode.prepare_params(model, params)
   start = functools.partial(
     decode.start,
@@ -109,6 +119,7 @@ def stream(
     sampling=Sampling(temperature, top_k, top_p, min_p, repetition_penalty),
     n=n,
     stops=stops,
+    drawable=vocabulary.drawable(tokenizer, model.config.vocab),
     logprobs=logprobs,
     sources=sources,
   )
@@ -195,6 +206,7 @@ def search(
   if not 1 <= n <= beams:
     raise Mistake(f"n must be from 1 to the number of beams, {beams}, got {n}")
   prompts, sources = as_sources(model, tokenizer, encode(tokenizer, prompts))
+  stops = _stops(tokenizer)
   hypotheses = beam.generate(
     model,
     decode.prepare_params(model, params),
@@ -202,7 +214,8 @@ def search(
     max_tokens=max_tokens,
     beams=beams,
     length_penalty=length_penalty,
-    stops=tokenizer.stops,
+    stops=stops,
+    drawable=vocabulary.drawable(tokenizer, model.config.vocab),
     sources=sources,
   )
   pieces = []
@@ -211,7 +224,7 @@ def search(
     ids = hypotheses.ids_BZT[b, z, : hypotheses.lengths_BZ[b, z]]
     reason = "stop" if hypotheses.stopped_BZ[b, z] else "length"
     writer = Writer(tokenizer, before=prompts[b])
-    parts = [writer.feed(int(id)) for id in ids if id not in tokenizer.stops]
+    parts = [writer.feed(int(id)) for id in ids if id not in stops]
     text, score = "".join(parts) + writer.close(), float(hypotheses.scores_BZ[b, z])
     pieces.append(Piece(index, text, ids, np.zeros(len(ids)), reason, score))
   return pieces

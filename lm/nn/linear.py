@@ -75,11 +75,11 @@ _narrow_dot.defvjp(_narrow_dot_forward, _narrow_dot_backward)
 
 
 def take(table, ids):
-  """Returns the rows of a table VD with these ids, of shape (*ids.shape, D).
+  """Returns the rows of a table VD with these ids in float32: (*ids.shape, D).
 
   Of a table of rank 1, such as a bias_V, they are its values, of shape ids.shape.
   """
-  return jnp.take(table, ids, axis=0)
+  return jnp.take(table, ids, axis=0).astype(jnp.float32)
 
 
 def ragged(x_RD, w_EDF, sizes_E, dtype):

@@ -20,14 +20,13 @@ from lm.errors import Mistake
 from lm.letters import make_mesh, shardings, unbox
 from lm.stores import run
 from lm.stores.run import RunFolder, RunStore, save
-from lm.stores.store import Store, abstract, check_vocabulary, described, is_head
+from lm.stores.store import Store, abstract, described, is_head
 
 __all__ = [
   "RunFolder",
   "RunStore",
   "Store",
   "abstract",
-  "check_vocabulary",
   "described",
   "load",
   "open",
@@ -60,12 +59,20 @@ def open(path, *, step: int | None = None, family: str = "") -> Store:
 
 
 def _hf_config(path: Path) -> dict | None:
-  """Returns config.json if it names a model_type, as Hugging Face's do, else None."""
+  """Returns config.json of a folder of Hugging Face, else None.
+
+  It has a model_type, or "architectures"; those of 2019 may have neither, but weights
+  beside them, which are elsewhere in a run's folder.
+  """
   file = path / "config.json"
   if not file.is_file():
     return None
   config = json_file.read(file)
-  return config if "model_type" in config else None
+  if "model_type" in config or "architectures" in config:
+    return config
+  has_weights = any(path.glob("*.safetensors*")) or any(path.glob("*.bin"))
+  is_run = "model" in config or (path / "model.json").is_file()
+  return config if has_weights and not is_run else None
 
 
 def load(path, *, step=None, mesh=None, seed: int = 0, **fields):
@@ -78,37 +85,42 @@ def load(path, *, step=None, mesh=None, seed: int = 0, **fields):
   saved one of a run, by default the newest; `mesh` is where the parameters go, by
   default the first device. The tokenizer is None where there is none.
 
-  `fields` are values of the model in place of its own: dtype="bfloat16", or another
-  output head; the parameters of a new head are drawn with `seed`. Raises Mistake when
-  there is nothing to load, and when `fields` would change more than the head.
+  `fields` are values of the model in place of its own: another output head, whose
+  parameters are drawn with `seed`, or dtype="bfloat16", in which the parameters are
+  held as well (14 GB for 7 billion). Otherwise they are float32, or as a run's folder
+  has them. Raises Mistake when
+  there is nothing to load, when text can become ids that the model lacks, and when
+  `fields` would change more than the head.
   """
   store = open(path, step=step)
   mesh = mesh or make_mesh(jax.devices()[:1])
   model = models.build(**(store.fields | fields)) if fields else store.model
   shapes, letters = abstract(model)
+  have, want = trees.describe(abstract(store.model)[0]), trees.describe(shapes)
   wanted = trees.placed(shapes, shardings(mesh, letters, shapes))
-  have, want = trees.describe(abstract(store.model)[0]), trees.describe(wanted)
-  sharding_of = {
-    path: leaf.sharding
+  wanted = trees.as_dtype(wanted, fields.get("dtype") or store.params_dtype)
+  fresh = {
+    path: leaf
     for path, leaf in trees.by_path(wanted).items()
     if have.get(path) != want[path] and is_head(path, model)
   }
-  drawn = _draw(model, sharding_of, seed)
-  params = store.params(wanted, fresh=tuple(map(re.escape, sharding_of)), drawn=drawn)
+  drawn = _draw(model, fresh, seed)
+  params = store.params(wanted, fresh=tuple(map(re.escape, fresh)), drawn=drawn)
   return model, params, store.tokenizer()
 
 
-def _draw(model, sharding_of: dict, seed: int) -> dict:
+def _draw(model, wanted: dict, seed: int) -> dict:
   """Returns the parameters at some paths, by path, drawn by the model's own init."""
 
   def draw(key):
     variables = model.init(key, np.zeros((1, 8), np.int32))
     params = trees.by_path(unbox(variables["params"]))
-    return {path: params[path] for path in sharding_of}
+    return {path: params[path].astype(leaf.dtype) for path, leaf in wanted.items()}
 
-  if not sharding_of:
+  if not wanted:
     return {}
-  return jax.jit(draw, out_shardings=sharding_of)(jax.random.key(seed))
+  where = {path: leaf.sharding for path, leaf in wanted.items()}
+  return jax.jit(draw, out_shardings=where)(jax.random.key(seed))
 
 
 def write(target, store: Store, *, family: str = "", dtype: str = "", log=print):
@@ -120,13 +132,19 @@ def write(target, store: Store, *, family: str = "", dtype: str = "", log=print)
   they came, or float32. A call that was killed goes on where it was, and `log`s that.
 
   A folder of Hugging Face or a .gguf file becomes a run's folder; `dtype` is then the
-  model's own, of the operands of matmuls.
+  model's own, of the operands of matmuls and of the parameters.
 
-  Raises Mistake when `target` exists, and when no family can represent the model.
+  Raises Mistake when `target` exists or names a .gguf file, which is not written yet,
+  and when no family can represent the model.
   """
   from lm.stores.hf import export
 
   target = paths.local(target)
+  if target.suffix.lower() == ".gguf":
+    raise Mistake(
+      f"{target} would be a GGUF file, which is not written yet; name a folder, and "
+      "convert that with llama.cpp's convert_hf_to_gguf.py"
+    )
   if dtype:
     export.check_dtype(dtype)
   if isinstance(store, RunStore):
@@ -135,6 +153,7 @@ def write(target, store: Store, *, family: str = "", dtype: str = "", log=print)
   model, (shapes, letters) = models.build(**fields), abstract(store.model)
   mesh = make_mesh(jax.devices()[:1])
   wanted = trees.placed(shapes, shardings(mesh, letters, shapes))
+  wanted = trees.as_dtype(wanted, dtype or "float32")
   with atomic.folder(target) as (folder, _):
     run.save(folder, model, store.params(wanted), store.tokenizer())
     store.keep(RunFolder(folder).kept)

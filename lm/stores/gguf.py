@@ -14,6 +14,7 @@ import numpy as np
 from lm.disk.gguf import GgufFile
 from lm.disk.safetensors import Tensor
 from lm.errors import Mistake
+from lm.stores.gguf_keys import Keys, rope_parameters
 from lm.stores.hf import HfStore
 from lm.stores.hf.config import HfConfig
 
@@ -64,10 +65,8 @@ class Gguf:
   def __init__(self, path):
     self.path = Path(path)
     self._file = GgufFile(path)
-    architecture = self._field("general.architecture")
-    if architecture not in ARCHITECTURES:
-      names = ", ".join(ARCHITECTURES)
-      raise Mistake(f"{path} holds a {architecture!r}; known: {names}")
+    architecture = self._architecture()
+    self._permuted = architecture in PERMUTED
     stored = self._file.tensors
     self._stored_name = {_hf_name(name): name for name in stored if name != FACTORS}
     self.tensors = {
@@ -75,47 +74,71 @@ class Gguf:
     }
     self.config = HfConfig(self._config(architecture))
 
-  def _field(self, key: str, default=None):
-    """Returns a field of the file; Mistake when it is absent without a default."""
-    value = self._file.fields.get(key, default)
-    if value is None:
-      raise Mistake(f"{self.path} does not say {key!r}; it is not whole")
-    return value
+  def _architecture(self) -> str:
+    """Returns the architecture of a whole model; Mistake for any other file."""
+    fields = self._file.fields
+    parts, kind = fields.get("split.count", 0), fields.get("general.type", "model")
+    if parts not in (0, 1):
+      raise Mistake(
+        f"{self.path} is one of {parts} parts of a model; join them first, with "
+        "llama-gguf-split --merge"
+      )
+    if kind != "model":
+      raise Mistake(f"{self.path} holds no model but {kind!r} (general.type)")
+    architecture = fields.get("general.architecture")
+    if architecture not in ARCHITECTURES:
+      names = ", ".join(ARCHITECTURES)
+      raise Mistake(f"{self.path} holds a {architecture!r}; known: {names}")
+    return architecture
 
   def _config(self, architecture: str) -> dict:
-    """Returns the fields as a config.json has them."""
-
-    def field(key, default=None):
-      return self._field(f"{architecture}.{key}", default)
-
-    width, heads = field("embedding_length"), field("attention.head_count")
+    """Returns the keys of the architecture as a config.json has them."""
+    keys = Keys(self.path, architecture, self._file.fields)
     table = "model.embed_tokens.weight"
     if table not in self.tensors:
       raise Mistake(f"{self.path} has no token_embd.weight; it is not whole")
-    has_bias = "blk.0.attn_q.bias" in self._file.tensors
+    width, heads = keys.size("embedding_length"), keys.size("attention.head_count")
+    rows, context = self.tensors[table].shape[0], keys.size("context_length")
+    H = keys.size("attention.key_length", width // heads or 1)
     config = dict(
       model_type=architecture,
-      vocab_size=self.tensors[table].shape[0],
+      vocab_size=rows,
       hidden_size=width,
-      num_hidden_layers=field("block_count"),
+      num_hidden_layers=keys.size("block_count"),
       num_attention_heads=heads,
-      num_key_value_heads=field("attention.head_count_kv", heads),
-      head_dim=field("attention.key_length", width // max(heads, 1)),
-      intermediate_size=field("feed_forward_length"),
-      max_position_embeddings=field("context_length"),
-      rms_norm_eps=_shortest(field("attention.layer_norm_rms_epsilon")),
+      num_key_value_heads=keys.size("attention.head_count_kv", heads),
+      head_dim=H,
+      intermediate_size=keys.size("feed_forward_length"),
+      max_position_embeddings=context,
+      rms_norm_eps=keys.number("attention.layer_norm_rms_epsilon"),
       tie_word_embeddings="lm_head.weight" not in self.tensors,
-      attention_bias=architecture == "llama" and has_bias,
+      attention_bias=architecture == "llama"
+      and "blk.0.attn_q.bias" in self._file.tensors,
+      rope_parameters=self._rope(keys, H, context),
     )
-    rope = {"rope_theta": _shortest(field("rope.freq_base", 10_000.0))}
-    scaling = field("rope.scaling.type", "none")
-    if scaling != "none":
-      rope |= {"rope_type": scaling, "factor": field("rope.scaling.factor")}
-      context = field("rope.scaling.original_context_length", 0)
-      rope |= {"original_max_position_embeddings": context} if context else {}
-    if FACTORS in self._file.tensors:
-      rope |= self._llama_3(config["head_dim"], rope["rope_theta"])
-    return config | {"rope_parameters": rope}
+    window = keys.size("attention.sliding_window", 0)
+    keys.refuse_others(
+      {
+        "vocab_size": (rows,),
+        "embedding_length_out": (width,),
+        "rope.dimension_count": (H,),
+        "attention.value_length": (H,),
+        "attention.scale": (0, H**-0.5),
+      }
+    )
+    return config | (_windowed(architecture, window) if 0 < window < context else {})
+
+  def _rope(self, keys: Keys, H: int, context: int) -> dict:
+    """Returns `rope_parameters`; Mistake for two scalings at once."""
+    rope = rope_parameters(keys, context)
+    if FACTORS not in self._file.tensors:
+      return rope
+    if "rope_type" in rope:
+      raise Mistake(
+        f"{self.path} has {FACTORS} and rope.scaling.type={rope['rope_type']!r}; one "
+        "of the two is built here"
+      )
+    return rope | self._llama_3(H, rope["rope_theta"])
 
   def _llama_3(self, H: int, theta: float) -> dict:
     """Returns the rope_parameters that the stored factors came from.
@@ -139,7 +162,7 @@ class Gguf:
     array = self._file.read(self._stored_name[name])
     heads = {"q": "num_attention_heads", "k": "num_key_value_heads"}
     projection = re.search(r"self_attn\.([qk])_proj", name)
-    if projection and self.config["model_type"] in PERMUTED:
+    if projection and self._permuted:
       return _halves(array, self.config[heads[projection[1]]])
     return array
 
@@ -152,9 +175,11 @@ class Gguf:
     return [self.path]
 
 
-def _shortest(value: float) -> float:
-  """Returns 1e-5 for the float32 nearest to it, which in float64 is 9.99999974e-06."""
-  return float(str(np.float32(value)))
+def _windowed(architecture: str, window: int) -> dict:
+  """Returns what a config.json says when queries see so many keys in all layers."""
+  if architecture == "llama":
+    return dict(model_type="mistral", sliding_window=window)
+  return dict(sliding_window=window, use_sliding_window=True, max_window_layers=0)
 
 
 def _halves(array: np.ndarray, heads: int) -> np.ndarray:

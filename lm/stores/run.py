@@ -21,12 +21,14 @@ from pathlib import Path
 import jax
 
 from lm import checkpoint, models, trees
+from lm.checkpoint.steps import Steps
 from lm.data import tokenizers
+from lm.data.tokenizers import vocabulary
 from lm.disk import atomic, json_file, paths
 from lm.disk import digest as digests
 from lm.errors import Mistake
 from lm.stores.owner import Owner
-from lm.stores.store import Store, abstract, check_vocabulary, fields_of
+from lm.stores.store import Store, abstract, fields_of
 
 FIELDS = ("ema", "params")  # of a state: the moving average is used where there is one
 
@@ -173,6 +175,10 @@ class RunStore(Store):
     parts.append(digests.of(folder.checkpoints / str(self._step)))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
+  @property
+  def params_dtype(self) -> str:
+    return Steps(self.folder.checkpoints).dtype(self._step, FIELDS)
+
   def check(self, wanted, *, fresh=()) -> None:
     if not self._checkpoints.steps():
       raise Mistake(f"{self.path} has no checkpoint yet; train it first")
@@ -192,14 +198,17 @@ def save(path, model, params, tokenizer):
   call saves another step and drops the one before. `tokenizer` may be None.
 
   Raises Mistake when the folder belongs to another run, or to one that writes there at
-  this moment, when text can become ids that
-  the model lacks, or when the parameters are not those of the model.
+  this moment, when text can become ids that the model lacks, or when the parameters are
+  not those of the model: in float32, or in the model's own dtype.
   """
   if tokenizer:
-    check_vocabulary(tokenizer, model.config.vocab)
-  difference = trees.differs(
-    trees.describe({"params": params}), trees.describe({"params": abstract(model)[0]})
+    vocabulary.check(tokenizer, model.config.vocab)
+  shapes = abstract(model)[0]
+  narrow = trees.as_dtype(shapes, models.fields(model).get("dtype", "float32"))
+  given, own, narrow = (
+    trees.describe({"params": tree}) for tree in (params, shapes, narrow)
   )
+  difference = "" if given == narrow else trees.differs(given, own)
   if difference:
     raise Mistake(
       f"the parameters do not fit the model: {difference}; save those of this model"

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from lm import letters, models, trees
 from lm.data import tokenizers
+from lm.data.tokenizers import vocabulary
 from lm.errors import Mistake
 from lm.nn.depth import Run
 
@@ -50,6 +51,11 @@ class Store(abc.ABC):
     return fields_of(self.model)
 
   @property
+  def params_dtype(self) -> str:
+    """The dtype to hold the parameters in, if nothing else is wanted."""
+    return "float32"
+
+  @property
   @abc.abstractmethod
   def digest(self) -> str:
     """A sha256 that changes when the files change.
@@ -66,10 +72,17 @@ class Store(abc.ABC):
   @functools.cached_property
   def _tokenizer(self):
     path = self.tokenizer_path
-    return None if path is None else tokenizers.load(path)
+    if path is None:
+      return None
+    tokenizer = tokenizers.load(path)
+    vocabulary.check(tokenizer, self.fields["vocab"])
+    return tokenizer
 
   def tokenizer(self):
-    """Returns the model's tokenizer, None when it has none."""
+    """Returns the model's tokenizer, None when it has none.
+
+    Raises Mistake when text can become ids that the model lacks.
+    """
     return self._tokenizer
 
   def completed(self, fields: dict) -> dict:
@@ -120,9 +133,10 @@ class Store(abc.ABC):
   def check(self, wanted, *, fresh=()) -> None:
     """Raises Mistake unless `params(wanted, fresh=fresh)` would fit; reads no weights.
 
-    Every parameter has to be stored with the shape and dtype wanted, but for those that
-    `fresh` names. Stored parameters that are not wanted have to belong to an output
-    head (`Traits.head`): leaving out anything else would change the model.
+    Every parameter has to be stored with the shape wanted, but for those that `fresh`
+    names; it is read in the dtype wanted. Stored parameters that are not wanted have to
+    belong to an output head (`Traits.head`): leaving out anything else would change the
+    model.
     """
     want = trees.describe(wanted)
     for pattern in fresh:
@@ -136,7 +150,8 @@ class Store(abc.ABC):
     both = (
       {p: x for p, x in d.items() if not is_fresh(p, fresh)} for d in (have, want)
     )
-    if difference := trees.differs(*both):
+    have, want = both
+    if difference := trees.differs(trees.retyped(have, want), want):
       raise Mistake(
         f"{self.path} has another model: {difference}; it is made by "
         f"{described(self.model)}; parameters of a new part are drawn where "
@@ -194,18 +209,3 @@ def described(model) -> str:
   names = ("family", "width", "layers", "heads", "kv_heads", "ff", "tied", "head")
   shown = [name for name in (*names, "vocab") if name in fields]
   return ", ".join(f"{name}={fields[name]}" for name in shown)
-
-
-def check_vocabulary(tokenizer, vocab: int, *, owner="the model") -> None:
-  """Raises Mistake when text can become ids that a table of `vocab` rows lacks.
-
-  A tokenizer may have special tokens behind the table (Gemma 3's <image_soft_token>):
-  no text becomes one of those.
-  """
-  special = set(tokenizer.special)
-  behind = (tokenizer.text_of_id(id) for id in range(vocab, tokenizer.size))
-  if any(text and text not in special for text in behind):
-    raise Mistake(
-      f"{owner} has {vocab} tokens, the tokenizer {tokenizer.size}; use the tokenizer "
-      "that it was trained with"
-    )

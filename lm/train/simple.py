@@ -53,11 +53,7 @@ def fit(
   root, history = jax.random.key(seed), []
   state = trainer.init(stream(root, "init"))
   if params is not None:
-    where = jax.tree.map(lambda x: x.sharding, trainer.abstract.params)
-    # A copy: the update gives the buffers of its state away.
-    copied = jax.jit(
-      lambda tree: jax.tree.map(jax.numpy.copy, tree), out_shardings=where
-    )
+    copied = _copier(trainer.abstract.params)
     state = state.replace(params=copied(params))
     state = state.replace(ema=copied(params) if state.ema else ())
 
@@ -70,3 +66,17 @@ def fit(
       state, trainer.step, steps, root=root, num_steps=num_steps, report=report
     )
   return state.ema or state.params, history
+
+
+def _copier(wanted):
+  """Returns a function that copies parameters to where they are trained, in float32.
+
+  The update gives the buffers of its state away; and small updates vanish in bfloat16,
+  which parameters may be loaded in.
+  """
+  where = jax.tree.map(lambda x: x.sharding, wanted)
+
+  def copy(tree):
+    return jax.tree.map(lambda x, w: jax.numpy.array(x, w.dtype), tree, wanted)
+
+  return jax.jit(copy, out_shardings=where)

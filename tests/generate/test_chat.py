@@ -73,6 +73,26 @@ def test_a_conversation_is_that_of_transformers(template, tmp_path):
   )
 
 
+NO_TOOLS = [
+  "{% if tools is not none %}TOOLS{% endif %}{% if not documents %}x{% endif %}",
+  "{% if tools is defined and tools is not none %}TOOLS{% endif %}{{ tools }}",
+  "{% if not tools is defined %}{% set tools = none %}{% endif %}{{ tools is none }}",
+  "{% if tools %}TOOLS{% endif %}{{ bos_token }}|{{ cls_token }}|{{ pad_token }}",
+]
+
+
+@pytest.mark.parametrize("template", NO_TOOLS)
+def test_without_tools_there_are_none(template, tmp_path):
+  """Gives a template tools=None and documents=None, as transformers does."""
+  tokenizer, hf_tokenizer = both_tokenizers(tmp_path, template)
+  expected = hf_tokenizer.apply_chat_template(
+    MESSAGES, add_generation_prompt=True, tokenize=False
+  )
+  assert "TOOLS" not in expected
+  actual = chat.render(template, MESSAGES, **tokenizer.special_tokens)
+  assert actual == expected
+
+
 def test_a_message_cannot_end_itself(tmp_path):
   """Checks that text which spells a special token stays text."""
   tokenizer, _ = both_tokenizers(tmp_path, CHATML)

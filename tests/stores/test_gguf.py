@@ -4,6 +4,7 @@ import gguf
 import jax
 import numpy as np
 import pytest
+from ggufs import write
 from hf_models import saved
 
 import lm
@@ -30,26 +31,6 @@ def drawn(kind: str) -> np.ndarray:
     raw[..., scales] = halves[: len(raw[0, 0, scales])]
     return raw.reshape(SHAPE[0], -1)
   return gguf.quants.quantize(draw.standard_normal(SHAPE, np.float32), kind)
-
-
-def write(path, tensors, arch="llama", **fields):
-  writer = gguf.GGUFWriter(path, arch)
-  for key, value in fields.items():
-    if isinstance(value, list):
-      writer.add_array(key, value)
-    elif isinstance(value, str):
-      writer.add_string(key, value)
-    elif isinstance(value, float):
-      writer.add_float32(key, value)
-    else:
-      writer.add_uint32(key, value)
-  for name, (array, kind) in tensors.items():
-    writer.add_tensor(name, array, raw_dtype=gguf.GGMLQuantizationType[kind])
-  writer.write_header_to_file()
-  writer.write_kv_data_to_file()
-  writer.write_tensors_to_file()
-  writer.close()
-  return path
 
 
 def test_every_kind_is_read_as_the_package_reads_it(tmp_path):

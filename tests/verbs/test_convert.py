@@ -170,6 +170,11 @@ def test_what_an_encoder_is_not_for(hf_folder, tmp_path):
   assert "another model than the config: family is 'encoder'" in refused(*trained)
   assert not (tmp_path / "cache").exists()
   tokenizers.byte_tokenizer().save(folder)
+  for command in (generated, scored):
+    assert "the model has 61 tokens, the tokenizer 258" in refused(*command)
+  for file in folder.glob("tokenizer*"):
+    file.unlink()
+  (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
   assert "family 'encoder' writes no text" in refused(*generated)
   assert "sees the tokens that it should predict" in refused(*scored)
 

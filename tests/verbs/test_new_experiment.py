@@ -20,8 +20,9 @@ NOT_NEEDED = (
   "lm.data.tokenizers.added",
   "lm.data.tokenizers.builders",
   "lm.data.tokenizers.classes",
+  "lm.data.tokenizers.embedding",
   "lm.data.tokenizers.folders",
-  "lm.data.tokenizers.foreign",
+  "lm.data.tokenizers.gguf",
   "lm.data.tokenizers.recipes",
   "lm.data.tokenizers.sentencepiece",
   "lm.data.tokenizers.word_level",
@@ -46,7 +47,7 @@ WANTED = {
   "lm.optim": {"matrices", "muon", "rules", "schedules"},
   "lm.optim.schedules": {"linear"},
   "lm.data.rows": {"concat", "corrupt"},
-  "lm.data.tokenizers": {"bpe", "files", "tokenizer"},
+  "lm.data.tokenizers": {"bpe", "ends", "files", "tokenizer", "vocabulary"},
   "lm.stores": {"run", "store"},
 }
 

@@ -1,7 +1,10 @@
 """Byte-level BPE (arXiv:1508.07909): its alphabet, its words, and how it is learnt."""
 
 import functools
+import itertools
 import re
+
+import numpy as np
 
 from lm.errors import Mistake
 
@@ -88,3 +91,27 @@ def learn(texts, size: int):
   pieces = (piece for text in sample(texts) for piece in pieces_of(text))
   inner.train_from_iterator(pieces, trainer)
   return inner
+
+
+def encode_by_word(texts, encode) -> list[np.ndarray]:
+  """Returns the ids of each text; encodes every different word once, twice as fast.
+
+  `encode` makes a list of ids of each text of a list.
+  """
+  number_of_word, numbers_of_texts = {}, []
+  for text in texts:
+    words = WORD_ENDS.split(text)
+    numbers = (number_of_word.setdefault(w, len(number_of_word)) for w in words)
+    numbers_of_texts.append(np.fromiter(numbers, np.int64))
+  ids_of_word = encode(list(number_of_word))
+  num_ids = np.fromiter(map(len, ids_of_word), np.int64, len(ids_of_word))
+  flat = np.fromiter(itertools.chain.from_iterable(ids_of_word), np.int32)
+  start = np.cumsum(num_ids) - num_ids
+  out = []
+  for numbers in numbers_of_texts:
+    num = num_ids[numbers]
+    end = np.cumsum(num)
+    # Within each word count 0, 1, ..., from where its ids start in `flat`.
+    index = np.arange(num.sum()) + np.repeat(start[numbers] - end + num, num)
+    out.append(flat[index])
+  return out

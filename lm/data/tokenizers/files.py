@@ -1,12 +1,13 @@
 """Reads tokenizers from files: tokenizer.json with what stands beside it.
 
-Other projects' folders are in folders.py, and GGUF in foreign.py, which are imported
+Other projects' folders are in folders.py, and GGUF in gguf.py, which are imported
 when one is read.
 """
 
 import json
 from pathlib import Path
 
+from lm.data.tokenizers import ends
 from lm.errors import Mistake
 
 NAMES = (
@@ -27,9 +28,9 @@ def find(path) -> Path | None:
   files = [path / name for name in NAMES] if path.is_dir() else [path]
   file = next((file for file in files if file.is_file()), None)
   if file is not None and file.suffix == ".gguf":
-    from lm.data.tokenizers import foreign
+    from lm.data.tokenizers import gguf
 
-    return file if foreign.is_in_gguf(file) else None
+    return file if gguf.is_in(file) else None
   return file
 
 
@@ -42,9 +43,9 @@ def read(file: Path):
   from tokenizers import Tokenizer
 
   if file.suffix == ".gguf":
-    from lm.data.tokenizers import foreign
+    from lm.data.tokenizers import gguf
 
-    return foreign.read(file)
+    return gguf.read(file)
   config = _beside(file.parent)
   if file.suffix == ".model" or file.name.endswith(("vocab.txt", "merges.txt")):
     from lm.data.tokenizers import folders
@@ -83,10 +84,15 @@ def _beside(folder: Path) -> dict:
   template = folder / "chat_template.jinja"
   if template.is_file():
     config["chat_template"] = read_text(template)
-  ends = read_json(folder / "generation_config.json").get("eos_token_id")
-  if isinstance(ends, list):
-    config["stop_token_ids"] = ends  # our own key: Hugging Face has none
-  return config
+  stops = set(config.get(ends.KEY, ()))
+  for file in (folder / "generation_config.json", folder / "config.json"):
+    stops |= ends.named(file, read_json(file))
+  config |= {ends.KEY: sorted(stops)} if stops else {}
+  if not any((folder / name).exists() for name in ("modules.json", "1_Pooling")):
+    return config
+  from lm.data.tokenizers import embedding
+
+  return config | embedding.beside(folder, read_json)
 
 
 def _typed(token):
@@ -104,11 +110,14 @@ def read_text(file: Path) -> str:
     raise Mistake(f"{file} is not UTF-8, as it should be: {error}") from error
 
 
-def read_json(file: Path) -> dict:
-  """The JSON object in a file, {} without a file; Mistake for anything else."""
+def read_json(file: Path, kind=dict):
+  """The JSON object in a file, or list; an empty one without a file; else Mistake."""
   if not file.is_file():
-    return {}
+    return kind()
   try:
-    return dict(json.loads(file.read_bytes()))
-  except (ValueError, TypeError, RecursionError) as error:
+    value = json.loads(file.read_bytes())
+  except (ValueError, RecursionError) as error:
     raise Mistake(f"{file} is no JSON object: {error}") from error
+  if not isinstance(value, kind):
+    raise Mistake(f"{file} is no JSON {'object' if kind is dict else 'list'}")
+  return value

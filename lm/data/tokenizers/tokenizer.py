@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lm.data.tokenizers import bpe
+from lm.data.tokenizers import bpe, ends
 from lm.data.tokenizers.bpe import byte_of_char
 from lm.disk import atomic
 from lm.errors import Mistake
@@ -53,6 +53,17 @@ class Tokenizer:
   def text_of_id(self, id: int) -> str:
     """The entry of the vocabulary with an id ("##ing"); "" where there is none."""
     return self._inner.id_to_token(id) or ""
+
+  @functools.cached_property
+  def is_token_V(self) -> np.ndarray:
+    """True for each id below `size` that has a token: a vocabulary may have holes."""
+    is_token_V = np.zeros(self.size, bool)
+    is_token_V[list(self._inner.get_vocab(with_added_tokens=True).values())] = True
+    return is_token_V
+
+  def has_token(self, id: int) -> bool:
+    """True if an id has a token; a model may have rows for more ids."""
+    return 0 <= id < self.size and bool(self.is_token_V[id])
 
   def extended(self, names) -> "Tokenizer":
     """A copy with special tokens of these names, new ones behind the vocabulary."""
@@ -99,28 +110,8 @@ class Tokenizer:
     if self._plain_bytes:
       return [np.frombuffer(t.encode(), np.uint8).astype(np.int32) for t in texts]
     if self._splits_words:
-      return self._encode_by_word(texts)
+      return bpe.encode_by_word(texts, self._ids)
     return [np.array(ids, np.int32) for ids in self._ids(texts)]
-
-  def _encode_by_word(self, texts) -> list[np.ndarray]:
-    """The ids of each text; encodes every different word once, twice as fast."""
-    number_of_word, numbers_of_texts = {}, []
-    for text in texts:
-      words = bpe.WORD_ENDS.split(text)
-      numbers = (number_of_word.setdefault(w, len(number_of_word)) for w in words)
-      numbers_of_texts.append(np.fromiter(numbers, np.int64))
-    ids_of_word = self._ids(list(number_of_word))
-    num_ids = np.fromiter(map(len, ids_of_word), np.int64, len(ids_of_word))
-    flat = np.fromiter(itertools.chain.from_iterable(ids_of_word), np.int32)
-    start = np.cumsum(num_ids) - num_ids
-    out = []
-    for numbers in numbers_of_texts:
-      num = num_ids[numbers]
-      end = np.cumsum(num)
-      # Within each word count 0, 1, ..., from where its ids start in `flat`.
-      index = np.arange(num.sum()) + np.repeat(start[numbers] - end + num, num)
-      out.append(flat[index])
-    return out
 
   def _ids(self, texts) -> list[list[int]]:
     try:
@@ -191,11 +182,22 @@ class Tokenizer:
     """The texts that `marked` reads as special tokens."""
     return [t["content"] for t in self._spec["added_tokens"] if t["special"]]
 
-  @property
+  @functools.cached_property
+  def added(self) -> dict[str, int]:
+    """The ids of the tokens that are never split, special or not, by their texts."""
+    return {token["content"]: token["id"] for token in self._spec["added_tokens"]}
+
+  @functools.cached_property
   def stops(self) -> frozenset[int]:
-    """The ids that end a text."""
-    stop_ids = self._config.get("stop_token_ids", ())
-    return frozenset(stop_ids) | (frozenset() if self.eos is None else {self.eos})
+    """The ids that end a text, see ends.py; ids without a token end nothing."""
+    stop_ids = {*self._config.get(ends.KEY, ()), self.eos}
+    stop_ids |= {id for text, id in self.added.items() if text in ends.TURN_ENDS}
+    return frozenset(id for id in stop_ids if id is not None and self.has_token(id))
+
+  @property
+  def embedding(self) -> dict:
+    """How the model's folder makes a vector of a text, see embedding.py; or {}."""
+    return self._config.get("embedding", {})  # our own key: Hugging Face has none
 
   @property
   def chat_template(self) -> str | None:
@@ -213,7 +215,10 @@ class Tokenizer:
     return {name: text for name, text in tokens.items() if isinstance(text, str)}
 
   def decode(self, ids) -> str:
-    """The text of `ids` without special ones; part of a character becomes U+FFFD."""
+    """The text of `ids` without special ones; part of a character becomes U+FFFD.
+
+    An id without a token stands for nothing, as in Hugging Face's.
+    """
     if self.byte_level:
       return self.decode_bytes(ids).decode("utf-8", "replace")
     text = self.decode_raw(ids)
@@ -227,7 +232,8 @@ class Tokenizer:
 
     It is what the tokens say one by one, so that it grows with them.
     """
-    return self._inner.decode([int(i) for i in ids], skip_special_tokens=True)
+    ids = [int(i) for i in ids if self.has_token(int(i))]
+    return self._inner.decode(ids, skip_special_tokens=True)
 
   @functools.cached_property
   def _tidies(self) -> bool:
@@ -239,7 +245,7 @@ class Tokenizer:
     """The UTF-8 of `ids`; of a byte-level tokenizer it may end within a character."""
     if not self.byte_level:
       return self.decode(ids).encode()
-    return b"".join(self._bytes_of_id[int(i)] for i in ids)
+    return b"".join(self._bytes_of_id[i] for i in map(int, ids) if self.has_token(i))
 
   @functools.cached_property
   def _bytes_of_id(self) -> list[bytes]:

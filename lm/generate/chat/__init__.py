@@ -9,6 +9,7 @@ lm.generate.chat.template. Starting the process takes about 0.1 s.
 """
 
 import contextlib
+import functools
 import json
 import select
 import subprocess
@@ -24,6 +25,8 @@ PATIENCE_S = 30  # of waiting for a conversation, on a machine with other work t
 CPU_S = 2  # for a conversation
 MEMORY_BYTES = 1 << 29  # for the process
 MAX_CHARS = 1_000_000  # of a rendered conversation
+# What `transformers` gives to every template: `tools is none` is a test there.
+DEFAULTS = {"add_generation_prompt": True, "tools": None, "documents": None}
 
 
 def render(source: str, messages, **variables) -> str:
@@ -42,7 +45,7 @@ def render_many(source: str, conversations, **variables) -> list[str]:
   conversations = [list(messages) for messages in conversations]
   if not conversations:
     return []
-  variables = {"add_generation_prompt": True} | variables
+  variables = DEFAULTS | variables
   limits = {"cpu_s": CPU_S, "memory_bytes": MEMORY_BYTES, "max_chars": MAX_CHARS}
   header = {"template": source, "variables": variables, "limits": limits}
   with _started(header) as process:
@@ -121,6 +124,36 @@ def encode_newest(tokenizer, messages, size: int) -> tuple[np.ndarray, int]:
     left_out += 2
     ids = encode(tokenizer, messages)
   return ids, left_out
+
+
+def stops(tokenizer) -> frozenset[int]:
+  """Returns the ids that end an answer: `tokenizer.stops`, and the template's own.
+
+  The template's own is the special token that it puts behind an answer.
+  """
+  if tokenizer.chat_template is None:
+    return tokenizer.stops
+  named = tuple(tokenizer.special_tokens.items())
+  end = _end_of_turn(tokenizer.chat_template, named, tuple(tokenizer.added))
+  return tokenizer.stops | ({tokenizer.id(end)} if end else frozenset())
+
+
+@functools.cache
+def _end_of_turn(source: str, named: tuple, added: tuple[str, ...]) -> str:
+  """Returns the token of `added` that a template puts behind an answer, or "".
+
+  `named` are the items of `Tokenizer.special_tokens`.
+  """
+  seam = _unused_char(source)
+  question = {"role": "user", "content": "Hello"}
+  answer = {"role": "assistant", "content": f"{seam}Hello{seam}"}
+  variables = dict(named, add_generation_prompt=False)
+  try:
+    text = render(source, [question, answer], **variables)
+  except Mistake:
+    return ""  # a template for other conversations: it says nothing about answers
+  rest = text.rpartition(seam)[2].lstrip()
+  return max(filter(rest.startswith, added), key=len, default="")
 
 
 def _unused_char(text: str) -> str:

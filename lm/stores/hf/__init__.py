@@ -18,7 +18,7 @@ import numpy as np
 from lm import models, trees
 from lm.data.tokenizers import files
 from lm.errors import Mistake
-from lm.stores.hf import engine, families
+from lm.stores.hf import engine, families, tied
 from lm.stores.hf.config import HfConfig
 from lm.stores.hf.folder import Folder
 from lm.stores.hf.mapping import Mapping, without_prefix
@@ -44,6 +44,10 @@ class HfStore(Store):
 
   def _open(self, source, model_type: str):
     """Reads the headers of a source; `model_type` replaces that of its config."""
+    if not model_type and "model_type" not in source.config:
+      from lm.stores.hf import identify
+
+      model_type = identify.model_type(self.path, source.config, source.tensors)
     values = source.config | ({"model_type": model_type} if model_type else {})
     hf = HfConfig(values, source.tensors)
     self.source, self.family = source, families.find(hf["model_type"])
@@ -101,29 +105,20 @@ def _check_fields(fields: dict, num_tensors: int):
 
 
 def mapping_of(family, hf: HfConfig, model) -> Mapping:
-  """Returns the rows of a family bound to a model, under the names of hf's tensors.
-
-  Of two tied tensors a file may have kept HEAD alone: then it is the embedding.
-  """
-  rows = family.mapping(hf)
+  """Returns the rows of a family bound to a model, under the names of hf's tensors."""
+  rows, shapes = family.mapping(hf), trees.shapes_of(abstract(model)[0])
   if hf.names is not None:
     rows = without_prefix(rows, family.PREFIX, hf.names)
-    tied = models.fields(model).get("tied", False) and HEAD in hf.names
-    rows = [
-      r._replace(hf=HEAD)
-      if tied and r.paths == ("embed/table",) and r.hf not in hf.names
-      else r
-      for r in rows
-    ]
-  return Mapping(rows, trees.shapes_of(abstract(model)[0]))
+    rows = tied.renamed(rows, shapes, hf.names)
+  return Mapping(rows, shapes)
 
 
-def _duplicate_head(source, mapping: Mapping, tied: bool) -> str:
+def _duplicate_head(source, mapping: Mapping, is_tied: bool) -> str:
   """Returns HEAD if the files have it beside the table that it is tied to, else "".
 
   Raises Mistake when the two differ.
   """
-  if not tied or HEAD in mapping.tensors or HEAD not in source.tensors:
+  if not is_tied or HEAD in mapping.tensors or HEAD not in source.tensors:
     return ""
   name = mapping.name_of("embed/table")
   if name not in source.tensors or not np.array_equal(

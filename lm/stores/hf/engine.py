@@ -17,6 +17,8 @@ from lm.disk.safetensors import DTYPES, Tensor
 from lm.errors import Mistake
 from lm.stores.hf.mapping import Mapping
 
+# Dtypes that parameters are held in and tensors written in -> their names in the files.
+NAMES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 # Dtypes whose values float32 holds exactly.
 WEIGHT_DTYPES = ("F32", "BF16", "F16", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F4")
 
@@ -41,9 +43,16 @@ def load(source, mapping: Mapping, wanted: dict, *, ignored: str = "") -> dict:
   for path in sorted(wanted, key=lambda path: -math.prod(wanted[path].shape)):
     shape, sharding = wanted[path].shape, wanted[path].sharding
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    params[path] = _sharded(shape, sharding, partial(mapping.into, path, read))
+    make = partial(_made, mapping, path, read, NAMES[wanted[path].dtype.name])
+    params[path] = _sharded(shape, sharding, make)
   source.forget()
   return params
+
+
+def _made(mapping: Mapping, path: str, read, dtype: str, index) -> np.ndarray:
+  """Returns a part of a parameter, rounded to a dtype of WEIGHT_DTYPES."""
+  array = mapping.into(path, read, index)
+  return array if dtype == "F32" else rounded(path, array, dtype)
 
 
 def _sharded(shape, sharding, make):

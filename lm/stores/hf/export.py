@@ -16,7 +16,6 @@ from lm.stores.hf.folder import INDEX, WEIGHTS
 from lm.stores.store import abstract, fields_of
 
 SHARD_BYTES = 5_000_000_000
-DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 LAYOUT = "layout.json"
 # Fields that say how a model is computed or trained, not which function it is.
 NOT_OF_THE_FUNCTION = ("dtype", "scan", "remat", "dropout", "backend", "chunk")
@@ -25,7 +24,7 @@ NOT_OF_THE_FUNCTION += ("balance", "router_z", "capacity")
 
 def check_dtype(dtype: str):
   """Raises Mistake for a dtype that no tensor is written in."""
-  one_of("dtype", dtype, DTYPES)
+  one_of("dtype", dtype, engine.NAMES)
 
 
 def of_run(target, store, *, family="", dtype="", log=print):
@@ -86,8 +85,8 @@ def write(
   if kept is not None and (Path(kept) / LAYOUT).is_file() and not family:
     layout = json_file.read(Path(kept) / LAYOUT)
     names = [name for file in layout.values() for name in file["dtypes"]]
-    hf = HfConfig(json_file.read(Path(kept) / "config.json"), names)
-    layout = layout if function_of(_rebuilt(hf)) == function_of(model) else None
+    hf = _kept_config(Path(kept) / "config.json", names, model)
+    layout = None if hf is None else layout
   if layout is None:
     hf, kept = _config(model, family), None
     hf = hf.with_defaults(_special_ids(tokenizer))
@@ -98,7 +97,7 @@ def write(
   family = families.find(hf["model_type"])
   mapping = mapping_of(family, hf, model)
   mapping.check_constants(by_path)
-  plan = _plan(mapping, layout, dtype and DTYPES[dtype])
+  plan = _plan(mapping, layout, dtype and engine.NAMES[dtype])
   _write_tensors(folder, plan, mapping, by_path, set() if done is None else done)
   _write_index(folder, plan)
   _write_notes(folder, hf, tokenizer, kept, changed=bool(dtype) or kept is None)
@@ -120,10 +119,14 @@ def _write_notes(folder: Path, hf: dict, tokenizer, kept, *, changed: bool):
 
 
 def _special_ids(tokenizer) -> dict:
+  """Returns the ids of config.json; of those that end a text, a list if several."""
   names = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "pad"}
   if tokenizer is None:
     return dict.fromkeys(names)
-  return {key: getattr(tokenizer, name) for key, name in names.items()}
+  ids = {key: getattr(tokenizer, name) for key, name in names.items()}
+  others = sorted(tokenizer.stops - {tokenizer.eos})
+  ends = [id for id in (tokenizer.eos, *others) if id is not None]
+  return ids | ({"eos_token_id": ends} if others else {})
 
 
 def function_of(model) -> dict:
@@ -139,6 +142,24 @@ def function_of(model) -> dict:
   if fields.get("ff") == 0:  # the size that follows from the width
     fields["ff"] = c.F
   return fields
+
+
+def _kept_config(file: Path, names, model) -> HfConfig | None:
+  """Returns the config.json that a model came with, None if the model has changed.
+
+  Where it has no model_type, that of the first family which makes the same model of it.
+  """
+  config, own = json_file.read(file), function_of(model)
+  types = [t for name in families.names() for t in families.load(name).MODEL_TYPES]
+  for kind in [config["model_type"]] if "model_type" in config else types:
+    hf = HfConfig(config | {"model_type": kind}, names)
+    try:
+      if function_of(_rebuilt(hf)) == own:
+        return hf
+    except (KeyError, ValueError):
+      if "model_type" in config:
+        raise
+  return None
 
 
 def _rebuilt(hf: HfConfig):

@@ -29,6 +29,8 @@ def fields(hf: HfConfig, head_tensors: dict, pooled=()) -> dict:
   head = HEAD_OF_CLASS.get(suffix, "none")
   if hf.names is not None:
     present = [h for h, name in head_tensors.items() if hf.has_tensor(name, False)]
+    if not hf.has_tensor(f"{POOLER}.weight", True) and _share(head_tensors):
+      present = [h for h in present if h != "classes"]  # which needs a pooler
     head = head if head in present else [*present, "none"][0]
   if head == "tokens":
     hf.require(tie_word_embeddings=True)
@@ -41,6 +43,11 @@ def fields(hf: HfConfig, head_tensors: dict, pooled=()) -> dict:
   pooler = hf.get("add_pooling_layer", suffix in pooled)
   pooler = hf.has_tensor(f"{POOLER}.weight", pooler)
   return dict(head=head, classes=classes, pooler=pooler)
+
+
+def _share(head_tensors: dict) -> bool:
+  """Returns True if classes and labels have a tensor of the same name."""
+  return head_tensors["classes"] == head_tensors["labels"]
 
 
 def _class_suffix(hf: HfConfig) -> str:

@@ -13,7 +13,7 @@ DEFAULTS = dict(hidden_act="gelu", layer_norm_eps=1e-12, type_vocab_size=2)
 NEXT_SENTENCE = "cls.seq_relationship"
 # Our head -> the end of a tensor name that only this head has.
 HEAD_TENSORS = {
-  "tokens": "cls.predictions.bias",
+  "tokens": "cls.predictions.transform.dense.weight",
   "next": f"{NEXT_SENTENCE}.weight",
   "classes": "classifier.weight",
   "labels": "classifier.weight",
@@ -74,7 +74,7 @@ def mapping(hf: HfConfig) -> list:
       "",
       *linear("head/dense", "cls.predictions.transform.dense", transposed()),
       *norm("head/norm", "cls.predictions.transform.LayerNorm"),
-      ("bias", HEAD_TENSORS["tokens"], rows(V)),
+      ("bias", "cls.predictions.bias", rows(V)),
       *present(next_sentence, hf.has_tensor(f"{NEXT_SENTENCE}.weight", True)),
       *task_heads.classifier(task_heads.ANSWER if head == "span" else "classifier"),
     ),

@@ -10,7 +10,7 @@ FAMILY, PREFIX = "encoder", "distilbert."
 IGNORED = r"^vocab_projector\.weight$|position_ids$"
 DEFAULTS = dict(activation="gelu", sinusoidal_pos_embds=False)
 HEAD_TENSORS = {
-  "tokens": "vocab_projector.bias",
+  "tokens": "vocab_transform.weight",
   "classes": "pre_classifier.weight",
   "labels": "classifier.weight",
   "span": f"{task_heads.ANSWER}.weight",
@@ -79,7 +79,7 @@ def mapping(hf: HfConfig) -> list:
       "",
       *linear("head/dense", "vocab_transform", transposed()),
       *norm("head/norm", "vocab_layer_norm"),
-      ("bias", HEAD_TENSORS["tokens"], rows(V)),
+      ("bias", "vocab_projector.bias", rows(V)),
       *linear("hidden/w", "pre_classifier", transposed()),
       *task_heads.classifier(task_heads.ANSWER if head == "span" else "classifier"),
     ),

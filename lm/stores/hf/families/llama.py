@@ -96,6 +96,13 @@ def _window(kind: str, hf: HfConfig) -> int:
   return 0 if types and types[0] == "full_attention" else window
 
 
+def _window_to_hf(kind: str, window: int) -> dict:
+  """Returns the values of config.json for a window in all layers, 0 for none."""
+  if window and kind.startswith("qwen"):
+    return dict(sliding_window=window, use_sliding_window=True, max_window_layers=0)
+  return dict(sliding_window=window or None)
+
+
 def _biases(hf: HfConfig) -> dict[str, bool]:
   """Returns which matrices have biases: {"qkv": bool, "o": bool, "mlp": bool}."""
   qwen2 = hf["model_type"] == "qwen2"
@@ -126,7 +133,7 @@ def to_hf(fields: dict) -> dict:
     tie_word_embeddings=fields["tied"],
     attention_bias=fields["bias"],
     mlp_bias=fields["bias"] and kind == "llama",
-    sliding_window=fields["window"] or None,
+    **_window_to_hf(kind, fields["window"]),
     rope_parameters=rope_parameters(fields),
   )
 

@@ -14,7 +14,7 @@ MODEL_TYPES = ("roberta", "camembert", "xlm-roberta")
 FAMILY, PREFIX = "encoder", "roberta."
 IGNORED = r"^lm_head\.decoder\.|position_ids$"
 HEAD_TENSORS = {
-  "tokens": "lm_head.bias",
+  "tokens": "lm_head.dense.weight",
   "classes": "classifier.out_proj.weight",
   "labels": "classifier.weight",
   "span": f"{task_heads.ANSWER}.weight",
@@ -56,7 +56,7 @@ def mapping(hf: HfConfig) -> list:
       "",
       *linear("head/dense", "lm_head.dense", transposed()),
       *norm("head/norm", "lm_head.layer_norm"),
-      ("bias", HEAD_TENSORS["tokens"], rows(V)),
+      ("bias", "lm_head.bias", rows(V)),
       *bert.present(linear("follows/w", "", transposed()), is_present=False),
       *linear("hidden/w", "classifier.dense", transposed()),
       *task_heads.classifier(names.get(head, "classifier")),
