@@ -123,18 +123,16 @@ def stream(
     logprobs=logprobs,
     sources=sources,
   )
-  rows = [
-    _Row(i, Writer(tokenizer, stop, prompts[i // n]), stops)
-    for i in range(len(prompts) * n)
-  ]
+  writers = [Writer(tokenizer, stop, prompt) for prompt in prompts for _ in range(n)]
+  rows = [_Row(i, writer, stops) for i, writer in enumerate(writers)]
   pieces = functools.partial(_pieces, model, params, rows, chunk)
   if not (slides and model.config.context):
     return pieces(start(prompts, max_tokens=max_tokens, seed=seed))
   if len(rows) > 1 or sources:
     kind = "sources" if sources else "texts"
     raise Mistake(f"slides=True is for one text, got {len(rows)} {kind}")
-  sizes = dict(context=model.config.context, max_tokens=max_tokens)
-  return _sliding(start, pieces, rows[0], prompts[0], seed=seed, **sizes)
+  sizes = dict(context=model.config.context, max_tokens=max_tokens, seed=seed)
+  return _sliding(start, pieces, rows[0], prompts[0], **sizes)
 
 
 def _pieces(model, params, rows, chunk, decoding):

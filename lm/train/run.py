@@ -50,14 +50,7 @@ def run(plan, dataset, path, *, config: dict, stop=None, log=print) -> int:
     elif line := summary.schedule_change(experiment, _steps_before(folder), start):
       log(line)
     if primary:
-      folder.begin(config, bound.model, free=FREE)
-      dataset.tokenizer.save(folder.tokenizer)
-      letters = state_dims(
-        bound.trainer.abstract, bound.trainer.abstract.params, bound.trainer.letters
-      )
-      atomic.write(
-        folder.path / "manifest.txt", manifest(bound.trainer.abstract, letters)
-      )
+      _begin(folder, bound, config)
     run_log = Log(
       folder.path,
       resume_step=start,
@@ -87,6 +80,15 @@ def run(plan, dataset, path, *, config: dict, stop=None, log=print) -> int:
     for line in summary.verdict(folder.metrics_file, dataset):
       log(line)
   return reached
+
+
+def _begin(folder, run: compose.Run, config: dict):
+  """Writes the files that describe a run, its tokenizer and the list of its arrays."""
+  folder.begin(config, run.model, free=FREE)
+  run.dataset.tokenizer.save(folder.tokenizer)
+  state = run.trainer.abstract
+  letters = state_dims(state, state.params, run.trainer.letters)
+  atomic.write(folder.path / "manifest.txt", manifest(state, letters))
 
 
 def is_finished(plan, folder) -> bool:
