@@ -18,6 +18,7 @@ from absl import flags
 
 from experiments import process
 from lm import stores
+from lm.disk import paths
 from lm.errors import Mistake
 from lm.generate import chat, fill, prompts, stream
 
@@ -42,9 +43,7 @@ _MAX_TOKENS = flags.DEFINE_integer(
   None,
   f"tokens at most; by default what the context holds, up to {DEFAULT_TOKENS}",
 )
-_STOP = flags.DEFINE_multi_string(
-  "stop", [], "ends the text before it; may be repeated"
-)
+_STOP = process.text_flag("stop", [], "ends the text before it; may be repeated")
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.8, "0 takes the likeliest token")
 _TOP_K = flags.DEFINE_integer("top_k", 0, "only the k likeliest tokens; 0: all")
 _TOP_P = flags.DEFINE_float("top_p", 1.0, "only the likeliest that make up this share")
@@ -97,8 +96,8 @@ def read_prompt() -> str | None:
     return _PROMPT.value
   if _PROMPT.value is not None:
     raise Mistake("--prompt and --prompt_file are both given; leave out one")
-  with open(_PROMPT_FILE.value, encoding="utf-8", newline="") as file:
-    return file.read().removesuffix("\n").removesuffix("\r")
+  text = paths.local(_PROMPT_FILE.value).read_bytes().decode("utf-8-sig")
+  return text.removesuffix("\n").removesuffix("\r")
 
 
 def read_lines():

@@ -25,10 +25,14 @@ def workdir_flag(help="the run's folder"):
 
 
 def text_flag(name: str, default, help):
-  """Defines a flag of text in UTF-8, whatever the locale is, and returns it."""
-  return flags.DEFINE(
-    _Text(), name, default, help, serializer=flags.ArgumentSerializer()
-  )
+  """Defines a flag of text in UTF-8, whatever the locale is, and returns it.
+
+  One whose default is a list may be repeated.
+  """
+  serializer = flags.ArgumentSerializer()
+  if isinstance(default, list):
+    return flags.DEFINE_multi(_Text(), serializer, name, default, help)
+  return flags.DEFINE(_Text(), name, default, help, serializer=serializer)
 
 
 class _Text(flags.ArgumentParser):
