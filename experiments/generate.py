@@ -101,16 +101,19 @@ def read_prompt() -> str | None:
 
 
 def read_lines():
-  """Yields the lines of the input that are not empty."""
-  is_terminal = sys.stdin.isatty()
+  """Yields the lines of the input that are not empty; Mistake when there is none."""
+  is_terminal, count = sys.stdin.isatty(), 0
   while True:
     if is_terminal:
       print("> ", end="", file=sys.stderr, flush=True)
     line = sys.stdin.readline()
     if not line:
-      return
+      break
     if line.strip():
+      count += 1
       yield line.rstrip("\n")
+  if not count and not is_terminal:
+    raise Mistake("nothing to continue; give --prompt, --prompt_file or lines of input")
 
 
 def answer(model, params, tokenizer, messages) -> list[str]:

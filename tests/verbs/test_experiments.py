@@ -100,7 +100,9 @@ def test_evaluate(trained):
   assert result.code == 0, result.err
   evaluation = json.loads(result.out)
   assert 0 < evaluation["eval/bits_per_byte"] < 10
-  assert re.match(r"batch 1/\d+\n", result.err)  # progress, without a terminal
+  assert re.search(
+    r"^batch 1/\d+\n", result.err, re.MULTILINE
+  )  # progress, without a terminal
 
 
 def test_report(trained, tmp_path):
@@ -146,7 +148,9 @@ def test_generate(trained):
   ],
 )
 def test_numbers_beyond_all_reason(trained, flag, message):
-  assert message in processes.refused("generate", f"--workdir={trained[0]}", flag)
+  assert message in processes.refused(
+    "generate", f"--workdir={trained[0]}", "--prompt=a", flag
+  )
 
 
 def test_evaluate_takes_no_empty_batch(trained, text):

@@ -90,6 +90,11 @@ def test_every_line_is_a_prompt(trained, tmp_path):
   assert result.out == f"the quick{first}\nbrown fox{second}\n"
 
 
+def test_no_prompt_at_all(trained):
+  line = "nothing to continue; give --prompt, --prompt_file or lines of input"
+  assert processes.refused("generate", f"--workdir={trained}") == line
+
+
 def test_a_chat_model_keeps_the_conversation(chat, tmp_path):
   (tmp_path / "lines").write_text("hi\nyo\n")
   [first] = written(chat, "<user>hi")

@@ -48,7 +48,7 @@ WANTED = {
   "lm.optim.schedules": {"linear"},
   "lm.data.rows": {"concat", "corrupt"},
   "lm.data.tokenizers": {"bpe", "ends", "files", "tokenizer", "vocabulary"},
-  "lm.stores": {"run", "store"},
+  "lm.stores": {"owner", "run", "store"},
 }
 
 

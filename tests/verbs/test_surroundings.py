@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 import lm
-from experiments import config
+from experiments import tuples
 from lm.data import tokenizers
 from lm.letters import unbox
 
@@ -36,16 +36,16 @@ def test_a_tuple_is_a_flag(text):
   expected = f"--config.data.weights={TUPLES[text]!r}"
   others = ["--config.name=a,b", "--config.none.weights=a,b", "--weights=a,b"]
   flags = [f"--config.data.weights={text}", *others]
-  assert config._with_tuples(flags, values) == [expected, *others]
+  assert tuples.spelt_out(flags, values) == [expected, *others]
   flags = ["--config.data.weights", text]
-  assert config._with_tuples(flags, values) == [flags[0], repr(TUPLES[text])]
+  assert tuples.spelt_out(flags, values) == [flags[0], repr(TUPLES[text])]
 
 
 def test_a_tuple_that_is_none_is_a_mistake():
   with pytest.raises(
     ValueError, match=r"\('a' is no tuple; wanted a,b or \('a', 'b'\)"
   ):
-    config._tuple("('a'")
+    tuples.parse("('a'")
 
 
 def test_several_sources_and_a_home_folder_in_flags(tmp_path):
