@@ -18,9 +18,11 @@ from absl import flags
 
 from experiments import process
 from lm import stores
+from lm.data.tokenizers.files import read_text
 from lm.disk import paths
 from lm.errors import Mistake
 from lm.generate import chat, fill, prompts, stream
+from lm.log.progress import counted
 
 DEFAULT_TOKENS = 200  # at most, without --max_tokens
 
@@ -61,7 +63,9 @@ _SEED = flags.DEFINE_integer(
   lower_bound=0,
   upper_bound=2**32 - 1,  # jax would take the next one for 0
 )
-_BEAM = flags.DEFINE_integer("beam", 0, "beams to search with instead of sampling")
+_BEAM = flags.DEFINE_integer(
+  "beam", 0, "beams to search with instead of sampling; 0: none", lower_bound=0
+)
 _FORMAT = flags.DEFINE_enum(
   "format", "text", ["text", "json"], "json: an object a line for each text"
 )
@@ -70,11 +74,11 @@ _SAMPLING = (_TEMPERATURE, _TOP_K, _TOP_P, _MIN_P, _PENALTY, _SEED, _STOP)
 
 
 def main():
-  if _BEAM.value and any(flag.present for flag in _SAMPLING):
-    names = ", ".join(f"--{flag.name}" for flag in _SAMPLING)
+  settings = [f"--{flag.name}" for flag in _SAMPLING if flag.present]
+  if _BEAM.value and settings:
     raise Mistake(
       "--beam searches for the likeliest text and draws nothing; leave out "
-      f"{names}, or leave out --beam"
+      f"{', '.join(settings)}, or leave out --beam"
     )
   prompt = read_prompt()
   model, params, tokenizer = stores.load(_WORKDIR.value, step=_STEP.value)
@@ -96,7 +100,10 @@ def read_prompt() -> str | None:
     return _PROMPT.value
   if _PROMPT.value is not None:
     raise Mistake("--prompt and --prompt_file are both given; leave out one")
-  text = paths.local(_PROMPT_FILE.value).read_bytes().decode("utf-8-sig")
+  file = paths.local(_PROMPT_FILE.value)
+  if not file.is_file():
+    raise Mistake(f"--prompt_file={file} is no file; wanted a text file in UTF-8")
+  text = read_text(file)
   return text.removesuffix("\n").removesuffix("\r")
 
 
@@ -134,7 +141,8 @@ def answer(model, params, tokenizer, messages) -> list[str]:
   finished = functools.partial(fill.filled, tokenizer, prompt) if has_gaps else None
   texts, count = show(pieces, heading, finished)
   rate = count / (time.perf_counter() - start_s)
-  note(f"{count} tokens, {rate:.1f} a second with compiling")
+  compiling = " with compiling" if len(messages) == 1 else ""
+  note(f"{counted(count, 'token')}, {rate:.1f} a second{compiling}")
   return texts
 
 

@@ -39,8 +39,11 @@ def train_in(folder, plan, values):
   Prints what it trains, where its results are and what comes next.
   """
   e = plan.experiment
-  if run.is_finished(plan, folder):
-    say(f"{folder.path} is finished; --config.num_steps=N continues to N steps")
+  if (step := run.finished_at(plan, folder)) is not None:
+    say(
+      f"{folder.path} is finished, after step {step}; a --config.num_steps above "
+      f"{step} continues it"
+    )
     if jax.process_index() == 0:
       say(commands.after_training(folder, e.data.sources))
     return 0

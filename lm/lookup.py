@@ -5,7 +5,7 @@ import pkgutil
 import re
 from collections.abc import Callable
 
-from lm.errors import Mistake
+from lm.errors import Mistake, suggestion
 
 
 def names(package: str) -> list[str]:
@@ -19,9 +19,10 @@ def find(package: str, name: str):
   existing = names(package)
   if name not in existing:
     path = package.replace(".", "/")
+    close = suggestion(name, existing)
     raise Mistake(
-      f"no {name!r} in {path}; found: {', '.join(existing)} (to add it: "
-      f"{path}/{name}.py)"
+      f"no {name!r} in {path}; {close and f'{close} '}found: {', '.join(existing)} "
+      f"(to add it: {path}/{name}.py)"
     )
   return importlib.import_module(f"{package}.{name}")
 

@@ -43,7 +43,7 @@ class Data:
 
   source: str | tuple[str, ...]  # see lm.data.sources; several are mixed
   weights: tuple[float, ...] = ()  # of the sources in a batch, by rows; (): equal ones
-  tokenizer: str = "bytes"  # or "bpe-N", "words-N", or the path of a tokenizer
+  tokenizer: str = "bytes"  # "bytes", "bpe-N", "words-N", or the path of a tokenizer
   rows: str = "concat"  # a file of lm/data/rows
   clean: dict = dataclasses.field(default_factory=dict)  # of lm.data.clean.Rules
   corrupt: dict = dataclasses.field(default_factory=dict)  # see lm.data.rows.corrupt

@@ -16,6 +16,8 @@ def encode(tokenizer, prompts) -> list[np.ndarray]:
   prompt, for an empty one if the tokenizer has neither bos nor eos, for bytes that are
   no UTF-8, and for ids outside the vocabulary.
   """
+  if not hasattr(prompts, "__len__"):
+    raise Mistake(f"prompts={prompts!r}; wanted a string, ids, or a list of those")
   is_single = isinstance(prompts, TEXT) or (
     len(prompts) > 0 and not isinstance(prompts[0], TEXT) and np.ndim(prompts[0]) == 0
   )

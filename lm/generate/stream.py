@@ -201,6 +201,8 @@ def search(
   """
   from lm.generate import beam
 
+  if beams < 1:
+    raise Mistake(f"beams must be 1 or more, got {beams}")
   if not 1 <= n <= beams:
     raise Mistake(f"n must be from 1 to the number of beams, {beams}, got {n}")
   prompts, sources = as_sources(model, tokenizer, encode(tokenizer, prompts))

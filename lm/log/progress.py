@@ -129,6 +129,11 @@ def size_text(num_bytes: float) -> str:
   return f"{num_bytes:.3g} {unit}"
 
 
+def counted(number: int, unit: str) -> str:
+  """Returns "1 step", "1,650 steps"."""
+  return f"{number:,} {unit if number == 1 else _plural(unit)}"
+
+
 def _plural(unit: str) -> str:
   return unit + ("es" if unit.endswith(("s", "x", "ch", "sh")) else "s")
 

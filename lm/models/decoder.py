@@ -64,7 +64,7 @@ class Config:
   vocab: int  # tokens; tables are padded to a multiple of 128
   context: int = 1024  # the longest row: a limit, and the size of learned positions
   width: int = 768  # D
-  layers: int = 12  # L
+  layers: int = 12  # L: blocks
   bias: bool = False  # of matmuls and norms
   tied: bool = True  # the readout is the embedding
   logit_softcap: float = 0.0  # 0 means none

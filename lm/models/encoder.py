@@ -71,7 +71,7 @@ class Config:
   vocab: int  # tokens; tables are padded to a multiple of 128
   context: int = 512  # the longest row: a limit, and the size of learned positions
   width: int = 768  # D
-  layers: int = 12  # L
+  layers: int = 12  # L: blocks
   ff: int = 0  # F; 0 means 4 D
   activation: str = "gelu"  # see lm.nn.layers.ACTIVATIONS
   inputs: Inputs = field(default_factory=Inputs)

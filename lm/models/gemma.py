@@ -45,7 +45,7 @@ class Config:
   vocab: int  # tokens; the table is padded to a multiple of 128
   context: int = 8192  # the longest row: a limit
   width: int = 2304  # D
-  layers: int = 26  # L
+  layers: int = 26  # L: blocks
   ff: int = 9216  # F
   eps: float = 1e-6  # of the norms
   logit_softcap: float = 0.0  # 0 means none

@@ -70,7 +70,7 @@ class Config:
   vocab: int  # tokens; tables are padded to a multiple of 128
   context: int = 0  # the longest row; 0 means no limit
   width: int = 768  # D
-  layers: int = 24  # L
+  layers: int = 24  # L: blocks
   eps: float = 1e-5  # of the norms
   tied: bool = True  # the readout is the embedding
   space: Sizes = field(default_factory=Sizes)

@@ -32,7 +32,7 @@ class Config:
   vocab: int  # tokens; tables are padded to a multiple of 128
   context: int = 0  # the longest row; 0 means no limit
   width: int = 650  # D, of embeddings and states
-  layers: int = 2  # L
+  layers: int = 2  # L: recurrent layers
   cell: str = "lstm"  # or "gru"
   tied: bool = True  # the readout is the embedding
   run: Run = field(default_factory=Run)

@@ -63,13 +63,14 @@ def check_rows(name: str, options: dict):
   # Only a Mistake pays for importing all corruptions or all objectives.
   if fitting := sorted({*fitting, *corrupt.serving(name)}):
     raise Mistake(
-      f"objective={name!r} and corrupt.name={chosen!r}; wanted a corrupt.name of "
-      f"{' or '.join(fitting)}"
+      f"objective={name!r} and data.corrupt.name={chosen!r}; wanted a "
+      f"data.corrupt.name of {' or '.join(fitting)}"
     )
   others = [x for x in lookup.functions("lm.objectives") if chosen in corruptions(x)]
   raise Mistake(
-    f"objective={name!r} reads text as it is, and corrupt.name={chosen!r}; wanted no "
-    f"corrupt, or the objective {' or '.join([*others, *corruption.objectives])}"
+    f"objective={name!r} reads text as it is, and data.corrupt.name={chosen!r}; wanted "
+    "no data.corrupt, or the objective "
+    f"{' or '.join([*others, *corruption.objectives])}"
   )
 
 

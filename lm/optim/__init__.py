@@ -46,7 +46,9 @@ class Optim:
   clip: float = 1.0  # largest global norm of the gradient; 0 means no clipping
   accumulate: int = 1  # micro-batches that a batch is cut into
   ema: float = 0.0  # decay rate of the parameters' running mean; 0 means none is kept
-  freeze: tuple = ()  # True: no update, no state, and no share in the global norm
+  # Of what is True: no update, no state, and no share in the global norm. Example:
+  # (("embed/.*", True), (".*", False)).
+  freeze: tuple = ()
   # Multiplies `decay`. Empty: 1 for matrices, 0 for rank 1 within a layer (norms and
   # biases, also those with heads like "LNH").
   decay_mult: tuple = ()

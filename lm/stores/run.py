@@ -105,7 +105,7 @@ class RunFolder:
     if not self._has_results():
       return
     if self.config_file.exists():
-      self._refuse("it was trained")
+      raise Mistake(f"{self.path} is a run that was trained; choose another folder")
     changes = differing(self.model_fields(), fields)
     if changes:
       key, old, new = changes[0]
@@ -119,7 +119,7 @@ class RunFolder:
   def _refuse(self, reason: str):
     raise Mistake(
       f"{self.path} belongs to a run of another config ({reason}); choose another "
-      "--workdir or take the values back"
+      "folder or take the values back"
     )
 
   def _has_results(self) -> bool:

@@ -91,16 +91,17 @@ def _begin(folder, run: compose.Run, config: dict):
   atomic.write(folder.path / "manifest.txt", manifest(state, letters))
 
 
-def is_finished(plan, folder) -> bool:
-  """Returns True if the last checkpoint of a run exists and is not damaged.
+def finished_at(plan, folder) -> int | None:
+  """Returns the last step of a run that has come to its end; None where there is more.
 
+  A last checkpoint that is damaged is more to do.
   Creates the folder of checkpoints and removes what a killed process left there, so
   that the caller has to own the RunFolder. Raises Mistake if it cannot be written.
   """
   experiment = plan.experiment
   with Checkpoints(folder.checkpoints, keep=experiment.checkpoint.keep) as checkpoints:
     newest, end = max(checkpoints.steps(), default=0), experiment.num_steps
-    return newest >= end and checkpoints.newest_good() >= end
+    return newest if newest >= end and checkpoints.newest_good() >= end else None
 
 
 class Watch:
@@ -159,7 +160,7 @@ class Watch:
       }
       self.log.write(n, metrics | self.spent)
       self.unlogged, self.spent = [], {}
-    self.log.progress(n, loss=metrics["train/loss"], tokens_per_s=tokens / seconds)
+    self.log.progress(n, loss=metrics["train/loss"])
 
   def evaluate(self, n, state):
     """Evaluates the parameters (their moving average, if there is one)."""

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from lm import log, metrics, models, optim
-from lm.log.progress import size_text
+from lm.log.progress import counted, size_text
 from lm.nn.depth import Run as Options
 
 # Fields that say how a model is computed: no preset is meant by them.
@@ -61,8 +61,8 @@ def _updates(e) -> str:
   tokens, o = e.batch * e.seq, e.optim
   warmup = f", warm-up {o.warmup:,}" if o.warmup else ""
   return (
-    f"{e.objective}, {o.name} at {o.lr:g} ({o.schedule}{warmup}): {e.num_steps:,} "
-    f"steps of {e.batch} x {e.seq} = {tokens:,} tokens"
+    f"{e.objective}, {o.name} at {o.lr:g} ({o.schedule}{warmup}): "
+    f"{counted(e.num_steps, 'step')} of {e.batch} x {e.seq} = {tokens:,} tokens"
   )
 
 
@@ -70,7 +70,8 @@ def _data(run) -> str:
   data, epochs = run.experiment.data, run.batches.epoch(run.experiment.num_steps)
   splits = run.dataset.manifest["splits"]
   train, heldout = (
-    f"{splits[name]['documents']:,} documents, {splits[name]['tokens']:,} tokens"
+    f"{counted(splits[name]['documents'], 'document')}, "
+    f"{counted(splits[name]['tokens'], 'token')}"
     for name in ("train", "heldout")
   )
   return (

@@ -12,10 +12,10 @@ CORRUPT = "lm.data.rows.corrupt"
 
 
 @pytest.mark.parametrize("objective, name, message", [
-  ("masked_lm", "", "wanted a corrupt.name of masked$"),
-  ("masked_lm", "spans", "wanted a corrupt.name of masked$"),
-  ("seq2seq", "", "wanted a corrupt.name of prefix or spans$"),
-  ("next_token", "masked", "wanted no corrupt, or the objective masked_lm or repl"),
+  ("masked_lm", "", "wanted a data.corrupt.name of masked$"),
+  ("masked_lm", "spans", "wanted a data.corrupt.name of masked$"),
+  ("seq2seq", "", "wanted a data.corrupt.name of prefix or spans$"),
+  ("next_token", "masked", "wanted no data.corrupt, or the objective masked_lm or "),
 ])  # fmt: skip
 def test_an_objective_and_a_corruption_must_fit(objective, name, message):
   with pytest.raises(ValueError, match=message):
@@ -51,7 +51,7 @@ def test_a_corruption_names_objectives_of_text_too(holes):
   assert dataclasses.is_dataclass(corrupt.make({"name": holes}))
   objectives.check_rows("next_token", {"name": holes})
   objectives.check_rows("next_token", {})  # which still reads text as it is
-  with pytest.raises(ValueError, match=r"wanted a corrupt.name of masked$"):
+  with pytest.raises(ValueError, match=r"wanted a data.corrupt.name of masked$"):
     objectives.check_rows("masked_lm", {"name": holes})
-  with pytest.raises(ValueError, match=r"wanted a corrupt.name of holes$"):
+  with pytest.raises(ValueError, match=r"wanted a data.corrupt.name of holes$"):
     objectives.check_rows("next_token", {"name": "masked"})

@@ -193,7 +193,7 @@ def test_the_last_saved_is_loaded(tmp_path):
 def test_saving_over_another_run_is_refused(tmp_path):
   params = noise(small())
   a_run(tmp_path, params=params)
-  with pytest.raises(ValueError, match="belongs to a run of another config"):
+  with pytest.raises(ValueError, match="is a run that was trained; choose another"):
     lm.save(tmp_path, small(), noise(small(), seed=1), BYTES)
   assert_same(lm.load(tmp_path)[1], params)
 

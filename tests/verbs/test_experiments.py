@@ -68,7 +68,8 @@ def test_train_reports_that_it_is_finished_and_goes_on_with_more_steps(trained, 
   before = (folder / "metrics.jsonl").read_bytes()
   result = processes.run("train", *processes.flags(folder, text, **values))
   assert (result.code, result.err) == (0, "")
-  assert "is finished; --config.num_steps=N continues" in result.out
+  line = "is finished, after step 2; a --config.num_steps above 2 continues it\n"
+  assert line in result.out
   assert f"next: {LAUNCHER} generate" in result.out
   assert (folder / "metrics.jsonl").read_bytes() == before
   resumed = processes.run(

@@ -28,8 +28,8 @@ class Rules:
   max_chars: int = 0  # texts with more are dropped; 0: no limit
   script: str = ""  # "LATIN", "CJK", ...: the first word of the letters' Unicode names
   script_share: float = 0.5  # the share of letters that must be of that script
-  # Or "minhash": near duplicates too; "none": only what repeats held-out text; "off":
-  # not even that, for a text that repeats itself all the time.
+  # Drops "exact" duplicates; "minhash": near ones too; "none": only what repeats
+  # held-out text; "off": not even that, for a text that repeats itself all the time.
   dedup: str = "exact"
   near: float = 0.8  # the Jaccard similarity of 16-byte shingles of a near duplicate
 

@@ -26,10 +26,11 @@ class Rope:
 
   theta: float = 10_000.0  # base of the wavelengths
   rotary_share: float = 1.0  # of each head, from its start; the rest is not rotated
-  scaling: str = "none"  # see above
+  scaling: str = "none"  # of angles to a longer context: one of SCALINGS
   factor: float = 1.0  # longest row / original context
   original_context: int = 0  # of training (yarn, llama3)
-  low_turns: float = 1.0  # in that context; angles of fewer are divided by `factor`
+  # Angles of fewer turns in the original context are divided by `factor`.
+  low_turns: float = 1.0
   high_turns: float = 4.0  # angles of more are not scaled; 32 is usual for yarn
   attention_factor: float = 0.0  # of cos and sin (yarn); 0 means 0.1 log(factor) + 1
 

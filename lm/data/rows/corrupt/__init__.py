@@ -65,7 +65,7 @@ def make(options: dict) -> Corruption | None:
   name = options.pop("name", "")
   if not name:
     if options:
-      raise Mistake(f"corrupt={options} has no name; wanted one of {_names()}")
+      raise Mistake(f"data.corrupt={options} has no name; wanted one of {_names()}")
     return None
   if name not in _names():
     raise Mistake(f"no corruption {name!r}; found: {', '.join(_names())}")
@@ -172,7 +172,7 @@ def check_number(name: str, value, *, above=-math.inf, least=-math.inf, below=ma
   shown = [f"{word} {x:g}" for word, x in limits.items() if math.isfinite(x)]
   is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
   if not is_number or not (above < value < below and least <= value):
-    raise Mistake(f"corrupt.{name}={value!r}; wanted a number {', '.join(shown)}")
+    raise Mistake(f"data.corrupt.{name}={value!r}; wanted a number {', '.join(shown)}")
 
 
 def rounded(size: int) -> int:
