@@ -1,4 +1,4 @@
-"""What the processes of one run decide together."""
+"""Decisions that the processes of one run take together."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""What a run says of itself: at its start, where it continues, and at its end.
+"""Lines about a run: at its start, where it continues, and at its end.
 
 `opening` is printed before the first update, `schedule_change` where a run continues
 with another number of steps, `verdict` when it has ended worse than it might.

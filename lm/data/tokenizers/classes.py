@@ -20,7 +20,7 @@ _LLAMA = dict(bos="<s>", eos="</s>", unk="<unk>")
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-  """What a class makes of its files.
+  """The tokenizer that a class makes of its files.
 
   `files` are "words" (vocab.txt), "bytes" (vocab.json and merges.txt) or "pieces"
   (SentencePiece); `recipe` is a key of the builders' tables, or "". `tokens` are
@@ -135,7 +135,7 @@ OF_MODEL = {
   **dict.fromkeys(("mt5", "switch_transformers", "t5"), "T5Tokenizer"),
   "xlm-roberta": "XLMRobertaTokenizer",
 }
-# Types whose files often name a class that is not theirs: this one holds.
+# Types whose files often name another class than their own: this one holds.
 OVERRULED = {
   "qwen2": "Qwen2Tokenizer",
   **dict.fromkeys(("mistral", "mixtral", "phi3", "umt5"), "TokenizersBackend"),

@@ -1,4 +1,4 @@
-"""How sentence-transformers makes a vector of a text: the files beside a model's own.
+"""Settings of sentence-transformers for a text's vector: the files beside a model's.
 
 modules.json lists the steps; 1_Pooling/config.json says which vectors of the tokens
 become the text's, sentence_bert_config.json how many tokens are read.

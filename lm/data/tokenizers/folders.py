@@ -72,7 +72,7 @@ def complete(inner, config: dict, folder: Path):
 
 
 def _files_of(spec: dict) -> str:
-  """What `Kind.files` is for a tokenizer.json; Llama 3 names Llama 2's class."""
+  """Returns `Kind.files` for a tokenizer.json; Llama 3 names Llama 2's class."""
   if spec["model"]["type"] == "WordPiece":
     return "words"
   return "bytes" if "ByteLevel" in json.dumps(spec["decoder"]) else "pieces"
@@ -183,7 +183,7 @@ def _plain_pieces(file: Path, config: dict):
 
 
 def _pieces(file: Path, config: dict) -> tuple[dict, dict]:
-  """What `sentencepiece.read` returns, with the texts that `config` gives to pieces."""
+  """As `sentencepiece.read`, with the texts that `config` gives to pieces."""
   model, named = sentencepiece.read(file)
   texts = model["texts"]
   for id, token in added.numbered(config, file.parent).items():

@@ -196,7 +196,7 @@ class Tokenizer:
 
   @property
   def embedding(self) -> dict:
-    """How the model's folder makes a vector of a text, see embedding.py; or {}."""
+    """Settings by which the model's folder makes a vector of a text: embedding.py."""
     return self._config.get("embedding", {})  # our own key: Hugging Face has none
 
   @property

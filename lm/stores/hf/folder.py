@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lm.data.tokenizers.files import NAMES
 from lm.disk import json_file
 from lm.disk.safetensors import File, Tensor
 from lm.errors import Mistake
@@ -11,19 +12,12 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 NOTES = (
   "config.json",
   "generation_config.json",
-  "tokenizer.json",
+  *NAMES,
   "tokenizer_config.json",
   "special_tokens_map.json",
   "added_tokens.json",
   "chat_template.jinja",
-  "tokenizer.model",
-  "spiece.model",
-  "sentencepiece.bpe.model",
-  "sentencepiece.model",
-  "spm.model",
-  "vocab.txt",
   "vocab.json",
-  "merges.txt",
   "modules.json",
   "sentence_bert_config.json",
   "1_Pooling/config.json",
