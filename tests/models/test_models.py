@@ -32,7 +32,7 @@ def test_defaults_of_a_group_are_the_familys_own():
 @pytest.mark.parametrize(
   "fields, message",
   [
-    (dict(family="decodr"), "no .decodr. in lm/models; did you mean .decoder.. found: deco"),
+    (dict(family="decodr"), "no .decodr. in lm/models; did you mean .decoder.. found"),
     (dict(preset="gpt-5"), "no preset 'gpt-5' in family 'decoder'; found: gpt2-tiny"),
     (dict(head=3), "family 'decoder' has no field 'head'; did you mean 'heads'?"),
     (dict(zzz=3), "family 'decoder' has no field 'zzz'; it has vocab, context"),
