@@ -43,12 +43,11 @@ def main():
   log = functools.partial(print, file=sys.stderr)
   model = stores.write(target, store, family=_FAMILY.value, dtype=_DTYPE.value, log=log)
   print(f"{target}: {stores.described(model)}")
-  if not isinstance(store, stores.RunStore):
-    print(f"next: {next_step(target)}")
+  print(f"next: {next_step(target)}")
 
 
 def next_step(target: Path) -> str:
-  """Returns what to do with a model that was converted into a run's folder."""
+  """Returns what to do with a model that was converted into a folder."""
   load = f"in Python, model, params, tokenizer = lm.load({os.path.abspath(target)!r})"
   return commands.generate(stores.open(target), "Once upon a time") or load
 

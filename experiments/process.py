@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import logging as python_logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -107,7 +108,7 @@ def _parse(argv, required):
   except (LookupError, AttributeError) as error:
     _quit(config.misspelt(str(error)))
   except (flags.Error, ValueError, TypeError, OSError) as error:
-    _quit(error)
+    _quit(_in_words(str(error)))
   if len(rest) > 1:
     _quit(f"unexpected argument {rest[1]!r}; flags look like --name=value")
   is_help = any(flags.FLAGS[name].value for name in ("help", "helpshort", "helpfull"))
@@ -115,6 +116,18 @@ def _parse(argv, required):
   if missing and not is_help:
     _quit(f"--{missing[0]} is missing: {flags.FLAGS[missing[0]].help}")
   return rest
+
+
+def _in_words(text: str) -> str:
+  """Returns absl's line about a flag's value with what was wanted in plain words."""
+  kinds = {
+    "invalid literal for int": "a whole number",
+    "could not convert string to float": "a number",
+    "Non-boolean argument": "true or false",
+  }
+  flag = re.match(r"flag --[\w.]+=.*?: ", text)
+  wanted = [kind for words, kind in kinds.items() if words in text]
+  return f"{flag[0]}wanted {wanted[0]}" if flag and wanted else text
 
 
 def _main(main):

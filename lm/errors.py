@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import math
 import numbers
+from collections.abc import Mapping
 
 
 class Mistake(ValueError):
@@ -24,6 +25,25 @@ def one_of(kind: str, value: str, values) -> str:
   if value not in values:
     raise Mistake(f"no {kind} {value!r}; found: {', '.join(values)}")
   return value
+
+
+def check_arguments(function: str, model, params, tokenizer=None):
+  """Raises Mistake when one of them is something else: swapped arguments, a path.
+
+  `function` is the name in the message. `tokenizer` may be None.
+  """
+  kinds = {
+    "model": (model, hasattr(model, "traits"), "a model, as of lm.model or lm.load"),
+    "params": (params, isinstance(params, Mapping), "a dict of arrays by name"),
+    "tokenizer": (
+      tokenizer,
+      tokenizer is None or hasattr(tokenizer, "decode"),
+      "a tokenizer, as of lm.load or lm.data.tokenizers.load, or None",
+    ),
+  }
+  for name, (value, fits, wanted) in kinds.items():
+    if not fits:
+      raise Mistake(f"{function}: {name} is a {type(value).__name__}; wanted {wanted}")
 
 
 def positive(config, *names):

@@ -17,6 +17,8 @@ def local(path) -> Path:
   for a URL, such as gs://bucket/run, which would be a folder "gs:" in the current one,
   and where nothing says which folder is the home.
   """
+  if not isinstance(path, str | bytes | os.PathLike):
+    raise Mistake(f"{path!r} of type {type(path).__name__}; wanted a path")
   if _URL.match(os.fsdecode(path)):
     raise Mistake(
       f"{path} is a URL; wanted a path of this machine: mount the bucket, or copy what "

@@ -14,6 +14,8 @@ embed       texts to vectors, by an encoder
 import sys
 import types
 
+from lm.errors import check_arguments
+
 
 def generate(model, params, tokenizer, prompts, **options) -> list[str]:
   """Returns the continuations of prompts as a list of strings, without the prompts.
@@ -29,6 +31,7 @@ def generate(model, params, tokenizer, prompts, **options) -> list[str]:
   """
   from lm.generate import stream
 
+  check_arguments("lm.generate", model, params, tokenizer)
   pieces = stream.generate(model, params, tokenizer, prompts, **options)
   return [piece.text for piece in pieces]
 

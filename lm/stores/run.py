@@ -26,7 +26,7 @@ from lm.data import tokenizers
 from lm.data.tokenizers import vocabulary
 from lm.disk import atomic, json_file, paths
 from lm.disk import digest as digests
-from lm.errors import Mistake
+from lm.errors import Mistake, check_arguments
 from lm.stores.owner import Owner
 from lm.stores.store import Store, abstract, fields_of
 
@@ -201,6 +201,7 @@ def save(path, model, params, tokenizer):
   this moment, when text can become ids that the model lacks, or when the parameters are
   not those of the model: in float32, or in the model's own dtype.
   """
+  check_arguments("lm.save", model, params, tokenizer)
   if tokenizer:
     vocabulary.check(tokenizer, model.config.vocab)
   shapes = abstract(model)[0]

@@ -204,8 +204,11 @@ def fields_of(model) -> dict:
 
 
 def described(model) -> str:
-  """Returns the main fields of a model in one line: "family=decoder, width=64"."""
+  """Returns the main fields of a model in one line: "family=decoder, width=64".
+
+  A field that is 0, False or empty is left out: what it stands for is another field's.
+  """
   fields = fields_of(model)
   names = ("family", "width", "layers", "heads", "kv_heads", "ff", "tied", "head")
-  shown = [name for name in (*names, "vocab") if name in fields]
+  shown = [name for name in (*names, "vocab") if fields.get(name)]
   return ", ".join(f"{name}={fields[name]}" for name in shown)

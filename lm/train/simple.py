@@ -3,6 +3,7 @@
 import jax
 
 from lm.data.loader import Loader
+from lm.errors import check_arguments
 from lm.letters import make_mesh
 from lm.optim import Optim
 from lm.rng import stream
@@ -42,6 +43,7 @@ def fit(
     rows = lm.data.labelled(texts, labels, tokenizer, seq=32)
     params, history = lm.fit(model, params, rows, objective="classify", num_steps=60)
   """
+  check_arguments("lm.fit", model, {} if params is None else params)
   mesh = mesh or make_mesh(jax.devices()[:1])
   batches = data
   if not callable(data):

@@ -13,7 +13,7 @@ IN_THE_CONFIG = {
   "optim.lrr=1": "the config has no value 'lrr'; did you mean 'lr'?",
   "modle.width=8": "the config has no value 'modle'; did you mean 'model'?",
   "model.surprise=1": "the config has no value 'surprise'; nothing of",
-  "seq=abc": "--config.seq=abc: invalid literal for int",
+  "seq=abc": "--config.seq=abc: wanted a whole number",
   "model.width=17": "heads=2 does not divide width=17",
   "model.family=decodr": "in lm/models; did you mean 'decoder'? found: decoder",
   "model.preset=gpt-5": "no preset 'gpt-5' in family 'decoder'; found: gpt2-",

@@ -136,8 +136,8 @@ def check_length(corpus, split: str, seq: int, *, least: int):
   size = len(corpus.tokens(split))
   if size < least:
     raise Mistake(
-      f"split {split!r} of {corpus.folder.name} has {size} tokens; wanted at least "
-      f"{least} for rows of {seq}: give more text or a smaller seq"
+      f"split {split!r} of {corpus.source} has {size} tokens; wanted at least {least} "
+      f"for rows of {seq}: give more text or a smaller seq"
     )
 
 

@@ -37,4 +37,6 @@ def test_a_place_of_a_batch_reads_the_stream_row_by_row(documents, seq, seed):
     rotations = [np.roll(expected, -seq * r) for r in range(num)]
     assert any(np.array_equal(ids, rotation) for rotation in rotations)
   first = [load._row(0, place)["tokens_T"].tobytes() for place in range(batch)]
-  assert seq * len(stream) < 40 or batch == 1 or len(set(first)) > 1
+  repeats = len({rows[r]["tokens_T"].tobytes() for r in range(num)}) < num
+  small = seq * len(stream) < 40 or batch == 1
+  assert small or repeats or len(set(first)) > 1
