@@ -69,7 +69,8 @@ def of_class(cls, prefix="", *, nested=True) -> dict[str, str]:
 def _comments(cls) -> dict[str, str]:
   """Returns the comment behind each field of a dataclass, or that above it."""
   texts, above = {}, []
-  sources = [inspect.getsource(c) for c in cls.__mro__[::-1] if c is not object]
+  classes = [c for c in cls.__mro__[::-1] if dataclasses.is_dataclass(c)]
+  sources = map(inspect.getsource, classes)
   for line in "\n".join(sources).splitlines():
     if match := FIELD.fullmatch(line):
       texts[match[1]] = match["meaning"] or " ".join(above)

@@ -18,13 +18,14 @@ def both(name):
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_logits_are_those_of_the_rounded_values(name):
   family = FAMILIES[name]
-  for dtype in ("float32", "bfloat16"):
+  # In bfloat16, sums that differ in the last bit of float32 may be rounded differently.
+  for dtype, tolerance in (("float32", 2e-5), ("bfloat16", 2e-2)):
     apply, inputs = jax.jit(family.model(dtype=dtype).apply), family.inputs(B)
     actual, expected = (
       apply({"params": params}, tokens(B, T), **inputs)[0] for params in both(name)
     )
     assert actual.dtype == expected.dtype == jnp.float32
-    np.testing.assert_allclose(actual, expected, atol=2e-5, rtol=2e-5)
+    np.testing.assert_allclose(actual, expected, atol=tolerance, rtol=tolerance)
 
 
 @families_with(decodes=True)
