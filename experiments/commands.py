@@ -48,9 +48,11 @@ def after_training(folder, sources) -> str:
 def generate(store, start: str) -> str:
   """Returns the command that writes a text which begins with `start`.
 
-  An encoder-decoder that learnt gaps fills one, a masked language model a mask. Returns
-  "" for a model that does neither.
+  An encoder-decoder that learnt gaps fills one, a masked language model a mask, and a
+  classifier names classes. Returns "" for a model that does none of these.
   """
+  if store.model.classifies:
+    return command("generate", workdir=store.path, prompt="A text of yours.")
   traits, tokenizer = store.model.traits, store.tokenizer()
   special = tokenizer.special if tokenizer else ()
   masks = [name for name in (MASK, ROBERTA_MASK) if name in special]

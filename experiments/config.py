@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHOWN = "configs/shakespeare.py"  # the example in messages
 # Values that decide which other values there are; flags may set them too.
 SELECTORS = ("model.family", "model.preset", "objective", "init.path")
-SELECTORS += ("data.corrupt.name", "data.source")
+SELECTORS += ("data.corrupt.name", "data.source", "task.name")
 
 _file = ""  # the value of --config, "file:argument"
 _notes = []  # lines about flags that change more than one value
@@ -62,7 +62,20 @@ def experiment() -> tuple[training.Experiment, dict]:
   if isinstance(source, str):
     several = tuples.parse(source) if source.startswith("(") else sources.listed(source)
     values["data"]["source"] = several if len(several) > 1 else source
+  if values.get("task"):
+    values = with_task(values)
   return training.Experiment.of(values), values
+
+
+def with_task(values: dict) -> dict:
+  """Returns the values with what only the task's data tell: its classes."""
+  from lm import tasks
+  from lm.tasks import dataset
+
+  task = tasks.make(values["task"])
+  task = task.resolved(dataset.read(task, cache=values["data"]["cache"]))
+  model = values["model"] | task.fields()
+  return values | {"task": tasks.options(task), "model": model}
 
 
 def notes() -> list[str]:
@@ -187,6 +200,11 @@ def complete(config: ConfigDict) -> ConfigDict:
     if name := groups["data"].get("corrupt", {}).get("name", ""):
       corruption = lookup.find("lm.data.rows.corrupt", name).Corruption
       defaults["data"]["corrupt"] = _fields(corruption)
+  if name := values.get("task", {}).get("name", ""):
+    from lm import tasks
+
+    defaults["task"] = tasks.defaults(name)
+    defaults["objective"] = tasks.kind(name).objective
   objective = values.get("objective", defaults["objective"])
   defaults["loss"] = options(lookup.function("lm.objectives", objective))
   return ConfigDict(_merged(defaults, values))

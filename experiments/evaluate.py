@@ -18,12 +18,13 @@ import jax
 from absl import flags
 
 from experiments import config, process
-from lm import data, evaluate, lookup, metrics, objectives, stores
-from lm.data import row_shapes
+from lm import evaluate, lookup, metrics, objectives, stores
 from lm.data.loader import Loader, batch_shapes
 from lm.errors import Mistake
 from lm.letters import make_mesh
 from lm.log.progress import progress
+from lm.tasks import overlap
+from lm.train import compose
 from lm.train.config import Experiment
 
 config.flag("the data to score it on; by default the run's own")
@@ -33,14 +34,14 @@ _STEP = flags.DEFINE_integer("step", None, "the checkpoint; by default the newes
 
 
 def main():
-  tasks = [lookup.find("lm.tasks", name) for name in _TASKS.value]
+  scored = [lookup.find("lm.tasks", name) for name in _TASKS.value]
   experiment = config.experiment()[0] if config.is_given() else trained(_WORKDIR.value)
   mesh = make_mesh(jax.local_devices()[:1])
   model, params, tokenizer = stores.load(_WORKDIR.value, step=_STEP.value, mesh=mesh)
   if config.is_given():
     experiment = adapted(experiment, model, tokenizer)
   values = scores(experiment, model, params, tokenizer, mesh)
-  for task in tasks:
+  for task in scored:
     cache = experiment.data.cache
     values |= task.evaluate(model, params, tokenizer, cache=cache)
   print(json.dumps(values, indent=1))
@@ -64,7 +65,7 @@ def adapted(experiment, model, tokenizer) -> Experiment:
   if tokenizer is None:
     raise Mistake(f"{path} has no tokenizer; text needs one")
   objectives.check_model(experiment.objective, model)
-  tokenizer_path = str(stores.open(path).tokenizer_path.resolve())
+  tokenizer_path = str(stores.open(path).tokenizer_path.absolute())
   seq = min(experiment.seq, model.config.context or experiment.seq)
   changed = dataclasses.replace(experiment.data, tokenizer=tokenizer_path)
   return dataclasses.replace(experiment, data=changed, seq=seq)
@@ -74,7 +75,7 @@ def check_before_data(experiment, model, params, mesh):
   """Raises Mistake for rows or a head that the objective needs and does not get."""
   e = experiment
   objectives.check_rows(e.objective, e.data.corrupt)
-  batch = batch_shapes(row_shapes(e.data, e.seq), batch=e.batch, mesh=mesh)
+  batch = batch_shapes(compose.row_shapes(e), batch=e.batch, mesh=mesh)
   objective, given = objectives.make(e.objective, e.loss)
   evaluate.names(model.apply, objective, params, batch, given)
 
@@ -82,9 +83,7 @@ def check_before_data(experiment, model, params, mesh):
 def scores(experiment, model, params, tokenizer, mesh) -> dict[str, float]:
   """Returns the metrics of a model on the held-out text of an experiment."""
   check_before_data(experiment, model, params, mesh)
-  dataset = data.prepare(
-    experiment.data, seq=experiment.seq, log=partial(print, file=sys.stderr)
-  )
+  dataset = compose.prepare(experiment, log=partial(print, file=sys.stderr))
   path, vocab = _WORKDIR.value, model.config.vocab
   if not config.is_given() and tokenizer.digest != dataset.tokenizer.digest:
     raise Mistake(
@@ -103,6 +102,8 @@ def scores(experiment, model, params, tokenizer, mesh) -> dict[str, float]:
   batches = loader.prefetch(range(len(loader)))
   batches = progress(batches, total=len(loader), unit="batch")
   values = evaluate.evaluate(step, params, batches, given=given)
+  if experiment.task:
+    values |= task_scores(dataset, model, params, rows)
   if "eval/nats_per_token" in values:
     values["unigram_nats_per_token"] = metrics.entropy(dataset.counts("train"))
   if experiment.objective == "next_token" and "eval/bits_per_byte" not in values:
@@ -111,6 +112,15 @@ def scores(experiment, model, params, tokenizer, mesh) -> dict[str, float]:
     bits_per_token = values["eval/nats_per_token"] / math.log(2)
     values["eval/bits_per_byte"] = bits_per_token * split["tokens"] / split["bytes"]
   return values
+
+
+def task_scores(dataset, model, params, rows) -> dict:
+  """Returns the scores of a task's answers, and what its splits have in common."""
+  records, texts = dataset.splits.heldout, {}
+  for split in ("train", "heldout"):
+    texts[split] = [record["text"] for record in getattr(dataset.splits, split)]
+  values = dataset.task.score(dataset.task.answers(model, params, rows), records)
+  return values | {"overlap_8_grams": overlap.share(texts["train"], texts["heldout"])}
 
 
 if __name__ == "__main__":

@@ -18,10 +18,12 @@ from absl import flags
 
 from experiments import process
 from lm import stores
+from lm.data import tables
 from lm.data.tokenizers.files import read_text
 from lm.disk import paths
 from lm.errors import Mistake
 from lm.generate import chat, fill, prompts, stream
+from lm.generate import score as scoring
 from lm.log.progress import counted
 
 DEFAULT_TOKENS = 200  # at most, without --max_tokens
@@ -33,6 +35,12 @@ _STEP = flags.DEFINE_integer(
 _PROMPT = process.text_flag("prompt", None, "where to start; empty: a new document")
 _PROMPT_FILE = flags.DEFINE_string(
   "prompt_file", None, "a text file to take for --prompt, without its last line break"
+)
+_SCORE = flags.DEFINE_string(
+  "score",
+  None,
+  "a file with a text a line; .jsonl: objects with a text, or a context and a "
+  "continuation; prints their log-probabilities, and writes no text",
 )
 _CHAT = flags.DEFINE_boolean(
   "chat",
@@ -81,10 +89,15 @@ def main():
       f"{', '.join(settings)}, or leave out --beam"
     )
   prompt = read_prompt()
+  store = stores.open(_WORKDIR.value)
   model, params, tokenizer = stores.load(_WORKDIR.value, step=_STEP.value)
   if tokenizer is None:
     raise Mistake(f"{_WORKDIR.value} has no tokenizer; text needs one")
   sys.stdout.reconfigure(errors="replace")  # a terminal may lack characters
+  if _SCORE.value is not None:
+    return show_scores(model, params, tokenizer, paths.local(_SCORE.value))
+  if model.classifies:
+    return show_classes(store, model, params, tokenizer, prompt)
   if prompt is not None and fill.has_masks(tokenizer, prompt):
     return show_masks(fill.masks(model, params, tokenizer, prompt))
   messages = []
@@ -207,6 +220,38 @@ def show(pieces, heading: str, finished=None) -> tuple[list[str], int]:
       title = f"--- {index + 1} of {n}\n" if n > 1 else ""
       print(f"{title}{heading}{texts[index]}", flush=True)
   return texts, sum(map(len, ids))
+
+
+def show_scores(model, params, tokenizer, file):
+  """Prints a JSON object for each text of a file: its log-probability, its tokens."""
+  if not file.is_file():
+    raise Mistake(f"--score={file} is no file; wanted one with a text a line")
+  if file.suffix == ".jsonl":
+    records = tables.read(f"jsonl:{file}", cache="")["train"]
+    pair = ("context", "continuation")
+    texts = [
+      tuple(map(r.get, pair)) if "context" in r else r.get("text") for r in records
+    ]
+  else:
+    texts = [line for line in read_text(file).splitlines() if line.strip()]
+  for score in scoring.score(model, params, tokenizer, texts):
+    print(json.dumps(score._asdict()))
+
+
+def show_classes(store, model, params, tokenizer, prompt):
+  """Prints the classes of each prompt with their probabilities, the likeliest first."""
+  from lm.tasks import classify
+
+  labels = store.labels or tuple(f"LABEL_{i}" for i in range(model.config.task.classes))
+  task, context = classify.Task(train="", labels=labels), model.config.context or 2**31
+  for text in read_lines() if prompt is None else [prompt]:
+    if not text.strip():
+      raise Mistake("the text is empty; wanted one to classify")
+    seq = min(prompts.bucket(len(tokenizer.prompt(text))), context)
+    rows = task.rows([{"text": text}], tokenizer, seq)
+    [answer] = task.answers(model, params, rows)
+    line = json.dumps(answer, ensure_ascii=False)
+    print(line if _FORMAT.value == "json" else task.shown(answer), flush=True)
 
 
 def show_masks(candidates):

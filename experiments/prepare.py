@@ -7,12 +7,15 @@
 
 from experiments import commands, config, process
 from lm import data
+from lm.errors import Mistake
 
 config.flag()
 
 
 def main():
   experiment, _ = config.experiment()
+  if experiment.task:
+    raise Mistake("the records of a task are prepared when it is trained; run train")
   dataset = data.prepare(experiment.data, seq=experiment.seq)
   for corpus in dataset.corpora:
     print((corpus.folder / "report.txt").read_text("utf-8"))

@@ -11,7 +11,6 @@ import jax
 
 from experiments import commands, config, distributed, process
 from experiments.interrupt import Interrupt
-from lm import data
 from lm.stores.run import RunFolder
 from lm.train import compose, run
 from lm.train.config import FREE
@@ -45,10 +44,10 @@ def train_in(folder, plan, values):
       f"{step} continues it"
     )
     if jax.process_index() == 0:
-      say(commands.after_training(folder, e.data.sources))
+      say(commands.after_training(folder, e.sources))
     return 0
   # Outside of Interrupt: Ctrl-C ends it at once.
-  dataset = data.prepare(e.data, seq=e.seq, log=say)
+  dataset = compose.prepare(e, log=say)
   with Interrupt() as interrupt:
     reached = run.run(
       plan, dataset, folder, config=values, stop=interrupt.agreed, log=say
@@ -58,7 +57,7 @@ def train_in(folder, plan, values):
     say(f"stopped after step {reached}, saved; the same command continues from there")
   if jax.process_index() == 0:
     draw(folder)
-    say(commands.after_training(folder, e.data.sources))
+    say(commands.after_training(folder, e.sources))
   return 128 + interrupt.number if is_stopped else 0
 
 

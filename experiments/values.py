@@ -45,6 +45,11 @@ def meanings(values: dict) -> dict[str, str]:
     cls = lookup.find("lm.data.rows.corrupt", corruption).Corruption
     texts |= of_class(cls, "data.corrupt.")
     texts["data.corrupt.name"] = "a file of lm/data/rows/corrupt"
+  if task := values.get("task", {}).get("name"):
+    from lm import tasks
+
+    texts |= of_class(tasks.kind(task), "task.")
+    texts["task.name"] = "a file of lm/tasks"
   return (
     of_class(Experiment)
     | of_class(clean.Rules, "data.clean.")

@@ -41,6 +41,13 @@ def fit(model, params, data, **options):
   return simple.fit(model, params, data, **options)
 
 
+def score(model, params, tokenizer, texts):
+  """Returns the log-probability of each text; see `lm.generate.score.score`."""
+  from lm.generate import score
+
+  return score.score(model, params, tokenizer, texts)
+
+
 def __getattr__(name: str):
   """Imports a package when it is first named: lm.data, lm.optim, lm.generate(...).
 

@@ -33,6 +33,10 @@ def config(name: str):
 def shrink(cfg):
   """Makes `cfg` the same kind of run of two steps on few tokens, and returns it."""
   cfg.update(RUN)
+  if "init" in cfg:
+    cfg.init.path = ""  # real weights are large
+  if "family" not in cfg.model:
+    cfg.model = dict(family="encoder", preset="bert-tiny", pooler=True)
   family = cfg.model.family
   fields = models.defaults(family, cfg.model.get("preset", ""))
   cfg.model.update({name: value for name, value in MODEL.items() if name in fields})

@@ -41,7 +41,7 @@ class Data:
   Whatever needs no data is checked here, before hours are spent on preparing them.
   """
 
-  source: str | tuple[str, ...]  # see lm.data.sources; several are mixed
+  source: str | tuple[str, ...] = ""  # see lm.data.sources; several are mixed
   weights: tuple[float, ...] = ()  # of the sources in a batch, by rows; (): equal ones
   tokenizer: str = "bytes"  # "bytes", "bpe-N", "words-N", or the path of a tokenizer
   rows: str = "concat"  # a file of lm/data/rows
@@ -52,7 +52,8 @@ class Data:
   def __post_init__(self):
     for source in self.sources:
       sources.resolve(source)
-    check_weights(self.weights, len(self.sources))
+    if self.source != "":
+      check_weights(self.weights, len(self.sources))
     tokenizers.check(self.tokenizer)
     object.__setattr__(self, "cache", str(paths.local(self.cache)))  # it is frozen
     cleaning.checked(self.clean)
@@ -70,7 +71,9 @@ class Data:
 
   @property
   def sources(self) -> tuple[str, ...]:
-    """`source` as a tuple."""
+    """`source` as a tuple; () for "", where a task has its own data."""
+    if self.source == "":
+      return ()
     return (self.source,) if isinstance(self.source, str) else tuple(self.source)
 
   @property

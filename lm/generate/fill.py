@@ -43,7 +43,7 @@ def masks(model, params, tokenizer, text: str, *, n=5) -> list[list[tuple]]:
   """
   fields = models.fields(model)
   family, head = fields["family"], fields.get("head", "none")
-  if head != "tokens":
+  if head != "tokens" or model.traits.sees != "both":
     raise Mistake(
       f"a model of family {family!r} with head={head!r} fills no masks; wanted an "
       "encoder with head='tokens'"

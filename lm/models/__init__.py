@@ -83,11 +83,19 @@ class LanguageModel(nn.Module):
     """Returns (logits_BTV in float32, cache), the readout of `features`.
 
     V is the vocabulary, without its padding. `cache` is the given one with these
-    tokens added, None without a cache.
+    tokens added, None without a cache. With head="classes", logits_BC.
     """
     features = self.features(tokens_BT, **inputs)
+    if self.classifies:
+      return self.classify(features.x_BTD, inputs.get("segments_BT")), features.cache
     logits_BTV = self.readout(features.x_BTD)
     return logits_BTV[..., : self.config.vocab], features.cache
+
+  @property
+  def classifies(self) -> bool:
+    """True for a model with head="classes": it has `classify` in place of `readout`."""
+    task = getattr(self.config, "task", None)
+    return task is not None and task.head == "classes"
 
   def word_vectors(self, params):
     """Returns vectors_VD of all tokens (V padded), from the parameters alone."""

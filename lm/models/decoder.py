@@ -39,6 +39,7 @@ from lm.nn.layers import (
   split_key,
 )
 from lm.nn.positions.rotary import Rope, rotary
+from lm.nn.task_heads import LAST_PARTS, LastClassifier, LastHead, require_head
 
 ORDERS = ("before", "after", "parallel")
 
@@ -66,12 +67,12 @@ class Config:
   width: int = 768  # D
   layers: int = 12  # L: blocks
   bias: bool = False  # of matmuls and norms
-  tied: bool = True  # the readout is the embedding
   logit_softcap: float = 0.0  # 0 means none
   attention: Heads = field(default_factory=Heads)
   rope: Rope = field(default_factory=Rope)
   feed: Feed = field(default_factory=Feed)
   residual: Residual = field(default_factory=Residual)
+  task: LastHead = field(default_factory=LastHead)
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
@@ -226,7 +227,7 @@ class Model(LanguageModel):
   """A decoder of any of these kinds."""
 
   config: Config
-  traits = Traits(decodes=True)
+  traits = Traits(decodes=True, head=LAST_PARTS)
 
   def setup(self):
     c = self.config
@@ -235,12 +236,15 @@ class Model(LanguageModel):
       self.positions = LearnedPositions(size=c.context, width=c.width)
     self.blocks = Stack(block=Block, config=c, length=c.layers, run=c.run)
     self.norm = Norm(kind=c.residual.norm, eps=c.residual.eps, bias=c.bias)
-    self.head = Readout(
-      vocab=c.vocab,
-      dtype=c.run.dtype,
-      tied_to=self.embed if c.tied else None,
-      softcap=c.logit_softcap,
-    )
+    if c.task.head == "classes":
+      self.classifier = LastClassifier(classes=c.task.classes, dtype=c.run.dtype)
+    else:
+      self.head = Readout(
+        vocab=c.vocab,
+        dtype=c.run.dtype,
+        tied_to=self.embed if c.task.tied else None,
+        softcap=c.logit_softcap,
+      )
 
   def features(
     self, tokens_BT, *, positions_BT=None, segments_BT=None, cache=None, train=False
@@ -278,7 +282,14 @@ class Model(LanguageModel):
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
+    require_head(self, "tokens")
     return self.head(x_BTD)
+
+  def classify(self, x_BTD, segments_BT=None, *, num: int = 0):
+    """logits_BC of the row's class, or logits_BPC of `num` texts: by the last token."""
+    require_head(self, "classes")
+    logits_BPC = self.classifier(x_BTD, segments_BT, num)
+    return logits_BPC if num else logits_BPC[:, 0]
 
   def init_cache(self, batch: int, size: int) -> KVCache:
     """An empty cache for rows of up to `size` tokens; needs no parameters."""

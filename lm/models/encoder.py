@@ -39,7 +39,14 @@ from lm.nn.layers import (
   split_key,
 )
 from lm.nn.positions.rotary import Rope, rotary
-from lm.nn.task_heads import HIDDEN, PARTS, Dense, TaskHead, TokenTransform
+from lm.nn.task_heads import (
+  HIDDEN,
+  PARTS,
+  Dense,
+  TaskHead,
+  TokenTransform,
+  token_of_each,
+)
 
 
 @dataclass(frozen=True)
@@ -255,15 +262,20 @@ class Model(LanguageModel):
     self._require(self.config.task.follows, wanted)
     return self.follows(self.pool(x_BTD)[:, None])[:, 0]
 
-  def classify(self, x_BTD):
-    """logits_BC of the row's class, from its first token."""
+  def classify(self, x_BTD, segments_BT=None, *, num: int = 0):
+    """logits_BC of the row's class, or logits_BPC of `num` texts: by the first token.
+
+    Text p of a row has segment p + 1.
+    """
     task = self.config.task
     self._require(task.head == "classes", "head='classes'")
+    x_BPD = token_of_each(x_BTD, segments_BT, num, last=False)
     if task.hidden:
-      h_B1D = HIDDEN[task.hidden](self.hidden(x_BTD[:, :1]))
+      h_BPD = HIDDEN[task.hidden](self.hidden(x_BPD))
     else:
-      h_B1D = self.pool(x_BTD)[:, None]
-    return self.classifier(h_B1D)[:, 0]
+      h_BPD = jnp.tanh(self.pooler(x_BPD))
+    logits_BPC = self.classifier(h_BPD)
+    return logits_BPC if num else logits_BPC[:, 0]
 
   def label(self, x_BTD):
     """logits_BTC of every token's class; with "span", of an answer's start and end."""

@@ -23,6 +23,7 @@ from lm.nn.depth import Run, Stack
 from lm.nn.layers import Embedding, Readout, dropout, dropout_key, layer_keys
 from lm.nn.recurrent import CELLS, Recurrence
 from lm.nn.state import State
+from lm.nn.task_heads import LAST_PARTS, LastClassifier, LastHead, require_head
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Config:
   width: int = 650  # D, of embeddings and states
   layers: int = 2  # L: recurrent layers
   cell: str = "lstm"  # or "gru"
-  tied: bool = True  # the readout is the embedding
+  task: LastHead = field(default_factory=LastHead)
   run: Run = field(default_factory=Run)
 
   def __post_init__(self):
@@ -72,14 +73,17 @@ class Model(LanguageModel):
   """A stack of LSTMs or GRUs."""
 
   config: Config
-  traits = Traits(decodes=True, carries=True)
+  traits = Traits(decodes=True, carries=True, head=LAST_PARTS)
 
   def setup(self):
     c = self.config
     self.embed = Embedding(size=c.vocab, width=c.width, std=0.1)  # no norm enlarges it
     self.blocks = Stack(block=Block, config=c, length=c.layers, run=c.run)
-    tied_to = self.embed if c.tied else None
-    self.head = Readout(vocab=c.vocab, dtype=c.run.dtype, tied_to=tied_to)
+    if c.task.head == "classes":
+      self.classifier = LastClassifier(classes=c.task.classes, dtype=c.run.dtype)
+    else:
+      tied_to = self.embed if c.task.tied else None
+      self.head = Readout(vocab=c.vocab, dtype=c.run.dtype, tied_to=tied_to)
 
   def features(
     self, tokens_BT, *, positions_BT=None, segments_BT=None, cache=None, train=False
@@ -104,7 +108,14 @@ class Model(LanguageModel):
 
   def readout(self, x_BTD):
     """logits_BTV in float32, V padded to a multiple of 128 and the padding masked."""
+    require_head(self, "tokens")
     return self.head(x_BTD)
+
+  def classify(self, x_BTD, segments_BT=None, *, num: int = 0):
+    """logits_BC of the row's class, or logits_BPC of `num` texts: by the last token."""
+    require_head(self, "classes")
+    logits_BPC = self.classifier(x_BTD, segments_BT, num)
+    return logits_BPC if num else logits_BPC[:, 0]
 
   def init_cache(self, batch: int, size: int) -> State:
     """The empty state, of constant memory: `size` has no effect."""

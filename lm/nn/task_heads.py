@@ -1,6 +1,7 @@
-"""Output heads of encoders: masked token, next sentence, classes, labels, answer span.
+"""Output heads: of encoders, and the classes of a text read by a decoder or an LSTM.
 
-The heads of BERT (arXiv:1810.04805, section 3) and RoBERTa (arXiv:1907.11692).
+The heads of BERT (arXiv:1810.04805, section 3) and RoBERTa (arXiv:1907.11692); classes
+from the last token as GPT (Radford et al. 2018, section 3.2).
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm.errors import Mistake, one_of
+from lm.errors import Mistake, one_of, positive
 from lm.letters import constrain
 from lm.nn.layers import ACTIVATIONS, Norm
 from lm.nn.linear import linear
@@ -24,6 +25,7 @@ HEADS = (
 )
 # The first names of the parameters that belong to a head; all others are the body's.
 PARTS = ("head", "bias", "pooler", "follows", "hidden", "classifier")
+LAST_PARTS = ("head", "classifier")  # those of a `LastHead`
 HIDDEN = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
 
@@ -60,6 +62,55 @@ class TaskHead:
   def follows(self) -> bool:
     """True if there is a next-sentence classifier: its own head, or with "tokens"."""
     return self.head == "next" or (self.head == "tokens" and self.pooler)
+
+
+@dataclass(frozen=True)
+class LastHead:
+  """The output head of a model that reads from left to right."""
+
+  head: str = "tokens"  # or "classes": of the whole row, from its last token
+  classes: int = 2  # of "classes"
+  tied: bool = True  # the readout of tokens is the embedding
+
+  def __post_init__(self):
+    one_of("head", self.head, ("tokens", "classes"))
+    positive(self, "classes")
+
+
+def require_head(model, head: str):
+  """Raises Mistake when a model with a `LastHead` has another head than `head`."""
+  if model.config.task.head != head:
+    own = model.config.task.head
+    raise Mistake(f"this model has head={own!r}; wanted one with head={head!r}")
+
+
+class LastClassifier(nn.Module, kw_only=True):
+  """logits_BPC: a linear layer without a bias on the last token of each text."""
+
+  classes: int
+  dtype: str
+
+  @nn.compact
+  def __call__(self, x_BTD, segments_BT, num: int):
+    x_BPD = token_of_each(x_BTD, segments_BT, num, last=True)
+    shape = (x_BTD.shape[-1], self.classes)
+    return linear(self, "w", "BPD,DC->BPC", x_BPD, shape, dtype=self.dtype)
+
+
+def token_of_each(x_BTD, segments_BT, num: int, *, last: bool):
+  """x_BPD: the first or the last token of the texts 1 to P = max(1, num) of each row.
+
+  Without segments the row is one text. A text that does not exist gets any token.
+  """
+  if segments_BT is None:
+    return x_BTD[:, -1:] if last else x_BTD[:, :1]
+  number_P = jnp.arange(1, max(1, num) + 1)
+  is_text_BPT = segments_BT[:, None] == number_P[None, :, None]
+  if last:
+    index_BP = segments_BT.shape[1] - 1 - jnp.argmax(is_text_BPT[..., ::-1], axis=-1)
+  else:
+    index_BP = jnp.argmax(is_text_BPT, axis=-1)
+  return jnp.take_along_axis(x_BTD, index_BP[..., None], axis=1)
 
 
 class TokenTransform(nn.Module, kw_only=True):

@@ -1,4 +1,4 @@
-"""Classification of whole rows: sentiment, topics, pairs of sentences."""
+"""Classification of texts: sentiment, topics, pairs of sentences."""
 
 import jax.numpy as jnp
 
@@ -7,22 +7,29 @@ from lm.objectives.softmax import cross_entropy
 
 
 def classify(apply, params, batch, key, *, given=None, train=True):
-  """Returns the cross-entropy of each row's class, label_B, summed in nats.
+  """Returns the cross-entropy of each text's class, summed in nats.
 
-  The model has a method `classify` that takes x_BTD and returns logits_BC (an encoder
-  with head="classes"). A batch may weight its rows by weights_B (0 for padding). Sums:
-  "loss", "nats_per_row", "accuracy".
+  A batch has one text a row, with label_B, or several with label_BP, apart by
+  segments_BT (1, 2, ...). weights_B or weights_BP may be 0 for padding. The model has
+  head="classes", and with it a method `classify`. Sums: "loss", "nats_per_text",
+  "accuracy".
   """
   features = read(apply, params, batch, key, train)
-  logits_BC = apply({"params": params}, features.x_BTD, method="classify")
-  label_B = batch["label_B"]
-  weights_B = batch["weights_B"] if "weights_B" in batch else jnp.ones(label_B.shape)
-  nll_B, _ = cross_entropy(logits_BC, label_B)
-  correct_B = jnp.argmax(logits_BC, axis=1) == label_B
-  nats, weight = jnp.sum(nll_B * weights_B), jnp.sum(weights_B)
+  is_packed = "label_BP" in batch
+  label, weights = (
+    (batch[f"{name}_BP"] if is_packed else batch.get(f"{name}_B"))
+    for name in ("label", "weights")
+  )
+  weights = jnp.ones(label.shape) if weights is None else weights
+  num = label.shape[1] if is_packed else 0
+  inputs = dict(segments_BT=batch.get("segments_BT"), num=num, method="classify")
+  logits = apply({"params": params}, features.x_BTD, **inputs)
+  nll, _ = cross_entropy(logits, label)
+  correct = jnp.argmax(logits, axis=-1) == label
+  nats, weight = jnp.sum(nll * weights), jnp.sum(weights)
   sums = {
     "loss": (nats, weight),
-    "nats_per_row": (nats, weight),
-    "accuracy": (jnp.sum(correct_B * weights_B), weight),
+    "nats_per_text": (nats, weight),
+    "accuracy": (jnp.sum(correct * weights), weight),
   }
   return add_auxiliary(sums, features.losses) if train else sums

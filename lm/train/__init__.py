@@ -123,6 +123,10 @@ class _Recorded(dict):
     self.names.add(name)
     return super().__getitem__(name)
 
+  def get(self, name, default=None):
+    self.names.add(name)
+    return super().get(name, default)
+
   def __missing__(self, name):
     raise Mistake(
       f"the objective reads {name}, which the batch lacks; it has "

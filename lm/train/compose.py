@@ -1,7 +1,7 @@
 """Makes the objects of an experiment: first those that need no data, then the rest.
 
   plan = compose.plan(experiment)        # raises Mistake; seconds
-  dataset = lm.data.prepare(experiment.data, seq=experiment.seq)        # hours, perhaps
+  dataset = compose.prepare(experiment)                           # hours, perhaps
   run = plan.bind(dataset)
 
 Whatever can fail without data fails in `plan`.
@@ -15,8 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lm import evaluate, models, objectives, stores
-from lm.data import row_shapes, tokenizers
+from lm import data, evaluate, models, objectives, stores
+from lm.data import tokenizers
 from lm.data.loader import Loader, batch_shapes
 from lm.data.rows import corrupt
 from lm.errors import Mistake
@@ -34,6 +34,7 @@ class Plan:
   experiment: Experiment
   mesh: Any
   store: Any  # where parameters come from, or None
+  fresh: tuple[str, ...]  # regular expressions of the parameters drawn all the same
   traits: Traits  # of the model
 
   def model(self, vocab: int):
@@ -87,22 +88,22 @@ class Plan:
     learnt = self.store and self.store.tokenizer()
     if learnt is None:
       return  # the store does not say what the ids of its model mean
-    data = self.experiment.data
-    recipe = None if tokenizer else tokenizers.learnt(data.tokenizer)
-    tokenizer = tokenizer or (None if recipe else tokenizers.make(data.tokenizer, ()))
-    if data.corruption:
-      learnt = corrupt.extended(learnt, data.corruption)
-      tokenizer = tokenizer and corrupt.extended(tokenizer, data.corruption)
+    name, corruption = self.experiment.data.tokenizer, self.experiment.data.corruption
+    recipe = None if tokenizer else tokenizers.learnt(name)
+    tokenizer = tokenizer or (None if recipe else tokenizers.make(name, ()))
+    if corruption:
+      learnt = corrupt.extended(learnt, corruption)
+      tokenizer = tokenizer and corrupt.extended(tokenizer, corruption)
     if tokenizer:
       is_other = learnt.digest != tokenizer.digest
     else:
-      added = data.corruption.specials if data.corruption else ()
+      added = corruption.specials if corruption else ()
       is_other = learnt.size > recipe[1] + len(added)
     if is_other:
       own = self.store.tokenizer_path.absolute()
       raise Mistake(
         f"init.path={self.store.path} was trained with another tokenizer than "
-        f"data.tokenizer={data.tokenizer}; wanted its own: "
+        f"data.tokenizer={name}; wanted its own: "
         f"--config.data.tokenizer={shlex.quote(str(own))}"
       )
 
@@ -127,12 +128,12 @@ class Run:
     """Returns a new TrainState, its parameters random or from where `init` names.
 
     Without `init.path` all parameters are drawn from `key`, with it those of
-    `init.fresh`.
+    `plan.fresh`.
     """
     init, state = self.experiment.init, self.trainer.init(key)
     if self.plan.store is not None:
       params = self.plan.store.params(
-        self.trainer.abstract.params, fresh=init.fresh, drawn=state.params
+        self.trainer.abstract.params, fresh=self.plan.fresh, drawn=state.params
       )
       state = state.replace(params=params)
     if init.embedding:
@@ -152,6 +153,27 @@ class Run:
     return state
 
 
+def prepare(experiment: Experiment, log=print):
+  """Returns the Dataset of an experiment: that of its task, or of `data.source`."""
+  e = experiment
+  if not e.task:
+    return data.prepare(e.data, seq=e.seq, log=log)
+  from lm import tasks
+  from lm.tasks import dataset
+
+  return dataset.prepare(tasks.make(e.task), e.data, seq=e.seq, log=log)
+
+
+def row_shapes(experiment: Experiment) -> dict:
+  """Returns the arrays of a row of an experiment, without data."""
+  e = experiment
+  if not e.task:
+    return data.row_shapes(e.data, e.seq)
+  from lm import tasks
+
+  return tasks.make(e.task).shapes(e.seq)
+
+
 def plan(experiment: Experiment, devices=None) -> Plan:
   """Returns the Plan of an experiment on the devices (all of them by default).
 
@@ -159,10 +181,12 @@ def plan(experiment: Experiment, devices=None) -> Plan:
   objective and its rows, the optimiser's tables, the stored parameters.
   """
   e, mesh = experiment, make_mesh(devices, **experiment.mesh)
-  store = stores.open(e.init.path) if e.init.path else None
+  store, fresh = stores.open(e.init.path) if e.init.path else None, e.init.fresh
   if store is not None:
     e = dataclasses.replace(e, model=store.completed(e.model))
-    store.check_fields(e.model, fresh=e.init.fresh)
+    if e.task and not fresh:
+      fresh = stores.fresh_head(store, e.model)
+    store.check_fields(e.model, fresh=fresh)
   if e.init.embedding:
     from lm.stores import vector_files
 
@@ -176,24 +200,24 @@ def plan(experiment: Experiment, devices=None) -> Plan:
       f"seq={e.seq} is longer than the model's context={model.config.context}; make "
       "seq smaller or model.context larger"
     )
-  plan = Plan(e, mesh, store, model.traits)
+  plan = Plan(e, mesh, store, fresh, model.traits)
   if e.data.order == "carried" and not model.traits.carries:
     raise Mistake(
       f"data.rows={e.data.rows!r} carries a recurrent state from batch to batch, and "
       f"family {e.model['family']!r} has none; use 'concat'"
     )
-  if e.eval.sample_tokens and not model.traits.decodes:
+  if e.eval.sample_tokens and (model.classifies or not model.traits.decodes):
     raise Mistake(
       f"eval.sample_tokens={e.eval.sample_tokens}, and family {e.model['family']!r} "
-      "writes no text; wanted 0"
+      f"{'with classes ' if model.classifies else ''}writes no text; wanted 0"
     )
   plan.check_tokenizer()
   objectives.check_model(e.objective, model)
   objectives.check_rows(e.objective, e.data.corrupt)
-  batch = batch_shapes(row_shapes(e.data, e.seq), batch=e.batch, mesh=mesh)
+  batch = batch_shapes(row_shapes(e), batch=e.batch, mesh=mesh)
   trainer = plan.trainer(model, batch)
   if store is not None:
-    store.check(trainer.abstract.params, fresh=e.init.fresh)
+    store.check(trainer.abstract.params, fresh=fresh)
   state = trainer.abstract
   apply, objective = model.apply, trainer.objective
   names = evaluate.names(apply, objective, state.params, batch, state.given)

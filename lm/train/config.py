@@ -106,6 +106,7 @@ class Experiment:
   objective: str = "next_token"  # a file of lm/objectives
   model: dict  # family, preset and flat fields, see `lm.models.build`
   data: Data
+  task: dict = field(default_factory=dict)  # in place of data.source, see `lm.tasks`
   loss: dict = field(default_factory=dict)  # the objective's options
   optim: Optim = field(default_factory=Optim)
   mesh: dict = field(default_factory=lambda: {"data": -1})  # see letters.make_mesh
@@ -119,10 +120,18 @@ class Experiment:
     not_negative(self, "seed")
     if self.seed >= SEEDS:
       raise Mistake(f"seed={self.seed}; wanted less than {SEEDS}")
+    if bool(self.task) == bool(self.data.sources):
+      has = "both" if self.task else "neither"
+      raise Mistake(f"the config has {has} data.source and task.name; wanted one")
     if self.batch % self.optim.accumulate:
       raise Mistake(
         f"optim.accumulate={self.optim.accumulate} does not divide batch={self.batch}"
       )
+
+  @property
+  def sources(self) -> tuple[str, ...]:
+    """The names of what it is trained on."""
+    return (self.task["train"],) if self.task else self.data.sources
 
   @classmethod
   def of(cls, values: dict):

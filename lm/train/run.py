@@ -3,7 +3,7 @@
 values = {...}    # a nested dict, such as config.json of another run
 experiment = Experiment.of(values)
 plan = compose.plan(experiment)
-dataset = lm.data.prepare(experiment.data, seq=experiment.seq)
+dataset = compose.prepare(experiment)
 updates = run(plan, dataset, "runs/shakespeare", config=values)
 """
 
@@ -234,7 +234,7 @@ def _resumed(run: compose.Run, checkpoints, log):
   state, step, about = checkpoints.restore(abstract.saved())
   if about["data"] != run.dataset.digest:
     raise Mistake(
-      f"{run.experiment.data.source} has changed since {checkpoints.folder} was "
+      f"{', '.join(run.experiment.sources)} has changed since {checkpoints.folder} was "
       "written: its text or its tokenizer is another one now; take it back or choose "
       "another --workdir"
     )

@@ -67,7 +67,8 @@ def _updates(e) -> str:
 
 
 def _data(run) -> str:
-  data, epochs = run.experiment.data, run.batches.epoch(run.experiment.num_steps)
+  e = run.experiment
+  epochs = run.batches.epoch(e.num_steps)
   splits = run.dataset.manifest["splits"]
   train, heldout = (
     f"{counted(splits[name]['documents'], 'document')}, "
@@ -75,7 +76,7 @@ def _data(run) -> str:
     for name in ("train", "heldout")
   )
   return (
-    f"{', '.join(data.sources)} in {data.tokenizer}: {train} ({epochs:.2g} epochs); "
+    f"{', '.join(e.sources)} in {e.data.tokenizer}: {train} ({epochs:.2g} epochs); "
     f"held out {heldout}"
   )
 

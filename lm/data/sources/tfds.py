@@ -68,6 +68,15 @@ def _str(value) -> str:
 
 def _builder(name: str):
   """The builder of a dataset, prepared; Mistake if there is none or it has no text."""
+  builder = prepared(name)
+  if "text" not in builder.info.features:
+    features = ", ".join(builder.info.features)
+    raise Mistake(f"TFDS's {name!r} has no feature 'text'; it has: {features}")
+  return builder
+
+
+def prepared(name: str):
+  """The builder of a dataset, prepared if it is not yet; Mistake if there is none."""
   import tensorflow_datasets as tfds
 
   # TFDS 4.9 silently stops registering datasets at the first module that lacks a
@@ -87,7 +96,4 @@ def _builder(name: str):
       f"TFDS could not prepare {name!r} ({reason[0]}); prepare it where there is a"
       f" network (tfds build {name} --file_format=array_record) and set TFDS_DATA_DIR"
     ) from error
-  if "text" not in builder.info.features:
-    features = ", ".join(builder.info.features)
-    raise Mistake(f"TFDS's {name!r} has no feature 'text'; it has: {features}")
   return builder

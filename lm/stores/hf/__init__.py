@@ -22,7 +22,7 @@ from lm.stores.hf import engine, families, tied
 from lm.stores.hf.config import HfConfig
 from lm.stores.hf.folder import Folder
 from lm.stores.hf.mapping import Mapping, without_prefix
-from lm.stores.store import Store, abstract
+from lm.stores.store import Store, abstract, labels_of
 
 HEAD = "lm_head.weight"
 MAX_LAYERS = 1 << 12  # a config.json with more is damaged
@@ -62,6 +62,10 @@ class HfStore(Store):
   @property
   def tokenizer_path(self) -> Path | None:
     return self.path if files.find(self.path) else None
+
+  @property
+  def labels(self) -> tuple[str, ...]:
+    return labels_of(self.source.config)
 
   @functools.cached_property
   def digest(self) -> str:

@@ -10,7 +10,7 @@ from lm import models, trees
 from lm.disk import atomic, json_file
 from lm.disk.safetensors import NewFile, Tensor
 from lm.errors import Mistake, one_of
-from lm.stores.hf import HEAD, engine, families, mapping_of
+from lm.stores.hf import HEAD, engine, families, mapping_of, task_heads
 from lm.stores.hf.config import HfConfig
 from lm.stores.hf.folder import INDEX, WEIGHTS
 from lm.stores.store import abstract, fields_of
@@ -47,6 +47,7 @@ def of_run(target, store, *, family="", dtype="", log=print):
       kept=kept,
       family=family,
       dtype=dtype,
+      labels=store.labels,
       done=done,
     )
   return store.model
@@ -66,7 +67,16 @@ def keep(folder, source):
 
 
 def write(
-  folder, model, params, tokenizer, *, kept=None, family="", dtype="", done=None
+  folder,
+  model,
+  params,
+  tokenizer,
+  *,
+  kept=None,
+  family="",
+  dtype="",
+  labels=(),
+  done=None,
 ):
   """Fills `folder` with config.json, safetensors and the tokenizer's files.
 
@@ -77,7 +87,8 @@ def write(
   `kept` is a folder that `keep` wrote: its files are written again as they were, as
   long as the model is still that one. `family` is a model_type; left out, the first
   that can represent the model. `dtype` is that of the tensors: as they came, or else
-  float32. Raises Mistake when no family can represent the model.
+  float32. `labels` are the names of a classifier's classes. Raises Mistake when no
+  family can represent the model.
   """
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +101,8 @@ def write(
   if layout is None:
     hf, kept = _config(model, family), None
     hf = hf.with_defaults(_special_ids(tokenizer))
+    if labels:
+      hf |= task_heads.names_of(labels)
   if dtype:
     hf |= {"dtype": dtype}
     hf.pop("torch_dtype", None)

@@ -68,10 +68,16 @@ def to_hf(fields: dict, prefix: str, pooled=()) -> dict:
   if fields["pooler"] != (suffix in pooled):
     values["add_pooling_layer"] = fields["pooler"]
   if fields["classes"] != 2:
-    names = [f"LABEL_{i}" for i in range(fields["classes"])]
-    values["id2label"] = {str(i): name for i, name in enumerate(names)}
-    values["label2id"] = {name: i for i, name in enumerate(names)}
+    values |= names_of([f"LABEL_{i}" for i in range(fields["classes"])])
   return values
+
+
+def names_of(labels) -> dict:
+  """Returns the values of config.json that name the classes."""
+  return {
+    "id2label": {str(i): name for i, name in enumerate(labels)},
+    "label2id": {name: i for i, name in enumerate(labels)},
+  }
 
 
 def classifier(hf: str) -> list:

@@ -75,7 +75,7 @@ def test_zstd_is_read_where_python_can(kind, data, tmp_path):
   [
     (b"PK\x03\x04\x14\x00", "is a zip archive; unpack it first"),
     (b"7z\xbc\xaf\x27\x1c", "is a 7z archive"),
-    (gzip.compress(bytes(257) + b"ustar" + bytes(99)), "is a tar archive"),
+    (gzip.compress(bytes(257) + b"ustar" + bytes(99), mtime=0), "is a tar archive"),
     ("\ufeffab\ncd\n".encode("utf-16-le"), "is UTF-16; convert it first (iconv -f"),
     ("\ufeffab\ncd\n".encode("utf-16-be"), "is UTF-16;"),
     ("ab\ncd\n".encode("utf-16-le"), "is UTF-16LE;"),

