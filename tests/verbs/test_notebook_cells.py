@@ -123,4 +123,4 @@ def test_minilm_learns_whose_sentences_they_are():
     return model.apply({"params": params}, tokens_BT, segments_BT=segments_BT)[0]
 
   logits_BC = classify(params, **batch)
-  assert np.mean(np.argmax(logits_BC, 1) == labels) > 0.85
+  assert np.mean(np.argmax(np.asarray(logits_BC), 1) == labels) > 0.85
