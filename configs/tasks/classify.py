@@ -2,6 +2,7 @@
 
 Run: ./launch.sh train --config=configs/tasks/classify.py --config.task.train=csv:A.csv
        --config.task.text=text --config.task.label=label --config.init.path=MODEL
+Its values are those of sentiment.py, which has a measurement.
 """
 
 from ml_collections import ConfigDict

