@@ -235,7 +235,10 @@ def _model_defaults(group: dict, store) -> dict:
   if store is not None:
     return store.completed(group)
   if not group.get("family"):
-    raise Mistake("the config has no value model.family; add it to its file")
+    raise Mistake(
+      "the config has no value model.family; add it to its file, or name a model to "
+      "start from: --config.init.path=MODEL"
+    )
   preset = group.get("preset", "")
   return models.defaults(group["family"], preset) | {"preset": preset}
 

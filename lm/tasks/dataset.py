@@ -77,7 +77,10 @@ def prepare(task, data, *, seq: int, log=print) -> Examples:
   splits = read(task, cache=data.cache)
   for split, rest in (("train", splits.train), ("heldout", splits.heldout)):
     if not rest:
-      raise Mistake(f"no record is left in split {split!r} of {task.train}")
+      raise Mistake(
+        f"no record is left in split {split!r} of {task.train}; give more of them, or "
+        "the table to hold out: --config.task.heldout=TABLE"
+      )
   texts = [record["text"] for record in splits.train]
   tokenizer = tokenizers.make(data.tokenizer, texts)
   dataset = Examples(task.resolved(splits), splits, tokenizer)

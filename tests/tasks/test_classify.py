@@ -137,6 +137,11 @@ def test_what_does_not_fit_is_one_line(values, message, tmp_path):
   assert not (tmp_path / "run").exists()
 
 
+def test_too_few_records_to_hold_any_out(tmp_path):
+  line = processes.refused("train", *flags(tmp_path, task__train=table(tmp_path, 2)))
+  assert "no record is left in split" in line and "--config.task.heldout=TABLE" in line
+
+
 def test_a_split_without_a_class_is_told(tmp_path):
   name, heldout = table(tmp_path, 60), tmp_path / "heldout.csv"
   heldout.write_text("text,label\na red b,warm\nblue,cold\n")
