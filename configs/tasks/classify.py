@@ -2,7 +2,7 @@
 
 Run: ./launch.sh train --config=configs/tasks/classify.py --config.task.train=csv:A.csv
        --config.task.text=text --config.task.label=label --config.init.path=MODEL
-Its values are those of sentiment.py, which has a measurement.
+Not measured by itself; sentiment.py, whose values are nearly these, has figures.
 """
 
 from ml_collections import ConfigDict

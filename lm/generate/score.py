@@ -15,7 +15,7 @@ import numpy as np
 
 from lm.data.rows.corrupt import start_id
 from lm.errors import Mistake
-from lm.generate.prompts import bucket, pad_prompts, pad_sources
+from lm.generate.prompts import bucket, encode, pad_prompts, pad_sources
 from lm.platform import narrow
 
 LOGITS = 1 << 26  # numbers of logits at a time: 256 MB
@@ -42,10 +42,10 @@ def score(model, params, tokenizer, texts) -> list[Score]:
   White space at the end of a context is taken for the beginning of the continuation, as
   most tokenizers have it. Raises Mistake for a model that predicts no next token.
   """
-  if model.traits.sees != "past":
+  if model.traits.sees != "past" or model.classifies:
     raise Mistake(
-      "a model that sees both sides of a token gives a text no probability; wanted a "
-      "decoder or an encoder-decoder"
+      "a model that sees both sides of a token, or names classes, gives a text no "
+      "probability; wanted a decoder or an encoder-decoder"
     )
   if isinstance(texts, str):
     raise Mistake("wanted a list of texts, got one string")
@@ -119,9 +119,8 @@ def _parts(model, tokenizer, text) -> list[Request]:
 
 
 def _first(tokenizer) -> np.ndarray:
-  """Returns the id that begins a document."""
-  first = tokenizer.eos if tokenizer.bos is None else tokenizer.bos
-  return np.array([first], np.int32)
+  """Returns the id that begins a document, as an empty prompt has it."""
+  return encode(tokenizer, "")[0][:1]
 
 
 def _windows(model, ids) -> list[Request]:

@@ -121,6 +121,7 @@ def test_an_encoder_decoder_scores_what_follows_from_a_source(name):
       ["a"],
       "a model that sees both sides",
     ),
+    (lm.model("rnn", vocab=9, head="classes"), ["a"], "names classes, gives a text no"),
   ],
 )
 def test_what_has_no_probability_is_one_line(model, texts, message):

@@ -19,7 +19,7 @@ NAME = "org/small"
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-  """What a download uses of the hub's interface, for one model in `folder`."""
+  """The hub's interface as a download uses it, for one model in `folder`."""
 
   protocol_version = "HTTP/1.1"
 
