@@ -14,7 +14,9 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from lm.tasks import classify, dataset, scores
+from lm.data import examples
+from lm.scores import classes
+from lm.tasks import classify
 
 FEATURES = {
   "word": dict(analyzer="word", ngram_range=(1, 2), token_pattern=r"\S+"),
@@ -24,7 +26,7 @@ FEATURES = {
 
 def main(table: str, unit: str = "word"):
   task = classify.Task(train=table)
-  splits = dataset.read(task, cache=".cache/data")
+  splits = examples.read(task, cache=".cache/data")
   task = task.resolved(splits)
   vectorizer = TfidfVectorizer(sublinear_tf=True, **FEATURES[unit])
   train = vectorizer.fit_transform([r["text"] for r in splits.train])
@@ -36,7 +38,7 @@ def main(table: str, unit: str = "word"):
   )
   model = LogisticRegression(C=4.0, max_iter=1_000).fit(train, target_R)
   predicted_R = model.predict(heldout)
-  values = scores.classification(actual_R, predicted_R, classes=len(task.labels))
+  values = classes.classification(actual_R, predicted_R, classes=len(task.labels))
   print(json.dumps({"table": table, "unit": unit} | values))
 
 

@@ -70,10 +70,10 @@ def experiment() -> tuple[training.Experiment, dict]:
 def with_task(values: dict) -> dict:
   """Returns the values with what only the task's data tell: its classes."""
   from lm import tasks
-  from lm.tasks import dataset
+  from lm.data import examples
 
   task = tasks.make(values["task"])
-  task = task.resolved(dataset.read(task, cache=values["data"]["cache"]))
+  task = task.resolved(examples.read(task, cache=values["data"]["cache"]))
   model = values["model"] | task.fields()
   return values | {"task": tasks.options(task), "model": model}
 

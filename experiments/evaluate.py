@@ -19,11 +19,11 @@ from absl import flags
 
 from experiments import config, process
 from lm import evaluate, lookup, metrics, objectives, stores
+from lm.data import overlap
 from lm.data.loader import Loader, batch_shapes
 from lm.errors import Mistake
 from lm.letters import make_mesh
 from lm.log.progress import progress
-from lm.tasks import overlap
 from lm.train import compose
 from lm.train.config import Experiment
 
@@ -103,7 +103,7 @@ def scores(experiment, model, params, tokenizer, mesh) -> dict[str, float]:
   batches = progress(batches, total=len(loader), unit="batch")
   values = evaluate.evaluate(step, params, batches, given=given)
   if experiment.task:
-    values |= task_scores(dataset, model, params, rows)
+    return values | task_scores(dataset, model, params, experiment.seq)
   if "eval/nats_per_token" in values:
     values["unigram_nats_per_token"] = metrics.entropy(dataset.counts("train"))
   if experiment.objective == "next_token" and "eval/bits_per_byte" not in values:
@@ -114,13 +114,12 @@ def scores(experiment, model, params, tokenizer, mesh) -> dict[str, float]:
   return values
 
 
-def task_scores(dataset, model, params, rows) -> dict:
+def task_scores(dataset, model, params, seq: int) -> dict:
   """Returns the scores of a task's answers, and what its splits have in common."""
-  records, texts = dataset.splits.heldout, {}
-  for split in ("train", "heldout"):
-    texts[split] = [record["text"] for record in getattr(dataset.splits, split)]
-  values = dataset.task.score(dataset.task.answers(model, params, rows), records)
-  return values | {"overlap_8_grams": overlap.share(texts["train"], texts["heldout"])}
+  task, records = dataset.task, dataset.splits.heldout
+  answers = task.answers(model, params, dataset.tokenizer, records, seq=seq)
+  share = overlap.share(dataset.texts("train"), dataset.texts("heldout"))
+  return task.score(answers, records) | {"overlap_8_grams": share}
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import time
 from absl import flags
 
 from experiments import process
-from lm import stores
+from lm import stores, tasks
 from lm.data import tables
 from lm.data.tokenizers.files import read_text
 from lm.disk import paths
@@ -96,8 +96,8 @@ def main():
   sys.stdout.reconfigure(errors="replace")  # a terminal may lack characters
   if _SCORE.value is not None:
     return show_scores(model, params, tokenizer, paths.local(_SCORE.value))
-  if model.classifies:
-    return show_classes(store, model, params, tokenizer, prompt)
+  if task := tasks.of_model(store, model):
+    return show_answers(task, model, params, tokenizer, prompt)
   if prompt is not None and fill.has_masks(tokenizer, prompt):
     return show_masks(fill.masks(model, params, tokenizer, prompt))
   messages = []
@@ -238,18 +238,14 @@ def show_scores(model, params, tokenizer, file):
     print(json.dumps(score._asdict()))
 
 
-def show_classes(store, model, params, tokenizer, prompt):
-  """Prints the classes of each prompt with their probabilities, the likeliest first."""
-  from lm.tasks import classify
-
-  labels = store.labels or tuple(f"LABEL_{i}" for i in range(model.config.task.classes))
-  task, context = classify.Task(train="", labels=labels), model.config.context or 2**31
+def show_answers(task, model, params, tokenizer, prompt):
+  """Prints the answer of a task for each prompt, which may be a JSON object."""
+  context = model.config.context or 2**31
   for text in read_lines() if prompt is None else [prompt]:
-    if not text.strip():
-      raise Mistake("the text is empty; wanted one to classify")
-    seq = min(prompts.bucket(len(tokenizer.prompt(text))), context)
-    rows = task.rows([{"text": text}], tokenizer, seq)
-    [answer] = task.answers(model, params, rows)
+    record = tasks.record_of(task, text)
+    longest = max(len(tokenizer.prompt(part)) for part in task.texts(record))
+    seq = min(prompts.bucket(longest), context)
+    [answer] = task.answers(model, params, tokenizer, [record], seq=seq)
     line = json.dumps(answer, ensure_ascii=False)
     print(line if _FORMAT.value == "json" else task.shown(answer), flush=True)
 

@@ -1,4 +1,4 @@
-"""Records of tables: complete ones, each text once, some of them held out."""
+"""Records of tables: complete ones, each once, some of them held out."""
 
 import collections
 import unicodedata
@@ -8,6 +8,7 @@ from lm.data import tables
 from lm.data.sources._records import hash64
 
 EVERY = 10  # one record of ten is held out where the tables have no split of their own
+GROUP = "group"  # our name of the column whose equal values are never split
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,18 @@ class Splits:
   left_out: dict[str, int]  # records by reason
 
 
-def read(train: str, heldout: str, columns: tuple, *, cache) -> Splits:
+def read(train: str, heldout: str, columns: dict, *, key, cache) -> Splits:
   """Returns the records of tables by split, with the columns that are wanted.
 
-  `columns` are pairs of our name and the tables' name of a column, ("text", ...) first.
-  A record without a value in one of its columns is left out, and so is a text of the
-  training split that is there before, or held out: texts are compared without regard
-  to case, width and white space. Without a held-out table, and without a held-out split
-  of the training table, a tenth of the texts is held out by hash: the same ones when
-  the table grows. Raises Mistake for a column that does not exist.
+  `columns` are our names and the tables' names of columns. A record without a value in
+  one of them is left out, and so is one of the training split whose `key(record)`, a
+  text, is there before, or held out: texts are compared without regard to case, width
+  and white space. Records with the same value in our column "group" (an article, a
+  work) are all held out, or none is.
+
+  Without a held-out table, and without a held-out split of the training table, a tenth
+  of the groups, or of the keys, is held out by hash: the same ones when the table
+  grows. Raises Mistake for a column that does not exist.
   """
   left_out = collections.Counter()
   splits = tables.read(train, cache=cache)
@@ -37,18 +41,22 @@ def read(train: str, heldout: str, columns: tuple, *, cache) -> Splits:
     splits = {"train": splits["train"], "heldout": given.get("heldout", given["train"])}
   names = {"train": train, "heldout": heldout or train}
   complete = {
-    split: _complete(records, dict(columns), names[split], left_out)
+    split: _complete(records, columns, names[split], left_out)
     for split, records in splits.items()
   }
-  if "heldout" in complete:
-    held_texts = {normal(record["text"]) for record in complete["heldout"]}
-    complete["train"] = _once(complete["train"], held_texts, left_out)
-    return Splits(**complete, left_out=dict(left_out))
-  kept, parts = _once(complete["train"], set(), left_out), ([], [])
-  for record in kept:
-    is_held = hash64(normal(record["text"]).encode()) % EVERY == 0
-    parts[is_held].append(record)
-  return Splits(*parts, dict(left_out))
+  key_of = lambda record: normal(key(record))
+  if "heldout" not in complete:
+    kept, parts = _once(complete["train"], key_of, (set(), set()), left_out), ([], [])
+    for record in kept:
+      unit = str(record[GROUP]) if GROUP in record else key_of(record)
+      parts[hash64(unit.encode()) % EVERY == 0].append(record)
+    return Splits(*parts, dict(left_out))
+  held_out = (
+    {key_of(record) for record in complete["heldout"]},
+    {record[GROUP] for record in complete["heldout"] if GROUP in record},
+  )
+  complete["train"] = _once(complete["train"], key_of, held_out, left_out)
+  return Splits(**complete, left_out=dict(left_out))
 
 
 def normal(text: str) -> str:
@@ -75,16 +83,18 @@ def _is_empty(value) -> bool:
   return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _once(records, held_out: set, left_out) -> list[dict]:
-  """Returns the records whose text is neither held out nor there before."""
-  seen, kept = set(), []
+def _once(records, key_of, held_out: tuple[set, set], left_out) -> list[dict]:
+  """Returns the records whose key is neither held out nor there before."""
+  (held_keys, held_groups), seen, kept = held_out, set(), []
   for record in records:
-    text = normal(record["text"])
-    if text in held_out:
+    key = key_of(record)
+    if key in held_keys:
       left_out["held out as well"] += 1
-    elif text in seen:
+    elif GROUP in record and record[GROUP] in held_groups:
+      left_out["of a group that is held out"] += 1
+    elif key in seen:
       left_out["repeated"] += 1
     else:
-      seen.add(text)
+      seen.add(key)
       kept.append(record)
   return kept

@@ -42,7 +42,7 @@ def score(model, params, tokenizer, texts) -> list[Score]:
   White space at the end of a context is taken for the beginning of the continuation, as
   most tokenizers have it. Raises Mistake for a model that predicts no next token.
   """
-  if model.traits.sees != "past" or model.classifies:
+  if model.traits.sees != "past" or model.output != "tokens":
     raise Mistake(
       "a model that sees both sides of a token, or names classes, gives a text no "
       "probability; wanted a decoder or an encoder-decoder"

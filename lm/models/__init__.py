@@ -86,16 +86,19 @@ class LanguageModel(nn.Module):
     tokens added, None without a cache. With head="classes", logits_BC.
     """
     features = self.features(tokens_BT, **inputs)
-    if self.classifies:
+    if self.output == "classes":
       return self.classify(features.x_BTD, inputs.get("segments_BT")), features.cache
     logits_BTV = self.readout(features.x_BTD)
     return logits_BTV[..., : self.config.vocab], features.cache
 
   @property
-  def classifies(self) -> bool:
-    """True for a model with head="classes": it has `classify` in place of `readout`."""
+  def output(self) -> str:
+    """The kind of its output head, the field `head`: "tokens" where it has no choice.
+
+    One with "classes" has a method `classify` in place of `readout`.
+    """
     task = getattr(self.config, "task", None)
-    return task is not None and task.head == "classes"
+    return "tokens" if task is None else task.head
 
   def word_vectors(self, params):
     """Returns vectors_VD of all tokens (V padded), from the parameters alone."""

@@ -1,22 +1,9 @@
 """Tasks: what a model is fine-tuned for and scored on, read by every verb alike.
 
-A task is a file here with a frozen dataclass `Task`, whose fields are the values of the
-config's group `task`. It has
-
-  objective                  the name of the loss that trains it
-  train, heldout             names of tables (lm/data/tables); heldout may be ""
-  columns() -> {our name: name in the tables} of what every record needs
-  resolved(records)          -> the Task with what only the records tell (its classes)
-  notes(splits) -> [str]     what the user should know of the records
-  fields() -> dict           the fields of the model that the task needs
-  shapes(seq)                -> {key: ArrayShape} of a row, without data
-  rows(records, tokenizer, seq) -> Rows, to train on and to be evaluated
-  answers(model, params, rows) -> an answer for each record, as a dict
-  shown(answer) -> str       a line of it for people
-  score(answers, records)    -> {metric: number or (low, high)}
-
-`train` makes rows of the records, `evaluate` scores the answers for the held-out ones,
-`generate` and a server give answers. Adding the file is registering it.
+A task is a file here with a frozen dataclass `Task`, which extends the one below; its
+fields are the values of the config's group `task`. `train` makes rows of the records,
+`evaluate` scores the answers for the held-out ones, `generate` and a server answer a
+prompt. Adding the file is registering it.
 
 A task with data of its own and nothing to train has one function instead,
 
@@ -25,14 +12,86 @@ A task with data of its own and nothing to train has one function instead,
 which `evaluate --tasks=<name>` calls.
 """
 
+import abc
 import dataclasses
+import json
+
+import jax
+import numpy as np
 
 from lm import lookup
-from lm.data import tables
+from lm.data import packed, tables
+from lm.data.loader import Loader
 from lm.errors import Mistake, suggestion
+from lm.letters import make_mesh
+
+BATCH = 8  # rows at a time, for answers
+# The task of a model that was not trained here, by its output (`LanguageModel.output`).
+OF_OUTPUT = {"classes": "classify", "labels": "tag", "span": "squad"}
 
 
-def make(options: dict):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task(abc.ABC):
+  """The contract of a task. A record is a dict by our names of columns."""
+
+  train: str  # a table of lm/data/tables, such as jsonl:PATH, csv:PATH, vader:movies
+  heldout: str = ""  # another one; by default the table's own, or a tenth of `train`
+
+  objective = ""  # the name of the loss that trains it
+
+  @abc.abstractmethod
+  def columns(self) -> dict[str, str]:
+    """Returns {our name: name in the tables} of what every record needs.
+
+    Our column "group" (a work, an article) is never split: see lm.data.records.
+    """
+
+  def texts(self, record: dict) -> list[str]:
+    """Returns the texts of a record: what a tokenizer is learnt from."""
+    return [record["text"]]
+
+  def key(self, record: dict) -> str:
+    """Returns the text by which two records are the same."""
+    return " ".join(self.texts(record))
+
+  def resolved(self, splits) -> "Task":
+    """Returns the task with what only the records tell, such as its classes."""
+    return self
+
+  def notes(self, splits) -> list[str]:
+    """Returns lines of what the user should know of the records."""
+    return []
+
+  def fields(self) -> dict:
+    """Returns the fields of the model that the task needs."""
+    return {}
+
+  @abc.abstractmethod
+  def layout(self, seq: int) -> dict:
+    """Returns the arguments `sizes` and `dtypes` of lm.data.packed for the rows."""
+
+  @abc.abstractmethod
+  def rows(self, records, tokenizer, *, seq: int) -> packed.Packed:
+    """Returns the rows of records, to train on and to be evaluated."""
+
+  def record(self, prompt: str) -> dict:
+    """Returns the record, without its reference, that a prompt stands for."""
+    return {"text": prompt}
+
+  @abc.abstractmethod
+  def answers(self, model, params, tokenizer, records, *, seq: int) -> list[dict]:
+    """Returns an answer for each record; the records need no references."""
+
+  @abc.abstractmethod
+  def shown(self, answer: dict) -> str:
+    """Returns a line of an answer for people."""
+
+  @abc.abstractmethod
+  def score(self, answers, records) -> dict:
+    """Returns {metric: number or (low, high)} of answers for records."""
+
+
+def make(options: dict) -> Task:
   """Returns the Task that {"name": "classify", "train": "csv:a.csv"} describes.
 
   Raises Mistake for a name or an option that does not exist, and for one that lacks.
@@ -52,6 +111,23 @@ def make(options: dict):
   for table in filter(None, (task.train, task.heldout)):
     tables.resolve(table)
   return task
+
+
+def of_model(store, model) -> Task | None:
+  """Returns the Task of a stored model: that of its run, or what its output head does.
+
+  None for a model that writes text, or whose head has no task.
+  """
+  if options := store.config.get("task"):
+    return make(options)
+  name = OF_OUTPUT.get(model.output)
+  if name is None:
+    return None
+  options = {}
+  if model.output != "span":
+    count = model.config.task.classes
+    options["labels"] = store.labels or tuple(f"LABEL_{i}" for i in range(count))
+  return kind(name)(train="", **options)
 
 
 def options(task) -> dict:
@@ -74,3 +150,42 @@ def kind(name: str):
   if not hasattr(module, "Task"):
     raise Mistake(f"task {name!r} has nothing to train; it is for evaluate --tasks")
   return module.Task
+
+
+def record_of(task: Task, prompt: str) -> dict:
+  """Returns the record that a prompt stands for: its words, or a JSON object.
+
+  Raises Mistake for an object that lacks a column, and for an empty prompt.
+  """
+  if not prompt.strip():
+    raise Mistake("the text is empty; wanted one for the task to answer")
+  if not prompt.lstrip().startswith("{"):
+    return task.record(prompt)
+  try:
+    record = json.loads(prompt)
+  except ValueError:
+    return task.record(prompt)
+  example = task.record("text")
+  if lacking := [name for name in example if name not in record]:
+    raise Mistake(
+      f"the prompt, an object, has no {lacking[0]!r}; wanted {', '.join(example)}"
+    )
+  return record
+
+
+def outputs(function, params, rows):
+  """Yields (example, its row as numpy arrays, its place, the outputs for the row).
+
+  `function(params, batch)` returns an array, or a tuple of arrays, with B in front;
+  `rows` are lm.data.packed.Packed, and `example` is a number of an example in them,
+  which has the segment `place` + 1 of its row.
+  """
+  step, mesh = jax.jit(function), make_mesh(jax.devices()[:1])
+  loader = Loader(rows, batch=min(BATCH, len(rows)), mesh=mesh, order="once")
+  numbers = iter(range(len(rows)))
+  for batch in loader.prefetch(range(len(loader))):
+    results = jax.tree.map(np.asarray, step(params, batch))
+    for place_in_batch, row in zip(range(loader.batch), numbers, strict=False):
+      result = jax.tree.map(lambda x: x[place_in_batch], results)  # noqa: B023
+      for place, example in enumerate(rows.members[row]):
+        yield int(example), rows[row], place, result

@@ -12,22 +12,17 @@ import dataclasses
 import jax
 import numpy as np
 
-from lm.data.labels import PackedLabels, labelled
-from lm.data.loader import Loader
-from lm.data.rows import ArrayShape
+from lm import tasks
+from lm.data.packed import Packed, cut
+from lm.data.rows import pad_id
 from lm.errors import Mistake
-from lm.letters import make_mesh
-from lm.tasks import scores
-
-BATCH = 8  # rows at a time, for answers
+from lm.scores import classes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Task:
+class Task(tasks.Task):
   """The classes in a column `label` for the texts in a column `text`."""
 
-  train: str  # a table of lm/data/tables, such as jsonl:PATH, csv:PATH, vader:movies
-  heldout: str = ""  # another one; by default the table's own, or a tenth of `train`
   text: str = "text"  # the column with the text
   label: str = "label"  # the column with its class
   labels: tuple = ()  # the classes in their order; by default those of `train`, sorted
@@ -39,7 +34,6 @@ class Task:
       raise Mistake(f"task.labels={self.labels}; wanted two classes or more, each once")
 
   def columns(self) -> dict[str, str]:
-    """Returns {"text": ..., "label": ...}, the names of the columns in the tables."""
     return {"text": self.text, "label": self.label}
 
   def resolved(self, splits) -> "Task":
@@ -78,35 +72,33 @@ class Task:
     """Returns the fields of a model with an output for every class."""
     return {"head": "classes", "classes": len(self.labels)}
 
-  def shapes(self, seq: int) -> dict[str, ArrayShape]:
-    """Returns the arrays of a row of `seq` positions."""
-    return PackedLabels([[0]], [0], seq=seq, pad=0).shapes()
+  def layout(self, seq: int) -> dict:
+    return dict(sizes={"T": seq}, dtypes={"tokens_T": "int32", "label_": "int32"})
 
-  def rows(self, records, tokenizer, seq: int) -> PackedLabels:
+  def rows(self, records, tokenizer, *, seq: int) -> Packed:
     """Returns the rows of records; one without a label, to be answered, has class 0."""
-    texts = [record["text"] for record in records]
-    labels = [self.labels.index(str(r.get("label", self.labels[0]))) for r in records]
-    return labelled(texts, labels, tokenizer, seq=seq, packed=True)
+    number = {label: index for index, label in enumerate(self.labels)}
+    ids = [tokenizer.prompt(record["text"]) for record in records]
+    examples = [
+      {"tokens_T": cut(x, seq), "label_": number[str(r.get("label", self.labels[0]))]}
+      for x, r in zip(ids, records, strict=True)
+    ]
+    num_cut = sum(len(x) > seq for x in ids)
+    return Packed(examples, **self.layout(seq), pad=pad_id(tokenizer), num_cut=num_cut)
 
-  def answers(self, model, params, rows) -> list[dict]:
-    """Returns {"label", "probability", "probabilities"} for each record of the rows."""
+  def answers(self, model, params, tokenizer, records, *, seq: int) -> list[dict]:
+    """Returns {"label", "probability", "probabilities"} for each record."""
+    rows, answers = self.rows(records, tokenizer, seq=seq), {}
 
-    def probabilities(params, tokens_BT, segments_BT):
+    def probabilities(params, batch):
+      segments_BT, variables = batch["segments_BT"], {"params": params}
       inputs = dict(segments_BT=segments_BT, method="features")
-      x_BTD = model.apply({"params": params}, tokens_BT, **inputs).x_BTD
-      inputs = dict(num=rows.shapes()["label_P"].shape[0], method="classify")
-      logits_BPC = model.apply({"params": params}, x_BTD, segments_BT, **inputs)
-      return jax.nn.softmax(logits_BPC)
+      x_BTD = model.apply(variables, batch["tokens_BT"], **inputs).x_BTD
+      inputs = dict(num=batch["label_BP"].shape[1], method="classify")
+      return jax.nn.softmax(model.apply(variables, x_BTD, segments_BT, **inputs))
 
-    step, parts = jax.jit(probabilities), []
-    mesh = make_mesh(jax.devices()[:1])
-    loader = Loader(rows, batch=min(BATCH, len(rows)), mesh=mesh, order="once")
-    for batch in loader.prefetch(range(len(loader))):
-      parts.append(step(params, batch["tokens_BT"], batch["segments_BT"]))
-    answers = {}
-    for chance_PC, numbers in zip(np.concatenate(parts), rows.members, strict=False):
-      for chance_C, number in zip(chance_PC, numbers, strict=False):
-        answers[int(number)] = self._answer(chance_C)
+    for example, _, place, chance_PC in tasks.outputs(probabilities, params, rows):
+      answers[example] = self._answer(chance_PC[place])
     return [answers[number] for number in range(len(answers))]
 
   def _answer(self, chance_C) -> dict:
@@ -123,8 +115,8 @@ class Task:
     return "  ".join(f"{label} {chance:.3f}" for label, chance in chances)
 
   def score(self, answers, records) -> dict:
-    """Returns accuracy, macro F1 and their intervals; see `scores.classification`."""
+    """Returns accuracy, macro F1 and their intervals; see lm.scores.classes."""
     number = {label: index for index, label in enumerate(self.labels)}
     actual_R = np.array([number[str(record["label"])] for record in records])
     predicted_R = np.array([number[answer["label"]] for answer in answers])
-    return scores.classification(actual_R, predicted_R, classes=len(self.labels))
+    return classes.classification(actual_R, predicted_R, classes=len(self.labels))

@@ -159,9 +159,9 @@ def prepare(experiment: Experiment, log=print):
   if not e.task:
     return data.prepare(e.data, seq=e.seq, log=log)
   from lm import tasks
-  from lm.tasks import dataset
+  from lm.data import examples
 
-  return dataset.prepare(tasks.make(e.task), e.data, seq=e.seq, log=log)
+  return examples.prepare(tasks.make(e.task), e.data, seq=e.seq, log=log)
 
 
 def row_shapes(experiment: Experiment) -> dict:
@@ -170,8 +170,9 @@ def row_shapes(experiment: Experiment) -> dict:
   if not e.task:
     return data.row_shapes(e.data, e.seq)
   from lm import tasks
+  from lm.data import packed
 
-  return tasks.make(e.task).shapes(e.seq)
+  return packed.shapes(**tasks.make(e.task).layout(e.seq))
 
 
 def plan(experiment: Experiment, devices=None) -> Plan:
@@ -206,10 +207,11 @@ def plan(experiment: Experiment, devices=None) -> Plan:
       f"data.rows={e.data.rows!r} carries a recurrent state from batch to batch, and "
       f"family {e.model['family']!r} has none; use 'concat'"
     )
-  if e.eval.sample_tokens and (model.classifies or not model.traits.decodes):
+  writes = model.traits.decodes and model.output == "tokens"
+  if e.eval.sample_tokens and not writes:
     raise Mistake(
       f"eval.sample_tokens={e.eval.sample_tokens}, and family {e.model['family']!r} "
-      f"{'with classes ' if model.classifies else ''}writes no text; wanted 0"
+      f"with head={model.output!r} writes no text; wanted 0"
     )
   plan.check_tokenizer()
   objectives.check_model(e.objective, model)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm.data import records, sources
-from lm.tasks import classify, dataset
+from lm.data import examples, records, sources
+from lm.tasks import classify
 
 TEXTS = st.lists(st.text("abAB \n", max_size=6), min_size=1, max_size=60)
 
@@ -25,7 +25,7 @@ def task_of(folder, train, heldout=None):
 
 
 def read(task):
-  return dataset.read(task, cache="")
+  return examples.read(task, cache="")
 
 
 @given(texts=TEXTS)

@@ -13,13 +13,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 RUNGS = (
   {"errors", "trees", "rng"},
   {"letters", "platform", "lookup", "disk"},
-  {"log", "nn", "data", "metrics"},
+  {"log", "nn", "data", "metrics", "scores"},
   {"models", "optim"},
   {"objectives", "generate", "checkpoint"},
   {"stores", "evaluate"},
-  {"tasks"},
+  {"tasks", "adapt"},
   {"train"},
-  {"study", "plan", "serve", "adapt", "compress"},
+  {"study", "plan", "serve", "compress"},
 )
 # lm/ is a library for notebooks: no flags, no configs, no second framework.
 FOREIGN = {"absl", "ml_collections", "torch", "transformers", "tensorflow"} | {

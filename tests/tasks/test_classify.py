@@ -120,9 +120,9 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
     ),
     (
       dict(task__train="TABLE", eval__sample_tokens=9),
-      "eval.sample_tokens=9, and family 'encoder' with classes writes no text",
+      "eval.sample_tokens=9, and family 'encoder' with head='classes' writes no text",
     ),
-    (dict(task__train="TABLE", task__name="tag"), "no 'tag' in lm/tasks; found: "),
+    (dict(task__train="TABLE", task__name="sort"), "no 'sort' in lm/tasks; found: "),
     (
       dict(task__train="TABLE", task__name="similarity"),
       "task 'similarity' has nothing to train; it is for evaluate --tasks",
@@ -149,7 +149,7 @@ def test_a_split_without_a_class_is_told(tmp_path):
   trained = processes.run("train", *flags(tmp_path, **values))
   assert trained.code == 0, trained.err
   assert "warning: heldout has no record of none\n" in trained.out
-  assert "heldout: 2 texts in 1 rows" in trained.out
+  assert "heldout: 2 records in 1 rows" in trained.out
 
 
 def test_a_line_that_is_no_json_is_told_by_its_number(tmp_path):

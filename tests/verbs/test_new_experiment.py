@@ -13,7 +13,9 @@ from lm import lookup
 
 # What training, evaluating, sampling and saving import nothing of.
 NOT_NEEDED = (
+  "lm.data.examples",
   "lm.data.labels",
+  "lm.data.packed",
   "lm.data.rows.corrupt.",  # any corruption
   "lm.data.sources.jsonl",
   "lm.data.sources.tfds",
@@ -35,6 +37,7 @@ NOT_NEEDED = (
   "lm.stores.hf",
   "lm.stores.vectors",
   "lm.study",
+  "lm.scores",
   "lm.tasks",
   "lm.train.simple",
   *("gguf", "jinja2", "matplotlib", "safetensors", "sentencepiece"),

