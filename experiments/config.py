@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHOWN = "configs/shakespeare.py"  # the example in messages
 # Values that decide which other values there are; flags may set them too.
 SELECTORS = ("model.family", "model.preset", "objective", "init.path")
-SELECTORS += ("data.corrupt.name", "data.source", "task.name")
+SELECTORS += ("data.corrupt.name", "data.source", "task.name", "adapt.name")
 
 _file = ""  # the value of --config, "file:argument"
 _notes = []  # lines about flags that change more than one value
@@ -200,6 +200,10 @@ def complete(config: ConfigDict) -> ConfigDict:
     if name := groups["data"].get("corrupt", {}).get("name", ""):
       corruption = lookup.find("lm.data.rows.corrupt", name).Corruption
       defaults["data"]["corrupt"] = _fields(corruption)
+  if name := values.get("adapt", {}).get("name", ""):
+    from lm import adapt
+
+    defaults["adapt"] = _fields(adapt.kind(name))
   if name := values.get("task", {}).get("name", ""):
     from lm import tasks
 

@@ -45,6 +45,11 @@ def meanings(values: dict) -> dict[str, str]:
     cls = lookup.find("lm.data.rows.corrupt", corruption).Corruption
     texts |= of_class(cls, "data.corrupt.")
     texts["data.corrupt.name"] = "a file of lm/data/rows/corrupt"
+  if name := values.get("adapt", {}).get("name"):
+    from lm import adapt
+
+    texts |= of_class(adapt.kind(name), "adapt.")
+    texts["adapt.name"] = "a file of lm/adapt"
   if task := values.get("task", {}).get("name"):
     from lm import tasks
 

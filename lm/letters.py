@@ -34,7 +34,7 @@ LETTERS = {
   "I": "gates of a recurrent cell",
   "M": "state size of Mamba-2",
   "J": "groups of heads that share b and c in Mamba-2",
-  "A": "a second width beside D: ELECTRA's embeddings, a seq2seq model's source",
+  "A": "another width than D: ELECTRA's embeddings, a seq2seq model's source, a rank",
   "X": "experts chosen for a token (top_k)",
   "P": "pieces: of a row (chunks), or of documents",
   "Q": "position within a piece",
@@ -212,8 +212,11 @@ def abstract_of(init):
   return unbox(boxed), letters_of(boxed)
 
 
-def state_dims(state, params, letters):
-  """Returns the letters of every leaf of `state`, a tree that holds copies of `params`.
+def state_dims(state, *trees_of_params):
+  """Returns the letters of every leaf of `state`, a tree that holds parameters' copies.
+
+  `trees_of_params` are pairs (parameters, their letters); of two with the same path the
+  last one counts.
 
   Optimisers keep moments shaped like the parameters, at paths that end in a parameter's
   path: a leaf of such a path and of that parameter's shape gets its letters. Any other
@@ -221,10 +224,10 @@ def state_dims(state, params, letters):
   it has none (counts, factored moments), "".
   """
   parameters = {}
-  for (path, leaf), name in zip(
-    jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(letters), strict=True
-  ):
-    parameters[trees.path_name(path)] = (leaf.shape, name)
+  for tree, names in trees_of_params:
+    leaves = trees.by_path(tree)
+    for (path, leaf), name in zip(leaves.items(), jax.tree.leaves(names), strict=True):
+      parameters[path] = (leaf.shape, name)
 
   def find(path, leaf):
     parts = trees.path_name(path).split("/")

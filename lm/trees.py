@@ -10,10 +10,22 @@ def path_name(path) -> str:
   )
 
 
-def by_path(tree) -> dict:
+def by_path(tree, *, is_leaf=None) -> dict:
   """Returns the leaves of a tree by their path names, in the order of the tree."""
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)
   return {path_name(path): leaf for path, leaf in leaves}
+
+
+def nested(leaves: dict) -> dict:
+  """Returns the tree of dicts with these leaves by path: the inverse of `by_path`."""
+  tree = {}
+  for path, leaf in leaves.items():
+    *folders, name = path.split("/")
+    node = tree
+    for folder in folders:
+      node = node.setdefault(folder, {})
+    node[name] = leaf
+  return tree
 
 
 def by_field(tree) -> dict[str, dict]:

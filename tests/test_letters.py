@@ -130,7 +130,7 @@ def test_optimiser_state_is_found_by_path_and_shape():
     "count": np.zeros(()),
     "row": {"a": {"w": np.zeros((2,))}, "w": np.zeros((4,))},
   }
-  assert state_dims(state, params, letters) == {
+  assert state_dims(state, (params, letters)) == {
     "mu": letters,
     "count": "",
     "row": {"a": {"w": ""}, "w": "D"},

@@ -1,8 +1,9 @@
 """Products with weights: the one place that decides in which precision they happen.
 
 Layers read a matrix by `dot` (einsum) or `ragged` (groups of rows, each with a matrix
-of its own) and rows of a table by `take`, so that another kind of weight, quantised or
-with an adapter, is a change of this file. Scales and biases are added in place.
+of its own) and rows of a table by `take`. A weight that is no array, quantised or with
+an adapter, is a `Weight`, which has these three itself. Scales and biases are added in
+place.
 """
 
 import math
@@ -19,6 +20,25 @@ from lm.nn import cpu
 DTYPES = ("float32", "bfloat16", "float16")  # of operands
 
 
+class Weight:
+  """The contract of a weight in place of an array; its leaves are split over layers.
+
+  A kind of weight has those of the three that its place in a model needs.
+  """
+
+  def dot(self, equation: str, x, dtype):
+    """Returns the product of x with it, as `linear.dot`."""
+    raise NotImplementedError(f"{type(self).__name__} is read by no product")
+
+  def take(self, ids):
+    """Returns rows of it in float32, as `linear.take`."""
+    raise NotImplementedError(f"rows of {type(self).__name__} cannot be taken")
+
+  def ragged(self, x_RD, sizes_E, dtype):
+    """Returns products of groups of rows, as `linear.ragged`."""
+    raise NotImplementedError(f"{type(self).__name__} has no groups")
+
+
 def dot(equation: str, x, y, dtype):
   """Returns the einsum of two arrays: operands in `dtype`, sums and result in float32.
 
@@ -29,6 +49,8 @@ def dot(equation: str, x, y, dtype):
   >>> dot("BTD,DF->BTF", jnp.ones((2, 3, 4)), jnp.ones((4, 5)), "bfloat16").shape
   (2, 3, 5)
   """
+  if isinstance(y, Weight):
+    return y.dot(equation, x, dtype)
   xs, ys, out = re.split(",|->", equation)
   sizes = dict(zip(xs + ys, x.shape + y.shape, strict=True))
   equation, x, y = cpu.as_matrices(equation, x, y)
@@ -79,6 +101,8 @@ def take(table, ids):
 
   Of a table of rank 1, such as a bias_V, they are its values, of shape ids.shape.
   """
+  if isinstance(table, Weight):
+    return table.take(ids)
   return jnp.take(table, ids, axis=0).astype(jnp.float32)
 
 
@@ -87,6 +111,8 @@ def ragged(x_RD, w_EDF, sizes_E, dtype):
 
   Rows beyond the sum of the sizes give zeros. Precision as in `dot`.
   """
+  if isinstance(w_EDF, Weight):
+    return w_EDF.ragged(x_RD, sizes_E, dtype)
   x_RD, w_EDF = x_RD.astype(dtype), w_EDF.astype(dtype)
   return jax.lax.ragged_dot(x_RD, w_EDF, sizes_E, preferred_element_type=jnp.float32)
 

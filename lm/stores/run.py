@@ -179,6 +179,10 @@ class RunStore(Store):
       if file.is_file()
     ]
     parts.append(digests.of(folder.checkpoints / str(self._step)))
+    if self.config.get("adapt"):
+      from lm.stores import adapted
+
+      parts.append(adapted.base(self).digest)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
   @property
@@ -191,6 +195,14 @@ class RunStore(Store):
     super().check(wanted, fresh=fresh)
 
   def _read(self, wanted: dict, *, stay: bool) -> dict:
+    if self.config.get("adapt"):
+      from lm.stores import adapted
+
+      return adapted.read(self, wanted)
+    return self.own_params(wanted, stay=stay)
+
+  def own_params(self, wanted, *, stay=False):
+    """Returns the parameters that the checkpoint has, as `wanted`."""
     params, self._step, _ = self._checkpoints.restore_params(
       wanted, self._step, field=FIELDS, stay=stay
     )

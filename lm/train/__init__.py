@@ -52,6 +52,7 @@ def build(
   num_steps=None,
   init=None,
   given=None,
+  frozen=(),
   carries=False,
 ) -> Trainer:
   """Returns the Trainer of a model: the one place where an update is assembled.
@@ -65,6 +66,7 @@ def build(
     num_steps: the length of the schedule; only an Optim needs it.
     init: key -> boxed parameters in place of the model's own (an adapter's, say).
     given: arrays that nobody trains; by default what the named objective needs.
+    frozen: pairs (parameters, letters) of the model, where `given` holds some of it.
     carries: whether each batch continues from the recurrent state of the one before.
 
   Raises Mistake for another kind of optimiser, for a batch with an array that neither
@@ -81,7 +83,7 @@ def build(
   if carries:
     carry = lambda: model.init_cache(batch["tokens_BT"].shape[0], 0).carried()
   make, abstract, letters = make_init(
-    init, tx, mesh, ema=ema > 0, carry=carry, given=given
+    init, tx, mesh, ema=ema > 0, carry=carry, given=given, frozen=frozen
   )
   step = make_step(
     model.apply,

@@ -15,12 +15,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lm import data, evaluate, models, objectives, stores
+from lm import data, evaluate, models, objectives, stores, trees
 from lm.data import tokenizers
 from lm.data.loader import Loader, batch_shapes
 from lm.data.rows import corrupt
 from lm.errors import Mistake
-from lm.letters import make_mesh
+from lm.letters import make_mesh, shardings
 from lm.models import Traits
 from lm.nn.layers import VOCAB_MULTIPLE
 from lm.train import Trainer, build
@@ -36,6 +36,7 @@ class Plan:
   store: Any  # where parameters come from, or None
   fresh: tuple[str, ...]  # regular expressions of the parameters drawn all the same
   traits: Traits  # of the model
+  adaptation: Any = None  # an lm.adapt.Adaptation; None: all parameters are trained
 
   def model(self, vocab: int):
     """Returns the model for so many tokens."""
@@ -53,20 +54,29 @@ class Plan:
     size = self.store.fields["vocab"]
     return max(size, tokenizer.size) if self.experiment.data.corruption else size
 
-  def trainer(self, model, batch, dataset=None) -> Trainer:
-    """Returns the Trainer of a model; without a dataset, one for its shapes alone."""
+  def adapter(self, model):
+    """Returns the lm.adapt.Adapter of a model; None where all of it is trained."""
+    if self.adaptation is None:
+      return None
+    from lm import adapt
+
+    return adapt.Adapter(self.adaptation, model, fresh=self.fresh)
+
+  def trainer(
+    self, model, batch, *, dataset=None, adapter=None, frozen=None
+  ) -> Trainer:
+    """Returns the Trainer of a model; without a dataset, one for its shapes alone.
+
+    `frozen` are the parameters that its adapter freezes, by default their shapes.
+    """
     e = self.experiment
     objective, given = objectives.make(e.objective, e.loss, dataset)
-    return build(
-      model,
-      objective,
-      e.optim,
-      self.mesh,
-      batch=batch,
-      num_steps=e.num_steps,
-      given=given,
-      carries=e.data.order == "carried",
-    )
+    options = dict(batch=batch, num_steps=e.num_steps, given=given)
+    if adapter is not None:
+      objective = adapter.objective(objective)
+      options |= adapter.options(given, frozen)
+    options |= {"carries": e.data.order == "carried"}
+    return build(model, objective, e.optim, self.mesh, **options)
 
   def bind(self, dataset) -> "Run":
     """Returns the Run on a dataset; Mistake when its tokenizer is not the store's."""
@@ -77,8 +87,21 @@ class Plan:
     rows = dataset.rows("train", e.seq)
     batches = Loader(rows, order=dataset.order, seed=e.seed, **options)
     heldout = Loader(dataset.rows("heldout", e.seq), order="once", **options)
-    trainer = self.trainer(model, batches.shapes, dataset)
-    return Run(self, dataset, model, trainer, batches, heldout)
+    adapter, stored = self.adapter(model), None
+    if adapter is not None:
+      stored = self.stored(adapter)
+    trainer = self.trainer(
+      model, batches.shapes, dataset=dataset, adapter=adapter, frozen=stored
+    )
+    return Run(self, dataset, model, trainer, batches, heldout, adapter, stored)
+
+  def stored(self, adapter) -> dict:
+    """Returns the parameters of the store by path, on the mesh; without fresh ones."""
+    where = shardings(self.mesh, adapter.letters, adapter.shapes)
+    wanted = trees.placed(adapter.shapes, where)
+    params = self.store.params(wanted, fresh=self.fresh, drawn=wanted)
+    leaves = trees.by_path(params)
+    return {path: x for path, x in leaves.items() if isinstance(x, jax.Array)}
 
   def check_tokenizer(self, tokenizer=None):
     """Raises Mistake unless the text's tokenizer is the one of the store's model.
@@ -118,6 +141,8 @@ class Run:
   trainer: Trainer
   batches: Loader  # of the training split, without end
   heldout: Loader  # of the held-out split, once, in order
+  adapter: Any = None  # an lm.adapt.Adapter, where a part is trained
+  stored: Any = None  # then: the parameters of the store by path
 
   @property
   def experiment(self) -> Experiment:
@@ -131,7 +156,9 @@ class Run:
     `plan.fresh`.
     """
     init, state = self.experiment.init, self.trainer.init(key)
-    if self.plan.store is not None:
+    if self.adapter is not None:
+      state = state.replace(params=self.adapter.started(state.params, self.stored))
+    elif self.plan.store is not None:
       params = self.plan.store.params(
         self.trainer.abstract.params, fresh=self.plan.fresh, drawn=state.params
       )
@@ -151,6 +178,14 @@ class Run:
       # A copy: the state is donated, and no two of its leaves may share a buffer.
       state = state.replace(ema=jax.tree.map(jnp.copy, state.params))
     return state
+
+  def params(self, state):
+    """Returns the parameters of the model after an update: their moving average, if
+    there is one."""
+    params = state.ema or state.params
+    if self.adapter is None:
+      return params
+    return jax.jit(self.adapter.merged)(params, state.given.frozen)
 
 
 def prepare(experiment: Experiment, log=print):
@@ -201,7 +236,7 @@ def plan(experiment: Experiment, devices=None) -> Plan:
       f"seq={e.seq} is longer than the model's context={model.config.context}; make "
       "seq smaller or model.context larger"
     )
-  plan = Plan(e, mesh, store, fresh, model.traits)
+  plan = Plan(e, mesh, store, fresh, model.traits, _adaptation(e))
   if e.data.order == "carried" and not model.traits.carries:
     raise Mistake(
       f"data.rows={e.data.rows!r} carries a recurrent state from batch to batch, and "
@@ -217,11 +252,28 @@ def plan(experiment: Experiment, devices=None) -> Plan:
   objectives.check_model(e.objective, model)
   objectives.check_rows(e.objective, e.data.corrupt)
   batch = batch_shapes(row_shapes(e), batch=e.batch, mesh=mesh)
-  trainer = plan.trainer(model, batch)
+  adapter = plan.adapter(model)
+  trainer = plan.trainer(model, batch, adapter=adapter)
   if store is not None:
-    store.check(trainer.abstract.params, fresh=fresh)
+    whole = adapter.shapes if adapter else trainer.abstract.params
+    store.check(whole, fresh=fresh)
   state = trainer.abstract
   apply, objective = model.apply, trainer.objective
   names = evaluate.names(apply, objective, state.params, batch, state.given)
   e.eval.score_of(dict.fromkeys(names, 0.0))
   return plan
+
+
+def _adaptation(experiment: Experiment):
+  """Returns the Adaptation of an experiment, None without one."""
+  e = experiment
+  if not e.adapt:
+    return None
+  if not e.init.path or e.init.embedding:
+    raise Mistake(
+      f"adapt.name={e.adapt['name']!r} freezes what init.path has learnt; wanted "
+      "init.path, and no init.embedding"
+    )
+  from lm import adapt
+
+  return adapt.make(e.adapt)

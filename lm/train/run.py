@@ -87,7 +87,8 @@ def _begin(folder, run: compose.Run, config: dict):
   folder.begin(config, run.model, free=FREE)
   run.dataset.tokenizer.save(folder.tokenizer)
   state = run.trainer.abstract
-  letters = state_dims(state, state.params, run.trainer.letters)
+  whole = [(run.adapter.shapes, run.adapter.letters)] if run.adapter else []
+  letters = state_dims(state, *whole, (state.params, run.trainer.letters))
   atomic.write(folder.path / "manifest.txt", manifest(state, letters))
 
 
@@ -188,7 +189,7 @@ class Watch:
 
     [piece] = stream.generate(
       self.run.model,
-      state.ema or state.params,
+      self.run.params(state),
       self.run.dataset.tokenizer,
       "",
       max_tokens=count,

@@ -52,9 +52,15 @@ def _model(run) -> str:
     if name in given and name not in COMPUTED and value != given[name]
   ]
   joined = f" {'but' if origin else 'with'} {', '.join(changes)}" if changes else ""
-  params = jax.tree.leaves(run.trainer.abstract.params)
-  count = sum(math.prod(leaf.shape) for leaf in params)
-  return f"{family}{origin}{joined}: {count:,} parameters"
+  count = _size(run.trainer.abstract.params)
+  if run.adapter is None:
+    return f"{family}{origin}{joined}: {count:,} parameters"
+  total = _size(run.adapter.shapes)
+  return f"{family}{origin}{joined}: trains {count:,} beside {total:,} parameters"
+
+
+def _size(tree) -> int:
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def _updates(e) -> str:

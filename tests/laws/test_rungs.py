@@ -15,9 +15,9 @@ RUNGS = (
   {"letters", "platform", "lookup", "disk"},
   {"log", "nn", "data", "metrics", "scores"},
   {"models", "optim"},
-  {"objectives", "generate", "checkpoint"},
+  {"objectives", "generate", "checkpoint", "adapt"},
   {"stores", "evaluate"},
-  {"tasks", "adapt"},
+  {"tasks"},
   {"train"},
   {"study", "plan", "serve", "compress"},
 )

@@ -212,7 +212,7 @@ def test_state_is_sharded_like_the_parameters(name, freeze):
   params = tree()
   tx, _ = make_tx(name, params, freeze=freeze, clip=1.0, decay=0.1)
   state = jax.eval_shape(tx.init, params)
-  dims_of = by_path(state_dims(state, params, LETTERS))
+  dims_of = by_path(state_dims(state, (params, LETTERS)))
   for path, leaf in by_path(state).items():
     assert leaf.size <= 3 or dims_of[path], path
   assert set(dims_of.values()) > {"LDNH", "LNHD", "LDF", "LFD", "VD"}

@@ -13,6 +13,7 @@ from lm import lookup
 
 # What training, evaluating, sampling and saving import nothing of.
 NOT_NEEDED = (
+  "lm.adapt",
   "lm.data.examples",
   "lm.data.labels",
   "lm.data.packed",
@@ -33,6 +34,7 @@ NOT_NEEDED = (
   "lm.generate.beam",
   "lm.generate.chat",
   "lm.generate.embed",
+  "lm.stores.adapted",
   "lm.stores.gguf",
   "lm.stores.hf",
   "lm.stores.vectors",

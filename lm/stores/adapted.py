@@ -1,0 +1,68 @@
+"""Adapted runs (lm/adapt): the model that one began from, and what it has trained.
+
+Only the latter is in its checkpoints. The store of such a run gives the parameters of
+an ordinary model, with the adapters merged.
+"""
+
+import re
+
+import jax
+
+from lm import adapt, stores, trees
+from lm.errors import Mistake
+from lm.letters import abstract_of, make_mesh, shardings
+
+
+def base(run) -> stores.Store:
+  """Returns the store that a RunStore began from: it has what the run froze.
+
+  Raises Mistake when there is none any more.
+  """
+  path = run.config["init"]["path"]
+  try:
+    return stores.open(path)
+  except Mistake as mistake:
+    raise Mistake(
+      f"{run.path} adapts {path} and needs it to be read: {mistake}"
+    ) from mistake
+
+
+def adapter(run) -> adapt.Adapter:
+  """Returns the Adapter of a RunStore."""
+  fields = {name: value for name, value in run.fields.items() if name != "vocab"}
+  fresh = run.config["init"].get("fresh") or stores.fresh_head(base(run), fields)
+  return adapt.Adapter(adapt.make(run.config["adapt"]), run.model, fresh=fresh)
+
+
+def read(run, wanted: dict) -> dict:
+  """Returns the arrays of {path: ShapeDtypeStruct} of a RunStore, adapters merged."""
+  own = adapter(run)
+  mesh = _mesh(wanted)
+  params, frozen = parts(run, own, mesh)
+  merged = trees.by_path(jax.jit(own.merged)(params, frozen))
+  return {
+    path: jax.device_put(merged[path].astype(leaf.dtype), leaf.sharding)
+    for path, leaf in wanted.items()
+  }
+
+
+def parts(run, own: adapt.Adapter, mesh=None) -> tuple:
+  """Returns (trained parameters, {path: frozen array}) of a RunStore, in float32.
+
+  `own` is its Adapter; the arrays are placed on `mesh`, by default the first device.
+  """
+  mesh = mesh or make_mesh(jax.devices()[:1])
+  shapes, letters = abstract_of(own.init)
+  wanted = trees.placed(shapes, shardings(mesh, letters, shapes))
+  params = run.own_params(wanted)
+  whole = trees.placed(own.shapes, shardings(mesh, own.letters, own.shapes))
+  trained = set(trees.by_path(whole)) - set(own.frozen)
+  fresh = tuple(map(re.escape, sorted(trained)))
+  leaves = trees.by_path(base(run).params(whole, fresh=fresh, drawn=whole))
+  return params, {path: leaves[path] for path in own.frozen}
+
+
+def _mesh(wanted: dict):
+  """Returns the mesh that arrays are wanted on, None where they are on one device."""
+  leaf = next(iter(wanted.values()))
+  return getattr(leaf.sharding, "mesh", None)
