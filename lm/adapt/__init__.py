@@ -104,6 +104,7 @@ class Adapter:
     self.adaptation, self._model = adaptation, model
     self.shapes, self.letters = letters.abstract(model, _equations.example(model))
     shapes, names = trees.by_path(self.shapes), trees.by_path(self.letters)
+    self.shapes_by_path = shapes
     trained = _trained(adaptation, fresh, shapes)
     self.frozen = {path: x for path, x in shapes.items() if path not in trained}
     equations = _equations.of(model, self.shapes)
@@ -173,7 +174,7 @@ class Adapter:
       else base
       for path, base in frozen.items()
     }
-    return {path: (trained | weights)[path] for path in trees.by_path(self.shapes)}
+    return {path: (trained | weights)[path] for path in self.shapes_by_path}
 
   def _parts(self, params) -> tuple[dict, dict]:
     """Returns (parameters trained as they are, {path of a weight: its arrays})."""

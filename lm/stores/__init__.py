@@ -50,6 +50,10 @@ def open(path, *, step: int | None = None, family: str = "") -> Store:
     from lm.stores.gguf import GgufStore
 
     store = GgufStore(path, family=family)
+  elif (path / "adapter_config.json").is_file():
+    from lm.stores.hf.peft import PeftStore
+
+    store = PeftStore(path, family=family)
   elif (config := _hf_config(path)) is not None:
     from lm.stores.hf import HfStore
 
@@ -157,6 +161,7 @@ def write(target, store: Store, *, family: str = "", dtype: str = "", log=print)
   and did not change is byte for byte the same. `family` is its model_type, by default
   the first that can represent the model; `dtype` that of the tensors, by default as
   they came, or float32. A call that was killed goes on where it was, and `log`s that.
+  With family "peft", the adapters of a run are written alone.
 
   A folder of Hugging Face or a .gguf file becomes a run's folder; `dtype` is then the
   model's own, of the operands of matmuls and of the parameters.
@@ -174,6 +179,10 @@ def write(target, store: Store, *, family: str = "", dtype: str = "", log=print)
     )
   if dtype:
     export.check_dtype(dtype)
+  if family == "peft":
+    from lm.stores.hf import peft_export
+
+    return peft_export.write(target, store, log=log)
   if isinstance(store, RunStore):
     return export.of_run(target, store, family=family, dtype=dtype, log=log)
   fields = store.fields | ({"dtype": dtype} if dtype else {})

@@ -52,14 +52,19 @@ def parts(run, own: adapt.Adapter, mesh=None) -> tuple:
   `own` is its Adapter; the arrays are placed on `mesh`, by default the first device.
   """
   mesh = mesh or make_mesh(jax.devices()[:1])
-  shapes, letters = abstract_of(own.init)
-  wanted = trees.placed(shapes, shardings(mesh, letters, shapes))
-  params = run.own_params(wanted)
+  params = own_params(run, own, mesh)
   whole = trees.placed(own.shapes, shardings(mesh, own.letters, own.shapes))
   trained = set(trees.by_path(whole)) - set(own.frozen)
   fresh = tuple(map(re.escape, sorted(trained)))
   leaves = trees.by_path(base(run).params(whole, fresh=fresh, drawn=whole))
   return params, {path: leaves[path] for path in own.frozen}
+
+
+def own_params(run, own: adapt.Adapter, mesh=None):
+  """Returns the trained parameters of a RunStore, in float32."""
+  shapes, letters = abstract_of(own.init)
+  where = shardings(mesh or make_mesh(jax.devices()[:1]), letters, shapes)
+  return run.own_params(trees.placed(shapes, where))
 
 
 def _mesh(wanted: dict):

@@ -99,7 +99,7 @@ def write(
     hf = _kept_config(Path(kept) / "config.json", names, model)
     layout = None if hf is None else layout
   if layout is None:
-    hf, kept = _config(model, family), None
+    hf, kept = config_of(model, family), None
     hf = hf.with_defaults(_special_ids(tokenizer))
     if labels:
       hf |= task_heads.names_of(labels)
@@ -181,7 +181,7 @@ def _rebuilt(hf: HfConfig):
   return models.build(family.FAMILY, **family.config(hf))
 
 
-def _config(model, model_type: str) -> HfConfig:
+def config_of(model, model_type: str) -> HfConfig:
   """Returns config.json for a model; Mistake when no family can represent it.
 
   With a `model_type` only its family is tried.

@@ -65,14 +65,15 @@ def without_prefix(rows: list[Row], prefix: str, names) -> list[Row]:
 class Mapping:
   """The rows of a family bound to the shapes of one model's parameters.
 
-  `tensors` is the shape of every tensor by name. A row whose parameters the model lacks
-  (a bias, an untied readout) is left out.
+  `tensors` is the shape of every tensor by name, `sources` the rows that it is made
+  of, with the numbers in its name: {name: [(row, numbers)]}. A row whose parameters
+  the model lacks (a bias, an untied readout) is left out.
   """
 
   def __init__(self, rows, shapes: dict[str, tuple[int, ...]]):
     self._shapes = shapes
     self._row_of = {}  # path -> (its row, its index among the row's paths)
-    self._sources = {}  # tensor name -> [(row, the numbers in the name)]
+    self.sources = {}  # tensor name -> [(row, the numbers in the name)]
     for r in rows:
       present = [path in shapes for path in r.paths]
       if not any(present):
@@ -84,12 +85,12 @@ class Mapping:
       if r.hf:
         for numbers in itertools.product(*map(range, self.stacked(r))):
           name = r.hf.format(*numbers)
-          self._sources.setdefault(name, []).append((r, numbers))
+          self.sources.setdefault(name, []).append((r, numbers))
     missing = sorted(set(shapes) - set(self._row_of))
     assert not missing, f"no row for {', '.join(missing)}"
     self.tensors = {
       name: tuple(r.reshape.shape(self._layer_shapes(r)))
-      for name, [(r, _), *_] in self._sources.items()
+      for name, [(r, _), *_] in self.sources.items()
     }
 
   def stacked(self, r: Row) -> tuple[int, ...]:
@@ -139,7 +140,7 @@ class Mapping:
     Usually one parameter and its per-layer tensors.
     """
     units = []
-    for name, sources in self._sources.items():
+    for name, sources in self.sources.items():
       paths, names = {path for r, _ in sources for path in r.paths}, [name]
       for unit in [unit for unit in units if unit[0] & paths]:
         units.remove(unit)
@@ -154,7 +155,7 @@ class Mapping:
   def back(self, name: str, params: dict[str, np.ndarray]) -> np.ndarray:
     """Returns a tensor in float32, from our parameters by path."""
     tensors = []
-    for r, numbers in self._sources[name]:
+    for r, numbers in self.sources[name]:
       arrays = [params[path][numbers] for path in r.paths]
       tensors.append(r.reshape.back(arrays))
     if not all(np.array_equal(tensors[0], other) for other in tensors[1:]):
