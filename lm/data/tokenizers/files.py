@@ -7,7 +7,7 @@ when one is read.
 import json
 from pathlib import Path
 
-from lm.data.tokenizers import ends
+from lm.data.tokenizers import ends, starts
 from lm.errors import Mistake
 
 NAMES = (
@@ -84,10 +84,13 @@ def _beside(folder: Path) -> dict:
   template = folder / "chat_template.jinja"
   if template.is_file():
     config["chat_template"] = read_text(template)
-  stops = set(config.get(ends.KEY, ()))
+  stops, models = set(config.get(ends.KEY, ())), []
   for file in (folder / "generation_config.json", folder / "config.json"):
-    stops |= ends.named(file, read_json(file))
+    models.append(read_json(file))
+    stops |= ends.named(file, models[-1])
   config |= {ends.KEY: sorted(stops)} if stops else {}
+  decoding = starts.named(folder, *models)
+  config |= {starts.KEY: decoding} if decoding else {}
   if not any((folder / name).exists() for name in ("modules.json", "1_Pooling")):
     return config
   from lm.data.tokenizers import embedding

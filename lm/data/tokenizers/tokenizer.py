@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lm.data.tokenizers import bpe, ends
+from lm.data.tokenizers import bpe, ends, languages, starts
 from lm.data.tokenizers.bpe import byte_of_char
 from lm.disk import atomic
 from lm.errors import Mistake
@@ -198,6 +198,16 @@ class Tokenizer:
   def embedding(self) -> dict:
     """Settings by which the model's folder makes a vector of a text: embedding.py."""
     return self._config.get("embedding", {})  # our own key: Hugging Face has none
+
+  @property
+  def decoding(self) -> dict:
+    """Ids that an encoder-decoder begins and ends its texts with: starts.py."""
+    return self._config.get(starts.KEY, {})
+
+  @functools.cached_property
+  def languages(self) -> dict[str, int]:
+    """Ids of the special tokens that are codes of languages: languages.py."""
+    return languages.codes({text: self.added[text] for text in self.special})
 
   @property
   def chat_template(self) -> str | None:
