@@ -17,6 +17,7 @@ NAMES = (
   "sentencepiece.bpe.model",
   "sentencepiece.model",
   "spm.model",
+  "source.spm",
   "vocab.txt",
   "merges.txt",
 )
@@ -47,7 +48,9 @@ def read(file: Path):
 
     return gguf.read(file)
   config = _beside(file.parent)
-  if file.suffix == ".model" or file.name.endswith(("vocab.txt", "merges.txt")):
+  if file.suffix in (".model", ".spm") or file.name.endswith(
+    ("vocab.txt", "merges.txt")
+  ):
     from lm.data.tokenizers import folders
 
     return folders.read(file, config)

@@ -23,6 +23,11 @@ def codes(texts: dict[str, int]) -> dict[str, int]:
   return {text: id for text, id in texts.items() if CODE.fullmatch(text)}
 
 
+def of_name(name: str) -> str:
+  """Returns the code of M2M-100 for a language's name: "__en__" for "en"."""
+  return name if CODE.fullmatch(name) else f"__{name}__"
+
+
 def listed(tokenizer) -> str:
   """Returns the codes of a tokenizer in a line; of many, the first."""
   names = list(tokenizer.languages)
