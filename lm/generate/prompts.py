@@ -3,7 +3,6 @@
 import numpy as np
 
 from lm.data.rows.corrupt import start_id
-from lm.data.tokenizers import languages
 from lm.errors import Mistake
 
 TEXT = (str, bytes)
@@ -30,10 +29,7 @@ def encode(tokenizer, prompts) -> list[np.ndarray]:
 
 def _encode_prompt(tokenizer, prompt):
   """The ids of a string, or a sequence of ids as an array."""
-  if isinstance(prompt, TEXT):
-    ids = languages.prompt(tokenizer, _text(prompt))
-  else:
-    ids = prompt
+  ids = _ids(tokenizer, _text(prompt)) if isinstance(prompt, TEXT) else prompt
   if not len(ids):
     start = tokenizer.eos if tokenizer.bos is None else tokenizer.bos
     if start is None:
@@ -48,6 +44,15 @@ def _encode_prompt(tokenizer, prompt):
       f"ids must be from 0 to {tokenizer.size - 1}, got {ids.min()} to {ids.max()}"
     )
   return ids
+
+
+def _ids(tokenizer, text: str):
+  """Returns the ids of a text, which may name languages if the tokenizer has some."""
+  if not tokenizer.languages:
+    return tokenizer.prompt(text)
+  from lm.data.tokenizers import languages
+
+  return languages.prompt(tokenizer, text)
 
 
 def _text(prompt: str | bytes) -> str:
@@ -74,14 +79,26 @@ def as_sources(model, tokenizer, prompts) -> tuple[list, list | None, tuple | No
   """
   if not model.traits.source:
     return prompts, None, None
+  from lm.data.tokenizers import languages
+
   sources, starts, firsts = [], [], []
   for prompt in prompts:
     ids, language = languages.split(tokenizer, prompt)
+    if language is None and _needs_language(tokenizer):
+      raise Mistake(
+        "the model writes several languages; begin the prompt with the code of the one "
+        f"to write: {languages.listed(tokenizer)}"
+      )
     start, first = _opening(tokenizer, language)
     sources.append(_ended(tokenizer, ids))
     starts.append([start])
     firsts.append(first)
   return starts, sources, (firsts, tokenizer.decoding.get("last"))
+
+
+def _needs_language(tokenizer) -> bool:
+  """Returns True if texts start with their language, which no file names."""
+  return bool(tokenizer.languages) and "start" not in tokenizer.decoding
 
 
 def _opening(tokenizer, language: int | None) -> tuple[int, int | None]:
@@ -90,17 +107,12 @@ def _opening(tokenizer, language: int | None) -> tuple[int, int | None]:
   The language to write is one or the other: the start where files name none, or one
   that is a language (mBART of 25 languages).
   """
-  decoding, all_ids = tokenizer.decoding, set(tokenizer.languages.values())
-  start, first = decoding.get("start"), decoding.get("first")
-  if all_ids and (start is None or start in all_ids):
-    start = start if language is None else language
-    if start is None:
-      raise Mistake(
-        "the model writes several languages; begin the prompt with the code of the one "
-        f"to write: {languages.listed(tokenizer)}"
-      )
-    return start, first
-  return start_id(tokenizer), first if language is None else language
+  decoding, codes = tokenizer.decoding, tokenizer.languages.values()
+  starts = _needs_language(tokenizer) or decoding.get("start") in codes
+  first = decoding.get("first")
+  if language is None:
+    return start_id(tokenizer), first
+  return (language, first) if starts else (start_id(tokenizer), language)
 
 
 def _ended(tokenizer, ids):

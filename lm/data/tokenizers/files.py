@@ -7,7 +7,7 @@ when one is read.
 import json
 from pathlib import Path
 
-from lm.data.tokenizers import ends, starts
+from lm.data.tokenizers import ends
 from lm.errors import Mistake
 
 NAMES = (
@@ -92,8 +92,10 @@ def _beside(folder: Path) -> dict:
     models.append(read_json(file))
     stops |= ends.named(file, models[-1])
   config |= {ends.KEY: sorted(stops)} if stops else {}
-  decoding = starts.named(folder, *models)
-  config |= {starts.KEY: decoding} if decoding else {}
+  if any(models):
+    from lm.data.tokenizers import starts
+
+    config |= starts.named(folder, *models)
   if not any((folder / name).exists() for name in ("modules.json", "1_Pooling")):
     return config
   from lm.data.tokenizers import embedding

@@ -11,16 +11,8 @@ The ids of a prompt have one code, where the tokenizer puts that of the source, 
 behind all of them that of the target, if the prompt names it.
 """
 
-import re
-
+from lm.data.tokenizers.tokenizer import CODE
 from lm.errors import Mistake
-
-CODE = re.compile(r"[a-z]{2}_[A-Z]{2}|[a-z]{3}_[A-Z][a-z]{3}|__[a-z]{2,3}__")
-
-
-def codes(texts: dict[str, int]) -> dict[str, int]:
-  """Returns those of the special tokens {text: id} that are codes of languages."""
-  return {text: id for text, id in texts.items() if CODE.fullmatch(text)}
 
 
 def of_name(name: str) -> str:
@@ -38,11 +30,8 @@ def listed(tokenizer) -> str:
 def prompt(tokenizer, text: str):
   """Returns the ids of a text that may begin with codes, with special tokens around.
 
-  Without languages they are those of `Tokenizer.prompt`. Raises Mistake for a code that
-  the tokenizer does not have.
+  Raises Mistake for a code that the tokenizer does not have.
   """
-  if not tokenizer.languages:
-    return tokenizer.prompt(text)
   named, rest = [], text
   while len(named) < 2 and CODE.fullmatch(word := rest.split(" ", 1)[0]):
     named.append(word)

@@ -24,9 +24,10 @@ AVOIDED = "bad_words_ids"
 
 
 def named(folder: Path, generation: dict, model: dict) -> dict:
-  """Returns {"start": 2, "never": [1], ...} of the two files of a folder, by content.
+  """Returns {KEY: {"start": 2, "never": [1], ...}} of a folder, {} without such ids.
 
-  Where generation_config.json is there, config.json counts for the start alone. Raises
+  `generation` and `model` are the contents of its generation_config.json and
+  config.json; where the former is there, the latter counts for the start alone. Raises
   Mistake for what is no id.
   """
   values = dict(generation or model)
@@ -39,7 +40,8 @@ def named(folder: Path, generation: dict, model: dict) -> dict:
     if value is not None:
       ids[ours] = _id(folder, name, value[0] if _is_single(value) else value)
   never = [word[0] for word in values.get(AVOIDED) or () if _is_single(word)]
-  return ids | ({"never": [_id(folder, AVOIDED, id) for id in never]} if never else {})
+  ids |= {"never": [_id(folder, AVOIDED, id) for id in never]} if never else {}
+  return {KEY: ids} if ids else {}
 
 
 def _is_single(value) -> bool:

@@ -4,11 +4,12 @@ import functools
 import hashlib
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 
-from lm.data.tokenizers import bpe, ends, languages, starts
+from lm.data.tokenizers import bpe, ends
 from lm.data.tokenizers.bpe import byte_of_char
 from lm.disk import atomic
 from lm.errors import Mistake
@@ -16,6 +17,8 @@ from lm.errors import Mistake
 # What clean_up_tokenization_spaces removes, in this order.
 TIDY = {f" {mark}": mark for mark in ".?!,"} | {" ' ": "'"}
 TIDY |= {f" {end}": end for end in ("n't", "'m", "'s", "'ve", "'re")}
+# Codes of languages: mBART's "en_XX", NLLB's "eng_Latn", M2M-100's "__en__".
+CODE = re.compile(r"[a-z]{2}_[A-Z]{2}|[a-z]{3}_[A-Z][a-z]{3}|__[a-z]{2,3}__")
 
 
 class Tokenizer:
@@ -39,8 +42,7 @@ class Tokenizer:
     self.unk = self._special("unk_token")
 
   def _special(self, name: str):
-    value = self._config.get(name)
-    text = value["content"] if isinstance(value, dict) else value
+    text = token_text(self._config.get(name))
     return None if text is None else self._inner.token_to_id(text)
 
   def id(self, text: str) -> int:
@@ -202,12 +204,12 @@ class Tokenizer:
   @property
   def decoding(self) -> dict:
     """Ids that an encoder-decoder begins and ends its texts with: starts.py."""
-    return self._config.get(starts.KEY, {})
+    return self._config.get("decoding", {})  # our own key, as "embedding"
 
   @functools.cached_property
   def languages(self) -> dict[str, int]:
     """Ids of the special tokens that are codes of languages: languages.py."""
-    return languages.codes({text: self.added[text] for text in self.special})
+    return {text: self.added[text] for text in self.special if CODE.fullmatch(text)}
 
   @property
   def chat_template(self) -> str | None:
