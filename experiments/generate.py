@@ -6,7 +6,8 @@
 ./launch.sh generate --workdir=SmolLM2-135M-Instruct
 
 Without a prompt, every line of the input is one; a chat model keeps the conversation.
-BERT fills "[MASK]" in the prompt, T5 "<extra_id_0>".
+BERT fills "[MASK]" in the prompt, T5 "<extra_id_0>"; a model that translates reads the
+languages of the prompt and of its text, as in "en_XX fr_XX Good morning.".
 """
 
 import functools

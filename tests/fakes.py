@@ -1,6 +1,7 @@
 """Fakes that run in milliseconds: a table as a model, bytes as a tokenizer."""
 
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -114,6 +115,8 @@ class ByteTokenizer:
   eos: int = 257
   pad: int = 258
   chat_template = None
+  decoding = MappingProxyType({})
+  languages = MappingProxyType({})
 
   @property
   def is_token_V(self):

@@ -155,12 +155,22 @@ def encdec(meshes=(), **fields) -> Family:
   return Family("encdec", small | fields, meshes)
 
 
+def bart(meshes=(), **fields) -> Family:
+  small = dict(width=32, layers=2, source_layers=1, heads=4, ff=40, context=CONTEXT)
+  return Family("bart", small | fields, meshes)
+
+
 GPT2 = dict(positions="learned", norm="layer", activation="gelu_tanh", bias=True)
 GEMMA = dict(width=32, layers=2, heads=4, kv_heads=2, head_size=8, ff=40)
 GEMMA |= dict(context=CONTEXT, window=3, theta=500.0, qk_norm="head")
 
 # Logits come from the generator, whose width differs from the tables'.
 ELECTRA = dict(width=32, layers=2, heads=4, table=20, generator=0.5, context=CONTEXT)
+
+MARIAN = dict(positions="sinusoids_as_printed", first_position=0, embedding_norm=False)
+MARIAN |= dict(scaled=True, activation="silu")
+M2M100 = dict(positions="sinusoids", post_norm=False, embedding_norm=False)
+M2M100 |= dict(scaled=True, logits_bias=False, activation="relu")
 
 TRANSFORMER = dict(positions="sinusoids", norm="layer", post_norm=True, bias=True)
 TRANSFORMER |= dict(divided=True, unit_table=False)
@@ -188,6 +198,10 @@ FAMILIES = {
   "gemma": Family("gemma", GEMMA, ("tensor",), WINDOW_3),
   "t5": encdec(("tensor",), buckets=8, reach=10),
   "transformer-2017": encdec(**TRANSFORMER, layers=1),
+  "bart": bart(("tensor",)),
+  "mbart": bart(post_norm=False, scaled=True, layers=1),
+  "marian": bart(**MARIAN, layers=1),
+  "m2m100": bart(**M2M100),
   "bert": encoder(("tensor",)),
   "bert-pre": encoder(post_norm=False, types=0),
   "bert-rotary": encoder(positions="rotary", theta=500.0, qk_norm="head", kv_heads=2),

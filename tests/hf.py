@@ -31,7 +31,8 @@ def noisy(hf_model, seed=0):
   torch.manual_seed(seed)
   with torch.no_grad():
     for weight in hf_model.parameters():
-      weight += 0.2 * torch.randn_like(weight)
+      if weight.requires_grad:  # sinusoids stay as they are
+        weight += 0.2 * torch.randn_like(weight)
   return hf_model.eval()
 
 

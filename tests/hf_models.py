@@ -27,6 +27,9 @@ LLAMA = SIZES | dict(num_key_value_heads=2)
 GEMMA = LLAMA | dict(num_hidden_layers=3, head_dim=10)
 T5 = dict(d_model=32, d_ff=48, d_kv=6, num_layers=2, num_heads=4)
 T5 |= dict(relative_attention_num_buckets=8, relative_attention_max_distance=9)
+BART = dict(d_model=32, encoder_layers=1, decoder_layers=2, max_position_embeddings=16)
+BART |= dict(encoder_attention_heads=4, decoder_attention_heads=4)
+BART |= dict(encoder_ffn_dim=48, decoder_ffn_dim=48)
 DISTILBERT = dict(dim=32, hidden_dim=48, n_layers=2, n_heads=4)
 DISTILBERT |= dict(max_position_embeddings=16)
 # RoBERTa's positions begin at 2, behind that of padding.
@@ -94,6 +97,16 @@ FLAVOURS = {
     "T5",
     T5 | dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False),
   ),
+  "bart": ("Bart", BART),
+  "bart, bare": ("Bart", BART | dict(activation_function="relu")),
+  "mbart": ("MBart", BART | dict(scale_embedding=True)),
+  "marian": (
+    "Marian",
+    BART | dict(scale_embedding=True, activation_function="swish"),
+  ),
+  "pegasus": ("Pegasus", BART | dict(activation_function="relu")),
+  # Positions count the tokens that are not padding.
+  "m2m100": ("M2M100", BART | dict(pad_token_id=1)),
   "mamba2": (
     "Mamba2",
     dict(
@@ -127,6 +140,12 @@ HEADS = {
   "t5": "T5ForConditionalGeneration",
   "t5, gated": "T5ForConditionalGeneration",
   "t5, tied without scaling": "T5ForConditionalGeneration",
+  "bart": "BartForConditionalGeneration",
+  "bart, bare": "BartModel",
+  "mbart": "MBartForConditionalGeneration",
+  "marian": "MarianMTModel",
+  "pegasus": "PegasusForConditionalGeneration",
+  "m2m100": "M2M100ForConditionalGeneration",
 }
 
 
@@ -147,7 +166,11 @@ def saved(flavour):
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
   with torch.no_grad():
     for weight in model.parameters():
-      weight += 0.2 * torch.randn_like(weight)
+      if weight.requires_grad:  # sinusoids stay as they are
+        weight += 0.2 * torch.randn_like(weight)
+    for name, buffer in model.named_buffers():
+      if name == "final_logits_bias":
+        buffer += torch.randn_like(buffer)
   folder = pathlib.Path(_root().name) / flavour.replace(", ", "-").replace(" ", "-")
   model.save_pretrained(folder)
   return model, folder
@@ -164,7 +187,12 @@ def logits(model, tokens_BT) -> np.ndarray:
   with torch.no_grad():
     if model.config.is_encoder_decoder:
       source_BS = tokens_BT.flip(1)
-      return model(input_ids=source_BS, decoder_input_ids=tokens_BT).logits.numpy()
+      outputs = model(input_ids=source_BS, decoder_input_ids=tokens_BT)
+      if "logits" in outputs:
+        return outputs.logits.numpy()
+      # Without a head: as its tied readout would read it.
+      table_VD = model.get_input_embeddings().weight
+      return (outputs.last_hidden_state @ table_VD.T).numpy()
     outputs = model(tokens_BT)
   if "start_logits" in outputs:
     return np.stack([outputs.start_logits, outputs.end_logits], axis=-1)

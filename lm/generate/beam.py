@@ -18,7 +18,8 @@ from flax import struct
 from jax import lax
 
 from lm.errors import Mistake
-from lm.generate.decode import forward, is_stop, prefill
+from lm.generate.decode import forward, prefill
+from lm.generate.edges import NONE, Forced, is_stop
 from lm.generate.prompts import (
   bucket,
   pad_drawable,
@@ -123,9 +124,29 @@ def _select(search: Search, scores_BZV, stop_ids, limit, penalty):
   return Search(cache, live, ended, stopped_BZ, open_B, last_BZ, step)
 
 
+def _with_forced(scores_BZV, forced_B):
+  """The scores where a token is forced: 0 for it and -inf for all others."""
+  ids_11V = jnp.arange(scores_BZV.shape[-1])[None, None]
+  forced_B11 = forced_B[:, None, None]
+  only_B1V = jnp.where(ids_11V == forced_B11, 0, -jnp.inf)
+  return jnp.where(forced_B11 == NONE, scores_BZV, only_B1V)
+
+
 @functools.partial(jax.jit, static_argnames=("model", "Z", "T"))
 def _search(
-  model, params, cache, prompt, *, open_B, stop_ids, drawable_V, limit, penalty, Z, T
+  model,
+  params,
+  cache,
+  prompt,
+  *,
+  open_B,
+  stop_ids,
+  drawable_V,
+  forced,
+  limit,
+  penalty,
+  Z,
+  T,
 ):
   """The search at its end; `prompt` is (lengths_B, the last tokens) of the prompts."""
   lengths_B, last_B = prompt
@@ -160,6 +181,7 @@ def _search(
     scores_BZV = jnp.where(
       drawable_V[None, None], jax.nn.log_softmax(logits_BZV), -jnp.inf
     )
+    scores_BZV = _with_forced(scores_BZV, forced.ids(s.step, s.step + 1 == limit))
     return _select(s.replace(cache=cache), scores_BZV, stop_ids, limit, penalty)
 
   return lax.while_loop(unfinished, body, search)
@@ -176,13 +198,14 @@ def generate(
   length_penalty=1.0,
   stops=(),
   drawable=None,
+  forced=None,
   sources=None,
 ) -> Hypotheses:
   """Returns the `beams` best continuations of every prompt of ids.
 
-  `length_penalty` above 0 favours long ones, below 0 short ones; `stops`, `drawable`
-  and `sources` are as in `decode.start`. Raises Mistake for settings out of range and
-  for a request that the context of the model cannot hold.
+  `length_penalty` above 0 favours long ones, below 0 short ones; `stops`, `drawable`,
+  `forced` and `sources` are as in `decode.start`. Raises Mistake for settings out of
+  range and for a request that the context of the model cannot hold.
   """
   if beams < 1:
     raise Mistake(f"beams must be 1 or more, got {beams}")
@@ -199,6 +222,7 @@ def generate(
     open_B=np.arange(len(lengths_B)) < len(prompts),
     stop_ids=np.array(sorted(stops), np.int32),
     drawable_V=pad_drawable(drawable, seen_BV.shape[1]),
+    forced=Forced.of(*(forced or ((), None)), len(tokens_BT)),
     limit=np.int32(max_tokens),
     penalty=np.float32(length_penalty),
     Z=beams,

@@ -26,6 +26,7 @@ from jax import lax
 
 from lm import rng
 from lm.errors import Mistake
+from lm.generate.edges import Forced, is_stop
 from lm.generate.prompts import (
   bucket,
   pad_drawable,
@@ -50,6 +51,7 @@ class Decoding:
   limits_B: jax.Array  # the most tokens a row may get
   stops_O: jax.Array  # ids that end a row
   drawable_V: jax.Array  # False for ids that no token may have
+  forced: Forced  # ids that rows begin and end with
   step: jax.Array  # tokens generated so far by the rows that are not done
   last_B: jax.Array  # the newest token of each row, which the model reads next
   done_B: jax.Array
@@ -120,11 +122,6 @@ def forward(model, params, tokens_B, positions_B, cache):
   return model.apply({"params": params}, x_B1D, method="readout")[:, 0], cache
 
 
-def is_stop(tokens, stop_ids):
-  """True where a token is one of the stop ids; same shape as `tokens`."""
-  return jnp.any(tokens[..., None] == stop_ids[(None,) * tokens.ndim], axis=-1)
-
-
 def _logprobs(logits_BV, tokens_B):
   chosen_B = jnp.take_along_axis(logits_BV, tokens_B[:, None], axis=1)[:, 0]
   return chosen_B - jax.nn.logsumexp(logits_BV, axis=1)
@@ -136,8 +133,8 @@ def _append(decoding: Decoding, logits_BV) -> Decoding:
   keys_B = jax.vmap(jax.random.fold_in, (0, None))(d.keys_B, d.step)
   drawable_BV = jnp.where(d.drawable_V[None], logits_BV, -jnp.inf)
   tokens_B = choose(drawable_BV, d.seen_BV, keys_B, d.sampling)
-  live_B = ~d.done_B
-  tokens_B = jnp.where(live_B, tokens_B, 0)
+  live_B, is_last_B = ~d.done_B, d.lengths_B + 1 == d.limits_B
+  tokens_B = jnp.where(live_B, d.forced.over(tokens_B, d.step, is_last_B), 0)
   stopped_B = live_B & is_stop(tokens_B, d.stops_O)
   lengths_B = d.lengths_B + live_B
   logprobs_B = lax.cond(
@@ -210,6 +207,7 @@ def start(
   seed=0,
   stops=(),
   drawable=None,
+  forced=None,
   logprobs=False,
   sources=None,
 ) -> Decoding:
@@ -218,13 +216,14 @@ def start(
   Prompts are sequences of ids. Rows are ordered by prompt, then sample; padding rows
   are done from the start. `max_tokens` is one number, or one for each prompt;
   `sampling` is greedy by default; `stops` are ids that end a row; `drawable` says of
-  the first ids which may be drawn, and no others are; `logprobs=True` also records the
-  log-probability of every token. Sample i of a prompt draws with a key made
-  of the seed and i alone: other rows of the batch change nothing, and the same prompt
-  twice gives the same text twice (ask for n=2 instead).
-  A model with an encoder reads `sources`, one for each prompt; the prompts then begin
-  what it writes. Raises Mistake for settings out of range and for a request that the
-  context of the model cannot hold.
+  the first ids which may be drawn, and no others are; `forced` is (the first id of each
+  prompt's texts, or None; the last id of texts that their limit ends, or None);
+  `logprobs=True` also records the log-probability of every token. Sample i of a prompt
+  draws with a key made of the seed and i alone: other rows of the batch change nothing,
+  and the same prompt twice gives the same text twice (ask for n=2 instead). A model
+  with an encoder reads `sources`, one for each prompt; the prompts then begin what it
+  writes. Raises Mistake for settings out of range and for a request that the context of
+  the model cannot hold.
   """
   sampling = sampling or Sampling(temperature=0.0)
   validate(sampling)
@@ -251,6 +250,7 @@ def start(
     limits_B=limits[prompt_B],
     stops_O=pad_stops(stops),
     drawable_V=pad_drawable(drawable, seen_RV.shape[1]),
+    forced=Forced.of(*(forced or ((), None)), len(tokens_RT)).take(prompt_B),
     last_B=tokens_RT[prompt_B, lengths_R[prompt_B] - 1],
     done_B=index_B >= rows,
     scored=np.bool_(logprobs),

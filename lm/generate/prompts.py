@@ -29,7 +29,7 @@ def encode(tokenizer, prompts) -> list[np.ndarray]:
 
 def _encode_prompt(tokenizer, prompt):
   """The ids of a string, or a sequence of ids as an array."""
-  ids = tokenizer.prompt(_text(prompt)) if isinstance(prompt, TEXT) else prompt
+  ids = _ids(tokenizer, _text(prompt)) if isinstance(prompt, TEXT) else prompt
   if not len(ids):
     start = tokenizer.eos if tokenizer.bos is None else tokenizer.bos
     if start is None:
@@ -46,6 +46,15 @@ def _encode_prompt(tokenizer, prompt):
   return ids
 
 
+def _ids(tokenizer, text: str):
+  """Returns the ids of a text, which may name languages if the tokenizer has some."""
+  if not tokenizer.languages:
+    return tokenizer.prompt(text)
+  from lm.data.tokenizers import languages
+
+  return languages.prompt(tokenizer, text)
+
+
 def _text(prompt: str | bytes) -> str:
   """Returns a prompt as text; a flag has a surrogate for a byte that is no UTF-8."""
   try:
@@ -60,18 +69,57 @@ def _text(prompt: str | bytes) -> str:
     ) from error
 
 
-def as_sources(model, tokenizer, prompts) -> tuple[list, list | None]:
-  """Returns (prompts, sources) as `decode.start` takes them.
+def as_sources(model, tokenizer, prompts) -> tuple[list, list | None, tuple | None]:
+  """Returns (prompts, sources, forced) as `decode.start` takes them.
 
   A model with an encoder reads the prompts as its sources, ended by eos as in training,
   and writes from the token that begins all its targets. Any other model continues the
-  prompts and has no sources (None).
+  prompts and has no sources (None). Raises Mistake when the language to write decides
+  where to start, and no prompt and no file names it.
   """
   if not model.traits.source:
-    return prompts, None
+    return prompts, None, None
+  from lm.data.tokenizers import languages
+
+  sources, starts, firsts = [], [], []
+  for prompt in prompts:
+    ids, language = languages.split(tokenizer, prompt)
+    if language is None and _needs_language(tokenizer):
+      raise Mistake(
+        "the model writes several languages; begin the prompt with the code of the one "
+        f"to write: {languages.listed(tokenizer)}"
+      )
+    start, first = _opening(tokenizer, language)
+    sources.append(_ended(tokenizer, ids))
+    starts.append([start])
+    firsts.append(first)
+  return starts, sources, (firsts, tokenizer.decoding.get("last"))
+
+
+def _needs_language(tokenizer) -> bool:
+  """Returns True if texts start with their language, which no file names."""
+  return bool(tokenizer.languages) and "start" not in tokenizer.decoding
+
+
+def _opening(tokenizer, language: int | None) -> tuple[int, int | None]:
+  """Returns (the id that a decoder reads first, the one that it has to write, if any).
+
+  The language to write is one or the other: the start where files name none, or one
+  that is a language (mBART of 25 languages).
+  """
+  decoding, codes = tokenizer.decoding, tokenizer.languages.values()
+  starts = _needs_language(tokenizer) or decoding.get("start") in codes
+  first = decoding.get("first")
+  if language is None:
+    return start_id(tokenizer), first
+  return (language, first) if starts else (start_id(tokenizer), language)
+
+
+def _ended(tokenizer, ids):
+  """Returns the ids of a source, which eos ends, or eos and the code of a language."""
   end = tokenizer.eos
-  sources = [ids if ids[-1] == end else np.append(ids, end) for ids in prompts]
-  return [[start_id(tokenizer)]] * len(prompts), sources
+  behind = ids[:-1] if len(ids) and ids[-1] in tokenizer.languages.values() else ids
+  return ids if len(behind) and behind[-1] == end else np.append(ids, end)
 
 
 def bucket(size: int, smallest: int = 16) -> int:

@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lm.data.rows.corrupt import start_id
 from lm.errors import Mistake
-from lm.generate.prompts import bucket, encode, pad_prompts, pad_sources
+from lm.generate.prompts import as_sources, bucket, encode, pad_prompts, pad_sources
 from lm.platform import narrow
 
 LOGITS = 1 << 26  # numbers of logits at a time: 256 MB
@@ -106,8 +105,9 @@ def _parts(model, tokenizer, text) -> list[Request]:
   if not isinstance(context, str) or not isinstance(continuation, str):
     raise Mistake(f"wanted a text, or a context and a continuation, got {text!r}")
   if model.traits.source:
-    source = np.append(tokenizer.encode(context), tokenizer.eos)
-    start = np.array([start_id(tokenizer)])
+    ids = tokenizer.prompt(context)
+    [start], [source], (first, _) = as_sources(model, tokenizer, [ids])
+    start = np.array([*start, *(id for id in first if id is not None)])
     return [Request(start, tokenizer.encode(continuation), source)]
   stripped = context.rstrip()
   continuation = context[len(stripped) :] + continuation

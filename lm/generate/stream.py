@@ -109,9 +109,9 @@ def stream(
     raise Mistake(f"stop must be strings that are not empty, got {stop!r}")
   if chunk < 1:
     raise Mistake(f"chunk must be 1 or more tokens, got {chunk}")
-  prompts, sources = as_sources(model, tokenizer, encode(tokenizer, prompts))
-  stops = _stops(tokenizer)
-  params = decode.prepare_params(model, params)
+  prompts = encode(tokenizer, prompts)
+  prompts, sources, forced = as_sources(model, tokenizer, prompts)
+  stops, params = _stops(tokenizer), decode.prepare_params(model, params)
   start = functools.partial(
     decode.start,
     model,
@@ -120,6 +120,7 @@ def stream(
     n=n,
     stops=stops,
     drawable=vocabulary.drawable(tokenizer, model.config.vocab),
+    forced=forced,
     logprobs=logprobs,
     sources=sources,
   )
@@ -205,7 +206,8 @@ def search(
     raise Mistake(f"beams must be 1 or more, got {beams}")
   if not 1 <= n <= beams:
     raise Mistake(f"n must be from 1 to the number of beams, {beams}, got {n}")
-  prompts, sources = as_sources(model, tokenizer, encode(tokenizer, prompts))
+  prompts = encode(tokenizer, prompts)
+  prompts, sources, forced = as_sources(model, tokenizer, prompts)
   stops = _stops(tokenizer)
   hypotheses = beam.generate(
     model,
@@ -216,6 +218,7 @@ def search(
     length_penalty=length_penalty,
     stops=stops,
     drawable=vocabulary.drawable(tokenizer, model.config.vocab),
+    forced=forced,
     sources=sources,
   )
   pieces = []

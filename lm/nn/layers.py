@@ -15,6 +15,7 @@ ACTIVATIONS = {
   "gelu": lambda x: jax.nn.gelu(x, approximate=False),
   "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
   "relu": jax.nn.relu,
+  "silu": jax.nn.silu,
   "relu2": lambda x: jnp.square(jax.nn.relu(x)),
 }
 GATED = ("swiglu", "geglu")

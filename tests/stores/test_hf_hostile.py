@@ -61,7 +61,7 @@ CONFIGS = {
   "indivisible": (dict(num_key_value_heads=3), "kv_heads=3 does not divide heads=4"),
   "another family": (
     dict(model_type="wav2vec2"),
-    "no model_type 'wav2vec2'; found: be",
+    "no model_type 'wav2vec2'; found: bart, be",
   ),
   "another rope": (dict(rope_parameters={"rope_type": "su"}), "no rope_type 'su' here"),
   "another activation": (dict(hidden_act="relu6"), "no activation 'relu6' in a gated"),

@@ -43,8 +43,9 @@ def test_the_class_says_the_type(flavour, tmp_path):
   assert stores.open(folder).model == stores.open(saved(flavour)[1]).model
 
 
-# Tensors that may be BERT's, with one type of tokens; Llama's, but for the window.
-AMBIGUOUS = ("xlm-r, bare", "mistral, window")
+# Tensors that may be BERT's, with one type of tokens; Llama's, but for the window;
+# Pegasus's, without the sinusoids.
+AMBIGUOUS = ("xlm-r, bare", "mistral, window", "m2m100")
 
 
 @pytest.mark.parametrize("flavour", sorted(set(FLAVOURS) - set(AMBIGUOUS)))
@@ -61,7 +62,9 @@ def test_a_family_that_the_user_names(tmp_path):
   folder = edited("bert, as trained", tmp_path / "a", bare)
   assert stores.open(folder, family="bert").model.config.layers == 2
   folder = edited("xlm-r, bare", tmp_path / "b", bare)
-  with pytest.raises(ValueError, match=r"no model_type, .* fit .*bert.*--family: bert"):
+  with pytest.raises(
+    ValueError, match=r"no model_type, .* fit .*bert.*--family: bart, bert"
+  ):
     stores.open(folder)
   folder = edited("mistral, window", tmp_path / "c", bare)
   with pytest.raises(ValueError, match="the tensors fit llama, mistral; choose one"):
@@ -116,6 +119,8 @@ KEPT = {
   "distilbert": {
     "distilbert.embeddings.word_embeddings.weight": "vocab_projector.weight"
   },
+  "bart": {"model.shared.weight": "model.encoder.embed_tokens.weight"},
+  "marian": {"model.shared.weight": "lm_head.weight"},
   "t5": {"shared.weight": "encoder.embed_tokens.weight"},
   "t5, gated": {"shared.weight": "decoder.embed_tokens.weight"},
 }

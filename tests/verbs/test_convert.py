@@ -106,7 +106,7 @@ def test_mistakes_are_one_line_and_leave_nothing(hf_folder, tmp_path):
       (f"--from={hf_folder}", f"--to={tmp_path / 'there'}"),
       "there exists; choose another",
     ),
-    ((f"--from={hf_folder}", target, "--family=bart"), "no model_type 'bart'; found: "),
+    ((f"--from={hf_folder}", target, "--family=gptj"), "no model_type 'gptj'; found: "),
     (
       (f"--from={hf_folder}", target, "--dtype=int8"),
       "no dtype 'int8'; found: float32",

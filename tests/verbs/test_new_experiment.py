@@ -52,7 +52,14 @@ WANTED = {
   "lm.optim": {"matrices", "muon", "rules", "schedules"},
   "lm.optim.schedules": {"linear"},
   "lm.data.rows": {"concat", "corrupt"},
-  "lm.data.tokenizers": {"bpe", "ends", "files", "tokenizer", "vocabulary"},
+  "lm.data.tokenizers": {
+    "bpe",
+    "ends",
+    "files",
+    "tidy",
+    "tokenizer",
+    "vocabulary",
+  },
   "lm.stores": {"owner", "run", "store"},
 }
 

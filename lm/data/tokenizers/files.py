@@ -17,6 +17,7 @@ NAMES = (
   "sentencepiece.bpe.model",
   "sentencepiece.model",
   "spm.model",
+  "source.spm",
   "vocab.txt",
   "merges.txt",
 )
@@ -47,7 +48,9 @@ def read(file: Path):
 
     return gguf.read(file)
   config = _beside(file.parent)
-  if file.suffix == ".model" or file.name.endswith(("vocab.txt", "merges.txt")):
+  if file.suffix in (".model", ".spm") or file.name.endswith(
+    ("vocab.txt", "merges.txt")
+  ):
     from lm.data.tokenizers import folders
 
     return folders.read(file, config)
@@ -84,10 +87,15 @@ def _beside(folder: Path) -> dict:
   template = folder / "chat_template.jinja"
   if template.is_file():
     config["chat_template"] = read_text(template)
-  stops = set(config.get(ends.KEY, ()))
+  stops, models = set(config.get(ends.KEY, ())), []
   for file in (folder / "generation_config.json", folder / "config.json"):
-    stops |= ends.named(file, read_json(file))
+    models.append(read_json(file))
+    stops |= ends.named(file, models[-1])
   config |= {ends.KEY: sorted(stops)} if stops else {}
+  if any(models):
+    from lm.data.tokenizers import starts
+
+    config |= starts.named(folder, *models)
   if not any((folder / name).exists() for name in ("modules.json", "1_Pooling")):
     return config
   from lm.data.tokenizers import embedding

@@ -12,6 +12,7 @@ from lm.data.tokenizers import (
   builders,
   classes,
   files,
+  mapped,
   recipes,
   sentencepiece,
 )
@@ -26,6 +27,10 @@ def read(file: Path, config: dict):
 
   Raises Mistake for a file that is damaged, or of a class with rules of its own.
   """
+  name = classes.name_of(config, files.read_json(file.parent / "config.json"))
+  if name in mapped.CLASSES:
+    inner, config = mapped.read(file, config, name)
+    return inner, _whole(config)
   kind = _kind(file, config)
   config = (kind.defaults if kind else {}) | config
   if kind is None:
@@ -82,7 +87,7 @@ def _kind(file: Path, config: dict) -> classes.Kind | None:
   """The kind of a file's class; None for SentencePiece without one."""
   name = classes.name_of(config, files.read_json(file.parent / "config.json"))
   _check_code(name, config, file.parent)
-  fitting = "pieces" if file.suffix == ".model" else "bytes"
+  fitting = "pieces" if file.suffix in (".model", ".spm") else "bytes"
   fitting = "words" if file.name.endswith("vocab.txt") else fitting
   own = (config.get("tokenizer_class") or "").removesuffix("Fast")
   # Where a type of model overrules the class, it says no more than the pieces do.

@@ -4,18 +4,15 @@ import functools
 import hashlib
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 
-from lm.data.tokenizers import bpe, ends
+from lm.data.tokenizers import bpe, ends, tidy
 from lm.data.tokenizers.bpe import byte_of_char
 from lm.disk import atomic
 from lm.errors import Mistake
-
-# What clean_up_tokenization_spaces removes, in this order.
-TIDY = {f" {mark}": mark for mark in ".?!,"} | {" ' ": "'"}
-TIDY |= {f" {end}": end for end in ("n't", "'m", "'s", "'ve", "'re")}
 
 
 class Tokenizer:
@@ -39,8 +36,7 @@ class Tokenizer:
     self.unk = self._special("unk_token")
 
   def _special(self, name: str):
-    value = self._config.get(name)
-    text = value["content"] if isinstance(value, dict) else value
+    text = token_text(self._config.get(name))
     return None if text is None else self._inner.token_to_id(text)
 
   def id(self, text: str) -> int:
@@ -208,6 +204,16 @@ class Tokenizer:
     return self._config.get("embedding", {})  # our own key: Hugging Face has none
 
   @property
+  def decoding(self) -> dict:
+    """Ids that an encoder-decoder begins and ends its texts with: starts.py."""
+    return self._config.get("decoding", {})  # our own key, as "embedding"
+
+  @functools.cached_property
+  def languages(self) -> dict[str, int]:
+    """Ids of the special tokens that are codes of languages: languages.py."""
+    return {text: self.added[text] for text in self.special if CODE.fullmatch(text)}
+
+  @property
   def chat_template(self) -> str | None:
     """The Jinja template that makes one text of a conversation, or None."""
     template = self._config.get("chat_template")
@@ -230,10 +236,7 @@ class Tokenizer:
     if self.byte_level:
       return self.decode_bytes(ids).decode("utf-8", "replace")
     text = self.decode_raw(ids)
-    if self._tidies:
-      for spaced, tight in TIDY.items():
-        text = text.replace(spaced, tight)
-    return text
+    return tidy.tidied(text) if self._tidies else text
 
   def decode_raw(self, ids) -> str:
     """The text of `ids` before spaces at punctuation are removed, where they are.

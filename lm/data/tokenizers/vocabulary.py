@@ -25,7 +25,11 @@ def check(tokenizer, vocab: int) -> None:
 
 
 def drawable(tokenizer, vocab: int) -> np.ndarray:
-  """Returns a boolean for each of `vocab` rows: True where the id has a token."""
+  """Returns a boolean for each of `vocab` rows: True where the id has a token.
+
+  Tokens that the model's files never want to be written are left out too: starts.py.
+  """
   is_token_V = np.zeros(vocab, bool)
   is_token_V[: tokenizer.size] = tokenizer.is_token_V[:vocab]
+  is_token_V[[id for id in tokenizer.decoding.get("never", ()) if id < vocab]] = False
   return is_token_V

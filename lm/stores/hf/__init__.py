@@ -11,6 +11,7 @@ that a folder brings is executed.
 import functools
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,7 @@ class HfStore(Store):
   source: where the tensors are; `tensors`, `read(name)`, `forget()`
   family: the module of lm.stores.hf.families
   mapping: the rows of the family, bound to this model
-  duplicate_head: name of a redundant lm_head tensor when embeddings are tied; "" if
-    there is none
+  copies: names of tensors that are the table of embeddings again, which is tied
   """
 
   def __init__(self, path, config: dict, *, family: str = ""):
@@ -55,9 +55,7 @@ class HfStore(Store):
     _check_fields(fields, len(source.tensors))
     self.model = models.build(self.family.FAMILY, **fields)
     self.mapping = mapping_of(self.family, hf, self.model)
-    self.duplicate_head = _duplicate_head(
-      source, self.mapping, fields.get("tied", True)
-    )
+    self.copies = _copies(source, self.mapping, self.family.IGNORED, fields)
 
   @property
   def tokenizer_path(self) -> Path | None:
@@ -83,12 +81,12 @@ class HfStore(Store):
     export.keep(folder, self.source)
 
   def _read(self, wanted: dict, *, stay: bool) -> dict:
-    patterns = [self.family.IGNORED]
-    patterns += [f"^{self.duplicate_head}$"] if self.duplicate_head else []
+    patterns = [self.family.IGNORED, *(f"^{re.escape(name)}$" for name in self.copies)]
     ignored = "|".join(filter(None, patterns))
+    engine.check(self.mapping.tensors, self.source.tensors, ignored)
+    self.mapping.check_derived(self.source.read)
     if not stay:
       return engine.load(self.source, self.mapping, wanted, ignored=ignored)
-    engine.check(self.mapping.tensors, self.source.tensors, ignored)
     return {
       path: engine.Stored(self.source, self.mapping, path, leaf.shape)
       for path, leaf in wanted.items()
@@ -117,19 +115,22 @@ def mapping_of(family, hf: HfConfig, model) -> Mapping:
   return Mapping(rows, shapes)
 
 
-def _duplicate_head(source, mapping: Mapping, is_tied: bool) -> str:
-  """Returns HEAD if the files have it beside the table that it is tied to, else "".
+def _copies(source, mapping: Mapping, ignored: str, fields: dict) -> list[str]:
+  """Returns the names under which the files have the table of embeddings again.
 
-  Raises Mistake when the two differ.
+  Those that the family ignores are left out. Raises Mistake when one differs.
   """
-  if not is_tied or HEAD in mapping.tensors or HEAD not in source.tensors:
-    return ""
-  name = mapping.name_of("embed/table")
-  if name not in source.tensors or not np.array_equal(
-    source.read(name), source.read(HEAD)
-  ):
-    raise Mistake(
-      f"{HEAD} differs from {name}, but config.json says that they are tied; set "
-      "tie_word_embeddings to false"
-    )
-  return HEAD
+  names = [n for n in source.tensors if not (ignored and re.search(ignored, n))]
+  if not fields.get("tied", True):
+    names = [name for name in names if name != HEAD]
+  names = tied.copies(mapping, names)
+  table = mapping.name_of("embed/table") if names else ""
+  for name in names:
+    if table not in source.tensors or not np.array_equal(
+      source.read(table), source.read(name)
+    ):
+      raise Mistake(
+        f"{name} differs from {table}, but config.json says that they are tied; set "
+        "tie_word_embeddings to false"
+      )
+  return names

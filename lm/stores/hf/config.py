@@ -12,6 +12,7 @@ ACTIVATIONS = {
   "gelu": "gelu",
   "gelu_tanh": "gelu_new",
   "relu": "relu",
+  "silu": "silu",
   "swiglu": "silu",
   "geglu": "gelu_pytorch_tanh",
 }

@@ -10,7 +10,7 @@ from lm import models, trees
 from lm.disk import atomic, json_file
 from lm.disk.safetensors import NewFile, Tensor
 from lm.errors import Mistake, one_of
-from lm.stores.hf import HEAD, engine, families, mapping_of, task_heads
+from lm.stores.hf import engine, families, ids, mapping_of, task_heads, tied
 from lm.stores.hf.config import HfConfig
 from lm.stores.hf.folder import INDEX, WEIGHTS
 from lm.stores.store import abstract, fields_of
@@ -100,7 +100,7 @@ def write(
     layout = None if hf is None else layout
   if layout is None:
     hf, kept = config_of(model, family), None
-    hf = hf.with_defaults(_special_ids(tokenizer))
+    hf = hf.with_defaults(ids.of_config(tokenizer, model.traits.source))
     if labels:
       hf |= task_heads.names_of(labels)
   if dtype:
@@ -126,20 +126,12 @@ def _write_notes(folder: Path, hf: dict, tokenizer, kept, *, changed: bool):
         atomic.write(folder / name, path.read_bytes())
   elif tokenizer is not None:
     tokenizer.save(folder)
+    if generation := ids.of_generation(tokenizer):
+      text = json.dumps(generation, indent=2) + "\n"
+      atomic.write(folder / "generation_config.json", text)
   if changed:
     text = json.dumps(hf, indent=2, ensure_ascii=False) + "\n"
     atomic.write(folder / "config.json", text)
-
-
-def _special_ids(tokenizer) -> dict:
-  """Returns the ids of config.json; of those that end a text, a list if several."""
-  names = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "pad"}
-  if tokenizer is None:
-    return dict.fromkeys(names)
-  ids = {key: getattr(tokenizer, name) for key, name in names.items()}
-  others = sorted(tokenizer.stops - {tokenizer.eos})
-  ends = [id for id in (tokenizer.eos, *others) if id is not None]
-  return ids | ({"eos_token_id": ends} if others else {})
 
 
 def function_of(model) -> dict:
@@ -151,7 +143,9 @@ def function_of(model) -> dict:
     N, K, H = c.attention.sizes(c.width)
     fields |= {"heads": N, "kv_heads": K, "head_size": H}
   elif "head_size" in fields:
-    fields |= {"head_size": c.H, "source_layers": c.source_L}
+    fields["head_size"] = c.H
+  if "source_layers" in fields:
+    fields["source_layers"] = c.source_L
   if fields.get("ff") == 0:  # the size that follows from the width
     fields["ff"] = c.F
   return fields
@@ -219,7 +213,7 @@ def _write_tensors(folder: Path, plan: dict, mapping, params: dict, done: set):
     atomic.sync_folder(folder)
     file_of = {name: file for file in new for name in file.tensors}
     for paths, names in mapping.units():
-      unit = " ".join(sorted(paths))
+      unit = " ".join(sorted(paths or names))
       if unit in done:
         continue
       _put({path: np.asarray(params[path]) for path in paths}, names, mapping, file_of)
@@ -237,9 +231,9 @@ def _put(params: dict, names: list[str], mapping, file_of: dict):
 
 
 def _names_of(mapping, name: str, written) -> list[str]:
-  """Returns the names of a tensor in the files: also HEAD, where it is a duplicate."""
-  duplicate = HEAD in written and HEAD not in mapping.tensors
-  return [name, HEAD][: 1 + (duplicate and name == mapping.name_of("embed/table"))]
+  """Returns the names of a tensor in the files: also those of its copies."""
+  is_table = name == mapping.name_of("embed/table")
+  return [name, *(tied.copies(mapping, written) if is_table else ())]
 
 
 def _write_index(folder: Path, plan: dict):
@@ -290,6 +284,6 @@ def _shards(mapping, dtype: str) -> dict:
 
 def _shape(mapping, name: str):
   """Returns the shape of a tensor to write; None for a buffer, which is not written."""
-  if name == HEAD and name not in mapping.tensors:
+  if tied.copies(mapping, [name]):
     name = mapping.name_of("embed/table")
   return mapping.tensors.get(name)

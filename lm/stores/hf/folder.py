@@ -18,6 +18,7 @@ NOTES = (
   "added_tokens.json",
   "chat_template.jinja",
   "vocab.json",
+  "target.spm",
   "modules.json",
   "sentence_bert_config.json",
   "1_Pooling/config.json",

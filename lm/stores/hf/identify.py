@@ -10,7 +10,7 @@ from lm.stores.hf.families import roberta
 
 # Behind the name of the type in a class: BertForMaskedLM, GPT2LMHeadModel, BertModel.
 CLASS_ENDS = (
-  r"(Encoder)?Model|LMHeadModel|DoubleHeadsModel|WithLMHead(Model)?|For[A-Z]\w*"
+  r"(Encoder|MT)?Model|LMHeadModel|DoubleHeadsModel|WithLMHead(Model)?|For[A-Z]\w*"
 )
 
 

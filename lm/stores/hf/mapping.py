@@ -12,7 +12,7 @@ from lm.stores.hf.reshape import Reshape, same
 class Row(NamedTuple):
   """Parameters of ours that are one tensor of a checkpoint, or one a layer."""
 
-  paths: tuple[str, ...]  # of parameters, such as "blocks/layer/attention/q"
+  paths: tuple[str, ...]  # of parameters ("blocks/layer/attention/q"); () if derived
   hf: str  # the tensor's name, such as "model.layers.{}.mlp.up_proj.weight"; "" if none
   reshape: Reshape
 
@@ -76,7 +76,7 @@ class Mapping:
     self.sources = {}  # tensor name -> [(row, the numbers in the name)]
     for r in rows:
       present = [path in shapes for path in r.paths]
-      if not any(present):
+      if r.paths and not any(present):
         continue
       assert all(present), f"half of {r.paths} is in the model"
       for index, path in enumerate(r.paths):
@@ -95,7 +95,7 @@ class Mapping:
 
   def stacked(self, r: Row) -> tuple[int, ...]:
     """Returns the sizes of the leading dimensions that the tensor names count."""
-    return self._shapes[r.paths[0]][: r.num_stacked]
+    return self._shapes[r.paths[0]][: r.num_stacked] if r.paths else ()
 
   def _layer_shapes(self, r: Row) -> list[tuple[int, ...]]:
     return [self._shapes[path][r.num_stacked :] for path in r.paths]
@@ -163,6 +163,18 @@ class Mapping:
         f"{name} was one tensor, tied, and is two now; write them apart, with --family"
       )
     return tensors[0]
+
+  def check_derived(self, read):
+    """Raises Mistake when a stored tensor is not what follows from the config."""
+    for name, [(r, _), *_] in self._sources.items():
+      # Half precision has at least three digits of numbers up to 1.
+      if not r.paths and not np.allclose(
+        np.asarray(read(name), np.float32), self.back(name, {}), atol=0.01
+      ):
+        raise Mistake(
+          f"{name} has values of its own, and this family computes it; the folder is "
+          "of another kind or damaged: fetch it again"
+        )
 
   def check_constants(self, params: dict):
     """Raises Mistake when a parameter has values that no tensor can hold."""

@@ -142,6 +142,20 @@ taps = _single(
 )
 
 
+def bias_row(vocab: int) -> Reshape:
+  """A row (1, vocabulary), of a vector that ours pads with zeros."""
+  return _single(
+    lambda shape: (1, vocab),
+    lambda x, shape: _padded(x[0], shape[0]),
+    lambda x: x[None, :vocab],
+  )
+
+
+def derived(shape: tuple[int, ...], make) -> Reshape:
+  """A tensor that follows from the config: `make()`, and no parameter of ours."""
+  return Reshape(lambda shapes: shape, lambda x, shapes: [], lambda arrays: make())
+
+
 def constant(value: float) -> Reshape:
   """No tensor: import fills ours with `value`; export fails if it has changed."""
   return Reshape(None, lambda x, shapes: [np.float32(value)] * len(shapes), None)

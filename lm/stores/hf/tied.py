@@ -12,6 +12,8 @@ ALSO_SAVED_AS = {
     "vocab_projector.weight",
     "encoder.embed_tokens.weight",
     "decoder.embed_tokens.weight",
+    "model.encoder.embed_tokens.weight",
+    "model.decoder.embed_tokens.weight",
   ),
   "bias": ("cls.predictions.decoder.bias", "lm_head.decoder.bias"),
 }
@@ -31,3 +33,9 @@ def renamed(rows: list[Row], shapes: dict, names) -> list[Row]:
         kept = [name for name in others if name in names and name not in used]
         name_of |= {r.hf: kept[0]} if kept else {}
   return [r._replace(hf=name_of.get(r.hf, r.hf)) for r in rows]
+
+
+def copies(mapping, names) -> list[str]:
+  """Returns those of `names` that are the table of embeddings under another name."""
+  others = ALSO_SAVED_AS["embed/table"]
+  return [name for name in names if name in others and name not in mapping.tensors]

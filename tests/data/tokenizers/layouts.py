@@ -261,7 +261,7 @@ REFUSED = {
   ),
   "tiktoken": ({"tokenizer.model": "IQ== 0\nIg== 1\n"}, "is no SentencePiece model"),
   "none that is known": (
-    {"source.spm": pieces("xlm"), "vocab.json": {}, "tekken.json": {}},
+    {"target.spm": pieces("xlm"), "vocab.json": {}, "tekken.json": {}},
     "no tokenizer at",
   ),
 }  # fmt: skip

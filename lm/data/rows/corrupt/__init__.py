@@ -154,8 +154,12 @@ def mask_id(tokenizer) -> int:
 
 
 def start_id(tokenizer) -> int:
-  """The id that a decoder reads before its first token: pad (as T5), bos or eos."""
-  ids = [i for i in (tokenizer.pad, tokenizer.bos, tokenizer.eos) if i is not None]
+  """The id that a decoder reads before its first token.
+
+  It is the one that the model's files name, else pad (as T5), bos or eos.
+  """
+  ids = [tokenizer.decoding.get("start"), tokenizer.pad, tokenizer.bos, tokenizer.eos]
+  ids = [id for id in ids if id is not None]
   if not ids:
     raise Mistake("a decoder starts from pad, bos or eos; the tokenizer has none")
   return ids[0]
