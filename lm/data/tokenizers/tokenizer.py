@@ -14,6 +14,9 @@ from lm.data.tokenizers.bpe import byte_of_char
 from lm.disk import atomic
 from lm.errors import Mistake
 
+# Codes of languages: mBART's "en_XX", NLLB's "eng_Latn", M2M-100's "__en__".
+CODE = re.compile(r"[a-z]{2}_[A-Z]{2}|[a-z]{3}_[A-Z][a-z]{3}|__[a-z]{2,3}__")
+
 
 class Tokenizer:
   """Ids of a text and back.
@@ -163,11 +166,7 @@ class Tokenizer:
     return np.array(ids, np.int32)
 
   def encoding(self, text, pair=None, *, words=False):
-    """The `tokenizers.Encoding` of a text, or of two, with special tokens around them.
-
-    It has `ids`, `type_ids`, `offsets` of characters and `word_ids`. With `words`, a
-    text is a list of words.
-    """
+    """The `tokenizers.Encoding` of a text (with `words`: a list of them), or of two."""
     return self._inner.encode(text, pair, is_pretokenized=words)
 
   def marked(self, text: str) -> np.ndarray:
