@@ -1,6 +1,6 @@
 """Stock lm-eval on files of this machine, and its own model of transformers as a peer.
 
-Tests of lm.tasks compare with both: `evaluated` for whole tasks, `answers` for requests.
+Tests of lm.tasks compare with both: `evaluated` runs tasks, `answers` single requests.
 """
 
 import contextlib
