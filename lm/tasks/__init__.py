@@ -91,7 +91,7 @@ def scorer(full_name: str):
   if argument and has_parts:
     return module.select(argument)
   if argument or not hasattr(module, "evaluate"):
-    wanted = f"--tasks={name}:..." if has_parts else "a run of it needs no --tasks"
+    wanted = f"--tasks={name}:..." if has_parts else "a task of its own data"
     wanted = f"--tasks={name}" if hasattr(module, "evaluate") else wanted
     raise Mistake(f"nothing to evaluate for --tasks={full_name}; wanted {wanted}")
   return module.evaluate

@@ -58,7 +58,7 @@ def _evaluate(model, params, tokenizer, *, cache, task, manager) -> dict:
       adapter(model, params, tokenizer), tasks=[task], task_manager=manager
     )
   return {
-    f"{name}/{metric.removesuffix(',none')}": value
+    f"{name}/{metric.replace(',none', '')}": value
     for name, metrics in results["results"].items()
     for metric, value in metrics.items()
     if isinstance(value, int | float)

@@ -28,7 +28,8 @@ AGGREGATIONS = {
   "chrf": "chrf",
 }  # of the others: mean
 EXACT = ("regexes_to_ignore", "ignore_case", "ignore_punctuation", "ignore_numbers")
-SAMPLES = 1000  # of a bootstrap; of BLEU and chrF, which take longer, 100
+SAMPLES = 1000  # of a bootstrap
+TEXT_SAMPLES = 100  # of BLEU and chrF, whose every sample counts n-grams again
 
 
 def aggregation(metric: str) -> str:
@@ -130,7 +131,7 @@ def error(name: str, items: list) -> float:
   if name == "mean":
     return float(np.std(items, ddof=1)) / math.sqrt(count)
   rng, values = np.random.default_rng(0), []
-  for _ in range(100 if name in ("bleu", "chrf") else SAMPLES):
+  for _ in range(TEXT_SAMPLES if name in ("bleu", "chrf") else SAMPLES):
     drawn = rng.integers(count, size=count)
     values.append(aggregate(name, [items[i] for i in drawn]))
   return float(np.std(values, ddof=1))

@@ -198,7 +198,9 @@ def _check_metrics(path, values: dict):
     known = {"metric", "aggregation", "higher_is_better"}
     known |= set(metrics.EXACT) if name == "exact_match" else set()
     if unknown := sorted(set(metric) - known):
-      raise Mistake(f"{path}: {name} has {unknown[0]!r}; wanted {', '.join(known)}")
+      raise Mistake(
+        f"{path}: {name} has {unknown[0]!r}; wanted {', '.join(sorted(known))}"
+      )
     if name in ("bleu", "chrf") and importlib.util.find_spec("sacrebleu") is None:
       raise Mistake(
         f"{path}: {name} needs sacrebleu; .venv/bin/python -m pip install sacrebleu"
