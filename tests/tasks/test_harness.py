@@ -214,6 +214,31 @@ def test_a_chat_template(bos_pair):
   )
 
 
+def test_an_encoder_decoder_reads_the_context(tmp_path):
+  inner = hf_tokenizers.Tokenizer.from_str(BYTES._inner.to_str())
+  inner.add_special_tokens(["</s>"])
+  inner.post_processor = hf_tokenizers.processors.TemplateProcessing(
+    single="$A </s>", special_tokens=[("</s>", inner.token_to_id("</s>"))]
+  )
+  config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<|pad|>"}
+  tokenizer = tokenizers.Tokenizer(inner, config | {"eos_token": "</s>"})
+  fields = dict(preset="t5-tiny", width=32, layers=2, heads=2, vocab=tokenizer.size)
+  model, ids_BT = lm.model("encdec", **fields), np.zeros((1, 2), np.int32)
+  variables = model.init(jax.random.key(1), ids_BT, source_BS=ids_BT)
+  params = lm.letters.unbox(variables["params"])
+  options = dict(batch_size=4, backend="seq2seq")
+  peer = lm_evals.exported(tmp_path, model, params, tokenizer, **options)
+  peer.model.config.decoder_start_token_id = tokenizer.pad
+  ours = harness.adapter(model, params, tokenizer)
+  pairs = [("the quick", " brown"), ("a b ", "c"), ("naïve 東", "京é😀")]
+  answers, expected = (
+    lm_evals.answers(m, "loglikelihood", pairs) for m in (ours, peer)
+  )
+  np.testing.assert_allclose(answers, expected, atol=1e-4)
+  with pytest.raises(ValueError, match="an encoder-decoder gives a text alone no prob"):
+    lm_evals.answers(ours, "loglikelihood_rolling", [("a",)])
+
+
 def test_a_token_across_the_seam_is_the_continuation():
   tokenizer = tokenizers.make("bpe-260", ["ab ab abab ab"] * 50)
   assert len(tokenizer.encode("ab")) == 1

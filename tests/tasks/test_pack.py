@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import random
+import re
 import string
 
 import lm_evals
@@ -157,7 +158,12 @@ def test_tasks_of_a_user(tmp_path, monkeypatch):
       "acc has 'ignore_case'; wanted aggregation, higher_is_better, metric",
     ),
     (dict(filter_list=[{"name": "a", "filter": [{"function": "map"}]}]), "no filter"),
-    (dict(filter_list=[{"filter": []}] * 2), "wanted one entry in filter_list"),
+    (dict(filter_list=[{"filter": []}] * 2), "wanted one entry in filter_list, with"),
+    (dict(filter_list=["strip"]), "wanted one entry in filter_list, with a list"),
+    (dict(filter_list="strip"), "filter_list is 'strip'; wanted a list"),
+    (dict(dataset_kwargs="a.jsonl"), "dataset_kwargs is 'a.jsonl'; wanted keys with"),
+    (dict(metric_list=[{"name": "acc"}]), "metric_list has .*; wanted metric: NAME"),
+    (dict(doc_to_text="{{n / 0}}"), "doc_to_text cannot be rendered: division by zero"),
     (dict(dataset_path="org/name"), "dataset_path is 'org/name'; wanted json"),
     (dict(test_split="dev"), "data_files has no file for the split 'dev'"),
     (dict(dataset_kwargs={"data_files": {"test": "no.jsonl"}}), "no file .*no.jsonl;"),
@@ -177,6 +183,17 @@ def test_what_it_refuses(changes, message, tmp_path):
     or "found: " in str(raised.value)
     or ("no file" in str(raised.value))
   )
+
+
+def test_the_task_in_the_guide(tmp_path):
+  guide = processes.ROOT.joinpath("docs", "evaluate.md").read_text("utf-8")
+  [text] = re.findall(r"```yaml\n(.*?)```", guide, re.S)
+  (tmp_path / "mine.yaml").write_text(text)
+  (tmp_path / "capitals.jsonl").write_text('{"country": "France", "city": "Paris"}\n')
+  task = task_file.read(tmp_path / "mine.yaml")
+  [[(prompt, options)]] = map(task.requests, task.records)
+  assert prompt == "The capital of France is" and options["max_gen_toks"] == 8
+  assert task.scores(task.records[0], [" Paris "]) == {"exact_match": 1.0}
 
 
 def test_code_in_a_task_is_refused(tmp_path):

@@ -129,7 +129,8 @@ class Answerer:
     Requests of the same ids are computed once.
     """
     keys = [
-      tuple(b"" if x is None else x.tobytes() for x in map(_int64, r)) for r in requests
+      tuple(() if ids is None else tuple(ids) for ids in request)
+      for request in requests
     ]
     unique = dict(zip(keys, requests, strict=True))
     watch = lambda batches: progress(batches, unit="batch", label="scored")
@@ -210,10 +211,6 @@ class Answerer:
     for end in stop:
       text = text.partition(end)[0]
     return text
-
-
-def _int64(ids):
-  return None if ids is None else np.asarray(ids, np.int64)
 
 
 def _batches(prompts: dict, settings: Settings) -> list[dict]:

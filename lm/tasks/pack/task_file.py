@@ -21,12 +21,13 @@ Jinja's sandbox.
 
 import ast
 import dataclasses
+import functools
 import importlib.util
 import re
 from pathlib import Path
 
 import yaml
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from lm.data import tables
@@ -43,6 +44,10 @@ REQUIRED = ("task", "output_type", "dataset_path", "dataset_kwargs", "test_split
 REQUIRED += ("doc_to_text", "doc_to_target", "metric_list")
 OPTIONAL = ("doc_to_choice", "description", "target_delimiter", "generation_kwargs")
 OPTIONAL += ("filter_list", "tag", "num_fewshot", "metadata")
+TYPES = {"task": str, "output_type": str, "target_delimiter": str, "test_split": str}
+TYPES |= {"dataset_kwargs": dict, "generation_kwargs": dict}
+TYPES |= {"metric_list": list, "filter_list": list}
+WORDS = {str: "a text", dict: "keys with values", list: "a list"}
 UNTIL = "\n\n"  # ends a continuation whose task names no other end
 
 
@@ -80,7 +85,7 @@ class TaskFile:
         return [(prompt, self._text("doc_to_target", record))]
       case "loglikelihood_rolling":
         return [self._text("doc_to_target", record)]
-    options = {"until": [UNTIL]} | (self.values.get("generation_kwargs") or {})
+    options = {"until": [UNTIL]} | self.values.get("generation_kwargs", {})
     return [(prompt, options)]
 
   def scores(self, record: dict, answers: list) -> dict:
@@ -106,8 +111,8 @@ class TaskFile:
     if value in record:
       return record[value]
     try:
-      return _environment().from_string(value).render(**record)
-    except TemplateError as error:
+      return _template(value).render(**record)
+    except Exception as error:  # whatever it is, the template caused it
       raise Mistake(f"{self.path}: {key} cannot be rendered: {error}") from error
 
   def _text(self, key: str, record: dict) -> str:
@@ -179,6 +184,9 @@ def read(path) -> TaskFile:
       )
   if missing := [key for key in REQUIRED if key not in values]:
     raise Mistake(f"{path} has no {missing[0]!r}")
+  for key, kind in TYPES.items():
+    if not isinstance(values.get(key, kind()), kind):
+      raise Mistake(f"{path}: {key} is {values[key]!r}; wanted {WORDS[kind]}")
   one_of("output_type", values["output_type"], KINDS)
   if values.get("num_fewshot"):
     raise Mistake(f"{path} has num_fewshot; wanted 0, and examples in `description`")
@@ -191,7 +199,9 @@ def _check_metrics(path, values: dict):
   """Raises Mistake for a metric that the task's output has not."""
   kind = values["output_type"]
   for metric in values["metric_list"]:
-    name = one_of(f"metric of {kind}", metric.get("metric"), metrics.METRICS[kind])
+    if not isinstance(metric, dict) or "metric" not in metric:
+      raise Mistake(f"{path}: metric_list has {metric!r}; wanted metric: NAME")
+    name = one_of(f"metric of {kind}", metric["metric"], metrics.METRICS[kind])
     wanted = metrics.aggregation(name)
     if metric.get("aggregation", wanted) != wanted:
       raise Mistake(f"{path}: the aggregation of {name} is {wanted}")
@@ -209,8 +219,9 @@ def _check_metrics(path, values: dict):
 
 def _check_filters(path, values: dict):
   """Raises Mistake for filters that there are not, and for several lists of them."""
-  if len(values.get("filter_list", [0])) != 1:
-    raise Mistake(f"{path}: wanted one entry in filter_list")
+  lists = values.get("filter_list", [{"filter": []}])
+  if len(lists) != 1 or not isinstance(lists[0], dict) or "filter" not in lists[0]:
+    raise Mistake(f"{path}: wanted one entry in filter_list, with a list `filter`")
   for step in _filters(values):
     one_of("filter", step.get("function"), FILTERS)
 
@@ -234,13 +245,14 @@ def _records(path: Path, values: dict) -> list[dict]:
   return [dict.fromkeys(columns) | record for record in records]
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-  """Returns Jinja's sandbox with the settings of lm-eval's templates."""
+@functools.cache
+def _template(source: str):
+  """Returns a template in Jinja's sandbox, with the settings of lm-eval's."""
   environment = ImmutableSandboxedEnvironment(
     undefined=StrictUndefined, keep_trailing_newline=True
   )
   environment.filters["regex_replace"] = _replaced
-  return environment
+  return environment.from_string(source)
 
 
 def _replaced(text: str, pattern: str, replacement: str, count: int = 0) -> str:
