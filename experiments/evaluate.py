@@ -2,10 +2,11 @@
 
 ./launch.sh evaluate --workdir=runs/shakespeare
 ./launch.sh evaluate --workdir=runs/word2vec --tasks=similarity
+./launch.sh evaluate --workdir=SmolLM2-135M --tasks=pack:arithmetic,pack:science
 ./launch.sh evaluate --workdir=SmolLM2-135M --config=configs/shakespeare.py
 
 A Hugging Face folder or a .gguf file has no data of its own: --config names them, and
-the objective. Any run is scored on other data in the same way.
+the objective; --tasks bring their own. Any run is scored on other data in the same way.
 """
 
 import dataclasses
@@ -18,8 +19,8 @@ import jax
 from absl import flags
 
 from experiments import config, process
-from lm import evaluate, lookup, metrics, objectives, stores
-from lm.data import overlap
+from lm import evaluate, metrics, objectives, stores, tasks
+from lm.data import Data, overlap
 from lm.data.loader import Loader, batch_shapes
 from lm.errors import Mistake
 from lm.letters import make_mesh
@@ -29,32 +30,42 @@ from lm.train.config import Experiment
 
 config.flag("the data to score it on; by default the run's own")
 _WORKDIR = process.workdir_flag("a run's folder, a Hugging Face folder or a .gguf file")
-_TASKS = flags.DEFINE_list("tasks", [], "what else to score, of lm/tasks")
+_TASKS = flags.DEFINE_list(
+  "tasks", [], "what else to score, of lm/tasks: NAME, NAME:PART"
+)
 _STEP = flags.DEFINE_integer("step", None, "the checkpoint; by default the newest")
 
 
 def main():
-  scored = [lookup.find("lm.tasks", name) for name in _TASKS.value]
-  experiment = config.experiment()[0] if config.is_given() else trained(_WORKDIR.value)
+  scorers = [tasks.scorer(name) for name in _TASKS.value]
+  if config.is_given():
+    experiment = config.experiment()[0]
+  else:
+    experiment = trained(_WORKDIR.value, needed=not scorers)
   mesh = make_mesh(jax.local_devices()[:1])
   model, params, tokenizer = stores.load(_WORKDIR.value, step=_STEP.value, mesh=mesh)
   if config.is_given():
     experiment = adapted(experiment, model, tokenizer)
-  values = scores(experiment, model, params, tokenizer, mesh)
-  for task in scored:
-    cache = experiment.data.cache
-    values |= task.evaluate(model, params, tokenizer, cache=cache)
+  values = scores(experiment, model, params, tokenizer, mesh) if experiment else {}
+  for scorer in scorers:
+    cache = experiment.data.cache if experiment else Data().cache
+    values |= scorer(model, params, tokenizer, cache=cache)
   print(json.dumps(values, indent=1))
 
 
-def trained(path) -> Experiment:
-  """Returns the Experiment of a run; raises Mistake for a model without one."""
+def trained(path, *, needed: bool) -> Experiment | None:
+  """Returns the Experiment of a run.
+
+  For a model without one it returns None, or raises Mistake when it is needed.
+  """
   store = stores.open(path)
   values = store.config
+  if "data" not in values and not needed:
+    return None
   if "data" not in values:
     raise Mistake(
       f"{path} was not trained by `train` and has no data to be scored on; add "
-      f"--config={config.SHOWN}, or one with the text that you want"
+      f"--config={config.SHOWN}, one with the text that you want, or --tasks=pack"
     )
   return Experiment.of(values)
 

@@ -9,7 +9,11 @@ A task with data of its own and nothing to train has one function instead,
 
   evaluate(model, params, tokenizer, *, cache) -> {"<task>/<metric>": float}
 
-which `evaluate --tasks=<name>` calls.
+which `evaluate --tasks=<name>` calls. One whose data are many also has
+
+  select(argument)           -> the function `evaluate` of a part of them
+
+for `evaluate --tasks=<name>:<argument>`; it raises Mistake before a model is loaded.
 """
 
 import abc
@@ -189,3 +193,20 @@ def outputs(function, params, rows):
       result = jax.tree.map(lambda x: x[place_in_batch], results)  # noqa: B023
       for place, example in enumerate(rows.members[row]):
         yield int(example), rows[row], place, result
+
+
+def scorer(full_name: str):
+  """Returns the function `evaluate` of "<name>" or "<name>:<argument>".
+
+  Raises Mistake when there is none.
+  """
+  name, _, argument = full_name.partition(":")
+  module = lookup.find("lm.tasks", name)
+  has_parts = hasattr(module, "select")
+  if argument and has_parts:
+    return module.select(argument)
+  if argument or not hasattr(module, "evaluate"):
+    wanted = f"--tasks={name}:..." if has_parts else "a task of its own data"
+    wanted = f"--tasks={name}" if hasattr(module, "evaluate") else wanted
+    raise Mistake(f"nothing to evaluate for --tasks={full_name}; wanted {wanted}")
+  return module.evaluate
