@@ -8,7 +8,6 @@ A Hugging Face folder or a .gguf file has no data of its own: --config names the
 the objective. Any run is scored on other data in the same way.
 """
 
-import dataclasses
 import json
 import math
 import sys
@@ -17,7 +16,7 @@ from functools import partial
 import jax
 from absl import flags
 
-from experiments import config, process
+from experiments import config, process, scored
 from lm import evaluate, lookup, metrics, objectives, stores
 from lm.data.loader import Loader, batch_shapes
 from lm.errors import Mistake
@@ -25,7 +24,6 @@ from lm.letters import make_mesh
 from lm.log.progress import progress
 from lm.tasks import overlap
 from lm.train import compose
-from lm.train.config import Experiment
 
 config.flag("the data to score it on; by default the run's own")
 _WORKDIR = process.workdir_flag("a run's folder, a Hugging Face folder or a .gguf file")
@@ -34,41 +32,18 @@ _STEP = flags.DEFINE_integer("step", None, "the checkpoint; by default the newes
 
 
 def main():
-  scored = [lookup.find("lm.tasks", name) for name in _TASKS.value]
-  experiment = config.experiment()[0] if config.is_given() else trained(_WORKDIR.value)
+  others = [lookup.find("lm.tasks", name) for name in _TASKS.value]
+  path = _WORKDIR.value
+  experiment = config.experiment()[0] if config.is_given() else scored.trained(path)
   mesh = make_mesh(jax.local_devices()[:1])
-  model, params, tokenizer = stores.load(_WORKDIR.value, step=_STEP.value, mesh=mesh)
+  model, params, tokenizer = stores.load(path, step=_STEP.value, mesh=mesh)
   if config.is_given():
-    experiment = adapted(experiment, model, tokenizer)
+    experiment = scored.adapted(experiment, path, model, tokenizer)
   values = scores(experiment, model, params, tokenizer, mesh)
-  for task in scored:
+  for task in others:
     cache = experiment.data.cache
     values |= task.evaluate(model, params, tokenizer, cache=cache)
   print(json.dumps(values, indent=1))
-
-
-def trained(path) -> Experiment:
-  """Returns the Experiment of a run; raises Mistake for a model without one."""
-  store = stores.open(path)
-  values = store.config
-  if "data" not in values:
-    raise Mistake(
-      f"{path} was not trained by `train` and has no data to be scored on; add "
-      f"--config={config.SHOWN}, or one with the text that you want"
-    )
-  return Experiment.of(values)
-
-
-def adapted(experiment, model, tokenizer) -> Experiment:
-  """Returns the experiment with the model's tokenizer, and rows within its context."""
-  path = _WORKDIR.value
-  if tokenizer is None:
-    raise Mistake(f"{path} has no tokenizer; text needs one")
-  objectives.check_model(experiment.objective, model)
-  tokenizer_path = str(stores.open(path).tokenizer_path.absolute())
-  seq = min(experiment.seq, model.config.context or experiment.seq)
-  changed = dataclasses.replace(experiment.data, tokenizer=tokenizer_path)
-  return dataclasses.replace(experiment, data=changed, seq=seq)
 
 
 def check_before_data(experiment, model, params, mesh):

@@ -9,17 +9,13 @@ from experiments import process
 from lm.disk import paths
 from lm.study import report, runs
 
-_WORKDIRS = flags.DEFINE_multi_string(
-  "workdirs",
-  None,
-  "the runs' folders, separated by commas, or each in a flag of its own",
-)
+_WORKDIRS = process.workdirs_flag()
 _OUT = flags.DEFINE_string("out", "runs/report", "writes OUT.md, OUT.png, OUT.html")
 
 
 def main():
   picture = paths.local(f"{_OUT.value}.png")
-  results = [runs.read(path) for text in _WORKDIRS.value for path in folders(text)]
+  results = [runs.read(path) for path in process.folders(_WORKDIRS)]
   table = report.table(results)
   picture.parent.mkdir(parents=True, exist_ok=True)
   report.draw(results, picture)
@@ -27,13 +23,6 @@ def main():
   markdown.write_text(f"{table}\n", encoding="utf-8")
   page.write_text(report.page(results, picture.read_bytes()), encoding="utf-8")
   print(f"{table}\n\nresults: {markdown} {picture} {page}")
-
-
-def folders(text: str) -> list[str]:
-  """Returns the folders that a flag names; a comma in one that exists is its own."""
-  if paths.local(text).exists():
-    return [text]
-  return [path.strip() for path in text.split(",") if path.strip()]
 
 
 if __name__ == "__main__":
