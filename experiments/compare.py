@@ -1,4 +1,4 @@
-"""Compares models on the same held-out items: is one better, and by how much?
+"""Compares models on the same held-out items: which is better, and by how much.
 
 ./launch.sh compare --workdirs=runs/lstm,runs/llama
 ./launch.sh compare --workdirs=runs/minilm,runs/lstm --format=json

@@ -2,6 +2,8 @@
 
 ./launch.sh evaluate --workdir=runs/shakespeare
 ./launch.sh evaluate --workdir=runs/word2vec --tasks=similarity
+./launch.sh evaluate --workdir=runs/sentiment --tasks=checks
+./launch.sh evaluate --workdir=runs/sentiment --tasks=robustness,fairness:COLUMN
 ./launch.sh evaluate --workdir=SmolLM2-135M --config=configs/shakespeare.py
 
 A Hugging Face folder or a .gguf file has no data of its own: --config names them, and
@@ -22,28 +24,45 @@ from lm.data.loader import Loader, batch_shapes
 from lm.errors import Mistake
 from lm.letters import make_mesh
 from lm.log.progress import progress
+from lm.study import checks, items
 from lm.tasks import overlap
 from lm.train import compose
 
 config.flag("the data to score it on; by default the run's own")
 _WORKDIR = process.workdir_flag("a run's folder, a Hugging Face folder or a .gguf file")
-_TASKS = flags.DEFINE_list("tasks", [], "what else to score, of lm/tasks")
+_TASKS = flags.DEFINE_list(
+  "tasks", [], "what else to score: of lm/tasks, or of lm/study/checks (checks: all)"
+)
 _STEP = flags.DEFINE_integer("step", None, "the checkpoint; by default the newest")
 
 
 def main():
-  others = [lookup.find("lm.tasks", name) for name in _TASKS.value]
+  checked = [name for name in _TASKS.value if checks.is_name(name)]
+  others = [lookup.find("lm.tasks", n) for n in _TASKS.value if n not in checked]
   path = _WORKDIR.value
   experiment = config.experiment()[0] if config.is_given() else scored.trained(path)
   mesh = make_mesh(jax.local_devices()[:1])
   model, params, tokenizer = stores.load(path, step=_STEP.value, mesh=mesh)
   if config.is_given():
     experiment = scored.adapted(experiment, path, model, tokenizer)
+  subject = subject_of(experiment, model, params, tokenizer) if checked else None
+  modules = checks.resolved(checked, subject)
   values = scores(experiment, model, params, tokenizer, mesh)
   for task in others:
     cache = experiment.data.cache
     values |= task.evaluate(model, params, tokenizer, cache=cache)
+  if rows := checks.run(modules, subject):
+    print(checks.table(rows), file=sys.stderr)
+    values |= checks.values(rows)
   print(json.dumps(values, indent=1))
+
+
+def subject_of(experiment, model, params, tokenizer) -> checks.Subject:
+  """Returns what checks are made on: the model and, of a task, the held-out records."""
+  heldout = items.Items("", [])
+  if experiment.task:
+    heldout = items.checked(items.of(experiment), stores.open(_WORKDIR.value))
+  return checks.Subject(model, params, tokenizer, experiment, heldout)
 
 
 def check_before_data(experiment, model, params, mesh):
