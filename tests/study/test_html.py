@@ -1,0 +1,75 @@
+"""Pages: text is escaped wherever it comes from, and nothing is loaded or run."""
+
+import html.parser
+import io
+
+import numpy as np
+from matplotlib import image
+
+from lm.study import html as page
+
+EVIL = """<script>alert(1)</script>&"'</td>"""
+
+
+class Reader(html.parser.HTMLParser):
+  """The elements and the text of a page; fails unless every element ends."""
+
+  def __init__(self, text):
+    super().__init__()
+    self.open, self.names, self.texts, self.links = [], [], [], []
+    self.feed(text)
+    assert self.open == []
+
+  def handle_starttag(self, name, attributes):
+    self.names.append(name)
+    self.links += [value for key, value in attributes if key in ("src", "href")]
+    assert not [key for key, _ in attributes if key.startswith("on")]
+    if name not in ("meta", *page.VOID):
+      self.open.append(name)
+
+  def handle_startendtag(self, name, attributes):
+    self.handle_starttag(name, attributes)
+
+  def handle_endtag(self, name):
+    assert self.open.pop() == name
+
+  def handle_data(self, data):
+    self.texts.append(data)
+
+
+def test_text_is_escaped_in_every_place():
+  parts = [
+    page.tag("p", EVIL, page.tag("b", EVIL), title=EVIL),
+    page.table([EVIL], [[EVIL], [page.tag("i", EVIL)]]),
+    page.section(EVIL, page.note(EVIL)),
+    page.coloured([EVIL], [0.5], [EVIL]),
+    page.picture(b"png", EVIL),
+  ]
+  text = page.document(EVIL, *parts, EVIL)
+  reader = Reader(text)
+  assert "script" not in reader.names and "<script" not in text
+  assert "".join(reader.texts).count(EVIL) == 10
+  assert all(link.startswith("data:image/png;base64,") for link in reader.links)
+  assert "default-src 'none'" in text and "prefers-color-scheme: dark" in text
+
+
+def test_cells_of_a_table():
+  reader = Reader(
+    page.table(["a", "b"], [(12345, "x"), (0.123456, page.tag("b", "y"))])
+  )
+  assert reader.texts == ["a", "b", "12,345", "x", "0.1235", "y"]
+  assert reader.names.count("td") == 4 and reader.names.count("th") == 2
+
+
+def test_colours_grow_with_weights():
+  text = page.coloured(["up", "down", "none"], [1.0, -0.5, 0.0], ["", "", ""])
+  assert "rgba(66, 133, 244, 0.750)" in text
+  assert "rgba(234, 67, 53, 0.375)" in text and "0.000)" in text
+
+
+def test_a_matrix_is_a_picture_of_its_size():
+  png = page.image_of(np.array([[0.0, 0.5, 1.0], [1.0, 0.0, 0.0]]), most=1.0)
+  pixels = image.imread(io.BytesIO(png))
+  assert pixels.shape[:2] == (2, 3)
+  assert (pixels[0, 2] == pixels[1, 0]).all() and (pixels[0, 0] == pixels[1, 1]).all()
+  assert (pixels[0, 0] != pixels[0, 2]).any()
