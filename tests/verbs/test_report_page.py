@@ -5,8 +5,8 @@ import re
 
 import processes
 import pytest
+from pages import Reader
 from test_compare_verb import texts, train
-from test_html import Reader
 
 from experiments import scored
 from lm import stores
