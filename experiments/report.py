@@ -40,10 +40,10 @@ def page_of(path, result) -> str:
 
   folder, experiment = RunFolder(path), scored.trained(path)
   model, params, tokenizer = stores.load(path)
-  subject = checks.Subject(model, params, tokenizer, experiment, items.Items("", []))
-  if experiment.task or subject.kind:
+  heldout = items.Items("", [])
+  if experiment.task or experiment.objective == "next_token":
     heldout = items.of(experiment, log=lambda line: None)
-    subject = checks.Subject(model, params, tokenizer, experiment, heldout)
+  subject = checks.Subject(model, params, tokenizer, experiment, heldout)
   lines = {"score it": commands.command("evaluate", workdir=folder.path)}
   if generate := commands.generate(stores.open(path), ""):
     lines["try it"] = generate

@@ -7,6 +7,7 @@ import processes
 import pytest
 from pages import Reader
 from test_compare_verb import texts, train
+from test_where_it_goes import plant
 
 from experiments import scored
 from lm import stores
@@ -124,6 +125,37 @@ def test_checks_are_one_table_and_json(classifier, decoder):
   done = processes.run("evaluate", f"--workdir={decoder}", "--tasks=checks")
   assert done.code == 0, done.err
   assert "memorisation/training_text/32_tokens_word_for_word" in json.loads(done.out)
+
+
+CHECK = '''
+"""The share of answers with a class."""
+
+from lm.study.checks import Row
+
+KIND = "classes"
+
+
+def check(subject, argument):
+  share = (subject.chance_RC.argmax(1) == subject.labels.index(argument)).mean()
+  return [Row("share", argument, "answers", float(share), None, len(subject.answers))]
+'''
+
+
+def test_a_new_file_is_a_check(classifier, tmp_path, monkeypatch):
+  plant(monkeypatch, tmp_path / "new", "lm.study.checks", "share", CHECK)
+  model, params, tokenizer = stores.load(classifier)
+  experiment = scored.trained(classifier)
+  heldout = items.of(experiment)
+  subject = checks.Subject(model, params, tokenizer, experiment, heldout)
+  assert checks.is_name("share:yes") and "share" in checks.names("classes")
+  modules = checks.resolved(["share:yes"], subject)
+  [row] = checks.run(modules, subject)
+  labels = [answer["label"] for answer in subject.answers]
+  assert row.value == labels.count("yes") / len(labels) and row.count == 61
+  assert checks.values([row]) == {"share/yes/answers": row.value}
+  assert checks.table([row]).endswith(
+    f"| share | yes | answers | {row.value:.3f} |  | 61 |"
+  )
 
 
 def test_a_check_for_another_model_is_one_line(classifier, decoder):
