@@ -3,13 +3,14 @@
 ./launch.sh evaluate --workdir=runs/shakespeare
 ./launch.sh evaluate --workdir=runs/word2vec --tasks=similarity
 ./launch.sh evaluate --workdir=SmolLM2-135M --tasks=pack:arithmetic,pack:science
+./launch.sh evaluate --workdir=runs/sentiment --tasks=checks
+./launch.sh evaluate --workdir=runs/sentiment --tasks=robustness,fairness:COLUMN
 ./launch.sh evaluate --workdir=SmolLM2-135M --config=configs/shakespeare.py
 
 A Hugging Face folder or a .gguf file has no data of its own: --config names them, and
 the objective; --tasks bring their own. Any run is scored on other data in the same way.
 """
 
-import dataclasses
 import json
 import math
 import sys
@@ -18,68 +19,57 @@ from functools import partial
 import jax
 from absl import flags
 
-from experiments import config, process
+from experiments import config, process, scored
 from lm import evaluate, metrics, objectives, stores, tasks
 from lm.data import Data, overlap
 from lm.data.loader import Loader, batch_shapes
 from lm.errors import Mistake
 from lm.letters import make_mesh
 from lm.log.progress import progress
+from lm.study import checks, items
 from lm.train import compose
-from lm.train.config import Experiment
 
 config.flag("the data to score it on; by default the run's own")
 _WORKDIR = process.workdir_flag("a run's folder, a Hugging Face folder or a .gguf file")
 _TASKS = flags.DEFINE_list(
-  "tasks", [], "what else to score, of lm/tasks: NAME, NAME:PART"
+  "tasks",
+  [],
+  "what else to score: NAME or NAME:PART of lm/tasks, or of lm/study/checks (checks: "
+  "all)",
 )
 _STEP = flags.DEFINE_integer("step", None, "the checkpoint; by default the newest")
 
 
 def main():
-  scorers = [tasks.scorer(name) for name in _TASKS.value]
+  checked = [name for name in _TASKS.value if checks.is_name(name)]
+  scorers = [tasks.scorer(name) for name in _TASKS.value if name not in checked]
+  path = _WORKDIR.value
   if config.is_given():
     experiment = config.experiment()[0]
   else:
-    experiment = trained(_WORKDIR.value, needed=not scorers)
+    experiment = scored.trained(path, needed=bool(checked) or not scorers)
   mesh = make_mesh(jax.local_devices()[:1])
-  model, params, tokenizer = stores.load(_WORKDIR.value, step=_STEP.value, mesh=mesh)
+  model, params, tokenizer = stores.load(path, step=_STEP.value, mesh=mesh)
   if config.is_given():
-    experiment = adapted(experiment, model, tokenizer)
+    experiment = scored.adapted(experiment, path, model, tokenizer)
+  subject = subject_of(experiment, model, params, tokenizer) if checked else None
+  modules = checks.resolved(checked, subject)
   values = scores(experiment, model, params, tokenizer, mesh) if experiment else {}
   for scorer in scorers:
     cache = experiment.data.cache if experiment else Data().cache
     values |= scorer(model, params, tokenizer, cache=cache)
+  if rows := checks.run(modules, subject):
+    print(checks.table(rows), file=sys.stderr)
+    values |= checks.values(rows)
   print(json.dumps(values, indent=1))
 
 
-def trained(path, *, needed: bool) -> Experiment | None:
-  """Returns the Experiment of a run.
-
-  For a model without one it returns None, or raises Mistake when it is needed.
-  """
-  store = stores.open(path)
-  values = store.config
-  if "data" not in values and not needed:
-    return None
-  if "data" not in values:
-    raise Mistake(
-      f"{path} was not trained by `train` and has no data to be scored on; add "
-      f"--config={config.SHOWN}, one with the text that you want, or --tasks=pack"
-    )
-  return Experiment.of(values)
-
-
-def adapted(experiment, model, tokenizer) -> Experiment:
-  """Returns the experiment with the model's tokenizer, and rows within its context."""
-  path = _WORKDIR.value
-  if tokenizer is None:
-    raise Mistake(f"{path} has no tokenizer; text needs one")
-  objectives.check_model(experiment.objective, model)
-  tokenizer_path = str(stores.open(path).tokenizer_path.absolute())
-  seq = min(experiment.seq, model.config.context or experiment.seq)
-  changed = dataclasses.replace(experiment.data, tokenizer=tokenizer_path)
-  return dataclasses.replace(experiment, data=changed, seq=seq)
+def subject_of(experiment, model, params, tokenizer) -> checks.Subject:
+  """Returns what checks are made on: the model and, of a task, the held-out records."""
+  heldout = items.Items("", [])
+  if experiment.task:
+    heldout = items.checked(items.of(experiment), stores.open(_WORKDIR.value))
+  return checks.Subject(model, params, tokenizer, experiment, heldout)
 
 
 def check_before_data(experiment, model, params, mesh):

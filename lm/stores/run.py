@@ -4,6 +4,7 @@ config.json   the resolved config of training; none where only a model was saved
 model.json    the family and fields of the model, vocab included
 versions.json, metrics.jsonl, TensorBoard events, curves.png, manifest.txt, samples.txt
 tokenizer/    as Hugging Face reads it
+command.txt   the command that trained it, or went on with it last
 kept/         of a converted model: the small files that it came with
 checkpoints/  see lm.checkpoint
 .lock         while a run writes here: which one; see owner.py
@@ -43,6 +44,7 @@ class RunFolder:
     self.metrics_file = self.path / "metrics.jsonl"
     self.curves_file = self.path / "curves.png"
     self.samples_file = self.path / "samples.txt"
+    self.command_file = self.path / "command.txt"
     self.tokenizer = self.path / "tokenizer"
     self.checkpoints = self.path / "checkpoints"
     self.kept = self.path / "kept"
