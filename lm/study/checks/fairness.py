@@ -13,9 +13,9 @@ religion or origin exchanged (_terms.py).
 import numpy as np
 
 from lm.data import tables
+from lm.scores.intervals import wilson
 from lm.study.checks import Row, _terms, chances
 from lm.study.compare import bootstrap
-from lm.scores.intervals import wilson
 
 KIND = "classes"
 PARTS = 4  # groups of length

@@ -10,9 +10,9 @@ import numpy as np
 from lm import data, evaluate
 from lm.errors import Mistake
 from lm.generate import score as scoring
+from lm.scores.intervals import wilson
 from lm.study.checks import Row
 from lm.study.compare import bootstrap
-from lm.scores.intervals import wilson
 
 KIND = "text"
 PROMPT = CONTINUED = 50  # tokens; less where the context is shorter

@@ -10,9 +10,9 @@ import re
 
 import numpy as np
 
+from lm.scores.intervals import wilson
 from lm.study.checks import Row, chances
 from lm.study.compare import bootstrap
-from lm.scores.intervals import wilson
 
 KIND = "classes"
 EVERY = 10  # words of which one, at least, gets a typing error
