@@ -54,6 +54,10 @@ class Task(abc.ABC):
     """Returns the text by which two records are the same."""
     return " ".join(self.texts(record))
 
+  def fitted(self, traits) -> "Task":
+    """Returns the task for a model with these Traits, where its rows depend on them."""
+    return self
+
   def resolved(self, splits) -> "Task":
     """Returns the task with what only the records tell, such as its classes."""
     return self
@@ -74,6 +78,10 @@ class Task(abc.ABC):
   def rows(self, records, tokenizer, *, seq: int) -> packed.Packed:
     """Returns the rows of records, to train on and to be evaluated."""
 
+  def length(self, tokenizer, record: dict) -> int:
+    """Returns the positions of a row that a record takes."""
+    return max(len(tokenizer.prompt(text)) for text in self.texts(record))
+
   def record(self, prompt: str) -> dict:
     """Returns the record, without its reference, that a prompt stands for."""
     return {"text": prompt}
@@ -89,6 +97,10 @@ class Task(abc.ABC):
   @abc.abstractmethod
   def score(self, answers, records) -> dict:
     """Returns {metric: number or (low, high)} of answers for records."""
+
+  def baselines(self, splits) -> dict:
+    """Returns {metric: number} of answers for held-out records without a model."""
+    return {}
 
 
 def make(options: dict) -> Task:
