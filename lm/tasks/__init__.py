@@ -38,6 +38,7 @@ class Task(abc.ABC):
   heldout: str = ""  # another one; by default the table's own, or a tenth of `train`
 
   objective = ""  # the name of the loss that trains it
+  converses = False  # True if the model answers by its chat template, as any chat model
 
   @abc.abstractmethod
   def columns(self) -> dict[str, str]:
@@ -128,10 +129,11 @@ def make(options: dict) -> Task:
 def of_model(store, model) -> Task | None:
   """Returns the Task of a stored model: that of its run, or what its output head does.
 
-  None for a model that writes text, or whose head has no task.
+  None for a model that continues texts or converses, or whose head has no task.
   """
   if options := store.config.get("task"):
-    return make(options)
+    task = make(options)
+    return None if task.converses else task
   name = OF_OUTPUT.get(model.output)
   if name is None:
     return None
