@@ -23,7 +23,7 @@ class Writing(tasks.Task):
   prompt: str = ""  # around what is read: {text}, for a decoder by default {text}\n
   max_tokens: int = 64  # of an answer, its end included; a longer target is cut
   targets: int = 0  # positions of a row for targets, of an encoder-decoder; 0: as seq
-  beams: int = 4
+  beams: int = 4  # continuations that are followed at a time; 1 is greedy
   length_penalty: float = 1.0  # see lm.generate.beam; above 0 favours long answers
   encoder: bool = False  # the text is read by an encoder; set by the model's family
   packs: bool = True  # several pairs share a row; set by the model's family

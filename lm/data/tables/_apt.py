@@ -1,6 +1,7 @@
-"""Package indexes that apt-get fetches into a folder of ours, in several languages."""
+"""Indexes and packages that apt-get fetches into a folder of ours, and installs not."""
 
 import contextlib
+import functools
 import os
 import shutil
 import subprocess
@@ -32,10 +33,27 @@ def indexes(languages):
   `languages` are those of the descriptions. The system's own indexes stay as they are,
   and no rights are needed. Raises Mistake without apt-get and for what it reports.
   """
+  with _updated(languages) as (folder, _):
+    yield folder / "lists"
+
+
+@contextlib.contextmanager
+def unpacked(packages):
+  """A temporary folder with the files of some packages; otherwise as `indexes`."""
+  with _updated(("none",)) as (folder, run):
+    run("apt-get", "download", "--quiet", *packages)
+    for path in sorted(folder.glob("*.deb")):
+      run("dpkg-deb", "--extract", path.name, "files")
+    yield folder / "files"
+
+
+@contextlib.contextmanager
+def _updated(languages):
+  """(a temporary folder with fresh indexes, a function that runs a command in it)."""
   if shutil.which("apt-get") is None:
     raise Mistake(
-      "table debian is made of the indexes that apt-get fetches, and there is no "
-      "apt-get; make it on a Debian system, and copy the folder debian of its cache"
+      "this table is made of what apt-get fetches, and there is no apt-get; make it on "
+      "a Debian system, and copy its folder in the cache"
     )
   with tempfile.TemporaryDirectory() as scratch:
     folder = Path(scratch)
@@ -47,14 +65,19 @@ def indexes(languages):
     listed = " ".join(f'"{language}";' for language in languages)
     (folder / "parts" / "zzz-languages").write_text(SETTINGS.format(languages=listed))
     (folder / "apt.conf").write_text(PATHS.format(folder=folder))
-    environment = os.environ | {"APT_CONFIG": str(folder / "apt.conf"), "LC_ALL": "C"}
-    command = ["apt-get", "update", "--quiet"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-      lines = done.stderr.splitlines() or ["no reason given"]
-      reason = next((line for line in lines if line.startswith("E:")), lines[-1])
-      raise Mistake(f"apt-get could not fetch its indexes ({reason}); try again online")
-    yield folder / "lists"
+    run = functools.partial(_run, folder)
+    run("apt-get", "update", "--quiet")
+    yield folder, run
+
+
+def _run(folder: Path, *command: str):
+  environment = os.environ | {"APT_CONFIG": str(folder / "apt.conf"), "LC_ALL": "C"}
+  options = dict(cwd=folder, env=environment, capture_output=True, text=True)
+  done = subprocess.run(command, **options)
+  if done.returncode:
+    lines = done.stderr.splitlines() or ["no reason given"]
+    reason = next((line for line in lines if line.startswith("E:")), lines[-1])
+    raise Mistake(f"{' '.join(command[:2])} failed ({reason}); try again online")
 
 
 def _settings_of_system() -> list[Path]:

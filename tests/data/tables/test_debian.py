@@ -145,13 +145,11 @@ def test_what_there_is_no_table_of(name, message, apt):
 
 def test_apt_that_fails_or_is_missing_is_one_line(apt, monkeypatch):
   plant(apt, "apt-get", "#!/bin/sh\necho 'W: slow\nE: no network' >&2\nexit 100\n")
-  with pytest.raises(
-    ValueError, match=r"could not fetch its indexes \(E: no network\)"
-  ):
+  with pytest.raises(ValueError, match=r"apt-get update failed \(E: no network\)"):
     tables.read("debian:en", cache=apt / "cache")
   assert not list((apt / "cache").rglob("*.jsonl"))
   monkeypatch.setenv("PATH", str(apt / "system"))
-  with pytest.raises(ValueError, match="there is no apt-get; make it on a Debian"):
+  with pytest.raises(ValueError, match="there is no apt-get; make it on"):
     tables.read("debian:en", cache=apt / "cache")
 
 
