@@ -68,11 +68,11 @@ def experiment() -> tuple[training.Experiment, dict]:
 
 
 def with_task(values: dict) -> dict:
-  """Returns the values with what only the task's data tell: its classes."""
+  """Returns the values with what only the model and the data of a task tell it."""
   from lm import tasks
   from lm.data import examples
 
-  task = tasks.make(values["task"])
+  task = tasks.make(values["task"]).fitted(models.traits(values["model"]["family"]))
   task = task.resolved(examples.read(task, cache=values["data"]["cache"]))
   model = values["model"] | task.fields()
   return values | {"task": tasks.options(task), "model": model}

@@ -75,7 +75,7 @@ def subject_of(experiment, model, params, tokenizer) -> checks.Subject:
 def check_before_data(experiment, model, params, mesh):
   """Raises Mistake for rows or a head that the objective needs and does not get."""
   e = experiment
-  objectives.check_rows(e.objective, e.data.corrupt)
+  compose.check_rows(e)
   batch = batch_shapes(compose.row_shapes(e), batch=e.batch, mesh=mesh)
   objective, given = objectives.make(e.objective, e.loss)
   evaluate.names(model.apply, objective, params, batch, given)
@@ -120,7 +120,8 @@ def task_scores(dataset, model, params, seq: int) -> dict:
   task, records = dataset.task, dataset.splits.heldout
   answers = task.answers(model, params, dataset.tokenizer, records, seq=seq)
   share = overlap.share(dataset.texts("train"), dataset.texts("heldout"))
-  return task.score(answers, records) | {"overlap_8_grams": share}
+  values = task.score(answers, records) | task.baselines(dataset.splits)
+  return values | {"overlap_8_grams": share}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ the other, and beside them
   source_segments_S    the same along S, where the examples have a source
   label_P, weights_P   the numbers of each example; the weight is 0 where there is none
 
-A model that reads the segments computes for each example what it would alone.
+A model that reads the segments computes for each example what it would alone. For one
+that cannot, rows `alone` hold one example each, and no segments_T.
 """
 
 import numpy as np
@@ -28,14 +29,16 @@ class Packed(Rows):
   "int32"}. `pad` is the id that fills up tokens and sources; all else is filled with 0.
   `members` are the numbers of the examples in each row, `num_cut` is how many examples
   had to be cut, which the caller knows, and `padding_share` the share of positions that
-  hold none.
+  hold none. With `alone` each example has a row of its own.
   """
 
-  def __init__(self, examples, *, sizes: dict, dtypes: dict, pad: int, num_cut=0):
+  def __init__(
+    self, examples, *, sizes: dict, dtypes: dict, pad: int, num_cut=0, alone=False
+  ):
     if not len(examples):
       raise Mistake("there are no records; wanted one at least")
     self._examples, self._sizes, self._dtypes = examples, sizes, dtypes
-    self._pad, self.num_cut = pad, num_cut
+    self._pad, self.num_cut, self._alone = pad, num_cut, alone
     self._numbers = [key for key in dtypes if not _letter(key)]
     least = LEAST if self._numbers else 1
     lengths_RP = np.array(
@@ -44,7 +47,9 @@ class Packed(Rows):
         for a, size in sizes.items()
       ]
     )
-    row_P = _rows_of(lengths_RP, list(sizes.values()))
+    row_P = np.arange(len(examples))
+    if not alone:
+      row_P = _rows_of(lengths_RP, list(sizes.values()))
     order_P = np.argsort(row_P, kind="stable")
     self.members = np.split(order_P, np.cumsum(np.bincount(row_P))[:-1])
     filled = sum(self._length(example, a) for example in examples for a in sizes)
@@ -65,7 +70,8 @@ class Packed(Rows):
         row["weights_P"][place] = 1
       for letter, begin in start.items():
         end = begin + self._length(example, letter)
-        row[SEGMENTS[letter]][begin:end] = place + 1
+        if SEGMENTS[letter] in row:
+          row[SEGMENTS[letter]][begin:end] = place + 1
         start[letter] = end
         for key, values in example.items():
           if _letter(key) == letter:
@@ -73,12 +79,16 @@ class Packed(Rows):
     return row
 
   def padding(self) -> dict:
-    return padding(self._sizes, self._dtypes, self._pad)
+    return padding(self._sizes, self._dtypes, self._pad, alone=self._alone)
 
 
-def padding(sizes: dict, dtypes: dict, pad: int = 0) -> dict[str, np.ndarray]:
+def padding(
+  sizes: dict, dtypes: dict, pad: int = 0, *, alone=False
+) -> dict[str, np.ndarray]:
   """Returns a row without examples; arguments as in `Packed`."""
   row = {SEGMENTS[letter]: np.zeros(size, np.int32) for letter, size in sizes.items()}
+  if alone:
+    del row[SEGMENTS["T"]]
   for key, dtype in dtypes.items():
     if letter := _letter(key):
       is_ids = key in ("tokens_T", "source_S")
@@ -90,9 +100,9 @@ def padding(sizes: dict, dtypes: dict, pad: int = 0) -> dict[str, np.ndarray]:
   return row
 
 
-def shapes(sizes: dict, dtypes: dict) -> dict[str, ArrayShape]:
+def shapes(sizes: dict, dtypes: dict, *, alone=False) -> dict[str, ArrayShape]:
   """Returns the arrays of a row, without data."""
-  row = padding(sizes, dtypes)
+  row = padding(sizes, dtypes, alone=alone)
   return {key: ArrayShape(x.shape, x.dtype) for key, x in row.items()}
 
 

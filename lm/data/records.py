@@ -40,6 +40,8 @@ def read(train: str, heldout: str, columns: dict, *, key, cache) -> Splits:
     # TFDS's own held-out split of a dataset, or the only split of a file.
     splits = {"train": splits["train"], "heldout": given.get("heldout", given["train"])}
   names = {"train": train, "heldout": heldout or train}
+  if GROUP not in columns and all(GROUP in rows[0] for rows in splits.values()):
+    columns = columns | {GROUP: GROUP}
   complete = {
     split: _complete(records, columns, names[split], left_out)
     for split, records in splits.items()

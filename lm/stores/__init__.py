@@ -75,7 +75,9 @@ def _located(path) -> Path:
   if kind == "package":
     from lm.data.sources import packages
 
-    return packages.folder(name, cache=Path(".cache/data").absolute())
+    folder = packages.folder(name, cache=Path(".cache/data").absolute())
+    files = [*folder.iterdir()]
+    return files[0] if [file.suffix for file in files] == [".gguf"] else folder
   return paths.local(path)
 
 

@@ -42,6 +42,7 @@ class Task(abc.ABC):
   heldout: str = ""  # another one; by default the table's own, or a tenth of `train`
 
   objective = ""  # the name of the loss that trains it
+  converses = False  # True if the model answers by its chat template, as any chat model
 
   @abc.abstractmethod
   def columns(self) -> dict[str, str]:
@@ -57,6 +58,10 @@ class Task(abc.ABC):
   def key(self, record: dict) -> str:
     """Returns the text by which two records are the same."""
     return " ".join(self.texts(record))
+
+  def fitted(self, traits) -> "Task":
+    """Returns the task for a model with these Traits, where its rows depend on them."""
+    return self
 
   def resolved(self, splits) -> "Task":
     """Returns the task with what only the records tell, such as its classes."""
@@ -78,6 +83,10 @@ class Task(abc.ABC):
   def rows(self, records, tokenizer, *, seq: int) -> packed.Packed:
     """Returns the rows of records, to train on and to be evaluated."""
 
+  def length(self, tokenizer, record: dict) -> int:
+    """Returns the positions of a row that a record takes."""
+    return max(len(tokenizer.prompt(text)) for text in self.texts(record))
+
   def record(self, prompt: str) -> dict:
     """Returns the record, without its reference, that a prompt stands for."""
     return {"text": prompt}
@@ -93,6 +102,10 @@ class Task(abc.ABC):
   @abc.abstractmethod
   def score(self, answers, records) -> dict:
     """Returns {metric: number or (low, high)} of answers for records."""
+
+  def baselines(self, splits) -> dict:
+    """Returns {metric: number} of answers for held-out records without a model."""
+    return {}
 
 
 def make(options: dict) -> Task:
@@ -120,10 +133,11 @@ def make(options: dict) -> Task:
 def of_model(store, model) -> Task | None:
   """Returns the Task of a stored model: that of its run, or what its output head does.
 
-  None for a model that writes text, or whose head has no task.
+  None for a model that continues texts or converses, or whose head has no task.
   """
   if options := store.config.get("task"):
-    return make(options)
+    task = make(options)
+    return None if task.converses else task
   name = OF_OUTPUT.get(model.output)
   if name is None:
     return None

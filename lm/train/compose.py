@@ -210,6 +210,22 @@ def row_shapes(experiment: Experiment) -> dict:
   return packed.shapes(**tasks.make(e.task).layout(e.seq))
 
 
+def check_rows(experiment: Experiment) -> None:
+  """Raises Mistake unless the objective of an experiment reads its rows."""
+  e = experiment
+  if not e.task:
+    return objectives.check_rows(e.objective, e.data.corrupt)
+  if e.data.corruption:
+    name = e.data.corrupt["name"]
+    raise Mistake(
+      f"data.corrupt.name={name!r}: a task makes its own rows; leave it out"
+    )
+  from lm import tasks
+
+  if e.objective != tasks.kind(e.task["name"]).objective:
+    objectives.check_rows(e.objective, {})
+
+
 def plan(experiment: Experiment, devices=None) -> Plan:
   """Returns the Plan of an experiment on the devices (all of them by default).
 
@@ -250,7 +266,7 @@ def plan(experiment: Experiment, devices=None) -> Plan:
     )
   plan.check_tokenizer()
   objectives.check_model(e.objective, model)
-  objectives.check_rows(e.objective, e.data.corrupt)
+  check_rows(e)
   batch = batch_shapes(row_shapes(e), batch=e.batch, mesh=mesh)
   adapter = plan.adapter(model)
   trainer = plan.trainer(model, batch, adapter=adapter)

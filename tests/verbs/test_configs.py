@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import chats
 import jax
 import processes
 import pytest
@@ -36,9 +37,13 @@ each_whole_config = pytest.mark.parametrize(
 
 
 def records(folder):
-  """Writes a file of labelled texts and returns its name as a table."""
-  file, texts = folder / "texts.jsonl", ["good", "bad", "fine", "poor"]
-  rows = [dict(text=f"{texts[i % 4]} {i}", label=f"{i % 2}") for i in range(60)]
+  """Writes a file of records with the columns of all tasks; returns its table."""
+  file, rows = folder / "texts.jsonl", []
+  for i in range(60):
+    text, word = f"{['good', 'bad', 'fine', 'poor'][i % 4]} {i}", f"{i % 2}"
+    turns = [dict(role="user", content="a"), dict(role="assistant", content=text)]
+    written = dict(label=word, source=text, target=word, summary=word)
+    rows.append(dict(text=text, messages=turns, **written))
   file.write_text("".join(json.dumps(row) + "\n" for row in rows))
   return f"jsonl:{file}"
 
@@ -50,7 +55,7 @@ def test_it_builds(name, tmp_path):
     cfg.model = dict(family="encoder", pooler=True)  # any, of the user's choice
   described = config.complete(cfg).to_dict()
   if described["task"]:
-    described["task"]["train"] = described["task"]["train"] or records(tmp_path)
+    described["task"]["train"] = records(tmp_path)  # its own need a network
     described = config.with_task(described)
   experiment = Experiment.of(described)
   plan = compose.plan(experiment, jax.devices()[:1])
@@ -72,6 +77,8 @@ def test_it_runs_two_steps_when_shrunk(name, tmp_path):
   if name.startswith("tasks/"):
     flags = [flag for flag in flags if not flag.startswith("--config.data.source=")]
     flags.append(f"--config.task.train={records(tmp_path)}")
+  if name == "tasks/chat":
+    flags.append(f"--config.data.tokenizer={chats.tokenizer(tmp_path)}")
   result = processes.run("train", *flags)
   assert result.code == 0, result.err
   assert [row["step"] for row in processes.metrics(tmp_path / "run")] == [1, 2, 2]
