@@ -244,7 +244,7 @@ def show_answers(task, model, params, tokenizer, prompt):
   for text in read_lines() if prompt is None else [prompt]:
     record = tasks.record_of(task, text)
     longest = max(len(tokenizer.prompt(part)) for part in task.texts(record))
-    seq = min(prompts.bucket(longest), context)
+    seq = min(prompts.bucket(longest + 1), context)  # an end may be added
     [answer] = task.answers(model, params, tokenizer, [record], seq=seq)
     line = json.dumps(answer, ensure_ascii=False)
     print(line if _FORMAT.value == "json" else task.shown(answer), flush=True)

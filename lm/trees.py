@@ -16,6 +16,18 @@ def by_path(tree) -> dict:
   return {path_name(path): leaf for path, leaf in leaves}
 
 
+def nested(leaves: dict) -> dict:
+  """Returns the tree of dicts with these leaves by path: the inverse of `by_path`."""
+  tree = {}
+  for path, leaf in leaves.items():
+    *folders, name = path.split("/")
+    node = tree
+    for folder in folders:
+      node = node.setdefault(folder, {})
+    node[name] = leaf
+  return tree
+
+
 def by_field(tree) -> dict[str, dict]:
   """Returns the leaves by top-level field, then by path: {"params": {"embed": x}}.
 

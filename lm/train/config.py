@@ -108,6 +108,8 @@ class Experiment:
   data: Data
   task: dict = field(default_factory=dict)  # in place of data.source, see `lm.tasks`
   loss: dict = field(default_factory=dict)  # the objective's options
+  # A model to learn from; where the objective needs one, by default that of init.path.
+  teacher: str = ""
   optim: Optim = field(default_factory=Optim)
   mesh: dict = field(default_factory=lambda: {"data": -1})  # see letters.make_mesh
   init: Init = field(default_factory=Init)

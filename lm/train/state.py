@@ -39,7 +39,7 @@ def make_init(init, tx, mesh, *, ema=False, carry: Callable | None = None, given
     tx: the optimiser.
     ema: whether a moving average of the parameters is kept.
     carry: () -> the recurrent state that the first batch starts from, if any.
-    given: a tree of arrays that nobody trains.
+    given: a tree of arrays that nobody trains, or of their shapes.
 
   `make(key)` returns the state, created sharded: no device ever holds all of it.
   `abstract` is its tree of shapes with shardings, `letters` the letters of the
@@ -56,7 +56,8 @@ def make_init(init, tx, mesh, *, ema=False, carry: Callable | None = None, given
     return TrainState(jnp.int32(0), params, tx.init(params), average, state)
 
   shapes = jax.eval_shape(create, jax.random.key(0))
-  shapes = shapes.replace(given=jax.eval_shape(lambda: given))
+  shape_of = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype)
+  shapes = shapes.replace(given=jax.tree.map(shape_of, given))
   where = shardings(mesh, state_dims(shapes, params, letters), shapes)
   created = jax.jit(create, out_shardings=where.saved())
 

@@ -99,13 +99,51 @@ def encode(tokenizer, messages, **variables) -> np.ndarray:
   Special tokens of the template become such; in a message "<|im_end|>" is ten
   characters. Raises Mistake when there is no template, or as `render`.
   """
+  [text], seam = _texts(tokenizer, [list(messages)], **variables)
+  return _ids(tokenizer, text, seam)
+
+
+def encode_answered(tokenizer, conversations) -> list[tuple]:
+  """Returns (ids of the prompt, ids of the answer) of conversations that end with one.
+
+  The prompt is what `encode` returns of the messages before the answer, which ends with
+  the template's own token. Raises Mistake as `encode`, and for a template that writes
+  the messages before an answer otherwise than without one.
+  """
+  whole = [list(messages) for messages in conversations]
+  parts = [messages[:-1] for messages in whole]
+  texts, seam = _texts(tokenizer, whole, add_generation_prompt=False)
+  prompts, _ = _texts(tokenizer, parts, seam=seam)
+  ends, pairs = stops(tokenizer), []
+  for text, prompt in zip(texts, prompts, strict=True):
+    if not text.startswith(prompt):
+      raise Mistake(
+        "the chat template writes the messages before an answer otherwise than a "
+        "prompt; give prompts and answers as texts"
+      )
+    answer = _ids(tokenizer, text[len(prompt) :], seam)
+    last = [place for place, id in enumerate(answer) if id in ends][-1:]
+    answer = answer[: last[0] + 1] if last else answer
+    pairs.append((_ids(tokenizer, prompt, seam), answer))
+  return pairs
+
+
+def _texts(tokenizer, conversations, *, seam="", **variables) -> tuple[list[str], str]:
+  """Returns the texts of conversations, and the seam at which `_ids` splits them."""
   if tokenizer.chat_template is None:
     raise Mistake("the tokenizer has no chat template; this is no chat model")
-  messages = json.loads(json.dumps(list(messages)))
-  seam = _unused_char(json.dumps(messages, ensure_ascii=False))
-  splitter = _Splitter(tokenizer.special, seam)
-  variables = tokenizer.special_tokens | variables
-  text = render(tokenizer.chat_template, splitter.split(messages), **variables)
+  conversations = json.loads(json.dumps(conversations))
+  seam = seam or _unused_char(json.dumps(conversations, ensure_ascii=False))
+  split = _Splitter(tokenizer.special, seam).split
+  texts = render_many(
+    tokenizer.chat_template,
+    [split(messages) for messages in conversations],
+    **(tokenizer.special_tokens | variables),
+  )
+  return texts, seam
+
+
+def _ids(tokenizer, text: str, seam: str) -> np.ndarray:
   parts = [tokenizer.marked(part) for part in text.split(seam)]
   return np.concatenate(parts).astype(np.int32)
 
