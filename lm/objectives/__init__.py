@@ -80,7 +80,7 @@ def check_rows(name: str, options: dict):
   """
   corruption, chosen = corrupt.make(options), options.get("name", "")
   fitting = corruptions(name)
-  if corruption is None and not fitting:
+  if corruption is None and (not fitting or "" in fitting):
     return
   if corruption and (chosen in fitting or name in corruption.objectives):
     return

@@ -64,9 +64,9 @@ def test_a_policy_learns_what_was_chosen(family, tmp_path):
   )
   assert trained.code == 0, trained.err
   first, *_, last = processes.metrics(run)
-  # The policy is its reference: ln 2, and nothing is preferred in the strict sense.
+  # The policy is its reference, but for rounding: two programs compute them.
   assert first["train/loss"] == pytest.approx(math.log(2), abs=1e-6)
-  assert first["train/accuracy"] == 0 and abs(first["train/margin"]) < 1e-5
+  assert abs(first["train/margin"]) < 1e-5
   assert last["eval/accuracy"] > 0.9 and last["eval/margin"] > 0.5
   assert last["eval/chosen_tokens"] == last["eval/rejected_tokens"] + 1 or (
     2 < last["eval/rejected_tokens"] < last["eval/chosen_tokens"] < 8
