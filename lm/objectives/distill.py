@@ -60,18 +60,22 @@ def distill(
     )
   teacher = given["teacher"]
   teacher_apply, teacher_params = teacher.model.apply, teacher.params
+  seen = read(teacher_apply, teacher_params, batch, None, False)
+  # One model after the other: their collectives are independent, and virtual devices on
+  # few cores would wait for each other in different places.
+  params, seen = jax.lax.optimization_barrier((params, seen.x_BTD))
   features = read(apply, params, batch, key, train)
   x_BTD = features.x_BTD
-  y_BTA = read(teacher_apply, teacher_params, batch, None, False).x_BTD
   names = [name for name in (*scoring.SCORED, "bytes_BT") if name in batch]
-  arrays = {name: batch[name] for name in names} | {"x_BTD": x_BTD, "y_BTA": y_BTA}
+  arrays = {name: batch[name] for name in names}
+  arrays |= {"x_BTD": x_BTD, "teacher_BTD": seen}
 
   def readout(x_BTD):
     return apply({"params": params}, x_BTD, method="readout")
 
   def score_piece(piece):
     teacher_BTV = teacher_apply(
-      {"params": teacher_params}, piece["y_BTA"], method="readout"
+      {"params": teacher_params}, piece["teacher_BTD"], method="readout"
     )
     student_BTV, weights_BT = readout(piece["x_BTD"]), piece["weights_BT"]
     kl_BT = divergence(teacher_BTV, student_BTV, temperature)

@@ -62,15 +62,9 @@ def dpo(
     # A pair that does not exist has no tokens.
     ratios = [x / jnp.maximum(n, 1) for x, n in zip(ratios, lengths, strict=True)]
   d_BP = ratios[0] - ratios[1]
-  losses = {
-    "sigmoid": lambda: -jax.nn.log_sigmoid(beta * d_BP),
-    "hinge": lambda: jax.nn.relu(1 - beta * d_BP),
-    "ipo": lambda: jnp.square(d_BP - 1 / (2 * beta)),
-    "simpo": lambda: -jax.nn.log_sigmoid(beta * d_BP - gamma),
-  }
   sums = pair_sums(
     weights_BP,
-    loss=losses[loss](),
+    loss=_losses(d_BP, loss, beta, gamma),
     accuracy=d_BP > 0,
     margin=beta * d_BP,
     chosen_logp=logps[0],
@@ -79,6 +73,14 @@ def dpo(
     rejected_tokens=lengths[1],
   )
   return add_auxiliary(sums, features.losses) if train else sums
+
+
+def _losses(d_BP, loss, beta, gamma):
+  if loss == "hinge":
+    return jax.nn.relu(1 - beta * d_BP)
+  if loss == "ipo":
+    return jnp.square(d_BP - 1 / (2 * beta))
+  return -jax.nn.log_sigmoid(beta * d_BP - (gamma if loss == "simpo" else 0))
 
 
 def log_probabilities(apply, params, x_BTD, batch, logits_bytes):
