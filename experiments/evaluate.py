@@ -72,18 +72,19 @@ def subject_of(experiment, model, params, tokenizer) -> checks.Subject:
   return checks.Subject(model, params, tokenizer, experiment, heldout)
 
 
-def check_before_data(experiment, model, params, mesh):
+def check_before_data(experiment, model, params, mesh, teacher):
   """Raises Mistake for rows or a head that the objective needs and does not get."""
   e = experiment
   compose.check_rows(e)
   batch = batch_shapes(compose.row_shapes(e), batch=e.batch, mesh=mesh)
-  objective, given = objectives.make(e.objective, e.loss)
+  objective, given = objectives.make(e.objective, e.loss, teacher=teacher)
   evaluate.names(model.apply, objective, params, batch, given)
 
 
 def scores(experiment, model, params, tokenizer, mesh) -> dict[str, float]:
   """Returns the metrics of a model on the held-out text of an experiment."""
-  check_before_data(experiment, model, params, mesh)
+  teacher = compose.teacher(experiment, mesh, splits=("heldout",))
+  check_before_data(experiment, model, params, mesh, teacher)
   dataset = compose.prepare(experiment, log=partial(print, file=sys.stderr))
   path, vocab = _WORKDIR.value, model.config.vocab
   if not config.is_given() and tokenizer.digest != dataset.tokenizer.digest:
@@ -96,7 +97,8 @@ def scores(experiment, model, params, tokenizer, mesh) -> dict[str, float]:
       f"objective {experiment.objective!r} needs {dataset.tokenizer.size} tokens, and "
       f"{path} has {vocab}; choose a --config with another objective"
     )
-  objective, given = objectives.make(experiment.objective, experiment.loss, dataset)
+  name, options = experiment.objective, experiment.loss
+  objective, given = objectives.make(name, options, dataset, teacher)
   step = evaluate.make_eval_step(model.apply, objective, dataset.tokenizer.bytes_V)
   rows = dataset.rows("heldout", experiment.seq)
   loader = Loader(rows, batch=experiment.batch, mesh=mesh, order="once")
@@ -104,7 +106,7 @@ def scores(experiment, model, params, tokenizer, mesh) -> dict[str, float]:
   batches = progress(batches, total=len(loader), unit="batch")
   values = evaluate.evaluate(step, params, batches, given=given)
   if experiment.task:
-    return values | task_scores(dataset, model, params, experiment.seq)
+    return values | task_scores(dataset, model, params, experiment.seq, teacher)
   if "eval/nats_per_token" in values:
     values["unigram_nats_per_token"] = metrics.entropy(dataset.counts("train"))
   if experiment.objective == "next_token" and "eval/bits_per_byte" not in values:
@@ -115,12 +117,19 @@ def scores(experiment, model, params, tokenizer, mesh) -> dict[str, float]:
   return values
 
 
-def task_scores(dataset, model, params, seq: int) -> dict:
-  """Returns the scores of a task's answers, and what its splits have in common."""
+def task_scores(dataset, model, params, seq: int, teacher=None) -> dict:
+  """Returns the scores of a task's answers, and what its splits have in common.
+
+  Those of a teacher are beside them, under "teacher".
+  """
   task, records = dataset.task, dataset.splits.heldout
   answers = task.answers(model, params, dataset.tokenizer, records, seq=seq)
   share = overlap.share(dataset.texts("train"), dataset.texts("heldout"))
-  values = task.score(answers, records) | task.baselines(dataset.splits)
+  if teacher is None:
+    values = task.score(answers, records)
+  else:
+    values = task.compared(answers, teacher.answers(records), records)
+  values |= task.baselines(dataset.splits)
   return values | {"overlap_8_grams": share}
 
 

@@ -28,7 +28,8 @@ def adapted(experiment, path, model, tokenizer) -> Experiment:
   """Returns the experiment with a model's tokenizer, and rows within its context."""
   if tokenizer is None:
     raise Mistake(f"{path} has no tokenizer; text needs one")
-  objectives.check_model(experiment.objective, model)
+  corruption = experiment.data.corrupt.get("name", "")
+  objectives.check_model(experiment.objective, model, corruption)
   tokenizer_path = str(stores.open(path).tokenizer_path.absolute())
   seq = min(experiment.seq, model.config.context or experiment.seq)
   changed = dataclasses.replace(experiment.data, tokenizer=tokenizer_path)

@@ -48,7 +48,7 @@ def train_in(folder, plan, values):
       say(commands.after_training(folder, e.sources))
     return 0
   # Outside of Interrupt: Ctrl-C ends it at once.
-  dataset = compose.prepare(e, log=say)
+  dataset = compose.prepare(e, log=say, teacher=plan.teacher)
   with Interrupt() as interrupt:
     reached = run.run(
       plan, dataset, folder, config=values, stop=interrupt.agreed, log=say

@@ -36,6 +36,10 @@ def shrink(cfg):
   cfg.update(RUN)
   if "init" in cfg:
     cfg.init.path = ""  # real weights are large
+  if cfg.get("task", {}).get("labelled"):
+    cfg.task.labelled = 10
+  if cfg.get("task", {}).get("name") == "prefer":
+    cfg.model = dict(family="decoder", preset="gpt2-tiny")
   if "family" not in cfg.model:
     cfg.model = dict(family="encoder", preset="bert-tiny", pooler=True)
     if cfg.get("task", {}).get("name") == "chat":

@@ -7,10 +7,16 @@ the other, and beside them
   segments_T           1, 2, ... for the examples of the row, 0 for padding
   source_segments_S    the same along S, where the examples have a source
   label_P, weights_P   the numbers of each example; the weight is 0 where there is none
+  example_P            in place of a number of its own: which example of all it is
+
+An example of several parts (two answers to compare) has a segments_T of its own, in
+which they are 1, 2, ...; those of the next example in the row go on from there.
 
 A model that reads the segments computes for each example what it would alone. For one
 that cannot, rows `alone` hold one example each, and no segments_T.
 """
+
+import copy
 
 import numpy as np
 
@@ -19,6 +25,7 @@ from lm.data.rows.first_fit import first_fit
 from lm.errors import Mistake
 
 LEAST = 8  # positions that an example with numbers takes, so that P needs no data
+EXAMPLE = "example_"  # the key of an example's number
 SEGMENTS = {"T": "segments_T", "S": "source_segments_S"}
 
 
@@ -27,18 +34,30 @@ class Packed(Rows):
 
   `dtypes` has the dtype of each key of an example, {"tokens_T": "int32", "label_":
   "int32"}. `pad` is the id that fills up tokens and sources; all else is filled with 0.
-  `members` are the numbers of the examples in each row, `num_cut` is how many examples
-  had to be cut, which the caller knows, and `padding_share` the share of positions that
-  hold none. With `alone` each example has a row of its own.
+  `parts` is how many segments an example takes; it brings them itself if there are
+  several. `members` are the numbers of the examples in each row, `num_cut` and
+  `num_left_out` how many had to be cut or could not be read at all, which the caller
+  knows, and `padding_share` the share of positions that hold none. With `alone` each
+  example has a row of its own.
   """
 
   def __init__(
-    self, examples, *, sizes: dict, dtypes: dict, pad: int, num_cut=0, alone=False
+    self,
+    examples,
+    *,
+    sizes: dict,
+    dtypes: dict,
+    pad: int,
+    parts=1,
+    num_cut=0,
+    num_left_out=0,
+    alone=False,
   ):
     if not len(examples):
       raise Mistake("there are no records; wanted one at least")
     self._examples, self._sizes, self._dtypes = examples, sizes, dtypes
-    self._pad, self.num_cut, self._alone = pad, num_cut, alone
+    self._pad, self._parts, self._alone = pad, parts, alone
+    self.num_cut, self.num_left_out = num_cut, num_left_out
     self._numbers = [key for key in dtypes if not _letter(key)]
     least = LEAST if self._numbers else 1
     lengths_RP = np.array(
@@ -66,7 +85,7 @@ class Packed(Rows):
     for place, number in enumerate(self.members[index]):
       example = self._examples[number]
       for key in self._numbers:
-        row[f"{key}P"][place] = example[key]
+        row[f"{key}P"][place] = number if key == EXAMPLE else example[key]
         row["weights_P"][place] = 1
       for letter, begin in start.items():
         end = begin + self._length(example, letter)
@@ -74,9 +93,18 @@ class Packed(Rows):
           row[SEGMENTS[letter]][begin:end] = place + 1
         start[letter] = end
         for key, values in example.items():
-          if _letter(key) == letter:
+          if key == SEGMENTS[letter]:
+            row[key][begin:end] = np.asarray(values) + place * self._parts
+          elif _letter(key) == letter:
             row[key][begin:end] = values
     return row
+
+  def numbered(self) -> "Packed":
+    """The same rows with example_P."""
+    rows = copy.copy(self)
+    rows._dtypes = self._dtypes | {EXAMPLE: "int32"}
+    rows._numbers = [key for key in rows._dtypes if not _letter(key)]
+    return rows
 
   def padding(self) -> dict:
     return padding(self._sizes, self._dtypes, self._pad, alone=self._alone)

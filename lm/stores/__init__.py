@@ -76,8 +76,7 @@ def _located(path) -> Path:
     from lm.data.sources import packages
 
     folder = packages.folder(name, cache=Path(".cache/data").absolute())
-    files = [*folder.iterdir()]
-    return files[0] if [file.suffix for file in files] == [".gguf"] else folder
+    return next(folder.glob("*.gguf"), folder)
   return paths.local(path)
 
 

@@ -42,7 +42,8 @@ class Task(abc.ABC):
   heldout: str = ""  # another one; by default the table's own, or a tenth of `train`
 
   objective = ""  # the name of the loss that trains it
-  converses = False  # True if the model answers by its chat template, as any chat model
+  converses = False  # True if the model writes text as any model: `generate` goes on
+  learns = False  # a teacher labels its records: see `taught`
 
   @abc.abstractmethod
   def columns(self) -> dict[str, str]:
@@ -63,9 +64,20 @@ class Task(abc.ABC):
     """Returns the task for a model with these Traits, where its rows depend on them."""
     return self
 
+  def extended(self, splits, *, cache):
+    """Returns the splits of its tables with records from elsewhere."""
+    return splits
+
   def resolved(self, splits) -> "Task":
     """Returns the task with what only the records tell, such as its classes."""
     return self
+
+  def taught(self, splits, teacher, log=print):
+    """Returns the splits with what a lm.train.teacher.Teacher says of the records.
+
+    Only a task that `learns` has a teacher; `log` gets lines for the user.
+    """
+    return splits
 
   def notes(self, splits) -> list[str]:
     """Returns lines of what the user should know of the records."""
@@ -74,6 +86,10 @@ class Task(abc.ABC):
   def fields(self) -> dict:
     """Returns the fields of the model that the task needs."""
     return {}
+
+  def check_teacher(self, teacher) -> None:
+    """Raises Mistake for a lm.train.teacher.Teacher that cannot teach the task."""
+    return
 
   @abc.abstractmethod
   def layout(self, seq: int) -> dict:
@@ -106,6 +122,11 @@ class Task(abc.ABC):
   def baselines(self, splits) -> dict:
     """Returns {metric: number} of answers for held-out records without a model."""
     return {}
+
+  def compared(self, answers, teacher_answers, records) -> dict:
+    """Returns the scores of answers, and under "teacher" those of a teacher's."""
+    teacher_scores = self.score(teacher_answers, records)
+    return self.score(answers, records) | {"teacher": teacher_scores}
 
 
 def make(options: dict) -> Task:
@@ -198,7 +219,7 @@ def outputs(function, params, rows):
   `rows` are lm.data.packed.Packed, and `example` is a number of an example in them,
   which has the segment `place` + 1 of its row.
   """
-  step, mesh = jax.jit(function), make_mesh(jax.devices()[:1])
+  step, mesh = jax.jit(function), make_mesh(jax.local_devices()[:1])
   loader = Loader(rows, batch=min(BATCH, len(rows)), mesh=mesh, order="once")
   numbers = iter(range(len(rows)))
   for batch in loader.prefetch(range(len(loader))):
