@@ -27,8 +27,8 @@ from lm.train import config as training
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = "configs/shakespeare.py"  # the example in messages
 # Values that decide which other values there are; flags may set them too.
-SELECTORS = ("model.family", "model.preset", "objective", "init.path")
-SELECTORS += ("data.corrupt.name", "data.source", "task.name", "adapt.name", "teacher")
+SELECTORS = ("model.family", "model.preset", "objective", "init.path", "teacher")
+SELECTORS += ("data.corrupt.name", "data.source", "task.name", "adapt.name")
 
 _file = ""  # the value of --config, "file:argument"
 _notes = []  # lines about flags that change more than one value

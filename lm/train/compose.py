@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from lm import data, evaluate, models, objectives, stores, trees
 from lm.data import tokenizers
@@ -24,6 +23,7 @@ from lm.letters import make_mesh, shardings
 from lm.models import Traits
 from lm.nn.layers import VOCAB_MULTIPLE
 from lm.train import Trainer, build
+from lm.train.bound import Run
 from lm.train.config import Experiment
 
 
@@ -82,7 +82,7 @@ class Plan:
     options |= {"carries": e.data.order == "carried"}
     return build(model, objective, e.optim, self.mesh, **options)
 
-  def bind(self, dataset) -> "Run":
+  def bind(self, dataset) -> Run:
     """Returns the Run on a dataset; Mistake when its tokenizer is not the store's."""
     e = self.experiment
     self.check_tokenizer(dataset.tokenizer)
@@ -140,63 +140,6 @@ class Plan:
         f"data.tokenizer={name}; wanted its own: "
         f"--config.data.tokenizer={shlex.quote(str(own))}"
       )
-
-
-@dataclass(frozen=True)
-class Run:
-  """The objects of a training run."""
-
-  plan: Plan
-  dataset: Any
-  model: Any
-  trainer: Trainer
-  batches: Loader  # of the training split, without end
-  heldout: Loader  # of the held-out split, once, in order
-  adapter: Any = None  # an lm.adapt.Adapter, where a part is trained
-  stored: Any = None  # then: the parameters of the store by path
-
-  @property
-  def experiment(self) -> Experiment:
-    """The description of the run."""
-    return self.plan.experiment
-
-  def start(self, key, log=print):
-    """Returns a new TrainState, its parameters random or from where `init` names.
-
-    Without `init.path` all parameters are drawn from `key`, with it those of
-    `plan.fresh`.
-    """
-    init, state = self.experiment.init, self.trainer.init(key)
-    if self.adapter is not None:
-      state = state.replace(params=self.adapter.started(state.params, self.stored))
-    elif self.plan.store is not None:
-      params = self.plan.store.params(
-        self.trainer.abstract.params, fresh=self.plan.fresh, drawn=state.params
-      )
-      state = state.replace(params=params)
-    if init.embedding:
-      from lm.stores import vectors
-
-      table_VD = state.params["embed"]["table"]
-      tokenizer = self.dataset.tokenizer
-      table_VD, count = vectors.into_table(init.embedding, table_VD, tokenizer)
-      log(
-        f"{init.embedding}: {count} of {tokenizer.size} tokens start from its vectors"
-      )
-      embed = state.params["embed"] | {"table": table_VD}
-      state = state.replace(params=state.params | {"embed": embed})
-    if state.ema:
-      # A copy: the state is donated, and no two of its leaves may share a buffer.
-      state = state.replace(ema=jax.tree.map(jnp.copy, state.params))
-    return state
-
-  def params(self, state):
-    """Returns the parameters of the model after an update: their moving average, if
-    there is one."""
-    params = state.ema or state.params
-    if self.adapter is None:
-      return params
-    return jax.jit(self.adapter.merged)(params, state.given.frozen)
 
 
 def teacher(experiment: Experiment, mesh, **options):
