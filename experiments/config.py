@@ -74,6 +74,7 @@ def with_task(values: dict) -> dict:
 
   task = tasks.make(values["task"])
   task = task.resolved(examples.read(task, cache=values["data"]["cache"]))
+  task = task.for_model(values["model"])
   model = values["model"] | task.fields()
   return values | {"task": tasks.options(task), "model": model}
 

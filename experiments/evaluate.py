@@ -18,7 +18,7 @@ import jax
 from absl import flags
 
 from experiments import config, process
-from lm import evaluate, lookup, metrics, objectives, stores
+from lm import evaluate, lookup, metrics, models, objectives, stores, tasks
 from lm.data import overlap
 from lm.data.loader import Loader, batch_shapes
 from lm.errors import Mistake
@@ -68,7 +68,10 @@ def adapted(experiment, model, tokenizer) -> Experiment:
   tokenizer_path = str(stores.open(path).tokenizer_path.absolute())
   seq = min(experiment.seq, model.config.context or experiment.seq)
   changed = dataclasses.replace(experiment.data, tokenizer=tokenizer_path)
-  return dataclasses.replace(experiment, data=changed, seq=seq)
+  task = experiment.task
+  if task:
+    task = tasks.options(tasks.make(task).for_model(models.fields(model)))
+  return dataclasses.replace(experiment, data=changed, seq=seq, task=task)
 
 
 def check_before_data(experiment, model, params, mesh):

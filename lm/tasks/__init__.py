@@ -13,13 +13,14 @@ which `evaluate --tasks=<name>` calls.
 """
 
 import abc
+import contextlib
 import dataclasses
 import json
 
 import jax
 import numpy as np
 
-from lm import lookup
+from lm import lookup, models
 from lm.data import packed, tables
 from lm.data.loader import Loader
 from lm.errors import Mistake, suggestion
@@ -56,6 +57,10 @@ class Task(abc.ABC):
 
   def resolved(self, splits) -> "Task":
     """Returns the task with what only the records tell, such as its classes."""
+    return self
+
+  def for_model(self, fields: dict) -> "Task":
+    """Returns the task with what only the model tells: `fields` are its flat ones."""
     return self
 
   def notes(self, splits) -> list[str]:
@@ -120,14 +125,15 @@ def of_model(store, model) -> Task | None:
   """
   if options := store.config.get("task"):
     return make(options)
-  name = OF_OUTPUT.get(model.output)
+  name, options = OF_OUTPUT.get(model.output), {}
   if name is None:
     return None
-  options = {}
-  if model.output != "span":
-    count = model.config.task.classes
+  count = model.config.task.classes
+  if name == "classify" and count == 1:
+    name = "regress"
+  elif model.output != "span":
     options["labels"] = store.labels or tuple(f"LABEL_{i}" for i in range(count))
-  return kind(name)(train="", **options)
+  return kind(name)(train="", **options).for_model(models.fields(model))
 
 
 def options(task) -> dict:
@@ -159,17 +165,16 @@ def record_of(task: Task, prompt: str) -> dict:
   """
   if not prompt.strip():
     raise Mistake("the text is empty; wanted one for the task to answer")
-  if not prompt.lstrip().startswith("{"):
-    return task.record(prompt)
-  try:
-    record = json.loads(prompt)
-  except ValueError:
-    return task.record(prompt)
-  example = task.record("text")
-  if lacking := [name for name in example if name not in record]:
-    raise Mistake(
-      f"the prompt, an object, has no {lacking[0]!r}; wanted {', '.join(example)}"
-    )
+  record, example = task.record(prompt), task.record("text")
+  if prompt.lstrip().startswith("{"):
+    with contextlib.suppress(ValueError):  # a text may begin with a brace
+      record = json.loads(prompt)
+  for name in example:
+    value = record.get(name)
+    if not isinstance(value, str | list) or not "".join(value).strip():
+      raise Mistake(
+        f"the prompt has no {name!r}; wanted a JSON object with {', '.join(example)}"
+      )
   return record
 
 

@@ -36,9 +36,12 @@ each_whole_config = pytest.mark.parametrize(
 
 
 def records(folder):
-  """Writes a file of labelled texts and returns its name as a table."""
+  """Writes records with the columns of all tasks; returns their name as a table."""
   file, texts = folder / "texts.jsonl", ["good", "bad", "fine", "poor"]
-  rows = [dict(text=f"{texts[i % 4]} {i}", label=f"{i % 2}") for i in range(60)]
+  rows = [
+    dict(text=f"{texts[i % 4]} {i}", label=f"{i % 2}", pair=f"{i} {i}", score=i % 3)
+    for i in range(60)
+  ]
   file.write_text("".join(json.dumps(row) + "\n" for row in rows))
   return f"jsonl:{file}"
 
