@@ -6,14 +6,13 @@ The class is read from the model's output head "classes": at the first token of 
 encoder (BERT), at the last one of a decoder or an LSTM.
 """
 
-import collections
 import dataclasses
 
 import jax
 import numpy as np
 
-from lm.errors import Mistake
 from lm.scores import classes
+from lm.tasks import _classes
 from lm.tasks._texts import OfTexts
 
 
@@ -27,8 +26,7 @@ class Task(OfTexts):
   objective = "classify"
 
   def __post_init__(self):
-    if len(set(self.labels)) < len(self.labels) or len(self.labels) == 1:
-      raise Mistake(f"task.labels={self.labels}; wanted two classes or more, each once")
+    _classes.check(self.labels)
 
   def columns(self) -> dict[str, str]:
     return super().columns() | {"label": self.label}
@@ -38,22 +36,12 @@ class Task(OfTexts):
 
     Raises Mistake for fewer than two, and for a label that is none of them.
     """
-    counts = {
-      split: collections.Counter(str(r["label"]) for r in getattr(splits, split))
+    values = {
+      split: {str(record["label"]) for record in getattr(splits, split)}
       for split in ("train", "heldout")
     }
-    labels = tuple(map(str, self.labels)) or tuple(sorted(counts["train"]))
-    for split, count in counts.items():
-      if others := sorted(set(count) - set(labels)):
-        raise Mistake(
-          f"{self.label}={others[0]!r} in split {split!r} is none of the classes "
-          f"{', '.join(labels)}; name all of them in task.labels"
-        )
-    if len(counts["train"]) < 2:
-      raise Mistake(
-        f"column {self.label!r} of {self.train} has one class, {labels[0]!r}; wanted "
-        "two or more"
-      )
+    names = dict(column=self.label, table=self.train)
+    labels = _classes.resolved(self.labels, values, **names)
     return dataclasses.replace(self, labels=labels)
 
   def notes(self, splits) -> list[str]:

