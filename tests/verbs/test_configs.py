@@ -41,6 +41,8 @@ def records(folder):
   rows = [
     dict(text=f"{texts[i % 4]} {i}", label=f"{i % 2}", pair=f"{i} {i}", score=i % 3)
     | dict(words=["a", f"{i}"], tags=["O", f"B-{i % 2}"])
+    | dict(id=f"{i}", title=f"{i}", context=f"a {i}", question="b")
+    | dict(answers=dict(text=[f"{i}"], answer_start=[2]))
     for i in range(60)
   ]
   file.write_text("".join(json.dumps(row) + "\n" for row in rows))
