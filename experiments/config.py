@@ -72,7 +72,7 @@ def with_task(values: dict) -> dict:
   from lm import tasks
   from lm.data import examples
 
-  task = tasks.make(values["task"]).fitted(models.traits(values["model"]["family"]))
+  task = tasks.make(values["task"]).for_model(values["model"])
   task = task.resolved(examples.read(task, cache=values["data"]["cache"]))
   model = values["model"] | task.fields()
   return values | {"task": tasks.options(task), "model": model}

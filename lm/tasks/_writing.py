@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from lm import tasks
+from lm import models, tasks
 from lm.data import pairs
 from lm.data.packed import Packed, cut
 from lm.errors import Mistake, positive
@@ -36,8 +36,9 @@ class Writing(tasks.Task):
     if self.prompt and self.prompt.count("{text}") != 1:
       raise Mistake(f"task.prompt={self.prompt!r}; wanted {{text}} in it, once")
 
-  def fitted(self, traits) -> "Writing":
+  def for_model(self, fields: dict) -> "Writing":
     """Returns the task for a family; Mistake for one that writes no text."""
+    traits = models.traits(fields["family"])
     if not traits.decodes:
       raise Mistake(
         "task.name: the answer is a text, and the model's family writes none; wanted a "

@@ -12,7 +12,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from lm import tasks
+from lm import models, tasks
 from lm.data import pairs
 from lm.data.packed import Packed
 from lm.data.rows import pad_id
@@ -37,8 +37,9 @@ class Task(tasks.Task):
   def __post_init__(self):
     positive(self, "answered", "max_tokens")
 
-  def fitted(self, traits) -> "Task":
+  def for_model(self, fields: dict) -> "Task":
     """Returns the task for a family; Mistake for one that continues no text."""
+    traits = models.traits(fields["family"])
     if not traits.decodes or traits.source:
       raise Mistake("task.name='chat' wants a model that continues a text, a decoder")
     return dataclasses.replace(self, packs=traits.packs)

@@ -6,57 +6,42 @@ The class is read from the model's output head "classes": at the first token of 
 encoder (BERT), at the last one of a decoder or an LSTM.
 """
 
-import collections
 import dataclasses
 
 import jax
 import numpy as np
 
-from lm import tasks
-from lm.data.packed import Packed, cut
-from lm.data.rows import pad_id
-from lm.errors import Mistake
 from lm.scores import classes
+from lm.tasks import _classes
+from lm.tasks._texts import OfTexts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Task(tasks.Task):
-  """The classes in a column `label` for the texts in a column `text`."""
+class Task(OfTexts):
+  """The classes in a column `label` for the text, or the two, of a record."""
 
-  text: str = "text"  # the column with the text
   label: str = "label"  # the column with its class
   labels: tuple = ()  # the classes in their order; by default those of `train`, sorted
 
   objective = "classify"
 
   def __post_init__(self):
-    if len(set(self.labels)) < len(self.labels) or len(self.labels) == 1:
-      raise Mistake(f"task.labels={self.labels}; wanted two classes or more, each once")
+    _classes.check(self.labels)
 
   def columns(self) -> dict[str, str]:
-    return {"text": self.text, "label": self.label}
+    return super().columns() | {"label": self.label}
 
   def resolved(self, splits) -> "Task":
     """Returns the task with the classes of the training records.
 
     Raises Mistake for fewer than two, and for a label that is none of them.
     """
-    counts = {
-      split: collections.Counter(str(r["label"]) for r in getattr(splits, split))
+    values = {
+      split: {str(record["label"]) for record in getattr(splits, split)}
       for split in ("train", "heldout")
     }
-    labels = tuple(map(str, self.labels)) or tuple(sorted(counts["train"]))
-    for split, count in counts.items():
-      if others := sorted(set(count) - set(labels)):
-        raise Mistake(
-          f"{self.label}={others[0]!r} in split {split!r} is none of the classes "
-          f"{', '.join(labels)}; name all of them in task.labels"
-        )
-    if len(counts["train"]) < 2:
-      raise Mistake(
-        f"column {self.label!r} of {self.train} has one class, {labels[0]!r}; wanted "
-        "two or more"
-      )
+    names = dict(column=self.label, table=self.train)
+    labels = _classes.resolved(self.labels, values, **names)
     return dataclasses.replace(self, labels=labels)
 
   def notes(self, splits) -> list[str]:
@@ -72,34 +57,14 @@ class Task(tasks.Task):
     """Returns the fields of a model with an output for every class."""
     return {"head": "classes", "classes": len(self.labels)}
 
-  def layout(self, seq: int) -> dict:
-    return dict(sizes={"T": seq}, dtypes={"tokens_T": "int32", "label_": "int32"})
-
-  def rows(self, records, tokenizer, *, seq: int) -> Packed:
-    """Returns the rows of records; one without a label, to be answered, has class 0."""
-    number = {label: index for index, label in enumerate(self.labels)}
-    ids = [tokenizer.prompt(record["text"]) for record in records]
-    examples = [
-      {"tokens_T": cut(x, seq), "label_": number[str(r.get("label", self.labels[0]))]}
-      for x, r in zip(ids, records, strict=True)
-    ]
-    num_cut = sum(len(x) > seq for x in ids)
-    return Packed(examples, **self.layout(seq), pad=pad_id(tokenizer), num_cut=num_cut)
+  def number(self, record: dict) -> int:
+    return self.labels.index(str(record["label"])) if "label" in record else 0
 
   def answers(self, model, params, tokenizer, records, *, seq: int) -> list[dict]:
     """Returns {"label", "probability", "probabilities"} for each record."""
-    rows, answers = self.rows(records, tokenizer, seq=seq), {}
-
-    def probabilities(params, batch):
-      segments_BT, variables = batch["segments_BT"], {"params": params}
-      inputs = dict(segments_BT=segments_BT, method="features")
-      x_BTD = model.apply(variables, batch["tokens_BT"], **inputs).x_BTD
-      inputs = dict(num=batch["label_BP"].shape[1], method="classify")
-      return jax.nn.softmax(model.apply(variables, x_BTD, segments_BT, **inputs))
-
-    for example, _, place, chance_PC in tasks.outputs(probabilities, params, rows):
-      answers[example] = self._answer(chance_PC[place])
-    return [answers[number] for number in range(len(answers))]
+    rows = self.rows(records, tokenizer, seq=seq)
+    chances = self.outputs(jax.nn.softmax, model, params, rows)
+    return [self._answer(chance_C) for chance_C in chances]
 
   def _answer(self, chance_C) -> dict:
     best = int(np.argmax(chance_C))

@@ -7,6 +7,7 @@ analogies (arXiv:1301.3781), as the package gensim carries them for its own test
 import numpy as np
 
 from lm.data.sources import packages
+from lm.scores.numbers import spearman
 from lm.stores import vectors
 
 FILES = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
@@ -59,19 +60,6 @@ def relatedness(words: vectors.Vectors, text: str) -> dict:
     "_all": spearman(cosine_R, human_R),
     "_known": float(known_R.mean()),
   }
-
-
-def spearman(x_R, y_R) -> float:
-  """Returns the correlation of ranks, ties sharing their mean; nan without spread."""
-  x_R, y_R = (ranks(v_R) - (len(v_R) - 1) / 2 for v_R in (x_R, y_R))
-  norm = np.sqrt((x_R @ x_R) * (y_R @ y_R))
-  return float(x_R @ y_R / norm) if norm else float("nan")
-
-
-def ranks(x_R) -> np.ndarray:
-  """Returns the ranks from 0; equal numbers get the mean of their ranks."""
-  _, index_R, counts = np.unique(x_R, return_inverse=True, return_counts=True)
-  return (np.cumsum(counts) - (counts + 1) / 2)[index_R]
 
 
 def analogies(words: vectors.Vectors, text: str) -> dict:

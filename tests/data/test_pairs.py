@@ -24,7 +24,7 @@ TOKENIZER = tokenizers.byte_tokenizer()
 def task(family="encdec", **options):
   """Returns a translation as a family reads it."""
   options = dict(train="debian:en-fr", max_tokens=16) | options
-  return Task(**options).fitted(models.traits(family))
+  return Task(**options).for_model({"family": family})
 
 
 def decoded(ids) -> str:

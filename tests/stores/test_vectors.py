@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import processes
 import pytest
-import scipy.stats
 
 import lm
 from lm.data import tokenizers
@@ -48,13 +47,6 @@ def test_a_file_gives_back_every_bit(name, tmp_path):
     Vectors(("new york",), draw[:1]).write(tmp_path / name)
   assert vectors.read(tmp_path / name).words == words
   assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_spearman_is_scipys():
-  draw = np.random.default_rng(0)
-  x, y = draw.integers(0, 9, 50), draw.standard_normal(50)
-  assert similarity.spearman(x, y) == pytest.approx(scipy.stats.spearmanr(x, y)[0])
-  assert np.isnan(similarity.spearman(np.ones(3), np.arange(3)))
 
 
 def test_scores_count_what_is_known():

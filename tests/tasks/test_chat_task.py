@@ -48,7 +48,7 @@ def flags(folder, **values):
 
 def test_rows_count_answers_and_their_ends(tmp_path):
   tokenizer = tokenizers.load(chats.tokenizer(tmp_path))
-  task = Task(train="").fitted(models.traits("decoder"))
+  task = Task(train="").for_model({"family": "decoder"})
   turns = [("user", "a b"), ("assistant", "cd"), ("user", "e"), ("assistant", "")]
   short = [dict(role=role, content=text) for role, text in turns]
   records = [dict(messages=short), dict(messages=short[:1]), dict(messages=short[:2])]

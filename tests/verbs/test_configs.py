@@ -49,7 +49,10 @@ def records(folder):
     text, word = f"{texts[i % 4]} {i}", f"{i % 2}"
     turns = [dict(role="user", content="a"), dict(role="assistant", content=text)]
     row = dict(text=text, messages=turns, source=text, target=word, summary=word)
-    row |= dict(label=labels[i % 2], id=i, prompt="a")
+    row |= dict(label=labels[i % 2], pair=f"{i} {i}", score=i % 3, id=f"{i}")
+    row |= dict(words=["a", f"{i}"], tags=["O", f"B-{i % 2}"], title=f"{i}")
+    row |= dict(context=f"a {i}", question="b")
+    row |= dict(answers=dict(text=[f"{i}"], answer_start=[2]), prompt="a")
     rows.append(row | dict(chosen=texts[i % 2], rejected=texts[1 - i % 2]))
   file.write_text("".join(json.dumps(row) + "\n" for row in rows))
   return f"jsonl:{file}"

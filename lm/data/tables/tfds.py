@@ -35,13 +35,21 @@ def _records_of(builder, split: str) -> _records.Records:
 
 
 def _record(examples, names: dict, index: int) -> dict:
-  record = dict(examples[index])
-  for column, value in record.items():
-    if column in names:
-      # GLUE marks the hidden labels of a test split with -1.
-      record[column] = names[column][int(value)] if int(value) >= 0 else None
-    elif isinstance(value, bytes):
-      record[column] = value.decode()
-    elif np.ndim(value) == 0:
-      record[column] = np.asarray(value).item()
+  record = {column: _plain(value) for column, value in examples[index].items()}
+  for column, named in names.items():
+    value = record[column]
+    if isinstance(value, list):  # a class for each word
+      record[column] = [named[number] for number in value]
+    else:  # GLUE marks the hidden labels of a test split with -1
+      record[column] = named[value] if value >= 0 else None
   return record
+
+
+def _plain(value):
+  """Returns text for bytes, a list for an array, and the same inside of a dict."""
+  if isinstance(value, dict):
+    return {name: _plain(inner) for name, inner in value.items()}
+  if isinstance(value, bytes):
+    return value.decode()
+  value = np.asarray(value)
+  return value.item() if value.ndim == 0 else [_plain(inner) for inner in value]

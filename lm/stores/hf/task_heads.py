@@ -67,6 +67,8 @@ def to_hf(fields: dict, prefix: str, pooled=()) -> dict:
   values = dict(architectures=[prefix + suffix])
   if fields["pooler"] != (suffix in pooled):
     values["add_pooling_layer"] = fields["pooler"]
+  if fields["head"] == "classes" and fields["classes"] == 1:
+    values["problem_type"] = "regression"
   if fields["classes"] != 2:
     values |= names_of([f"LABEL_{i}" for i in range(fields["classes"])])
   return values

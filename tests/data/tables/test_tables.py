@@ -136,6 +136,30 @@ def test_tfds_has_names_for_classes_and_text_for_bytes(tmp_path):
     assert record["label"] in ("negative", "positive", None)
 
 
+def test_sentences_of_conll_end_at_empty_lines(tmp_path):
+  (tmp_path / "a").write_text("-DOCSTART- -X- O\n\na N O\nb V B-X\n\n\nc N O")
+  records = tables.read(f"conll:{tmp_path / 'a'}", cache=tmp_path)["train"]
+  expected = [
+    {"words": ["a", "b"], "tags": ["O", "B-X"]},
+    {"words": ["c"], "tags": ["O"]},
+  ]
+  assert records == expected
+
+
+def test_derivations_of_a_turkish_word_are_one_word(monkeypatch, tmp_path):
+  lines = ["# sent_id = a:1", "# text = Açıkla bir"]
+  for number, form, kind, relation in (
+    (1, "Açık", "NOUN", "ig"),
+    (2, "la", "VERB", "root"),
+    (3, "bir", "NUM", "num"),
+  ):
+    lines.append(f"{number}\t{form}\t_\t{kind}\tX\t_\t0\t{relation}\t_\t_")
+  data = ("\n".join(lines) + "\n\n").encode()
+  monkeypatch.setattr(packages, "texts", lambda name, cache: {"a.conllu": data})
+  expected = {"id": "a:1", "words": ["Açıkla", "bir"], "tags": ["VERB", "NUM"]}
+  assert tables.read("turkish_web", cache=tmp_path)["train"] == [expected]
+
+
 @weights.required
 def test_the_packages_have_as_many_records_as_were_counted():
   cache = weights.ROOT / ".cache"
@@ -149,3 +173,5 @@ def test_the_packages_have_as_many_records_as_were_counted():
     18_575,
     16_548,
   ]
+  sentences = tables.read("turkish_web", cache=cache)["train"]
+  assert (len(sentences), sum(len(x["words"]) for x in sentences)) == (4_851, 66_466)
