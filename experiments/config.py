@@ -9,7 +9,6 @@ any value there is.
 import dataclasses
 import inspect
 import os
-import re
 import runpy
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from experiments import tuples
-from experiments.values import flat, listing
+from experiments.values import flat, listing, misspelt
 from lm import lookup, models, objectives, stores
 from lm.data import clean, sources
 from lm.disk import paths
@@ -140,14 +139,6 @@ def hint(name: str) -> str:
   paths = [path for path, _ in flat(flags.FLAGS["config"].value.to_dict())]
   close = [path for path in paths if path == name or path.endswith(f".{name}")]
   return f"; did you mean --config.{' or --config.'.join(close)}?" if close else ""
-
-
-def misspelt(text: str) -> str:
-  """Returns a line for the error of ml_collections about a key that does not exist."""
-  name = re.search(r"'(\w+)", text)
-  close = re.search(r'mean "(\w+)"', text)
-  hint = f"did you mean {close[1]!r}?" if close else "nothing of that name is read"
-  return f"the config has no value {name[1]!r}; {hint}" if name else text
 
 
 def execute(named: str) -> ConfigDict:

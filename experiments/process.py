@@ -13,7 +13,7 @@ import traceback
 from absl import app, flags, logging
 
 import experiments
-from experiments import config
+from experiments import config, values
 from lm.disk import paths
 from lm.errors import Mistake
 
@@ -123,7 +123,7 @@ def _parse(argv, required):
   except flags.UnrecognizedFlagError as error:
     _quit(f"{error}{config.hint(error.flagname)}")
   except (LookupError, AttributeError) as error:
-    _quit(config.misspelt(str(error)))
+    _quit(values.misspelt(str(error)))
   except (flags.Error, ValueError, TypeError, OSError) as error:
     _quit(_in_words(str(error)))
   if len(rest) > 1:

@@ -3,7 +3,7 @@
 import dataclasses
 
 from experiments import config
-from lm import objectives, stores
+from lm import models, objectives, stores
 from lm.errors import Mistake
 from lm.train.config import Experiment
 
@@ -33,4 +33,9 @@ def adapted(experiment, path, model, tokenizer) -> Experiment:
   tokenizer_path = str(stores.open(path).tokenizer_path.absolute())
   seq = min(experiment.seq, model.config.context or experiment.seq)
   changed = dataclasses.replace(experiment.data, tokenizer=tokenizer_path)
-  return dataclasses.replace(experiment, data=changed, seq=seq)
+  task = experiment.task
+  if task:
+    from lm import tasks
+
+    task = tasks.options(tasks.make(task).for_model(models.fields(model)))
+  return dataclasses.replace(experiment, data=changed, seq=seq, task=task)

@@ -87,3 +87,11 @@ def _comments(cls) -> dict[str, str]:
     is_comment = line.startswith("  # ")
     above = [*above, line.removeprefix("  # ")] if is_comment else []
   return texts
+
+
+def misspelt(text: str) -> str:
+  """Returns a line for the error of ml_collections about a key that does not exist."""
+  name = re.search(r"'(\w+)", text)
+  close = re.search(r'mean "(\w+)"', text)
+  hint = f"did you mean {close[1]!r}?" if close else "nothing of that name is read"
+  return f"the config has no value {name[1]!r}; {hint}" if name else text
