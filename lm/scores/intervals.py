@@ -28,11 +28,11 @@ def bootstrap(parts_RO, statistic=None) -> tuple[float, float]:
     parts_RO = np.stack([parts_RO, np.ones_like(parts_RO)], axis=-1)
     statistic = lambda sums_O: sums_O[..., 0] / sums_O[..., 1]
   samples = resamples(len(parts_RO))
-  return quantiles([statistic(times_YR @ parts_RO) for times_YR in samples])
+  return quantiles([statistic(times_BR @ parts_RO) for times_BR in samples])
 
 
 def resamples(R: int):
-  """Yields times_YR, how often each of R records is drawn; SAMPLES samples in all."""
+  """Yields times_BR, how often each of R records is drawn; SAMPLES samples in all."""
   rng = np.random.default_rng(0)
   at_once = max(1, CHUNK // R)
   for start in range(0, SAMPLES, at_once):

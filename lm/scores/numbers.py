@@ -23,10 +23,10 @@ def correlations(x_R, y_R) -> dict:
   """
   x_R, y_R = (np.asarray(v_R, np.float64) for v_R in (x_R, y_R))
   values = {"pearson": [], "spearman": []}
-  for times_YR in resamples(len(x_R)):
-    values["pearson"].append(_pearson(x_R, y_R, times_YR))
-    ranks_YR = (ranks_in(v_R, times_YR) for v_R in (x_R, y_R))
-    values["spearman"].append(_pearson(*ranks_YR, times_YR))
+  for times_BR in resamples(len(x_R)):
+    values["pearson"].append(_pearson(x_R, y_R, times_BR))
+    ranks_BR = (ranks_in(v_R, times_BR) for v_R in (x_R, y_R))
+    values["spearman"].append(_pearson(*ranks_BR, times_BR))
   return {
     "pearson": pearson(x_R, y_R),
     "pearson_95": quantiles(values["pearson"]),
@@ -51,24 +51,24 @@ def ranks(x_R) -> np.ndarray:
   return ranks_in(x_R, np.ones((1, len(x_R))))[0]
 
 
-def ranks_in(x_R, times_YR) -> np.ndarray:
+def ranks_in(x_R, times_BR) -> np.ndarray:
   """Returns the ranks of R numbers in samples that have each of them so many times."""
   values, index_R = np.unique(x_R, return_inverse=True)
   order_R = np.argsort(index_R, kind="stable")
   starts = np.searchsorted(index_R[order_R], np.arange(len(values)))
-  counts_YV = np.add.reduceat(times_YR[:, order_R], starts, axis=1)
-  return (np.cumsum(counts_YV, axis=1) - (counts_YV + 1) / 2)[:, index_R]
+  counts_BV = np.add.reduceat(times_BR[:, order_R], starts, axis=1)
+  return (np.cumsum(counts_BV, axis=1) - (counts_BV + 1) / 2)[:, index_R]
 
 
-def _pearson(x_YR, y_YR, times_YR) -> np.ndarray:
+def _pearson(x_BR, y_BR, times_BR) -> np.ndarray:
   """Returns the correlation of each sample, in which records occur so many times."""
-  total_Y1 = times_YR.sum(1, keepdims=True)
-  x_YR, y_YR = (
-    v_YR - (v_YR * times_YR).sum(1, keepdims=True) / total_Y1
-    for v_YR in np.broadcast_arrays(x_YR, y_YR, times_YR)[:2]
+  total_B1 = times_BR.sum(1, keepdims=True)
+  x_BR, y_BR = (
+    v_BR - (v_BR * times_BR).sum(1, keepdims=True) / total_B1
+    for v_BR in np.broadcast_arrays(x_BR, y_BR, times_BR)[:2]
   )
-  norm_Y = np.sqrt((x_YR**2 * times_YR).sum(1) * (y_YR**2 * times_YR).sum(1))
-  product_Y = (x_YR * y_YR * times_YR).sum(1)
+  norm_B = np.sqrt((x_BR**2 * times_BR).sum(1) * (y_BR**2 * times_BR).sum(1))
+  product_B = (x_BR * y_BR * times_BR).sum(1)
   return np.divide(
-    product_Y, norm_Y, out=np.full(len(norm_Y), np.nan), where=norm_Y > 0
+    product_B, norm_B, out=np.full(len(norm_B), np.nan), where=norm_B > 0
   )

@@ -15,8 +15,8 @@ EQUATION = re.compile(r"[A-Z]+,[A-Z]+->[A-Z]*")
 # others mean the same in every file.
 ROOMS = {
   "A": "models/electra models/seq2seq",
-  "C": "models nn/task_heads objectives generate/ tasks evaluate study",
-  "E": "nn/experts nn/linear",
+  "C": "models nn/task_heads objectives generate/ scores tasks evaluate study",
+  "E": "nn/experts nn/linear adapt",
   "I": "nn/recurrent",
   "J": "nn/ssd models/mamba2",
   "K": "nn/attention models generate",
