@@ -42,7 +42,7 @@ def shrink(cfg):
     cfg.model = dict(family="decoder", preset="gpt2-tiny")
   if "family" not in cfg.model:
     cfg.model = dict(family="encoder", preset="bert-tiny", pooler=True)
-    if cfg.get("task", {}).get("name") == "chat":
+    if cfg.get("task", {}).get("name") in ("chat", "words"):
       cfg.model = dict(family="decoder", preset="llama-tiny")
   family = cfg.model.family
   fields = models.defaults(family, cfg.model.get("preset", ""))

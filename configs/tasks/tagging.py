@@ -4,7 +4,9 @@ Run: ./launch.sh train --config=configs/tasks/tagging.py
      ./launch.sh train --config=configs/tasks/tagging.py:own --config.init.path=MODEL
        --config.task.train=conll:A.txt --config.task.heldout=conll:B.txt
 The sentences are those of the Turkish Web Treebank, of a package (Apache-2.0).
-NOT MEASURED
+Measured 2026-11-30 on 2 virtual cores shared with other work, 9 minutes: accuracy 0.903
+(95 %: 0.895 to 0.911) of 6,559 words in 480 held-out sentences. The commonest tag of
+each word, NOUN for unknown ones: 0.871.
 """
 
 from ml_collections import ConfigDict

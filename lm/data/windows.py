@@ -43,6 +43,8 @@ def windows(tokenizer, question: str, context: str, *, seq: int, stride: int):
   two texts, a learnt one, gets its end of a text there. Raises Mistake when the
   question leaves no room.
   """
+  if not question.strip() or not context.strip():
+    raise Mistake("a question or its context is empty; wanted both, one behind another")
   encoding = tokenizer.encoding(question, context)
   ids = np.array(encoding.ids, np.int32)
   types = np.array(encoding.type_ids, np.int32)
@@ -57,7 +59,7 @@ def windows(tokenizer, question: str, context: str, *, seq: int, stride: int):
   if room < 1 or not len(own):
     raise Mistake(
       f"seq={seq} has no room for a context behind the question {question[:40]!r}; "
-      "wanted a larger seq, and a context that is not empty"
+      "wanted a larger seq"
     )
   step, starts = min(stride, room), [0]
   while starts[-1] + room < len(own):

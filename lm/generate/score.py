@@ -131,13 +131,18 @@ def _parts(model, tokenizer, text) -> list[Request]:
     [start], [source], (first, _) = as_sources(model, tokenizer, [ids])
     start = np.array([*start, *(id for id in first if id is not None)])
     return [Request(start, tokenizer.encode(continuation), source)]
+  return [continued(tokenizer, context, continuation)]
+
+
+def continued(tokenizer, context: str, continuation: str) -> Request:
+  """Returns the request that scores a continuation behind its context."""
   stripped = context.rstrip()
   continuation = context[len(stripped) :] + continuation
   if not stripped:
-    return [Request(_first(tokenizer), tokenizer.encode(continuation))]
+    return Request(_first(tokenizer), tokenizer.encode(continuation))
   before = tokenizer.prompt(stripped)
   whole = tokenizer.prompt(stripped + continuation)
-  return [Request(whole[: len(before)], whole[len(before) :])]
+  return Request(whole[: len(before)], whole[len(before) :])
 
 
 def _first(tokenizer) -> np.ndarray:

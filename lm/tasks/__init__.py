@@ -204,12 +204,10 @@ def record_of(task: Task, prompt: str) -> dict:
   if prompt.lstrip().startswith("{"):
     with contextlib.suppress(ValueError):  # a text may begin with a brace
       record = json.loads(prompt)
-  for name in example:
-    value = record.get(name)
-    if not isinstance(value, str | list) or not "".join(value).strip():
-      raise Mistake(
-        f"the prompt has no {name!r}; wanted a JSON object with {', '.join(example)}"
-      )
+  if lacking := [name for name in example if name not in record]:
+    raise Mistake(
+      f"the prompt, an object, has no {lacking[0]!r}; wanted {', '.join(example)}"
+    )
   return record
 
 

@@ -87,10 +87,9 @@ def encoded(tokenizer, texts: list[str], seq: int):
   Of two the longer one is cut. A tokenizer that has no special token to put between
   them, a learnt one, gets its end of a text there.
   """
-  if empty := [number for number, text in enumerate(texts) if not text.strip()]:
-    raise Mistake(
-      f"text {empty[0] + 1} of {len(texts)} is empty; wanted one to be read"
-    )
+  for number, text in enumerate(texts, 1):
+    if not text.strip():
+      raise Mistake(f"text {number} of {len(texts)} is empty; wanted one to be read")
   if len(texts) == 1:
     ids = tokenizer.prompt(texts[0])
     return cut(ids, seq), np.zeros(min(len(ids), seq), np.int32), len(ids) > seq

@@ -84,7 +84,7 @@ def test_a_pair_by_every_verb(tmp_path):
   ]
   assert answers[0].out == answers[1].out and answers[0].code == 0
   line = processes.refused("generate", f"--workdir={run}", "--prompt=a one")
-  assert line == "the prompt has no 'pair'; wanted a JSON object with text, pair"
+  assert line == "text 2 of 2 is empty; wanted one to be read"
 
 
 @pytest.mark.parametrize("value", ["much", "nan"])

@@ -76,7 +76,7 @@ def test_it_learns_and_every_verb_reads_the_task(tmp_path):
   line = processes.run("generate", f"--workdir={run}", f"--prompt={prompt}").out
   assert line == "red\n"
   line = processes.refused("generate", f"--workdir={run}", "--prompt=which?")
-  assert line.startswith("the prompt has no 'context'; wanted a JSON object with ques")
+  assert line == "a question or its context is empty; wanted both, one behind another"
   assert processes.run("convert", f"--from={run}", f"--to={folder}").code == 0
   peer = transformers.AutoModelForQuestionAnswering.from_pretrained(folder)
   model, params, tokenizer = lm.load(run)

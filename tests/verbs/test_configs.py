@@ -51,7 +51,7 @@ def records(folder):
     row = dict(text=text, messages=turns, source=text, target=word, summary=word)
     row |= dict(label=labels[i % 2], pair=f"{i} {i}", score=i % 3, id=f"{i}")
     row |= dict(words=["a", f"{i}"], tags=["O", f"B-{i % 2}"], title=f"{i}")
-    row |= dict(context=f"a {i}", question="b")
+    row |= dict(context=f"a {i}", question="b", description=f"b {i}")
     row |= dict(answers=dict(text=[f"{i}"], answer_start=[2]), prompt="a")
     rows.append(row | dict(chosen=texts[i % 2], rejected=texts[1 - i % 2]))
   file.write_text("".join(json.dumps(row) + "\n" for row in rows))
