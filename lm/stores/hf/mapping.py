@@ -166,7 +166,7 @@ class Mapping:
 
   def check_derived(self, read):
     """Raises Mistake when a stored tensor is not what follows from the config."""
-    for name, [(r, _), *_] in self._sources.items():
+    for name, [(r, _), *_] in self.sources.items():
       # Half precision has at least three digits of numbers up to 1.
       if not r.paths and not np.allclose(
         np.asarray(read(name), np.float32), self.back(name, {}), atol=0.01
