@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import tuples
 from experiments.values import flat, listing
-from lm import lookup, models, stores
+from lm import lookup, models, objectives, stores
 from lm.data import clean, sources
 from lm.disk import paths
 from lm.errors import Mistake
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHOWN = "configs/shakespeare.py"  # the example in messages
 # Values that decide which other values there are; flags may set them too.
 SELECTORS = ("model.family", "model.preset", "objective", "init.path")
-SELECTORS += ("data.corrupt.name", "data.source", "task.name", "adapt.name")
+SELECTORS += ("data.corrupt.name", "data.source", "task.name", "adapt.name", "teacher")
 
 _file = ""  # the value of --config, "file:argument"
 _notes = []  # lines about flags that change more than one value
@@ -68,11 +68,11 @@ def experiment() -> tuple[training.Experiment, dict]:
 
 
 def with_task(values: dict) -> dict:
-  """Returns the values with what only the task's data tell: its classes."""
+  """Returns the values with what only the model and the data of a task tell it."""
   from lm import tasks
   from lm.data import examples
 
-  task = tasks.make(values["task"])
+  task = tasks.make(values["task"]).fitted(models.traits(values["model"]["family"]))
   task = task.resolved(examples.read(task, cache=values["data"]["cache"]))
   model = values["model"] | task.fields()
   return values | {"task": tasks.options(task), "model": model}
@@ -211,6 +211,10 @@ def complete(config: ConfigDict) -> ConfigDict:
     defaults["objective"] = tasks.kind(name).objective
   objective = values.get("objective", defaults["objective"])
   defaults["loss"] = options(lookup.function("lm.objectives", objective))
+  if not groups["init"].get("path", "") and values.get("teacher"):
+    reads_rows = objectives.teaching(objective, values.get("loss")) == "rows"
+    own = stores.open(values["teacher"]).tokenizer_path if reads_rows else None
+    defaults["data"]["tokenizer"] = str(own or defaults["data"]["tokenizer"])
   return ConfigDict(_merged(defaults, values))
 
 

@@ -244,8 +244,7 @@ def show_answers(task, model, params, tokenizer, prompt):
   context = model.config.context or 2**31
   for text in read_lines() if prompt is None else [prompt]:
     record = tasks.record_of(task, text)
-    longest = max(len(tokenizer.prompt(part)) for part in task.texts(record))
-    seq = min(prompts.bucket(longest), context)
+    seq = min(prompts.bucket(task.length(tokenizer, record)), context)
     [answer] = task.answers(model, params, tokenizer, [record], seq=seq)
     line = json.dumps(answer, ensure_ascii=False)
     print(line if _FORMAT.value == "json" else task.shown(answer), flush=True)

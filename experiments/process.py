@@ -14,6 +14,7 @@ from absl import app, flags, logging
 
 import experiments
 from experiments import config
+from lm.disk import paths
 from lm.errors import Mistake
 
 MISTAKE = 2  # exit code of everything the user can correct
@@ -23,6 +24,22 @@ _signal = signal.SIGINT  # that a KeyboardInterrupt stands for
 def workdir_flag(help="the run's folder"):
   """Defines --workdir and returns it."""
   return flags.DEFINE_string("workdir", None, help)
+
+
+def workdirs_flag(help="the runs' folders"):
+  """Defines --workdirs, a list or repeated, and returns it; see `folders`."""
+  help = f"{help}, separated by commas, or each in a flag of its own"
+  return flags.DEFINE_multi_string("workdirs", None, help)
+
+
+def folders(flag) -> list[str]:
+  """Returns the folders of --workdirs; a comma in the name of one is its own."""
+  return [
+    path.strip()
+    for text in flag.value
+    for path in ([text] if paths.local(text).exists() else text.split(","))
+    if path.strip()
+  ]
 
 
 def text_flag(name: str, default, help):

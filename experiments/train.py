@@ -11,6 +11,7 @@ import jax
 
 from experiments import commands, config, distributed, process
 from experiments.interrupt import Interrupt
+from lm.disk import atomic
 from lm.stores.run import RunFolder
 from lm.train import compose, run
 from lm.train.config import FREE
@@ -47,11 +48,13 @@ def train_in(folder, plan, values):
       say(commands.after_training(folder, e.sources))
     return 0
   # Outside of Interrupt: Ctrl-C ends it at once.
-  dataset = compose.prepare(e, log=say)
+  dataset = compose.prepare(e, log=say, teacher=plan.teacher)
   with Interrupt() as interrupt:
     reached = run.run(
       plan, dataset, folder, config=values, stop=interrupt.agreed, log=say
     )
+  if jax.process_index() == 0:
+    atomic.write(folder.command_file, f"{commands.again('train')}\n")
   is_stopped = reached < e.num_steps
   if is_stopped:
     say(f"stopped after step {reached}, saved; the same command continues from there")

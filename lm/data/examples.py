@@ -74,16 +74,18 @@ def texts(task, some_records) -> list[str]:
 
 def read(task, *, cache) -> records.Splits:
   """Returns the records of a Task."""
-  return records.read(
+  splits = records.read(
     task.train, task.heldout, task.columns(), key=task.key, cache=str(cache)
   )
+  return task.extended(splits, cache=str(cache))
 
 
-def prepare(task, data, *, seq: int, log=print) -> Examples:
+def prepare(task, data, *, seq: int, teacher=None, log=print) -> Examples:
   """Returns the dataset of a Task; `data` is the lm.data.Data with its tokenizer.
 
-  A learnt tokenizer is learnt from the training texts. `log` gets a line about what was
-  left out and cut. Raises Mistake for tables that do not fit the task.
+  A learnt tokenizer is learnt from the training texts. A `teacher` says more of them.
+  `log` gets a line about what was left out and cut. Raises Mistake for tables that do
+  not fit the task.
   """
   splits = read(task, cache=data.cache)
   for split, rest in (("train", splits.train), ("heldout", splits.heldout)):
@@ -93,7 +95,10 @@ def prepare(task, data, *, seq: int, log=print) -> Examples:
         "the table to hold out: --config.task.heldout=TABLE"
       )
   tokenizer = tokenizers.make(data.tokenizer, texts(task, splits.train))
-  dataset = Examples(task.resolved(splits), splits, tokenizer)
+  task = task.resolved(splits)
+  if teacher:
+    splits = task.taught(splits, teacher, log)
+  dataset = Examples(task, splits, tokenizer)
   for line in _notes(dataset, seq):
     log(line)
   return dataset
@@ -110,6 +115,11 @@ def _notes(dataset: Examples, seq: int):
     if rows.num_cut:
       cut = f"{rows.num_cut:,} of {total:,} records are cut to seq={seq} tokens"
       yield f"{split}: {cut}"
+    if rows.num_left_out:
+      yield (
+        f"{split}: {rows.num_left_out:,} of {total:,} records are left out: their "
+        f"prompts alone fill seq={seq}"
+      )
     yield (
       f"{split}: {total:,} records in {len(rows):,} rows, of which "
       f"{100 * rows.padding_share:.0f} % are padding"

@@ -20,6 +20,11 @@ def share(train_texts, heldout_texts, n: int = N) -> float:
   return sum(hits) / len(hits)
 
 
+def words(text: str) -> list[str]:
+  """Returns the words of a text of any script, without case and punctuation."""
+  return _WORD.findall(text.casefold())
+
+
 def _grams(text: str, n: int) -> set[tuple]:
-  words = _WORD.findall(text.casefold())
-  return {tuple(words[i : i + n]) for i in range(max(1, len(words) - n + 1))}
+  parts = words(text)
+  return {tuple(parts[i : i + n]) for i in range(max(1, len(parts) - n + 1))}

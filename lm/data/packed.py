@@ -7,9 +7,16 @@ the other, and beside them
   segments_T           1, 2, ... for the examples of the row, 0 for padding
   source_segments_S    the same along S, where the examples have a source
   label_P, weights_P   the numbers of each example; the weight is 0 where there is none
+  example_P            in place of a number of its own: which example of all it is
 
-A model that reads the segments computes for each example what it would alone.
+An example of several parts (two answers to compare) has a segments_T of its own, in
+which they are 1, 2, ...; those of the next example in the row go on from there.
+
+A model that reads the segments computes for each example what it would alone. For one
+that cannot, rows `alone` hold one example each, and no segments_T.
 """
+
+import copy
 
 import numpy as np
 
@@ -18,6 +25,7 @@ from lm.data.rows.first_fit import first_fit
 from lm.errors import Mistake
 
 LEAST = 8  # positions that an example with numbers takes, so that P needs no data
+EXAMPLE = "example_"  # the key of an example's number
 SEGMENTS = {"T": "segments_T", "S": "source_segments_S"}
 
 
@@ -26,16 +34,30 @@ class Packed(Rows):
 
   `dtypes` has the dtype of each key of an example, {"tokens_T": "int32", "label_":
   "int32"}. `pad` is the id that fills up tokens and sources; all else is filled with 0.
-  `members` are the numbers of the examples in each row, `num_cut` is how many examples
-  had to be cut, which the caller knows, and `padding_share` the share of positions that
-  hold none.
+  `parts` is how many segments an example takes; it brings them itself if there are
+  several. `members` are the numbers of the examples in each row, `num_cut` and
+  `num_left_out` how many had to be cut or could not be read at all, which the caller
+  knows, and `padding_share` the share of positions that hold none. With `alone` each
+  example has a row of its own.
   """
 
-  def __init__(self, examples, *, sizes: dict, dtypes: dict, pad: int, num_cut=0):
+  def __init__(
+    self,
+    examples,
+    *,
+    sizes: dict,
+    dtypes: dict,
+    pad: int,
+    parts=1,
+    num_cut=0,
+    num_left_out=0,
+    alone=False,
+  ):
     if not len(examples):
       raise Mistake("there are no records; wanted one at least")
     self._examples, self._sizes, self._dtypes = examples, sizes, dtypes
-    self._pad, self.num_cut = pad, num_cut
+    self._pad, self._parts, self._alone = pad, parts, alone
+    self.num_cut, self.num_left_out = num_cut, num_left_out
     self._numbers = [key for key in dtypes if not _letter(key)]
     least = LEAST if self._numbers else 1
     lengths_RP = np.array(
@@ -44,7 +66,9 @@ class Packed(Rows):
         for a, size in sizes.items()
       ]
     )
-    row_P = _rows_of(lengths_RP, list(sizes.values()))
+    row_P = np.arange(len(examples))
+    if not alone:
+      row_P = _rows_of(lengths_RP, list(sizes.values()))
     order_P = np.argsort(row_P, kind="stable")
     self.members = np.split(order_P, np.cumsum(np.bincount(row_P))[:-1])
     filled = sum(self._length(example, a) for example in examples for a in sizes)
@@ -61,24 +85,38 @@ class Packed(Rows):
     for place, number in enumerate(self.members[index]):
       example = self._examples[number]
       for key in self._numbers:
-        row[f"{key}P"][place] = example[key]
+        row[f"{key}P"][place] = number if key == EXAMPLE else example[key]
         row["weights_P"][place] = 1
       for letter, begin in start.items():
         end = begin + self._length(example, letter)
-        row[SEGMENTS[letter]][begin:end] = place + 1
+        if SEGMENTS[letter] in row:
+          row[SEGMENTS[letter]][begin:end] = place + 1
         start[letter] = end
         for key, values in example.items():
-          if _letter(key) == letter:
+          if key == SEGMENTS[letter]:
+            row[key][begin:end] = np.asarray(values) + place * self._parts
+          elif _letter(key) == letter:
             row[key][begin:end] = values
     return row
 
+  def numbered(self) -> "Packed":
+    """The same rows with example_P."""
+    rows = copy.copy(self)
+    rows._dtypes = self._dtypes | {EXAMPLE: "int32"}
+    rows._numbers = [key for key in rows._dtypes if not _letter(key)]
+    return rows
+
   def padding(self) -> dict:
-    return padding(self._sizes, self._dtypes, self._pad)
+    return padding(self._sizes, self._dtypes, self._pad, alone=self._alone)
 
 
-def padding(sizes: dict, dtypes: dict, pad: int = 0) -> dict[str, np.ndarray]:
+def padding(
+  sizes: dict, dtypes: dict, pad: int = 0, *, alone=False
+) -> dict[str, np.ndarray]:
   """Returns a row without examples; arguments as in `Packed`."""
   row = {SEGMENTS[letter]: np.zeros(size, np.int32) for letter, size in sizes.items()}
+  if alone:
+    del row[SEGMENTS["T"]]
   for key, dtype in dtypes.items():
     if letter := _letter(key):
       is_ids = key in ("tokens_T", "source_S")
@@ -90,9 +128,9 @@ def padding(sizes: dict, dtypes: dict, pad: int = 0) -> dict[str, np.ndarray]:
   return row
 
 
-def shapes(sizes: dict, dtypes: dict) -> dict[str, ArrayShape]:
+def shapes(sizes: dict, dtypes: dict, *, alone=False) -> dict[str, ArrayShape]:
   """Returns the arrays of a row, without data."""
-  row = padding(sizes, dtypes)
+  row = padding(sizes, dtypes, alone=alone)
   return {key: ArrayShape(x.shape, x.dtype) for key, x in row.items()}
 
 

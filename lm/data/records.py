@@ -40,6 +40,8 @@ def read(train: str, heldout: str, columns: dict, *, key, cache) -> Splits:
     # TFDS's own held-out split of a dataset, or the only split of a file.
     splits = {"train": splits["train"], "heldout": given.get("heldout", given["train"])}
   names = {"train": train, "heldout": heldout or train}
+  if GROUP not in columns and all(GROUP in rows[0] for rows in splits.values()):
+    columns = columns | {GROUP: GROUP}
   complete = {
     split: _complete(records, columns, names[split], left_out)
     for split, records in splits.items()
@@ -53,7 +55,7 @@ def read(train: str, heldout: str, columns: dict, *, key, cache) -> Splits:
     return Splits(*parts, dict(left_out))
   held_out = (
     {key_of(record) for record in complete["heldout"]},
-    {record[GROUP] for record in complete["heldout"] if GROUP in record},
+    {str(record[GROUP]) for record in complete["heldout"] if GROUP in record},
   )
   complete["train"] = _once(complete["train"], key_of, held_out, left_out)
   return Splits(**complete, left_out=dict(left_out))
@@ -90,7 +92,7 @@ def _once(records, key_of, held_out: tuple[set, set], left_out) -> list[dict]:
     key = key_of(record)
     if key in held_keys:
       left_out["held out as well"] += 1
-    elif GROUP in record and record[GROUP] in held_groups:
+    elif GROUP in record and str(record[GROUP]) in held_groups:
       left_out["of a group that is held out"] += 1
     elif key in seen:
       left_out["repeated"] += 1

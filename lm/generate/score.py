@@ -41,11 +41,7 @@ def score(model, params, tokenizer, texts) -> list[Score]:
   White space at the end of a context is taken for the beginning of the continuation, as
   most tokenizers have it. Raises Mistake for a model that predicts no next token.
   """
-  if model.traits.sees != "past" or model.output != "tokens":
-    raise Mistake(
-      "a model that sees both sides of a token, or names classes, gives a text no "
-      "probability; wanted a decoder or an encoder-decoder"
-    )
+  check_model(model)
   if isinstance(texts, str):
     raise Mistake("wanted a list of texts, got one string")
   requests, owners = [], []
@@ -62,6 +58,15 @@ def score(model, params, tokenizer, texts) -> list[Score]:
   return totals
 
 
+def check_model(model):
+  """Raises Mistake for a model that predicts no next token."""
+  if model.traits.sees != "past" or model.output != "tokens":
+    raise Mistake(
+      "a model that sees both sides of a token, or names classes, gives a text no "
+      "probability; wanted a decoder or an encoder-decoder"
+    )
+
+
 class Request(NamedTuple):
   """Ids to score given those before them, one at least, and perhaps given a source."""
 
@@ -71,8 +76,13 @@ class Request(NamedTuple):
 
 
 @narrow
-def of_ids(model, params, requests: list[Request]) -> list[Score]:
-  """Returns the Score of each request, in their order."""
+def of_ids(model, params, requests: list[Request], *, watch=iter) -> list[Score]:
+  """Returns the Score of each request, in their order.
+
+  A score does not depend on that order, to the last bit: batches are made by length,
+  then by ids. `watch` is given the list of batches and yields them, as
+  `lm.log.progress.progress` does.
+  """
   limit = model.config.context or 2**31
   rows, scores = [], [None] * len(requests)
   for context, ids, _ in requests:
@@ -82,11 +92,7 @@ def of_ids(model, params, requests: list[Request]) -> list[Score]:
         f"least, and to score no more than the model's context of {limit}"
       )
     rows.append(np.concatenate([context, ids])[-limit - 1 :])
-  order = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
-  while order:
-    T = bucket(len(rows[order[0]]) - 1)
-    size = max(1, LOGITS // (T * model.config.vocab))
-    batch, order = order[:size], order[size:]
+  for batch in watch(_batches(rows, requests, model.config.vocab)):
     inputs = _arrays(model, [(rows[i], requests[i]) for i in batch])
     logprob_B, greedy_B = _scorer(model)(params, **inputs)
     for number, logprob, greedy in zip(batch, logprob_B, greedy_B, strict=False):
@@ -95,12 +101,28 @@ def of_ids(model, params, requests: list[Request]) -> list[Score]:
   return scores
 
 
+def _batches(rows, requests, vocab: int) -> list[list[int]]:
+  """Returns the numbers of the rows in batches whose logits are at most LOGITS."""
+
+  def key(number):
+    source = requests[number].source
+    ids = [*rows[number].tolist(), *(() if source is None else source.tolist())]
+    return -len(rows[number]), ids
+
+  order, batches = sorted(range(len(rows)), key=key), []
+  while order:
+    size = max(1, LOGITS // (bucket(len(rows[order[0]]) - 1) * vocab))
+    batches.append(order[:size])
+    order = order[size:]
+  return batches
+
+
 def _parts(model, tokenizer, text) -> list[Request]:
   """Returns the requests whose scores add up to that of a text."""
   if isinstance(text, str):
     if model.traits.source:
       raise Mistake("an encoder-decoder scores pairs (source, text), got a string")
-    return _windows(model, np.append(_first(tokenizer), tokenizer.encode(text)))
+    return windows(model, np.append(_first(tokenizer), tokenizer.encode(text)))
   context, continuation = text if isinstance(text, tuple | list) else (None, None)
   if not isinstance(context, str) or not isinstance(continuation, str):
     raise Mistake(f"wanted a text, or a context and a continuation, got {text!r}")
@@ -123,7 +145,7 @@ def _first(tokenizer) -> np.ndarray:
   return encode(tokenizer, "")[0][:1]
 
 
-def _windows(model, ids) -> list[Request]:
+def windows(model, ids) -> list[Request]:
   """Returns requests that score each id but the first, once."""
   limit, start, requests = model.config.context or len(ids), 1, []
   while start < len(ids):

@@ -126,6 +126,11 @@ def build(family: str, *, preset: str = "", vocab: int, **fields) -> LanguageMod
   return module.Model(_config(module.Config, fields))
 
 
+def traits(family: str) -> Traits:
+  """Returns the Traits of a family; Mistake for one that does not exist."""
+  return _module(family).Model.traits
+
+
 def defaults(family: str, preset: str = "") -> dict[str, Any]:
   """Returns all flat fields of a family but `vocab`, with the values of the preset.
 

@@ -19,8 +19,17 @@ under the reserved name "carry".
 objective that needs any defines, in the same file, `given(dataset, **options)`, which
 returns them; `dataset` is None when only shapes are wanted, before there are data.
 
+An objective that learns from another model defines `teaching(**options)`, which returns
+how: "rows" (it reads the same rows of ids), "records" (it answers them by a task of its
+own) or "" (with these options it does not). Its `given` then takes that model, a
+lm.train.teacher.Teacher, as second argument.
+
+An objective that cannot train any model of any family defines `check(model)`, which
+raises Mistake for those that it cannot.
+
 An objective that trains on corrupted rows (lm.data.rows.corrupt) names in its file
-those that it knows: `CORRUPTIONS = ("prefix", "spans")`. Others read text as it is.
+those that it knows: `CORRUPTIONS = ("prefix", "spans")`; "" is text as it is, which
+others read.
 
 `lm/objectives/<name>.py` defines the function `<name>`: adding the file is registering
 it. Keyword-only parameters after `train` are its options, which the config's group
@@ -34,18 +43,33 @@ from lm import lookup
 from lm.data.rows import corrupt
 from lm.errors import Mistake
 
+NEXT = ("next_token", "distill")  # they predict the next token of text as it is
 
-def make(name: str, options: dict | None = None, dataset=None):
+
+def make(name: str, options: dict | None = None, dataset=None, teacher=None):
   """Returns (objective, given) by the name of an objective, with its options set.
 
-  Raises Mistake for a name that does not exist. Example:
+  Raises Mistake for a name that does not exist, and when there is no `teacher` and the
+  objective learns from one. Example:
 
     objective, _ = make("next_token", {"z_loss": 1e-4})
   """
   function, options = lookup.function("lm.objectives", name), options or {}
   requirements = getattr(sys.modules[function.__module__], "given", None)
-  given = requirements(dataset, **options) if requirements else None
+  models = [teacher] if teaching(name, options) else []
+  if models == [None]:
+    raise Mistake(
+      f"objective {name!r} learns from another model; name it: --config.teacher=MODEL"
+    )
+  given = requirements(dataset, *models, **options) if requirements else None
   return partial(function, **options) if options else function, given
+
+
+def teaching(name: str, options: dict | None = None) -> str:
+  """Returns how an objective learns from another model: "rows", "records" or ""."""
+  function = lookup.function("lm.objectives", name)
+  kind = getattr(sys.modules[function.__module__], "teaching", None)
+  return kind(**(options or {})) if kind else ""
 
 
 def check_rows(name: str, options: dict):
@@ -56,12 +80,12 @@ def check_rows(name: str, options: dict):
   """
   corruption, chosen = corrupt.make(options), options.get("name", "")
   fitting = corruptions(name)
-  if corruption is None and not fitting:
+  if corruption is None and (not fitting or "" in fitting):
     return
   if corruption and (chosen in fitting or name in corruption.objectives):
     return
   # Only a Mistake pays for importing all corruptions or all objectives.
-  if fitting := sorted({*fitting, *corrupt.serving(name)}):
+  if fitting := sorted({*filter(None, fitting), *corrupt.serving(name)}):
     raise Mistake(
       f"objective={name!r} and data.corrupt.name={chosen!r}; wanted a "
       f"data.corrupt.name of {' or '.join(fitting)}"
@@ -74,12 +98,18 @@ def check_rows(name: str, options: dict):
   )
 
 
-def check_model(name: str, model) -> None:
-  """Raises Mistake for next-token prediction by a model that sees the next token."""
-  if name == "next_token" and model.traits.sees == "both":
+def check_model(name: str, model, corruption: str = "") -> None:
+  """Raises Mistake for a model that the objective cannot train on such rows.
+
+  Such is the prediction of next tokens by a model that sees them.
+  """
+  function = lookup.function("lm.objectives", name)
+  if check := getattr(sys.modules[function.__module__], "check", None):
+    check(model)
+  if name in NEXT and model.traits.sees == "both" and not corruption:
     family = type(model).__module__.rpartition(".")[2]
     raise Mistake(
-      f"objective 'next_token', and family {family!r} sees the tokens that it should "
+      f"objective {name!r}, and family {family!r} sees the tokens that it should "
       "predict; wanted another objective, as in configs/family/bert.py"
     )
 

@@ -15,6 +15,12 @@ def classify(apply, params, batch, key, *, given=None, train=True):
   "accuracy".
   """
   features = read(apply, params, batch, key, train)
+  sums = class_sums(*class_logits(apply, params, features, batch))
+  return add_auxiliary(sums, features.losses) if train else sums
+
+
+def class_logits(apply, params, features, batch):
+  """Returns (logits, label, weights) of texts: BPC, BP of packed ones, else BC, B."""
   is_packed = "label_BP" in batch
   label, weights = (
     (batch[f"{name}_BP"] if is_packed else batch.get(f"{name}_B"))
@@ -23,13 +29,16 @@ def classify(apply, params, batch, key, *, given=None, train=True):
   weights = jnp.ones(label.shape) if weights is None else weights
   num = label.shape[1] if is_packed else 0
   inputs = dict(segments_BT=batch.get("segments_BT"), num=num, method="classify")
-  logits = apply({"params": params}, features.x_BTD, **inputs)
+  return apply({"params": params}, features.x_BTD, **inputs), label, weights
+
+
+def class_sums(logits, label, weights) -> dict:
+  """Returns the sums of `classify` for logits of texts."""
   nll, _ = cross_entropy(logits, label)
   correct = jnp.argmax(logits, axis=-1) == label
   nats, weight = jnp.sum(nll * weights), jnp.sum(weights)
-  sums = {
+  return {
     "loss": (nats, weight),
     "nats_per_text": (nats, weight),
     "accuracy": (jnp.sum(correct * weights), weight),
   }
-  return add_auxiliary(sums, features.losses) if train else sums

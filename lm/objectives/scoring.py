@@ -65,21 +65,44 @@ def score(
     sampled_BT = None
     if "uniform_BT" in piece:
       sampled_BT = sample(logits_BTV, piece["uniform_BT"])
-    return _sums(logits_BTV, piece, z_loss, smoothing), sampled_BT
+    return token_sums(logits_BTV, piece, z_loss, smoothing), sampled_BT
 
   shape = jax.eval_shape(readout, features.x_BTD).shape
-  count = min(shape[1], math.ceil(_device_bytes(shape) / logits_bytes))
-  if count > 1:
-    pieces = jax.tree.map(lambda x: _split(x, count), arrays)
-    sums, sampled_BT = _scan(jax.checkpoint(score_piece, prevent_cse=False), pieces)
-    sampled_BT = jax.tree.map(lambda x: _join(x, shape[1]), sampled_BT)
-  else:
-    sums, sampled_BT = score_piece(arrays)
+  sums, sampled_BT = in_pieces(score_piece, arrays, shape, logits_bytes)
   if train:
     sums = add_auxiliary(sums, features.losses)
   if features.cache is not None:
     sums["carry"] = features.cache.carried()
   return sums, sampled_BT
+
+
+def in_pieces(function, arrays: dict, shape_BTV, logits_bytes):
+  """Returns function(arrays) -> (sums, outputs), computed in pieces along T.
+
+  There are as many as it takes for the logits of one, of which all have `shape_BTV`,
+  to fit `logits_bytes` on a device; they are computed anew in the backward pass. The
+  sums are added up, and outputs [B, T] are joined.
+  """
+  count = min(shape_BTV[1], math.ceil(_device_bytes(shape_BTV) / logits_bytes))
+  if count <= 1:
+    return function(arrays)
+  pieces = jax.tree.map(lambda x: _split(x, count), arrays)
+  sums, outputs = _scan(jax.checkpoint(function, prevent_cse=False), pieces)
+  return sums, jax.tree.map(lambda x: _join(x, shape_BTV[1]), outputs)
+
+
+def target_nats(apply, params, x_BTD, targets_BT, *, logits_bytes):
+  """Returns nll_BT: the nats of each target, from the input of the readout."""
+
+  def readout(x_BTD):
+    return apply({"params": params}, x_BTD, method="readout")
+
+  def nats(piece):
+    return {}, cross_entropy(readout(piece["x_BTD"]), piece["targets_BT"])[0]
+
+  arrays = {"x_BTD": x_BTD, "targets_BT": targets_BT}
+  shape = jax.eval_shape(readout, x_BTD).shape
+  return in_pieces(nats, arrays, shape, logits_bytes)[1]
 
 
 def add_auxiliary(sums: dict, losses: dict) -> dict:
@@ -94,7 +117,8 @@ def add_auxiliary(sums: dict, losses: dict) -> dict:
   return sums | {"loss": (loss, weight)} | means
 
 
-def _sums(logits_BTV, piece, z_loss, smoothing) -> dict:
+def token_sums(logits_BTV, piece, z_loss=0.0, smoothing=0.0) -> dict:
+  """Returns the sums of `next_token`, of logits against the targets of a batch."""
   targets_BT, weights_BT = piece["targets_BT"], piece["weights_BT"]
   nll_BT, log_z_BT = cross_entropy(logits_BTV, targets_BT)
   constant_BTV = jax.lax.stop_gradient(logits_BTV)

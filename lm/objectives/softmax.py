@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from lm.errors import Mistake
 from lm.nn.layers import VOCAB_MULTIPLE
 
 
@@ -34,6 +35,28 @@ def _cross_entropy_jvp(primals, tangents):
   is_target_BTV = ids_BTV == targets_BT[..., None]
   picked_BT = jnp.sum(jnp.where(is_target_BTV, tangent_BTV, 0), axis=-1)
   return (nll_BT, log_z_BT), (log_z_tangent_BT - picked_BT, log_z_tangent_BT)
+
+
+def divergence(teacher_BTV, student_BTV, temperature=1.0):
+  """Returns kl_BT: KL(teacher || student) of two softmaxes at a temperature, in nats.
+
+  In float32; leading dimensions are arbitrary. Masked logits of a padded vocabulary
+  stay finite at any temperature, and add nothing to the sum or its gradient.
+  """
+  least = jnp.finfo(jnp.float32).min
+  teacher_BTV, student_BTV = (
+    jax.nn.log_softmax(jnp.maximum(x.astype(jnp.float32) / temperature, least))
+    for x in (teacher_BTV, student_BTV)
+  )
+  return jnp.sum(jnp.exp(teacher_BTV) * (teacher_BTV - student_BTV), axis=-1)
+
+
+def check_mixture(temperature, alpha):
+  """Raises Mistake for a temperature or a share of a distillation out of range."""
+  if temperature <= 0:
+    raise Mistake(f"loss.temperature={temperature}; wanted more than 0")
+  if not 0 <= alpha <= 1:
+    raise Mistake(f"loss.alpha={alpha}; wanted 0 to 1")
 
 
 def pick(logits_BTV, targets_BT):

@@ -75,7 +75,8 @@ def _located(path) -> Path:
   if kind == "package":
     from lm.data.sources import packages
 
-    return packages.folder(name, cache=Path(".cache/data").absolute())
+    folder = packages.folder(name, cache=Path(".cache/data").absolute())
+    return next(folder.glob("*.gguf"), folder)
   return paths.local(path)
 
 

@@ -4,6 +4,7 @@ config.json   the resolved config of training; none where only a model was saved
 model.json    the family and fields of the model, vocab included
 versions.json, metrics.jsonl, TensorBoard events, curves.png, manifest.txt, samples.txt
 tokenizer/    as Hugging Face reads it
+command.txt   the command that trained it, or went on with it last
 kept/         of a converted model: the small files that it came with
 checkpoints/  see lm.checkpoint
 .lock         while a run writes here: which one; see owner.py
@@ -43,6 +44,7 @@ class RunFolder:
     self.metrics_file = self.path / "metrics.jsonl"
     self.curves_file = self.path / "curves.png"
     self.samples_file = self.path / "samples.txt"
+    self.command_file = self.path / "command.txt"
     self.tokenizer = self.path / "tokenizer"
     self.checkpoints = self.path / "checkpoints"
     self.kept = self.path / "kept"
@@ -249,13 +251,14 @@ def differing(old: dict, new: dict, free=()) -> list[tuple]:
   """Returns (key, old value, new value) of the values in which two configs differ.
 
   Keys are flat: "optim.lr". `free` lists keys ("num_steps") or whole groups ("eval")
-  that may differ. A value that is absent counts as None.
+  that may differ. A value that is absent is None in them, and is equal to "".
   """
+  filled = lambda value: "" if value is None else value
   old, new = _flat(old), _flat(json.loads(json.dumps(new)))  # tuples are lists on disk
   return [
     (key, old.get(key), new.get(key))
     for key in sorted(old | new)
-    if old.get(key) != new.get(key)
+    if filled(old.get(key)) != filled(new.get(key))
     and not any(f"{key}.".startswith(f"{name}.") for name in free)
   ]
 

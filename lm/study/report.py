@@ -1,10 +1,8 @@
 """Several runs side by side: a table, and a picture of score against what was spent."""
 
-import base64
-import html
-
 from lm.errors import Mistake
 from lm.stores.run import differing
+from lm.study import html
 from lm.study.figures import figure, literal, save, tidy
 
 # Label of an axis -> field of Result.
@@ -67,27 +65,8 @@ def differences(configs) -> list[dict]:
 
 def page(results, png: bytes) -> str:
   """Returns the table and the picture as one page of HTML that needs no other file."""
-  cells = lambda row, tag: "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in row)
-  body = "\n".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows(results))
-  picture = base64.b64encode(png).decode()
-  return PAGE.format(head=cells(HEADINGS, "th"), body=body, picture=picture)
-
-
-PAGE = """<!doctype html>
-<meta charset="utf-8">
-<title>Runs</title>
-<style>
-body {{ font: 15px sans-serif; margin: 2em; }}
-table {{ border-collapse: collapse; }}
-th, td {{ border-bottom: 1px solid #ddd; padding: 0.4em 0.8em; text-align: left; }}
-img {{ max-width: 100%; margin-top: 2em; }}
-</style>
-<table>
-<tr>{head}</tr>
-{body}
-</table>
-<img alt="held-out scores of the runs" src="data:image/png;base64,{picture}">
-"""
+  image = html.picture(png, "held-out scores of the runs", class_="paper")
+  return html.document("Runs", html.table(HEADINGS, rows(results)), image)
 
 
 def ordered(results) -> list:

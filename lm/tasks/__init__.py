@@ -9,7 +9,11 @@ A task with data of its own and nothing to train has one function instead,
 
   evaluate(model, params, tokenizer, *, cache) -> {"<task>/<metric>": float}
 
-which `evaluate --tasks=<name>` calls.
+which `evaluate --tasks=<name>` calls. One whose data are many also has
+
+  select(argument)           -> the function `evaluate` of a part of them
+
+for `evaluate --tasks=<name>:<argument>`; it raises Mistake before a model is loaded.
 """
 
 import abc
@@ -38,6 +42,8 @@ class Task(abc.ABC):
   heldout: str = ""  # another one; by default the table's own, or a tenth of `train`
 
   objective = ""  # the name of the loss that trains it
+  converses = False  # True if the model writes text as any model: `generate` goes on
+  learns = False  # a teacher labels its records: see `taught`
 
   @abc.abstractmethod
   def columns(self) -> dict[str, str]:
@@ -54,9 +60,24 @@ class Task(abc.ABC):
     """Returns the text by which two records are the same."""
     return " ".join(self.texts(record))
 
+  def fitted(self, traits) -> "Task":
+    """Returns the task for a model with these Traits, where its rows depend on them."""
+    return self
+
+  def extended(self, splits, *, cache):
+    """Returns the splits of its tables with records from elsewhere."""
+    return splits
+
   def resolved(self, splits) -> "Task":
     """Returns the task with what only the records tell, such as its classes."""
     return self
+
+  def taught(self, splits, teacher, log=print):
+    """Returns the splits with what a lm.train.teacher.Teacher says of the records.
+
+    Only a task that `learns` has a teacher; `log` gets lines for the user.
+    """
+    return splits
 
   def notes(self, splits) -> list[str]:
     """Returns lines of what the user should know of the records."""
@@ -66,6 +87,10 @@ class Task(abc.ABC):
     """Returns the fields of the model that the task needs."""
     return {}
 
+  def check_teacher(self, teacher) -> None:
+    """Raises Mistake for a lm.train.teacher.Teacher that cannot teach the task."""
+    return
+
   @abc.abstractmethod
   def layout(self, seq: int) -> dict:
     """Returns the arguments `sizes` and `dtypes` of lm.data.packed for the rows."""
@@ -73,6 +98,10 @@ class Task(abc.ABC):
   @abc.abstractmethod
   def rows(self, records, tokenizer, *, seq: int) -> packed.Packed:
     """Returns the rows of records, to train on and to be evaluated."""
+
+  def length(self, tokenizer, record: dict) -> int:
+    """Returns the positions of a row that a record takes."""
+    return max(len(tokenizer.prompt(text)) for text in self.texts(record))
 
   def record(self, prompt: str) -> dict:
     """Returns the record, without its reference, that a prompt stands for."""
@@ -89,6 +118,15 @@ class Task(abc.ABC):
   @abc.abstractmethod
   def score(self, answers, records) -> dict:
     """Returns {metric: number or (low, high)} of answers for records."""
+
+  def baselines(self, splits) -> dict:
+    """Returns {metric: number} of answers for held-out records without a model."""
+    return {}
+
+  def compared(self, answers, teacher_answers, records) -> dict:
+    """Returns the scores of answers, and under "teacher" those of a teacher's."""
+    teacher_scores = self.score(teacher_answers, records)
+    return self.score(answers, records) | {"teacher": teacher_scores}
 
 
 def make(options: dict) -> Task:
@@ -116,10 +154,11 @@ def make(options: dict) -> Task:
 def of_model(store, model) -> Task | None:
   """Returns the Task of a stored model: that of its run, or what its output head does.
 
-  None for a model that writes text, or whose head has no task.
+  None for a model that continues texts or converses, or whose head has no task.
   """
   if options := store.config.get("task"):
-    return make(options)
+    task = make(options)
+    return None if task.converses else task
   name = OF_OUTPUT.get(model.output)
   if name is None:
     return None
@@ -180,7 +219,7 @@ def outputs(function, params, rows):
   `rows` are lm.data.packed.Packed, and `example` is a number of an example in them,
   which has the segment `place` + 1 of its row.
   """
-  step, mesh = jax.jit(function), make_mesh(jax.devices()[:1])
+  step, mesh = jax.jit(function), make_mesh(jax.local_devices()[:1])
   loader = Loader(rows, batch=min(BATCH, len(rows)), mesh=mesh, order="once")
   numbers = iter(range(len(rows)))
   for batch in loader.prefetch(range(len(loader))):
@@ -189,3 +228,20 @@ def outputs(function, params, rows):
       result = jax.tree.map(lambda x: x[place_in_batch], results)  # noqa: B023
       for place, example in enumerate(rows.members[row]):
         yield int(example), rows[row], place, result
+
+
+def scorer(full_name: str):
+  """Returns the function `evaluate` of "<name>" or "<name>:<argument>".
+
+  Raises Mistake when there is none.
+  """
+  name, _, argument = full_name.partition(":")
+  module = lookup.find("lm.tasks", name)
+  has_parts = hasattr(module, "select")
+  if argument and has_parts:
+    return module.select(argument)
+  if argument or not hasattr(module, "evaluate"):
+    wanted = f"--tasks={name}:..." if has_parts else "a task of its own data"
+    wanted = f"--tasks={name}" if hasattr(module, "evaluate") else wanted
+    raise Mistake(f"nothing to evaluate for --tasks={full_name}; wanted {wanted}")
+  return module.evaluate

@@ -37,6 +37,7 @@ class Plan:
   fresh: tuple[str, ...]  # regular expressions of the parameters drawn all the same
   traits: Traits  # of the model
   adaptation: Any = None  # an lm.adapt.Adaptation; None: all parameters are trained
+  teacher: Any = None  # a lm.train.teacher.Teacher, where it learns from another model
 
   def model(self, vocab: int):
     """Returns the model for so many tokens."""
@@ -49,9 +50,12 @@ class Plan:
     (Qwen) or shorter by special tokens that no text becomes (Gemma 3). The special
     tokens of a corruption are in the rows, and have to be in the table.
     """
-    if self.store is None:
+    origin = self.store
+    if origin is None and self.teacher and self.teacher.reads_rows:
+      origin = self.teacher.store  # one logit for each of the teacher's
+    if origin is None:
       return tokenizer.size
-    size = self.store.fields["vocab"]
+    size = origin.fields["vocab"]
     return max(size, tokenizer.size) if self.experiment.data.corruption else size
 
   def adapter(self, model):
@@ -70,7 +74,7 @@ class Plan:
     `frozen` are the parameters that its adapter freezes, by default their shapes.
     """
     e = self.experiment
-    objective, given = objectives.make(e.objective, e.loss, dataset)
+    objective, given = objectives.make(e.objective, e.loss, dataset, self.teacher)
     options = dict(batch=batch, num_steps=e.num_steps, given=given)
     if adapter is not None:
       objective = adapter.objective(objective)
@@ -106,11 +110,18 @@ class Plan:
   def check_tokenizer(self, tokenizer=None):
     """Raises Mistake unless the text's tokenizer is the one of the store's model.
 
-    Without one, as much is checked as `data.tokenizer` tells before it is learnt.
+    The same goes for a teacher that reads the rows. Without a tokenizer, as much is
+    checked as `data.tokenizer` tells before it is learnt.
     """
-    learnt = self.store and self.store.tokenizer()
-    if learnt is None:
-      return  # the store does not say what the ids of its model mean
+    stores_by_value = {"init.path": self.store}
+    if self.teacher and self.teacher.reads_rows:
+      stores_by_value["teacher"] = self.teacher.store
+    for value, store in stores_by_value.items():
+      if store and store.tokenizer():  # else it does not say what its ids mean
+        self._check_tokenizer(value, store, tokenizer)
+
+  def _check_tokenizer(self, value: str, store, tokenizer):
+    learnt = store.tokenizer()
     name, corruption = self.experiment.data.tokenizer, self.experiment.data.corruption
     recipe = None if tokenizer else tokenizers.learnt(name)
     tokenizer = tokenizer or (None if recipe else tokenizers.make(name, ()))
@@ -123,9 +134,9 @@ class Plan:
       added = corruption.specials if corruption else ()
       is_other = learnt.size > recipe[1] + len(added)
     if is_other:
-      own = self.store.tokenizer_path.absolute()
+      own = store.tokenizer_path.absolute()
       raise Mistake(
-        f"init.path={self.store.path} was trained with another tokenizer than "
+        f"{value}={store.path} was trained with another tokenizer than "
         f"data.tokenizer={name}; wanted its own: "
         f"--config.data.tokenizer={shlex.quote(str(own))}"
       )
@@ -188,15 +199,46 @@ class Run:
     return jax.jit(self.adapter.merged)(params, state.given.frozen)
 
 
-def prepare(experiment: Experiment, log=print):
-  """Returns the Dataset of an experiment: that of its task, or of `data.source`."""
+def teacher(experiment: Experiment, mesh, **options):
+  """Returns the Teacher of an experiment, None where it learns from data alone.
+
+  `options` are those of lm.train.teacher.Teacher. Raises Mistake when nothing of the
+  experiment learns from the one that it names.
+  """
+  e = experiment
+  how = objectives.teaching(e.objective, e.loss)
+  path = e.teacher or (how and e.init.path)
+  if not path:
+    return None
+  from lm import tasks
+  from lm.train.teacher import Teacher
+
+  task = tasks.make(e.task) if e.task else None
+  if not how and not (task and task.learns):
+    raise Mistake(
+      f"teacher={e.teacher}, and objective {e.objective!r} learns from no other model; "
+      "leave it out"
+    )
+  teacher = Teacher(path, e, mesh, **options)
+  if task:
+    task.check_teacher(teacher)
+  return teacher
+
+
+def prepare(experiment: Experiment, log=print, *, teacher=None):
+  """Returns the Dataset of an experiment: that of its task, or of `data.source`.
+
+  A `teacher`, that of the Plan, labels what a task trains on.
+  """
   e = experiment
   if not e.task:
     return data.prepare(e.data, seq=e.seq, log=log)
   from lm import tasks
   from lm.data import examples
 
-  return examples.prepare(tasks.make(e.task), e.data, seq=e.seq, log=log)
+  task = tasks.make(e.task)
+  teacher = teacher if task.learns else None
+  return examples.prepare(task, e.data, seq=e.seq, teacher=teacher, log=log)
 
 
 def row_shapes(experiment: Experiment) -> dict:
@@ -208,6 +250,22 @@ def row_shapes(experiment: Experiment) -> dict:
   from lm.data import packed
 
   return packed.shapes(**tasks.make(e.task).layout(e.seq))
+
+
+def check_rows(experiment: Experiment) -> None:
+  """Raises Mistake unless the objective of an experiment reads its rows."""
+  e = experiment
+  if not e.task:
+    return objectives.check_rows(e.objective, e.data.corrupt)
+  if e.data.corruption:
+    name = e.data.corrupt["name"]
+    raise Mistake(
+      f"data.corrupt.name={name!r}: a task makes its own rows; leave it out"
+    )
+  from lm import tasks
+
+  if e.objective != tasks.kind(e.task["name"]).objective:
+    objectives.check_rows(e.objective, {})
 
 
 def plan(experiment: Experiment, devices=None) -> Plan:
@@ -228,7 +286,10 @@ def plan(experiment: Experiment, devices=None) -> Plan:
 
     vector_files.check(e.init.embedding)
   # As many tokens as any mesh divides, until the data say how many there are.
-  vocab = store.fields["vocab"] if store else VOCAB_MULTIPLE * mesh.shape["tensor"]
+  vocab = VOCAB_MULTIPLE * mesh.shape["tensor"]
+  guide = teacher(e, mesh)
+  if store or (guide and guide.reads_rows):
+    vocab = (store or guide.store).fields["vocab"]
   model = models.build(**e.model, vocab=vocab)
   models.check_config(model)
   if 0 < model.config.context < e.seq:
@@ -236,7 +297,7 @@ def plan(experiment: Experiment, devices=None) -> Plan:
       f"seq={e.seq} is longer than the model's context={model.config.context}; make "
       "seq smaller or model.context larger"
     )
-  plan = Plan(e, mesh, store, fresh, model.traits, _adaptation(e))
+  plan = Plan(e, mesh, store, fresh, model.traits, _adaptation(e), guide)
   if e.data.order == "carried" and not model.traits.carries:
     raise Mistake(
       f"data.rows={e.data.rows!r} carries a recurrent state from batch to batch, and "
@@ -249,8 +310,8 @@ def plan(experiment: Experiment, devices=None) -> Plan:
       f"with head={model.output!r} writes no text; wanted 0"
     )
   plan.check_tokenizer()
-  objectives.check_model(e.objective, model)
-  objectives.check_rows(e.objective, e.data.corrupt)
+  objectives.check_model(e.objective, model, e.data.corrupt.get("name", ""))
+  check_rows(e)
   batch = batch_shapes(row_shapes(e), batch=e.batch, mesh=mesh)
   adapter = plan.adapter(model)
   trainer = plan.trainer(model, batch, adapter=adapter)

@@ -108,9 +108,9 @@ class Experiment:
   data: Data
   task: dict = field(default_factory=dict)  # in place of data.source, see `lm.tasks`
   loss: dict = field(default_factory=dict)  # the objective's options
-  adapt: dict = field(
-    default_factory=dict
-  )  # what of the model is trained, see lm.adapt
+  adapt: dict = field(default_factory=dict)  # what is trained of it, see `lm.adapt`
+  # A model to learn from; where the objective needs one, by default that of init.path.
+  teacher: str = ""
   optim: Optim = field(default_factory=Optim)
   mesh: dict = field(default_factory=lambda: {"data": -1})  # see letters.make_mesh
   init: Init = field(default_factory=Init)

@@ -122,6 +122,8 @@ class Watch:
       "tokenizer": run.dataset.tokenizer.digest,
       "versions": versions(),
     }
+    if run.plan.teacher:
+      self.about["teacher"] = run.plan.teacher.store.digest
     self.flops = model_flops(run)
     dtype = jnp.dtype(run.model.config.run.dtype)
     # A curve of evaluations over FLOPs needs a line of training at each of them.
@@ -239,6 +241,9 @@ def _resumed(run: compose.Run, checkpoints, log):
       "written: its text or its tokenizer is another one now; take it back or choose "
       "another --workdir"
     )
+  teacher = run.plan.teacher
+  if teacher and about.get("teacher", teacher.store.digest) != teacher.store.digest:
+    log(f"warning: the files of teacher={teacher.path} have changed since step {step}")
   log(f"continues after step {step} of {checkpoints.folder}")
   # `given` is never saved: `bind` has made it from the same data as at the start.
   given = jax.tree.map(

@@ -70,7 +70,7 @@ def test_the_likeliest_continuation_is_greedy():
 @given(size=st.integers(1, 60))
 def test_each_token_of_a_long_text_is_scored_once(size):
   ids = np.arange(size + 1)
-  windows = scoring._windows(MODEL, ids)
+  windows = scoring.windows(MODEL, ids)
   assert np.concatenate([w.ids for w in windows]).tolist() == ids[1:].tolist()
   for window in windows:
     whole = [*window.context, *window.ids]

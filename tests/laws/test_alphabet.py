@@ -15,7 +15,7 @@ EQUATION = re.compile(r"[A-Z]+,[A-Z]+->[A-Z]*")
 # others mean the same in every file.
 ROOMS = {
   "A": "models/electra models/seq2seq",
-  "C": "models nn/task_heads objectives generate/ tasks evaluate",
+  "C": "models nn/task_heads objectives generate/ tasks evaluate study",
   "E": "nn/experts nn/linear",
   "I": "nn/recurrent",
   "J": "nn/ssd models/mamba2",

@@ -52,10 +52,18 @@ def test_every_folder_of_lm_is_a_package_and_nothing_else(distribution):
   assert set(distribution.packages) == names
 
 
-def test_lm_holds_nothing_but_modules():
-  """Guards the installation: other files would need package-data in pyproject.toml."""
+def test_lm_holds_nothing_but_modules_and_what_is_installed_with_them(distribution):
+  """Guards the installation: other files need package-data in pyproject.toml."""
   files = {path for path in ROOT.joinpath("lm").rglob("*") if path.is_file()}
-  assert {path.suffix for path in files if "__pycache__" not in path.parts} == {".py"}
+  installed = {
+    path
+    for package, patterns in distribution.package_data.items()
+    for pattern in patterns
+    for path in ROOT.joinpath(*package.split(".")).glob(pattern)
+  }
+  assert {p.suffix for p in installed} == {".yaml", ".jsonl", ".md"}
+  others = {p for p in files - installed if "__pycache__" not in p.parts}
+  assert {path.suffix for path in others} == {".py"}
 
 
 def test_the_metadata(distribution):

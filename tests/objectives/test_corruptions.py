@@ -15,7 +15,7 @@ CORRUPT = "lm.data.rows.corrupt"
   ("masked_lm", "", "wanted a data.corrupt.name of masked$"),
   ("masked_lm", "spans", "wanted a data.corrupt.name of masked$"),
   ("seq2seq", "", "wanted a data.corrupt.name of prefix or spans$"),
-  ("next_token", "masked", "wanted no data.corrupt, or the objective masked_lm or "),
+  ("next_token", "masked", "wanted no data.corrupt, or the objective distill or mask"),
 ])  # fmt: skip
 def test_an_objective_and_a_corruption_must_fit(objective, name, message):
   with pytest.raises(ValueError, match=message):
@@ -28,7 +28,8 @@ def test_every_corruption_that_is_named_exists_and_is_named():
     named[name] = objectives.corruptions(name)
     for corruption in named[name]:
       objectives.check_rows(name, {"name": corruption})
-  assert {c for names in named.values() for c in names} == set(lookup.names(CORRUPT))
+  given = {c for names in named.values() for c in names if c}  # "" is text as it is
+  assert given == set(lookup.names(CORRUPT))
   assert named["next_token"] == named["glove"] == ()
 
 

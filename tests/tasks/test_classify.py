@@ -101,7 +101,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path):
   [
     (dict(), "task.train is missing; give --config.task.train=..."),
     (dict(task__train="csv:none.csv"), "no file none.csv; wanted csv:PATH of one"),
-    (dict(task__train="xls:a"), "no table 'xls:a'; found: csv:"),
+    (dict(task__train="xls:a"), "no table 'xls:a'; found: "),
     (
       dict(task__train="TABLE", task__label="stars"),
       "has no column 'stars'; found: 'text', 'label'",

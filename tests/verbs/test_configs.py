@@ -4,14 +4,20 @@ import json
 import subprocess
 import sys
 
+import chats
 import jax
+import numpy as np
 import processes
 import pytest
 import shrink
 import weights
 
+import lm
 from experiments import config, values
+from lm import models
+from lm.data import tokenizers
 from lm.data.loader import batch_shapes
+from lm.letters import unbox
 from lm.train import compose
 from lm.train.config import Experiment
 
@@ -36,11 +42,32 @@ each_whole_config = pytest.mark.parametrize(
 
 
 def records(folder):
-  """Writes a file of labelled texts and returns its name as a table."""
+  """Writes a file of records with the columns of all tasks; returns its table."""
   file, texts = folder / "texts.jsonl", ["good", "bad", "fine", "poor"]
-  rows = [dict(text=f"{texts[i % 4]} {i}", label=f"{i % 2}") for i in range(60)]
+  labels, rows = ["positive", "negative"], []
+  for i in range(60):
+    text, word = f"{texts[i % 4]} {i}", f"{i % 2}"
+    turns = [dict(role="user", content="a"), dict(role="assistant", content=text)]
+    row = dict(text=text, messages=turns, source=text, target=word, summary=word)
+    row |= dict(label=labels[i % 2], id=i, prompt="a")
+    rows.append(row | dict(chosen=texts[i % 2], rejected=texts[1 - i % 2]))
   file.write_text("".join(json.dumps(row) + "\n" for row in rows))
   return f"jsonl:{file}"
+
+
+def teacher(name, folder) -> dict:
+  """Returns {"teacher": path} for a config that learns from another model."""
+  path, tokenizer = folder / "teacher", tokenizers.byte_tokenizer()
+  if name == "tasks/prefer":
+    model = models.build("decoder", vocab=tokenizer.size, width=16, layers=1, heads=2)
+    params = model.init(jax.random.key(0), np.zeros((1, 8), np.int32))["params"]
+    lm.save(path, model, unbox(params), tokenizer)
+  elif name == "tasks/distil":
+    flags = ["--config=tests/shrink.py:tasks/few_labels", f"--workdir={path}"]
+    flags += [f"--config.task.train={records(folder)}"]
+    result = processes.run("train", *flags)
+    assert result.code == 0, result.err
+  return {"teacher": str(path)} if path.exists() else {}
 
 
 @each_whole_config
@@ -48,9 +75,11 @@ def test_it_builds(name, tmp_path):
   cfg = shrink.config(name)
   if "family" not in cfg.model and not cfg.init.path:
     cfg.model = dict(family="encoder", pooler=True)  # any, of the user's choice
+  if name == "tasks/distil":
+    cfg.update(teacher(name, tmp_path))
   described = config.complete(cfg).to_dict()
   if described["task"]:
-    described["task"]["train"] = described["task"]["train"] or records(tmp_path)
+    described["task"]["train"] = records(tmp_path)  # its own need a network
     described = config.with_task(described)
   experiment = Experiment.of(described)
   plan = compose.plan(experiment, jax.devices()[:1])
@@ -72,6 +101,9 @@ def test_it_runs_two_steps_when_shrunk(name, tmp_path):
   if name.startswith("tasks/"):
     flags = [flag for flag in flags if not flag.startswith("--config.data.source=")]
     flags.append(f"--config.task.train={records(tmp_path)}")
+  if name == "tasks/chat":
+    flags.append(f"--config.data.tokenizer={chats.tokenizer(tmp_path)}")
+    flags += [f"--config.{key}={x}" for key, x in teacher(name, tmp_path).items()]
   result = processes.run("train", *flags)
   assert result.code == 0, result.err
   assert [row["step"] for row in processes.metrics(tmp_path / "run")] == [1, 2, 2]

@@ -42,6 +42,7 @@ NOT_NEEDED = (
   "lm.scores",
   "lm.tasks",
   "lm.train.simple",
+  "lm.train.teacher",
   *("gguf", "jinja2", "matplotlib", "safetensors", "sentencepiece"),
   *("tensorboard", "tensorflow", "torch", "transformers"),
 )

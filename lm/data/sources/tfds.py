@@ -14,6 +14,9 @@ from lm.errors import Mistake
 
 VERSION = 1
 ARGUMENT = "any dataset of TFDS that has a feature 'text'"
+# Kinds of TFDS whose datasets are wanted here.
+KINDS = ("question_answering", "summarization", "text", "text_simplification")
+KINDS += ("translate",)
 
 
 def documents(name: str, *, cache) -> dict:
@@ -81,7 +84,7 @@ def prepared(name: str):
 
   # TFDS 4.9 silently stops registering datasets at the first module that lacks a
   # dependency (h5py), before it reaches these.
-  for kind in ("question_answering", "summarization", "text", "text_simplification"):
+  for kind in KINDS:
     importlib.import_module(f"tensorflow_datasets.{kind}")
   try:
     builder = tfds.builder(name, file_format="array_record")

@@ -102,8 +102,8 @@ def encode(tokenizer, messages, **variables) -> np.ndarray:
   if tokenizer.chat_template is None:
     raise Mistake("the tokenizer has no chat template; this is no chat model")
   messages = json.loads(json.dumps(list(messages)))
-  seam = _unused_char(json.dumps(messages, ensure_ascii=False))
-  splitter = _Splitter(tokenizer.special, seam)
+  seam = unused_char(json.dumps(messages, ensure_ascii=False))
+  splitter = Splitter(tokenizer.special, seam)
   variables = tokenizer.special_tokens | variables
   text = render(tokenizer.chat_template, splitter.split(messages), **variables)
   parts = [tokenizer.marked(part) for part in text.split(seam)]
@@ -144,7 +144,7 @@ def _end_of_turn(source: str, named: tuple, added: tuple[str, ...]) -> str:
 
   `named` are the items of `Tokenizer.special_tokens`.
   """
-  seam = _unused_char(source)
+  seam = unused_char(source)
   question = {"role": "user", "content": "Hello"}
   answer = {"role": "assistant", "content": f"{seam}Hello{seam}"}
   variables = dict(named, add_generation_prompt=False)
@@ -156,12 +156,12 @@ def _end_of_turn(source: str, named: tuple, added: tuple[str, ...]) -> str:
   return max(filter(rest.startswith, added), key=len, default="")
 
 
-def _unused_char(text: str) -> str:
+def unused_char(text: str) -> str:
   """A noncharacter of Unicode (reserved for internal use) that is not in the text."""
   return next(c for c in map(chr, range(0xFDD0, 0xFDF0)) if c not in text)
 
 
-class _Splitter:
+class Splitter:
   """Puts a seam into strings that look like a special token, so that they are none."""
 
   def __init__(self, special, seam):

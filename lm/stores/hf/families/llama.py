@@ -1,6 +1,7 @@
 """Llama of Hugging Face, and what shares its code: Mistral, Qwen 2, Qwen 3, SmolLM."""
 
 from lm.errors import Mistake
+from lm.stores.hf import last_head
 from lm.stores.hf.config import HfConfig, activation, rope, rope_parameters
 from lm.stores.hf.mapping import layers, row
 from lm.stores.hf.reshape import columns, constant, flat, rows, same, transposed
@@ -43,6 +44,7 @@ def config(hf: HfConfig) -> dict:
     qkv_bias=_only_qkv(hf),
     qk_norm="head" if kind == "qwen3" else "none",
     **rope(hf),
+    **last_head.fields(hf),
   )
 
 
@@ -126,7 +128,7 @@ def to_hf(fields: dict) -> dict:
     kind = "qwen3"
   return dict(
     model_type=kind,
-    architectures=[f"{CLASSES[kind]}ForCausalLM"],
+    **last_head.to_hf(fields, CLASSES[kind], "ForCausalLM"),
     **sizes_to_hf(fields),
     hidden_act={"swiglu": "silu", "geglu": "gelu_pytorch_tanh"}[fields["activation"]],
     rms_norm_eps=fields["eps"],
@@ -152,6 +154,7 @@ def mapping(hf: HfConfig) -> list:
     row("norm/scale", "model.norm.weight", same),
     row("norm/bias", "", zero),
     row("head/table", "lm_head.weight", columns(V)),
+    last_head.classifier(),
     *layers(
       "blocks/layer/",
       "model.layers.{}.",

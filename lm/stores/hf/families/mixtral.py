@@ -1,5 +1,6 @@
 """Mixtral of Hugging Face: a Llama with experts for a feed-forward."""
 
+from lm.stores.hf import last_head
 from lm.stores.hf.config import HfConfig, activation, rope, rope_parameters
 from lm.stores.hf.families import llama
 from lm.stores.hf.mapping import layers, row
@@ -21,6 +22,7 @@ def config(hf: HfConfig) -> dict:
     experts=hf.size("num_local_experts"),
     top_k=hf.size("num_experts_per_tok"),
     **rope(hf, 1e6),
+    **last_head.fields(hf),
   )
 
 
@@ -28,7 +30,7 @@ def to_hf(fields: dict) -> dict:
   """Returns config.json for the fields of our model."""
   return llama.sizes_to_hf(fields) | dict(
     model_type="mixtral",
-    architectures=["MixtralForCausalLM"],
+    **last_head.to_hf(fields, "Mixtral", "ForCausalLM"),
     hidden_act={"swiglu": "silu"}[fields["activation"]],
     rms_norm_eps=fields["eps"],
     tie_word_embeddings=fields["tied"],
@@ -46,6 +48,7 @@ def mapping(hf: HfConfig) -> list:
     row("embed/table", "model.embed_tokens.weight", rows(V)),
     row("norm/scale", "model.norm.weight", same),
     row("head/table", "lm_head.weight", columns(V)),
+    last_head.classifier(),
     *layers(
       "blocks/layer/",
       "model.layers.{}.",

