@@ -2,8 +2,9 @@
 
 import jax
 
+from lm import objectives
 from lm.data.loader import Loader
-from lm.errors import check_arguments
+from lm.errors import Mistake, check_arguments
 from lm.letters import make_mesh
 from lm.optim import Optim
 from lm.rng import stream
@@ -19,6 +20,7 @@ def fit(
   num_steps: int,
   objective="next_token",
   optimiser=None,
+  given=None,
   batch: int = 16,
   seed: int = 0,
   mesh=None,
@@ -33,24 +35,35 @@ def fit(
     num_steps: updates to make.
     objective: a function as `lm.objectives` describes it, or the name of one.
     optimiser: an `lm.optim.Optim` (AdamW by default) or any optax transformation.
+    given: arrays that nobody trains. An objective that counts words has them from
+      `lm.objectives.make("skip_gram", dataset=dataset)`, which returns both.
     batch: rows of an update; has no effect where `data` is a function.
     seed: of the order of rows, of new parameters and of dropout.
     mesh: where it runs; by default on the first device.
 
-  Raises Mistake as `lm.train.build` does, and Diverged when numbers are not finite any
-  more. Example, fine-tuning on labelled sentences:
+  Raises Mistake as `lm.train.build` does, and for the name of an objective that needs
+  `given`; Diverged when numbers are not finite any more. Example, fine-tuning on
+  labelled sentences:
 
     rows = lm.data.labelled(texts, labels, tokenizer, seq=32)
     params, history = lm.fit(model, params, rows, objective="classify", num_steps=60)
   """
   check_arguments("lm.fit", model, {} if params is None else params)
+  if isinstance(objective, str) and given is None:
+    check_given(objective)
   mesh = mesh or make_mesh(jax.devices()[:1])
   batches = data
   if not callable(data):
     batches = Loader(data, batch=batch, mesh=mesh, seed=seed)
   optimiser = optimiser or Optim(warmup=10)
   trainer = build(
-    model, objective, optimiser, mesh, batch=batches(0), num_steps=num_steps
+    model,
+    objective,
+    optimiser,
+    mesh,
+    batch=batches(0),
+    num_steps=num_steps,
+    given=given,
   )
   root, history = jax.random.key(seed), []
   state = trainer.init(stream(root, "init"))
@@ -68,6 +81,15 @@ def fit(
       state, trainer.step, steps, root=root, num_steps=num_steps, report=report
     )
   return state.ema or state.params, history
+
+
+def check_given(name: str):
+  """Raises Mistake for an objective that needs arrays made of the training data."""
+  if objectives.make(name)[1] is not None:
+    raise Mistake(
+      f"objective={name!r} needs counts of the training text; wanted objective, given = "
+      f"lm.objectives.make({name!r}, dataset=dataset), and both passed to lm.fit"
+    )
 
 
 def _copier(wanted):
