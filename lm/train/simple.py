@@ -56,21 +56,10 @@ def fit(
   if not callable(data):
     batches = Loader(data, batch=batch, mesh=mesh, seed=seed)
   optimiser = optimiser or Optim(warmup=10)
-  trainer = build(
-    model,
-    objective,
-    optimiser,
-    mesh,
-    batch=batches(0),
-    num_steps=num_steps,
-    given=given,
-  )
+  options = dict(batch=batches(0), num_steps=num_steps, given=given)
+  trainer = build(model, objective, optimiser, mesh, **options)
   root, history = jax.random.key(seed), []
-  state = trainer.init(stream(root, "init"))
-  if params is not None:
-    copied = _copier(trainer.abstract.params)
-    state = state.replace(params=copied(params))
-    state = state.replace(ema=copied(params) if state.ema else ())
+  state = _begun(trainer, params, stream(root, "init"))
 
   def report(n, metrics, seconds, spent):
     history.append({"step": n} | metrics)
@@ -83,12 +72,22 @@ def fit(
   return state.ema or state.params, history
 
 
+def _begun(trainer, params, key):
+  """Returns the TrainState that begins from copies of parameters; None: new ones."""
+  state = trainer.init(key)
+  if params is None:
+    return state
+  copied = _copier(trainer.abstract.params)
+  ema = copied(params) if state.ema else ()
+  return state.replace(params=copied(params), ema=ema)
+
+
 def check_given(name: str):
   """Raises Mistake for an objective that needs arrays made of the training data."""
   if objectives.make(name)[1] is not None:
     raise Mistake(
-      f"objective={name!r} needs counts of the training text; wanted objective, given = "
-      f"lm.objectives.make({name!r}, dataset=dataset), and both passed to lm.fit"
+      f"objective={name!r} needs counts of the training text; wanted objective, given "
+      f"= lm.objectives.make({name!r}, dataset=dataset), and both passed to lm.fit"
     )
 
 
