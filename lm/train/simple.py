@@ -35,22 +35,20 @@ def fit(
     num_steps: updates to make.
     objective: a function as `lm.objectives` describes it, or the name of one.
     optimiser: an `lm.optim.Optim` (AdamW by default) or any optax transformation.
-    given: arrays that nobody trains. An objective that counts words has them from
-      `lm.objectives.make("skip_gram", dataset=dataset)`, which returns both.
+    given: arrays that nobody trains, for an objective that needs any: objective, given
+      = lm.objectives.make("skip_gram", dataset=dataset).
     batch: rows of an update; has no effect where `data` is a function.
     seed: of the order of rows, of new parameters and of dropout.
     mesh: where it runs; by default on the first device.
 
-  Raises Mistake as `lm.train.build` does, and for the name of an objective that needs
-  `given`; Diverged when numbers are not finite any more. Example, fine-tuning on
-  labelled sentences:
+  Raises Mistake as `lm.train.build` does, and where `given` is missing; Diverged when
+  numbers are not finite any more. Example, fine-tuning on labelled sentences:
 
     rows = lm.data.labelled(texts, labels, tokenizer, seq=32)
     params, history = lm.fit(model, params, rows, objective="classify", num_steps=60)
   """
   check_arguments("lm.fit", model, {} if params is None else params)
-  if isinstance(objective, str) and given is None:
-    check_given(objective)
+  check_given(objective, given)
   mesh = mesh or make_mesh(jax.devices()[:1])
   batches = data
   if not callable(data):
@@ -59,7 +57,11 @@ def fit(
   options = dict(batch=batches(0), num_steps=num_steps, given=given)
   trainer = build(model, objective, optimiser, mesh, **options)
   root, history = jax.random.key(seed), []
-  state = _begun(trainer, params, stream(root, "init"))
+  state = trainer.init(stream(root, "init"))
+  if params is not None:
+    copied = _copier(trainer.abstract.params)
+    state = state.replace(params=copied(params))
+    state = state.replace(ema=copied(params) if state.ema else ())
 
   def report(n, metrics, seconds, spent):
     history.append({"step": n} | metrics)
@@ -72,22 +74,15 @@ def fit(
   return state.ema or state.params, history
 
 
-def _begun(trainer, params, key):
-  """Returns the TrainState that begins from copies of parameters; None: new ones."""
-  state = trainer.init(key)
-  if params is None:
-    return state
-  copied = _copier(trainer.abstract.params)
-  ema = copied(params) if state.ema else ()
-  return state.replace(params=copied(params), ema=ema)
-
-
-def check_given(name: str):
-  """Raises Mistake for an objective that needs arrays made of the training data."""
-  if objectives.make(name)[1] is not None:
+def check_given(objective, given):
+  """Raises Mistake for the name of an objective that needs `given`, without it."""
+  if not isinstance(objective, str) or given is not None:
+    return
+  if objectives.make(objective)[1] is not None:
+    call = f"lm.objectives.make({objective!r}, dataset=dataset)"
     raise Mistake(
-      f"objective={name!r} needs counts of the training text; wanted objective, given "
-      f"= lm.objectives.make({name!r}, dataset=dataset), and both passed to lm.fit"
+      f"objective={objective!r} needs arrays made of the data; wanted objective, given "
+      f"= {call}, and both of them in lm.fit"
     )
 
 
