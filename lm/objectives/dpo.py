@@ -57,7 +57,9 @@ def dpo(
     ratios = logps
   else:
     reference = given["train" if train else "heldout"]
-    ratios = [x - reference[s][number_BP] for x, s in zip(logps, SIDES, strict=True)]
+    # Where there is no pair, the number is that of a pair that may not be computed.
+    known = [jnp.where(weights_BP > 0, reference[s][number_BP], 0) for s in SIDES]
+    ratios = [x - y for x, y in zip(logps, known, strict=True)]
   if loss in ("ipo", "simpo"):
     # A pair that does not exist has no tokens.
     ratios = [x / jnp.maximum(n, 1) for x, n in zip(ratios, lengths, strict=True)]

@@ -2,8 +2,9 @@
 
 import jax
 
+from lm import objectives
 from lm.data.loader import Loader
-from lm.errors import check_arguments
+from lm.errors import Mistake, check_arguments
 from lm.letters import make_mesh
 from lm.optim import Optim
 from lm.rng import stream
@@ -19,6 +20,7 @@ def fit(
   num_steps: int,
   objective="next_token",
   optimiser=None,
+  given=None,
   batch: int = 16,
   seed: int = 0,
   mesh=None,
@@ -33,25 +35,27 @@ def fit(
     num_steps: updates to make.
     objective: a function as `lm.objectives` describes it, or the name of one.
     optimiser: an `lm.optim.Optim` (AdamW by default) or any optax transformation.
+    given: arrays that nobody trains, for an objective that needs any: objective, given
+      = lm.objectives.make("skip_gram", dataset=dataset).
     batch: rows of an update; has no effect where `data` is a function.
     seed: of the order of rows, of new parameters and of dropout.
     mesh: where it runs; by default on the first device.
 
-  Raises Mistake as `lm.train.build` does, and Diverged when numbers are not finite any
-  more. Example, fine-tuning on labelled sentences:
+  Raises Mistake as `lm.train.build` does, and where `given` is missing; Diverged when
+  numbers are not finite any more. Example, fine-tuning on labelled sentences:
 
     rows = lm.data.labelled(texts, labels, tokenizer, seq=32)
     params, history = lm.fit(model, params, rows, objective="classify", num_steps=60)
   """
   check_arguments("lm.fit", model, {} if params is None else params)
+  check_given(objective, given)
   mesh = mesh or make_mesh(jax.devices()[:1])
   batches = data
   if not callable(data):
     batches = Loader(data, batch=batch, mesh=mesh, seed=seed)
   optimiser = optimiser or Optim(warmup=10)
-  trainer = build(
-    model, objective, optimiser, mesh, batch=batches(0), num_steps=num_steps
-  )
+  options = dict(batch=batches(0), num_steps=num_steps, given=given)
+  trainer = build(model, objective, optimiser, mesh, **options)
   root, history = jax.random.key(seed), []
   state = trainer.init(stream(root, "init"))
   if params is not None:
@@ -68,6 +72,18 @@ def fit(
       state, trainer.step, steps, root=root, num_steps=num_steps, report=report
     )
   return state.ema or state.params, history
+
+
+def check_given(objective, given):
+  """Raises Mistake for the name of an objective that needs `given`, without it."""
+  if not isinstance(objective, str) or given is not None:
+    return
+  if objectives.make(objective)[1] is not None:
+    call = f"lm.objectives.make({objective!r}, dataset=dataset)"
+    raise Mistake(
+      f"objective={objective!r} needs arrays made of the data; wanted objective, given "
+      f"= {call}, and both of them in lm.fit"
+    )
 
 
 def _copier(wanted):

@@ -84,32 +84,36 @@ class Teacher:
   def of_rows(self, function, dataset, split: str) -> dict:
     """Returns {name_R: numbers by example} of a split, from the rows of the run.
 
-    `function(params, batch)` returns {name_R: numbers_BP}; the rows have example_BP.
+    `function(params, batch)` returns {name_R: numbers_BP}; the rows have example_BP. Of
+    a training split longer than the run, what the run reads is computed, the rest NaN.
     """
-    e = self._experiment
     self.check_vocabulary(dataset.tokenizer)
-    rows = dataset.rows(split, e.seq)
-    loader = Loader(rows, batch=e.batch, mesh=self.mesh, order="once")
+    rows = dataset.rows(split, self._experiment.seq)
+    loader, steps = self._loader(rows, dataset.order, split)
     whole = NamedSharding(self.mesh, PartitionSpec())  # readable by every process
 
     def numbered(params, batch):
-      return batch["example_BP"], batch["weights_BP"], function(params, batch)
+      return batch["example_BP"], batch["weights_BP"] > 0, function(params, batch)
 
     step, outputs = jax.jit(numbered, out_shardings=whole), {}
+    empty_R = np.full(sum(map(len, rows.members)), np.nan, np.float32)
     with jax.set_mesh(self.mesh):
-      batches = loader.prefetch(range(len(loader)))
       label = f"{self.path}: {split}"
-      for batch in progress(batches, total=len(loader), unit="batch", label=label):
-        number_BP, weights_BP, values = jax.device_get(step(self.params, batch))
+      batches = loader.prefetch(range(steps))
+      for batch in progress(batches, total=steps, unit="batch", label=label):
+        number_BP, is_real_BP, values = jax.device_get(step(self.params, batch))
         for name, value_BP in values.items():
-          real_BP = weights_BP > 0
-          outputs.setdefault(name, {}).update(
-            zip(number_BP[real_BP].tolist(), value_BP[real_BP].tolist(), strict=True)
-          )
-    return {
-      name: np.array([values[i] for i in range(len(values))], np.float32)
-      for name, values in outputs.items()
-    }
+          value_R = outputs.setdefault(name, empty_R.copy())
+          value_R[number_BP[is_real_BP]] = value_BP[is_real_BP]
+    return outputs
+
+  def _loader(self, rows, order: str, split: str) -> tuple[Loader, int]:
+    """Returns (a loader, its steps): over all rows once, or over those of the run."""
+    e, options = self._experiment, dict(batch=self._experiment.batch, mesh=self.mesh)
+    loader = Loader(rows, order="once", **options)
+    if split == "heldout" or len(loader) <= e.num_steps:
+      return loader, len(loader)
+    return Loader(rows, order=order, seed=e.seed, **options), e.num_steps
 
   def answers(self, records) -> list[dict]:
     """Returns an answer of the teacher for each record, by its task."""

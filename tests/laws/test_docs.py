@@ -5,11 +5,23 @@ import re
 import shlex
 import subprocess
 
+import jax
+import numpy as np
 import processes
 import pytest
 
+import lm
+from lm.data.tokenizers import byte_tokenizer
+from lm.letters import unbox
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md"]
+DOCUMENTS = [
+  "README.md",
+  "README.zh-CN.md",
+  "CONTRIBUTING.md",
+  "SECURITY.md",
+  "docs/*.md",
+]
 # Words in capitals, and <name>, are placeholders for the reader's own names.
 PLACEHOLDER = re.compile(r"\b[A-Z][A-Z_]+\b|<\w+>")
 FENCED = re.compile(r"^```\w*\n(.*?)^```$", re.M | re.S)
@@ -89,16 +101,31 @@ def test_links_and_paths_exist():
   assert not missing, "\n".join(missing)
 
 
-def filled(flag: str) -> str:
-  """Returns a flag with an existing config in place of a placeholder."""
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+  """Returns the folder of a tiny model."""
+  folder, tokenizer = tmp_path_factory.mktemp("model") / "run", byte_tokenizer()
+  model = lm.model("rnn", vocab=tokenizer.size, width=16, layers=1)
+  params = unbox(model.init(jax.random.key(0), np.zeros((1, 8), np.int32))["params"])
+  lm.save(folder, model, params, tokenizer)
+  return folder
+
+
+def filled(flag: str, model="") -> str:
+  """Returns a flag with an existing config in place of a placeholder.
+
+  A path of a model to start from, which the reader has, becomes `model`.
+  """
   name, equals, value = flag.partition("=")
+  if name == "--config.init.path":
+    return f"{name}={model}"
   if name == "--config" and PLACEHOLDER.search(value):
     first = min(ROOT.glob(PLACEHOLDER.sub("*", value)), default=value)
     return f"{name}={first}"
   return PLACEHOLDER.sub("2", flag) if equals else flag
 
 
-def test_commands_parse():
+def test_commands_parse(model):
   """Checks verbs, flags, config files and the values that flags change in them."""
   shown = [(name, c) for name, text in documents().items() for c in commands(text)]
   assert len(shown) > 10
@@ -113,7 +140,7 @@ def test_commands_parse():
     if run.returncode:
       wrong.append(f"{title}: {run.stderr.strip()}")
     elif "..." not in rest:
-      parsed[title] = (verb, *map(filled, rest))
+      parsed[title] = (verb, *(filled(flag, model) for flag in rest))
   answers = processes.problems(tuple(parsed.values()))
   wrong += [f"{title}: {p}" for title, p in zip(parsed, answers, strict=True) if p]
   assert not wrong, "\n".join(wrong)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from suffixes import checked
 
+import lm
 from lm import lookup, models
 from lm.errors import Mistake
 from lm.letters import abstract, batch_shardings, make_mesh, shardings
@@ -232,3 +233,18 @@ def test_glove_is_weighted_least_squares():
   assert float(actual) == pytest.approx(expected.item(), rel=1e-5)
   close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
   jax.tree.map(lambda grad, table: close(grad, table.grad), grads, p)
+
+
+@pytest.mark.parametrize("name", ["skip_gram", "cbow"])
+def test_fit_wants_the_counts_of_words(name):
+  batch, counts_V, _ = draw()
+  del batch["targets_BT"]
+  fit = partial(lm.fit, models.build("word2vec", vocab=V, width=D), None)
+  with pytest.raises(
+    Mistake, match=rf"needs arrays.*make\('{name}', dataset=dataset\)"
+  ):
+    fit(lambda step: batch, num_steps=1, objective=name)
+  given = {"words": Words.from_counts(counts_V, 0)}
+  _, [metrics] = fit(lambda step: batch, num_steps=1, objective=name, given=given)
+  # Both scores of a pair are 0 at first: ln 2 for the neighbour and each noise word.
+  assert metrics["train/loss"] == pytest.approx(6 * np.log(2), rel=1e-5)

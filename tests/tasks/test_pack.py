@@ -4,22 +4,16 @@ import importlib.util
 import json
 import random
 import re
-import string
 
 import lm_evals
 import numpy as np
 import processes
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from lm_eval.api import metrics as expected_metrics
-from lm_eval.filters.extraction import RegexFilter
 from test_harness import BYTES, model_of
 
-import lm
 from lm.errors import Mistake
 from lm.tasks import harness, pack
-from lm.tasks.pack import generated, metrics, task_file
+from lm.tasks.pack import metrics, task_file
 
 MODEL, PARAMS = model_of(BYTES, layers=1, context=96)
 FILES = pack.named("")
@@ -216,156 +210,3 @@ def test_two_tasks_of_a_name(tmp_path):
   file = written(tmp_path, "choices")
   with pytest.raises(Mistake, match="several files have task 'choices'; wanted a name"):
     pack.run(MODEL, PARAMS, BYTES, [file, file])
-
-
-TEXTS = st.text(st.sampled_from("aB1,. é"), max_size=4)
-EXACT = st.fixed_dictionaries(
-  {},
-  optional=dict(
-    regexes_to_ignore=st.lists(
-      st.sampled_from(["a", r"[1,]", " +"]), min_size=1, max_size=2
-    ),
-    ignore_case=st.booleans(),
-    ignore_punctuation=st.booleans(),
-    ignore_numbers=st.booleans(),
-  ),
-)
-
-
-@given(text=TEXTS, references=st.lists(TEXTS, min_size=1, max_size=3), exact=EXACT)
-def test_exact_match(text, references, exact):
-  same = expected_metrics.exact_match_hf_evaluate(
-    [text] * len(references), references, **exact
-  )["exact_match"]
-  actual = metrics.of_writing(references, text, exact)["exact_match"]
-  assert actual == float(same > 0)
-
-
-@given(
-  text=st.text("ab1 ", max_size=8),
-  pattern=st.sampled_from([r"a+", r"(a)(b)?", r"(1)|(b)", r"b (.*)"]),
-  group=st.sampled_from([0, -1]),
-)
-def test_the_regex_filter(text, pattern, group):
-  options = dict(regex_pattern=pattern, group_select=group)
-  [[expected]] = RegexFilter(**options).apply([[text]], [{}])
-  assert task_file.FILTERS["regex"](text, **options) == expected
-
-
-def test_standard_errors(monkeypatch):
-  monkeypatch.setenv("DISABLE_MULTIPROC", "1")
-  rng = np.random.default_rng(1)
-  shares = (rng.random(50) < 0.3).astype(float).tolist()
-  assert metrics.error("mean", shares) == pytest.approx(
-    expected_metrics.mean_stderr(shares)
-  )
-  logprobs = rng.normal(-3, 1, 60).tolist()
-  expected = expected_metrics.bootstrap_stderr(
-    expected_metrics.perplexity, logprobs, iters=4000
-  )
-  assert metrics.error("perplexity", logprobs) == pytest.approx(expected, rel=0.15)
-  assert np.isnan(metrics.error("mean", [1.0]))
-
-
-def test_the_generated_records_are_those_of_their_seed():
-  for name, text in generated.files().items():
-    assert (pack.DATA / name).read_text("utf-8") == text, name
-
-
-def test_records_are_sound():
-  sizes = [path.stat().st_size for path in pack.DATA.iterdir()]
-  assert sum(sizes) < 400_000
-  for file in FILES:
-    task = task_file.read(file)
-    assert task.name == f"pack_{file.stem}"
-    requests = [repr(task.requests(record)) for record in task.records]
-    assert len(set(requests)) == len(requests), file
-    for record in task.records:
-      choices = record.get("choices", "ab")
-      assert len(set(choices)) == len(choices)
-      for text in [v for v in record.values() if isinstance(v, str)]:
-        assert text == text.strip() and text
-
-
-def test_answers_do_not_stand_in_their_questions():
-  """What a model could copy from the prompt would not be measured."""
-  for name in ("questions", "science"):
-    for record in task_file.read(pack.DATA / f"{name}.yaml").records:
-      if name == "questions":
-        plain = (
-          record["question"]
-          .lower()
-          .translate(str.maketrans("", "", string.punctuation))
-        )
-        assert record["answers"][0].lower() not in plain.split()
-      else:
-        assert record["choices"][record["answer"]] not in record["question"]
-  for record in task_file.read(pack.DATA / "arithmetic.yaml").records:
-    a, sign, b = record["question"].split()
-    result = {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}[sign]
-    assert str(result) == record["answer"]
-  for record in task_file.read(pack.DATA / "last_word.yaml").records:
-    assert record["word"] in record["text"]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-  """Returns the folder of a model that was not trained by `train`."""
-  path = tmp_path_factory.mktemp("saved") / "run"
-  lm.save(path, MODEL, PARAMS, BYTES)
-  return path
-
-
-def test_evaluate_runs_a_task_of_the_pack_and_a_file(run, tmp_path):
-  file = written(tmp_path, "words")
-  tasks = f"--tasks=pack:agreement,pack:{file}"
-  result = processes.run("evaluate", f"--workdir={run}", tasks)
-  assert result.code == 0, result.err
-  values = json.loads(result.out)
-  names = ["pack_agreement/acc", "pack_agreement/acc_stderr", "pack_agreement/items"]
-  names += [f"words/{name}" for name in ("word_perplexity", "word_perplexity_stderr")]
-  assert [*values] == [*names, "words/items"]
-  expected = pack.run(MODEL, PARAMS, BYTES, [pack.DATA / "agreement.yaml"])
-  assert values[names[0]] == expected["pack_agreement"].metrics["acc"]
-  assert values["pack_agreement/items"] == 72 and values["words/items"] == 4
-
-
-@pytest.mark.parametrize(
-  "tasks, message",
-  [
-    (
-      "pack:arithmetics",
-      "no task 'arithmetics' in the pack, and no YAML file or folder",
-    ),
-    ("pack:none/a.yaml", "no task 'none/a.yaml' in the pack"),
-    ("classify", "nothing to evaluate for --tasks=classify; wanted a task of its"),
-    (
-      "similarity:a",
-      "nothing to evaluate for --tasks=similarity:a; wanted --tasks=simi",
-    ),
-    ("harness", "nothing to evaluate for --tasks=harness; wanted --tasks=harness:..."),
-    ("packs", "no 'packs' in lm/tasks; did you mean 'pack'?"),
-  ],
-)
-def test_a_wrong_name_is_one_line(tasks, message, run):
-  line = processes.refused("evaluate", f"--workdir={run}", f"--tasks={tasks}")
-  assert message in line
-
-
-def test_a_task_of_stock_lm_eval(tmp_path, monkeypatch):
-  """As `--tasks=harness:NAME` runs it, with the pack in place of lm-eval's own."""
-  options = dict(include_path=str(pack.DATA), include_defaults=False)
-  manager = lm_evals.TaskManager(**options)
-  monkeypatch.setattr("lm_eval.tasks.TaskManager", lambda: manager)
-  monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
-  monkeypatch.chdir(pack.DATA)
-  with pytest.raises(
-    Mistake, match="lm-eval has no task 'pack_agreements'; did you me"
-  ):
-    harness.select("pack_agreements")
-  values = harness.select("pack_agreement")(MODEL, PARAMS, BYTES, cache=None)
-  ours = pack.select("agreement")(MODEL, PARAMS, BYTES, cache=None)
-  assert values["pack_agreement/acc"] == ours["pack_agreement/acc"]
-  assert values["pack_agreement/acc_stderr"] == pytest.approx(
-    ours["pack_agreement/acc_stderr"]
-  )

@@ -97,6 +97,18 @@ def test_a_killed_run_computes_its_reference_again_to_the_same_bits(tmp_path):
   processes.assert_same_bits(tmp_path / "run", tmp_path / "parts", 9)
 
 
+def test_a_short_run_computes_the_reference_of_what_it_reads(tmp_path):
+  """Three steps of three rows: the pairs behind them are not read, and not computed."""
+  options = flags(tmp_path, init__path=start(tmp_path / "start"), num_steps=3, batch=3)
+  run = processes.run("train", *options)
+  assert run.code == 0, run.err
+  rows = processes.metrics(tmp_path / "run")
+  assert rows[0]["train/loss"] == pytest.approx(math.log(2), abs=1e-6)
+  assert all(math.isfinite(row.get("train/loss", 0)) for row in rows)
+  more = processes.run("train", *options, "--config.num_steps=40")
+  assert more.code == 0, more.err
+
+
 def test_on_several_devices_the_reference_is_the_same(tmp_path):
   path = start(tmp_path / "start")
   options = flags(tmp_path, init__path=path, num_steps=2)

@@ -10,7 +10,7 @@ from lm.data.sources._records import hash64
 from lm.data.tables import vader
 
 ARGUMENT = vader.ARGUMENT
-CLEAR = 2.0  # of the mean ratings, from -4 to 4
+CLEAR = 2.5  # of the mean ratings, from -4 to 4
 HELDOUT_EVERY = 4  # one pair of four is held out, also if more sentences come
 PROMPTS = {
   "movies": "A sentence from a review of a film:",

