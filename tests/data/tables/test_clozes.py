@@ -65,7 +65,8 @@ def test_other_sentences_make_none(text):
 
 def test_records_are_those_of_squad(monkeypatch, tmp_path):
   lead = "Karl Mann was a baker of the town. He was born in 1929 in the old mill. "
-  articles = {"Karl Mann": dict(title="Karl Mann", extract=lead * 3, topic="People")}
+  article = dict(title="Karl Mann", extract=lead * 3, topic="People", description="")
+  articles = {"Karl Mann": article}
   files = {"summaries_en-us.json": json.dumps(articles).encode()}
   monkeypatch.setattr(packages, "texts", lambda name, cache: files)
   records = tables.read("wikiqa", cache=tmp_path)["train"]
