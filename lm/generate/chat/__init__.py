@@ -106,9 +106,9 @@ def encode(tokenizer, messages, **variables) -> np.ndarray:
 def encode_answered(tokenizer, conversations) -> list[tuple]:
   """Returns (ids of the prompt, ids of the answer) of conversations that end with one.
 
-  The prompt is what `encode` returns of the messages before the answer, which ends with
-  the template's own token. Raises Mistake as `encode`, and for a template that writes
-  the messages before an answer otherwise than without one.
+  The prompt is what `encode` returns of the messages before the answer; the answer ends
+  with the template's own token. Raises Mistake as `encode`, and for a template that
+  writes the messages before an answer otherwise than without one.
   """
   whole = [list(messages) for messages in conversations]
   parts = [messages[:-1] for messages in whole]
