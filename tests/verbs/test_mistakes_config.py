@@ -21,7 +21,7 @@ IN_THE_CONFIG = {
   "model.dtype=int8": "no dtype 'int8'; found: float32",
   "model.layers=0": "layers=0; wanted 1 or more",
   "model.dropout=1.5": "dropout=1.5; wanted 0 or more, less than 1",
-  "objective=next": "no 'next' in lm/objectives; found: cbow, classify, glove",
+  "objective=next": "no 'next' in lm/objectives; found: cbow, classify, consistency",
   "optim.name=adam": "no 'adam' in lm/optim; found: adafactor",
   "optim.schedule=cos": "no 'cos' in lm/optim/schedules; found: constant",
   "optim.accumulate=3": "optim.accumulate=3 does not divide batch=8",

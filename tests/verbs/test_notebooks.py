@@ -129,13 +129,17 @@ def test_words_have_neighbours(executed):
 
 
 @weights.required
-def test_minilm_learns_sentiment_in_the_notebooks(tmp_path):
+def test_minilm_learns_sentiment_in_the_notebooks(tmp_path, monkeypatch):
   """Executes them with the real model and sentences, which the product fetches."""
+  monkeypatch.delenv("XLA_FLAGS")  # a real model wants optimised code
   (tmp_path / "repository").mkdir()
   os.symlink(notebooks.ROOT / ".cache", tmp_path / "repository" / ".cache")
-  names = ("bert_classification", "attention_and_attributions")
-  executed = notebooks.execute({name: {} for name in names}, tmp_path / "repository")
+  values = {"bert_classification": dict(NUM_HELDOUT=150)}
+  values["attention_and_attributions"] = dict(NUM_STEPS=4)
+  executed = notebooks.execute(values, tmp_path / "repository")
   text = notebooks.printed(executed["bert_classification"])
   [accuracy] = re.findall(r"accuracy ([\d.]+)", text)
-  assert float(accuracy) > 0.72
-  assert "negative 0.9" in text.rpartition("\n")[0].splitlines()[-1]
+  assert float(accuracy) > 0.7
+  assert "negative 0.9" in text.strip().splitlines()[-1]
+  answers = notebooks.printed(executed["attention_and_attributions"])
+  assert len(re.findall(r"^\w+ 0\.\d+  \w+ 0\.\d+ ", answers, re.M)) == 2
