@@ -15,7 +15,7 @@ IN_THE_CONFIG = {
   "model.surprise=1": "the config has no value 'surprise'; nothing of",
   "seq=abc": "--config.seq=abc: wanted a whole number",
   "model.width=17": "heads=2 does not divide width=17",
-  "model.family=decodr": "in lm/models; did you mean 'decoder'? found: decoder",
+  "model.family=decodr": "in lm/models; did you mean 'decoder'? found: bart, decoder",
   "model.preset=gpt-5": "no preset 'gpt-5' in family 'decoder'; found: gpt2-",
   "model.remat=some": "no remat 'some'; found: none",
   "model.dtype=int8": "no dtype 'int8'; found: float32",
