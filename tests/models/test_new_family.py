@@ -109,5 +109,7 @@ def test_what_a_family_needs_is_one_line(old, new, message, tmp_path, monkeypatc
 
 
 def test_without_the_file_there_is_no_such_family():
-  with pytest.raises(ValueError, match="no 'bigram' in lm/models; found: decoder"):
+  with pytest.raises(
+    ValueError, match="no 'bigram' in lm/models; found: bart, decoder"
+  ):
     models.build("bigram", vocab=61)

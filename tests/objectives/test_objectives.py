@@ -240,7 +240,9 @@ def test_names_tell_the_shapes():
 
 
 def test_only_objectives_are_found_by_name():
-  with pytest.raises(Mistake, match="found: cbow, classify, .*, next_token, ") as error:
+  with pytest.raises(
+    Mistake, match=r"found: cbow, classify, .*, next_token, "
+  ) as error:
     lookup.function("lm.objectives", "x")
   listed = str(error.value).partition("found: ")[2].partition(" (")[0].split(", ")
   assert not {"scoring", "sides", "softmax", "windows", "word_pairs"} & set(listed)
