@@ -31,14 +31,14 @@ class Forced:
     """Returns those of the rows with these indices."""
     return self.replace(first_B=self.first_B[rows_B])
 
-  def ids(self, step, is_last_B):
+  def ids(self, step, is_last):
     """Returns id_B: the one that every row has to get as token `step`, or NONE."""
     first_B = jnp.where(step == 0, self.first_B, NONE)
-    return jnp.where(is_last_B & (self.last != NONE), self.last, first_B)
+    return jnp.where(is_last & (self.last != NONE), self.last, first_B)
 
-  def over(self, tokens_B, step, is_last_B):
+  def over(self, tokens_B, step, is_last):
     """Returns the tokens of a step with those that are forced in their place."""
-    forced_B = self.ids(step, is_last_B)
+    forced_B = self.ids(step, is_last)
     return jnp.where(forced_B == NONE, tokens_B, forced_B)
 
 
