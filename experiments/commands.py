@@ -51,7 +51,7 @@ def generate(store, start: str) -> str:
   An encoder-decoder that learnt gaps fills one, a masked language model a mask, and a
   classifier names classes. Returns "" for a model that does none of these.
   """
-  if store.model.output not in ("tokens", "none") or "task" in store.config:
+  if store.model.output not in ("tokens", "none") or store.config.get("task"):
     return command("generate", workdir=store.path, prompt="A text of yours.")
   traits, tokenizer = store.model.traits, store.tokenizer()
   special = tokenizer.special if tokenizer else ()
