@@ -115,6 +115,20 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=slow)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def mappings():
+  """Frees what was compiled before the kernel's limit of 65,530 mappings is near.
+
+  Each program that XLA compiles for a CPU holds some, and a process beyond the limit
+  crashes without a word.
+  """
+  yield
+  maps = pathlib.Path("/proc/self/maps")
+  if maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
+    jax.clear_caches()
+    gc.collect()
+
+
 @pytest.fixture
 def golden(request):
   """Returns check(name, text): fails unless tests/golden/NAME.txt holds `text`."""

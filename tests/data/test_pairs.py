@@ -58,7 +58,7 @@ def test_an_encoder_reads_in_training_what_it_reads_in_use():
   rows = task("encdec").rows(RECORDS, TOKENIZER, seq=48)
   model = models.build("encdec", preset="t5-tiny", vocab=TOKENIZER.size)
   ids = prompts.encode(TOKENIZER, [record["source"] for record in RECORDS])
-  starts, sources = prompts.as_sources(model, TOKENIZER, ids)
+  starts, sources, _ = prompts.as_sources(model, TOKENIZER, ids)
   for index, members in enumerate(rows.members):
     row = rows[index]
     for place, number in enumerate(members):

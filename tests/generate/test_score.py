@@ -32,10 +32,18 @@ PARAMS = jax.tree.map(
 )
 
 
+@jax.jit
+def log_softmax(ids_T):
+  """Returns log_p_TV of one row of ids."""
+  logits_BTV, _ = MODEL.apply({"params": PARAMS}, ids_T[None])
+  return jax.nn.log_softmax(logits_BTV)[0]
+
+
 def expected(ids, scored):
   """Returns the log-probability of the last `scored` ids, by one forward pass."""
-  logits_BTV, _ = MODEL.apply({"params": PARAMS}, np.array([ids[:-1]]))
-  log_p = np.asarray(jax.nn.log_softmax(logits_BTV))[0]
+  ids_T = np.zeros(16, np.int32)  # one shape, and a causal model looks at no padding
+  ids_T[: len(ids) - 1] = ids[:-1]
+  log_p = np.asarray(log_softmax(ids_T))
   rows = range(len(ids) - 1 - scored, len(ids) - 1)
   return sum(log_p[t, ids[t + 1]] for t in rows), all(
     log_p[t].argmax() == ids[t + 1] for t in rows
