@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 
 from lm import tasks
+from lm.data.clean import words
 from lm.data.packed import Packed, cut
 from lm.data.rows import pad_id
 from lm.errors import Mistake
@@ -17,9 +18,15 @@ class OfTexts(tasks.Task):
 
   text: str = "text"  # the column with the text
   pair: str = ""  # the column with a second text, where there are two
+  segment: str = ""  # "jieba": a space between the words of Chinese texts
+  stopwords: str = ""  # "english" or "chinese": leave their commonest words out
   types: bool = False  # the model has vectors for the parts of a row: read from it
 
   NUMBER = ("label_", "int32")  # the number of an example, and its dtype
+
+  def __post_init__(self):
+    words.check("task.segment", self.segment, words.SEGMENTERS)
+    words.check("task.stopwords", self.stopwords, words.STOPWORDS)
 
   @abc.abstractmethod
   def number(self, record: dict):
@@ -29,7 +36,13 @@ class OfTexts(tasks.Task):
     return {"text": self.text} | ({"pair": self.pair} if self.pair else {})
 
   def texts(self, record: dict) -> list[str]:
-    return [record["text"], record["pair"]] if "pair" in record else [record["text"]]
+    texts = [record[name] for name in ("text", "pair") if name in record]
+    return [self._prepared(text) for text in texts]
+
+  def _prepared(self, text: str) -> str:
+    """Returns what is read of a text; one of stop words alone stays whole."""
+    text = words.segmented(text, self.segment)
+    return words.without(text, self.stopwords).strip() or text
 
   def for_model(self, fields: dict) -> "tasks.Task":
     return dataclasses.replace(self, types=fields.get("types", 0) > 1)

@@ -26,6 +26,7 @@ class Task(OfTexts):
   objective = "classify"
 
   def __post_init__(self):
+    super().__post_init__()
     _classes.check(self.labels)
 
   def columns(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ import functools
 import unicodedata
 from dataclasses import dataclass, fields
 
-from lm.data.clean.rewrite import STOPWORDS
+from lm.data.clean.words import STOPWORDS
 from lm.errors import Mistake
 
 VERSION = 1  # of clean/*.py; raise it when the same text comes out otherwise
@@ -23,7 +23,7 @@ class Rules:
   unicode: str = "NFC"  # a normal form, or "" to leave characters as they are
   control: bool = True  # drop control characters, end every line in \n
   boilerplate: bool = True  # drop Gutenberg's header, footer and lines of page numbers
-  stopwords: str = ""  # "english": drop its commonest words (for bags of words)
+  stopwords: str = ""  # "english" or "chinese": drop its commonest words (for bags)
   min_chars: int = 1  # texts with fewer are dropped
   max_chars: int = 0  # texts with more are dropped; 0: no limit
   script: str = ""  # "LATIN", "CJK", ...: the first word of the letters' Unicode names

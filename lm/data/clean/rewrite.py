@@ -3,6 +3,8 @@
 import re
 import unicodedata
 
+from lm.data.clean import words
+
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours of a terminal
 # Control characters but tab and the ends of lines; byte-order marks; non-characters.
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
@@ -24,20 +26,6 @@ _PAGE = re.compile(
   r"|[-\u2013\u2014][ \t]?\d+[ \t]?[-\u2013\u2014])[ \t]*(?:\n|\Z)",
   re.MULTILINE | re.IGNORECASE,
 )
-
-_ENGLISH = """
-a about above after again against all am an and any are as at be because been before
-being below between both but by can could did do does doing down during each few for
-from further had has have having he her here hers herself him himself his how i if
-in into is it its itself just me more most my myself no nor not now of off on once
-only or other our ours ourselves out over own same she should so some such than that
-the their theirs them themselves then there these they this those through to too
-under until up very was we were what when where which while who whom why will with
-would you your yours yourself yourselves
-"""
-STOPWORDS = {"english": frozenset(_ENGLISH.split())}
-_WORD = re.compile(r"\S+[ \t]*")
-_AROUND = " \t.,;:!?()[]{}<>*_\"'`-\u2013\u2014\u2018\u2019\u201c\u201d\u2026"
 
 
 def rewrite(
@@ -62,7 +50,7 @@ def rewrite(
     if boilerplate:
       change("boilerplate", _without_boilerplate(text))
     if stopwords:
-      change("stop words", _without_words(text, STOPWORDS[stopwords]))
+      change("stop words", words.without(text, stopwords))
     # Without its stop words a line may look like a page number: then go round again.
     if not stopwords or text == before:
       return text, tuple(changes)
@@ -91,10 +79,3 @@ def _between_marks(text: str) -> str:
   if inside:
     parts.append(text[start:])
   return "".join(parts).strip("\n") + "\n"
-
-
-def _without_words(text: str, words: frozenset) -> str:
-  def keep(match):
-    return "" if match[0].strip(_AROUND).casefold() in words else match[0]
-
-  return _WORD.sub(keep, text)
