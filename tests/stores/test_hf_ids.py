@@ -23,7 +23,6 @@ TOKENIZERS = {
 SIZES = dict(width=16, layers=1, heads=2, ff=24, scan=False)
 BEHIND_PADDING = {
   "encoder": dict(types=1, context=16, pooler=False),
-  # transformers has no model whose padding is beyond its context.
   "bart": dict(positions="sinusoids", context=256, post_norm=False, scaled=True)
   | dict(embedding_norm=False, logits_bias=False),
 }
@@ -95,3 +94,14 @@ def test_another_padding_would_move_positions(family, tmp_path):
   inputs = {"source_BS": tokens_BT[:, ::-1]} if model.traits.source else {}
   actual_BTV, _ = model.apply({"params": params}, tokens_BT, **inputs)
   assert np.abs(actual_BTV - logits(hf_model, tokens_BT)).max() > 0.01
+
+
+def test_the_padding_of_m2m100_has_a_row_of_the_table(tmp_path):
+  fields = BEHIND_PADDING["bart"] | dict(first_position=258)
+  ids = dict(vocab_size=258, pad_token_id=257, max_position_embeddings=255)
+  config = transformers.M2M100Config(**ids, d_model=16)
+  with pytest.raises(IndexError):
+    transformers.M2M100ForConditionalGeneration(config)
+  model, params = made("bart", TOKENIZERS["bytes"](), **fields | dict(context=255))
+  with pytest.raises(ValueError, match="first_position=258 with context=255; wanted 2"):
+    export.write(tmp_path, model, params, None)
