@@ -4,6 +4,7 @@ import json
 import pathlib
 import tempfile
 
+import jax
 import numpy as np
 import torch
 
@@ -40,3 +41,36 @@ def logits(hf_model, tokens_BT) -> np.ndarray:
   """Returns logits_BTV of a transformers model."""
   with torch.no_grad():
     return hf_model(torch.from_numpy(np.asarray(tokens_BT, np.int64))).logits.numpy()
+
+
+def close(actual, expected, limit, *, spread=0.5):
+  """Asserts that arrays are equal up to `limit`, and that they are not all alike."""
+  assert actual.shape == expected.shape and np.std(expected) > spread
+  np.testing.assert_allclose(actual, expected, atol=limit, rtol=limit)
+
+
+def compare_with_source(hf_model, tokens_BT, source_BS, segments_BS, *, limit):
+  """Asserts that logits of an encoder-decoder are those of transformers.
+
+  All at once, and with the last four tokens one by one. `segments_BS` is 0 where the
+  source is padding.
+  """
+  model, params = copied(hf_model)
+  arrays = dict(
+    input_ids=source_BS, attention_mask=segments_BS, decoder_input_ids=tokens_BT
+  )
+  with torch.no_grad():
+    arrays = {name: torch.from_numpy(x.astype(np.int64)) for name, x in arrays.items()}
+    expected_BTV = hf_model(**arrays).logits.numpy()
+  source = dict(source_BS=source_BS.astype(np.int32), source_segments_BS=segments_BS)
+  run = jax.jit(
+    lambda params, *args, **inputs: model.apply({"params": params}, *args, **inputs)
+  )
+  close(run(params, tokens_BT, **source)[0], expected_BTV, limit)
+  B, T = tokens_BT.shape
+  cache = model.init_cache(B, T)
+  actual_BTV, cache = run(params, tokens_BT[:, :-4], cache=cache, **source)
+  close(actual_BTV, expected_BTV[:, :-4], limit)
+  for t in range(T - 4, T):
+    actual_B1V, cache = run(params, tokens_BT[:, t : t + 1], cache=cache)
+    close(actual_B1V[:, 0], expected_BTV[:, t], limit)

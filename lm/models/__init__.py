@@ -91,6 +91,18 @@ class LanguageModel(nn.Module):
     logits_BTV = self.readout(features.x_BTD)
     return logits_BTV[..., : self.config.vocab], features.cache
 
+  def source_to_read(self, source_BS, tokens_BT, *, is_cached: bool):
+    """Returns source_BS; None if a cache has what decoding needs of an earlier one.
+
+    Where parameters are drawn from tokens alone, these are the source. Raises Mistake
+    without any.
+    """
+    if source_BS is None and self.is_initializing():
+      return tokens_BT
+    if source_BS is None and not is_cached:
+      raise Mistake("an encoder-decoder reads a source: give source_BS")
+    return source_BS
+
   @property
   def output(self) -> str:
     """The kind of its output head, the field `head`: "tokens" where it has no choice.

@@ -21,8 +21,7 @@ from flax import linen as nn
 from lm.errors import Mistake, not_negative, one_of, positive
 from lm.letters import weight
 from lm.models import READS, SOURCE, Features, LanguageModel, Traits
-from lm.nn.attention import Attention, Heads, mask_of_source
-from lm.nn.attention.cache import KVCache, SourceCache, begin
+from lm.nn.attention import Attention, Heads, SourceCache, begin, begin_source
 from lm.nn.attention.masks import Mask, default_positions
 from lm.nn.depth import Run, Stack
 from lm.nn.layers import (
@@ -234,29 +233,23 @@ class Model(LanguageModel):
     too, tokens read the source of their own segment. Other arguments are as in
     `lm.models.decoder`. Raises Mistake without a source.
     """
-    if source_BS is None and self.is_initializing():
-      source_BS = tokens_BT
-    if source_BS is None and (cache is None or not cache.source.positions_BS.size):
-      raise Mistake("an encoder-decoder reads a source: give source_BS")
+    is_cached = cache is not None and cache.source.positions_BS.size > 0
+    source_BS = self.source_to_read(source_BS, tokens_BT, is_cached=is_cached)
     c, own = self.config, cache and cache.own
     mask, positions, own, kv, slot = begin(tokens_BT, positions_BT, segments_BT, own)
     keys = split_key(dropout_key(self, c.run.dropout, train=train), 3)
-    memory_BSD, source_kv = None, None
+    source = (source_BS, source_segments_BS)
+    source_mask, source_kv = begin_source(*source, segments_BT, cache)
+    memory_BSD = None
     if source_BS is not None:
-      memory_BSD = self.encode(source_BS, source_segments_BS, keys[0])
-      source_mask = mask_of_source(source_segments_BS, segments_BT)
-    else:
-      source_kv = {"keys": cache.source.keys, "values": cache.source.values}
-      source_mask = Mask(k_positions_BS=cache.source.positions_BS, causal=False)
+      memory_BSD = self.encode(*source, keys[0])
     x_BTD = self._embed(tokens_BT, positions, keys[1])
     keys_L = None if keys[2] is None else split_key(keys[2], c.layers)
     inputs = {"own": kv, "source": source_kv, "key": keys_L}
     rows = dict(mask=mask, source_mask=source_mask, memory_BSD=memory_BSD)
     x_BTD, new = self.blocks(x_BTD, inputs, rows, {"slot": slot})
     if cache is not None:
-      cache = cache.replace(own=own.replace(**new["own"]))
-      if memory_BSD is not None:
-        cache = cache.read(new["source"], source_BS, source_mask)
+      cache = cache.written(own, new, source_BS, source_mask)
     return Features(x_BTD if c.style.post_norm else self.norm(x_BTD), cache)
 
   def encode(self, source_BS, source_segments_BS=None, key=None):
@@ -292,7 +285,5 @@ class Model(LanguageModel):
   def init_cache(self, batch: int, size: int) -> SourceCache:
     """An empty cache for rows of up to `size` tokens; needs no parameters."""
     c = self.config
-    empty = lambda slots: KVCache.empty(
-      c.layers, (batch, slots, c.heads, c.H), scan=c.run.scan
-    )
-    return SourceCache(empty(size), empty(0))
+    shape_BSKH = (batch, size, c.heads, c.H)
+    return SourceCache.empty(c.layers, shape_BSKH, scan=c.run.scan)

@@ -152,10 +152,8 @@ class Model(LanguageModel):
     """
     if segments_BT is not None:
       raise Mistake("segments_BT: a recurrent seq2seq takes one document a row")
-    if source_BS is None and self.is_initializing():
-      source_BS = tokens_BT
-    if source_BS is None and (cache is None or not cache.real_BS.size):
-      raise Mistake("a seq2seq model reads a source: give source_BS")
+    is_cached = cache is not None and cache.real_BS.size > 0
+    source_BS = self.source_to_read(source_BS, tokens_BT, is_cached=is_cached)
     c, rate = self.config, self.config.run.dropout
     keys = split_key(dropout_key(self, rate, train=train), 3)
     if source_BS is not None:

@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from lm.errors import Mistake, one_of, positive
 from lm.letters import constrain
+from lm.nn.attention.masks import of_segments
 from lm.nn.layers import ACTIVATIONS, Norm
 from lm.nn.linear import linear
 
@@ -104,8 +105,7 @@ def token_of_each(x_BTD, segments_BT, num: int, *, last: bool):
   """
   if segments_BT is None:
     return x_BTD[:, -1:] if last else x_BTD[:, :1]
-  number_P = jnp.arange(1, max(1, num) + 1)
-  is_text_BPT = segments_BT[:, None] == number_P[None, :, None]
+  is_text_BPT = of_segments(segments_BT, max(1, num))
   if last:
     index_BP = segments_BT.shape[1] - 1 - jnp.argmax(is_text_BPT[..., ::-1], axis=-1)
   else:

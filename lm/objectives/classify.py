@@ -2,8 +2,7 @@
 
 import jax.numpy as jnp
 
-from lm.objectives.scoring import add_auxiliary, read
-from lm.objectives.softmax import cross_entropy
+from lm.objectives.scoring import add_auxiliary, class_sums, read
 
 
 def classify(apply, params, batch, key, *, given=None, train=True):
@@ -15,7 +14,7 @@ def classify(apply, params, batch, key, *, given=None, train=True):
   "accuracy".
   """
   features = read(apply, params, batch, key, train)
-  sums = class_sums(*class_logits(apply, params, features, batch))
+  sums = class_sums("text", *class_logits(apply, params, features, batch))
   return add_auxiliary(sums, features.losses) if train else sums
 
 
@@ -30,15 +29,3 @@ def class_logits(apply, params, features, batch):
   num = label.shape[1] if is_packed else 0
   inputs = dict(segments_BT=batch.get("segments_BT"), num=num, method="classify")
   return apply({"params": params}, features.x_BTD, **inputs), label, weights
-
-
-def class_sums(logits, label, weights) -> dict:
-  """Returns the sums of `classify` for logits of texts."""
-  nll, _ = cross_entropy(logits, label)
-  correct = jnp.argmax(logits, axis=-1) == label
-  nats, weight = jnp.sum(nll * weights), jnp.sum(weights)
-  return {
-    "loss": (nats, weight),
-    "nats_per_text": (nats, weight),
-    "accuracy": (jnp.sum(correct * weights), weight),
-  }

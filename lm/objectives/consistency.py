@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.data.rows import corrupt, pad_id
-from lm.objectives.classify import class_logits, class_sums
-from lm.objectives.scoring import add_auxiliary, read
+from lm.objectives.classify import class_logits
+from lm.objectives.scoring import add_auxiliary, class_sums, read
 from lm.objectives.softmax import divergence
 
 
@@ -34,7 +34,7 @@ def consistency(
   keys = jax.random.split(key, 3) if train else (None, None, None)
   features = read(apply, params, batch, keys[0], train)
   logits, label, weights = class_logits(apply, params, features, batch)
-  sums = class_sums(logits, label, weights)
+  sums = class_sums("text", logits, label, weights)
   if not train:
     return sums
   tokens_BT = batch["tokens_BT"]

@@ -6,8 +6,8 @@ Henderson et al. 2017, arXiv:1705.00652, section 4.4, with cosines as in Sentenc
 
 import jax.numpy as jnp
 
-from lm.objectives.scoring import add_auxiliary, read
-from lm.objectives.softmax import cross_entropy
+from lm.nn.attention.masks import of_segments
+from lm.objectives.scoring import add_auxiliary, class_sums, read
 
 
 def contrastive(apply, params, batch, key, *, given=None, train=True, scale=20.0):
@@ -33,14 +33,7 @@ def contrastive(apply, params, batch, key, *, given=None, train=True, scale=20.0
   is_read_RR = is_wrong_RR | equal_RR(own_R)
   least = jnp.finfo(jnp.float32).min
   logits_RR = jnp.where(is_read_RR, scale * (x_RD @ y_RD.T), least)
-  nll_R, _ = cross_entropy(logits_RR, own_R)
-  correct_R = jnp.argmax(logits_RR, axis=-1) == own_R
-  nats, weight = jnp.sum(nll_R * weights_R), jnp.sum(weights_R)
-  sums = {
-    "loss": (nats, weight),
-    "nats_per_pair": (nats, weight),
-    "accuracy": (jnp.sum(correct_R * weights_R), weight),
-  }
+  sums = class_sums("pair", logits_RR, own_R, weights_R)
   return add_auxiliary(sums, features.losses) if train else sums
 
 
@@ -49,8 +42,7 @@ def means(x_BTD, segments_BT, num: int):
 
   That of a segment that does not exist is 0.
   """
-  number_O = jnp.arange(1, num + 1)
-  is_own_BOT = (segments_BT[:, None] == number_O[None, :, None]).astype(jnp.float32)
+  is_own_BOT = of_segments(segments_BT, num).astype(jnp.float32)
   x_BOD = jnp.einsum("BOT,BTD->BOD", is_own_BOT, x_BTD)
   squares_BO1 = jnp.sum(jnp.square(x_BOD), axis=-1, keepdims=True)
   # The root of 0 has no gradient.

@@ -13,7 +13,7 @@ from lm import trees
 from lm.errors import Mistake
 from lm.objectives import scoring
 from lm.objectives.scoring import add_auxiliary, in_pieces, read
-from lm.objectives.softmax import check_mixture, divergence
+from lm.objectives.softmax import check_mixture, divergence, mixture
 
 # Text as it is, or with masked tokens.
 CORRUPTIONS = ("", "masked")
@@ -80,9 +80,8 @@ def distill(
     student_BTV, weights_BT = readout(piece["x_BTD"]), piece["weights_BT"]
     kl_BT = divergence(teacher_BTV, student_BTV, temperature)
     kl, sums = jnp.sum(kl_BT * weights_BT), scoring.token_sums(student_BTV, piece)
-    nll, weight = sums["loss"]
-    loss = alpha * temperature**2 * kl + (1 - alpha) * nll
-    return sums | {"loss": (loss, weight), "divergence": (kl, weight)}, None
+    weight = sums["loss"][1]
+    return mixture(sums, kl, weight, temperature=temperature, alpha=alpha), None
 
   # Both models' logits are there at once.
   shape = jax.eval_shape(readout, x_BTD).shape

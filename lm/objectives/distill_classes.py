@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.objectives.classify import class_logits
-from lm.objectives.scoring import add_auxiliary, read
-from lm.objectives.softmax import check_mixture, cross_entropy, divergence
+from lm.objectives.scoring import add_auxiliary, class_sums, read
+from lm.objectives.softmax import check_mixture, divergence, mixture
 
 LEAST = np.finfo(np.float32).tiny  # of a probability, so that it has a logarithm
 
@@ -39,17 +39,10 @@ def distill_classes(
   logits_BPC, label_BP, weights_BP = class_logits(apply, params, features, batch)
   teacher, number_BP = given["train" if train else "heldout"], batch["example_BP"]
   kl_BP = divergence(teacher["logits_RC"][number_BP], logits_BPC, temperature)
-  nll_BP, _ = cross_entropy(logits_BPC, label_BP)
+  kl, texts = jnp.sum(kl_BP * weights_BP), jnp.sum(weights_BP)
   labelled_BP = weights_BP * teacher["labelled_R"][number_BP]
-  kl, nll = jnp.sum(kl_BP * weights_BP), jnp.sum(nll_BP * labelled_BP)
-  texts, labels = jnp.sum(weights_BP), jnp.sum(labelled_BP)
-  hits = jnp.sum((jnp.argmax(logits_BPC, axis=-1) == label_BP) * labelled_BP)
-  sums = {
-    "loss": (alpha * temperature**2 * kl + (1 - alpha) * nll, texts),
-    "nats_per_text": (nll, labels),
-    "accuracy": (hits, labels),
-    "divergence": (kl, texts),
-  }
+  sums = class_sums("text", logits_BPC, label_BP, labelled_BP)
+  sums = mixture(sums, kl, texts, temperature=temperature, alpha=alpha)
   return add_auxiliary(sums, features.losses) if train else sums
 
 

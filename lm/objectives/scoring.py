@@ -1,4 +1,4 @@
-"""Parts of objectives over tokens: the model's features, and scores of its targets."""
+"""Parts of objectives: the model's features, and scores of tokens or of classes."""
 
 import math
 
@@ -115,6 +115,26 @@ def add_auxiliary(sums: dict, losses: dict) -> dict:
   loss += weight * sum(auxiliary.loss for auxiliary in losses.values())
   means = {name: (weight * aux.mean, weight) for name, aux in losses.items()}
   return sums | {"loss": (loss, weight)} | means
+
+
+def class_sums(unit: str, logits, target, weights) -> dict:
+  """Returns the sums of logits of classes against targets, of any leading dimensions.
+
+  They are "loss", "nats_per_<unit>" and "accuracy", of the units with `weights`.
+  """
+  nll, _ = cross_entropy(logits, target)
+  correct = jnp.argmax(logits, axis=-1) == target
+  return sums_per(unit, nll, correct, weights)
+
+
+def sums_per(unit: str, nll, correct, weights) -> dict:
+  """Returns the sums of `class_sums` of the nats of targets, and of which are right."""
+  nats, weight = jnp.sum(nll * weights), jnp.sum(weights)
+  return {
+    "loss": (nats, weight),
+    f"nats_per_{unit}": (nats, weight),
+    "accuracy": (jnp.sum(correct * weights), weight),
+  }
 
 
 def token_sums(logits_BTV, piece, z_loss=0.0, smoothing=0.0) -> dict:

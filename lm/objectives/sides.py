@@ -6,11 +6,12 @@ Of the pair at place p the chosen answer is segment 2 p + 1 and the rejected one
 
 import jax.numpy as jnp
 
+from lm.nn.attention.masks import of_segments
+
 
 def side_sums(values_BT, batch):
   """Returns (chosen_BP, rejected_BP): sums of values over the tokens of each side."""
-  number_O = jnp.arange(1, 2 * batch["weights_BP"].shape[1] + 1)
-  is_side_BOT = batch["segments_BT"][:, None] == number_O[None, :, None]
+  is_side_BOT = of_segments(batch["segments_BT"], 2 * batch["weights_BP"].shape[1])
   sums_BO = jnp.sum(jnp.where(is_side_BOT, values_BT[:, None], 0), axis=-1)
   return split(sums_BO)
 

@@ -59,6 +59,17 @@ def check_mixture(temperature, alpha):
     raise Mistake(f"loss.alpha={alpha}; wanted 0 to 1")
 
 
+def mixture(sums: dict, kl, weight, *, temperature, alpha) -> dict:
+  """Returns the sums with alpha T^2 KL + (1 - alpha) nats as loss, and "divergence".
+
+  `sums` has the nats as "loss"; T^2 keeps the gradient of the divergence, of softmaxes
+  at the temperature T, as large as at T = 1. `weight` is that of both new sums.
+  """
+  nats, _ = sums["loss"]
+  loss = alpha * temperature**2 * kl + (1 - alpha) * nats
+  return sums | {"loss": (loss, weight), "divergence": (kl, weight)}
+
+
 def pick(logits_BTV, targets_BT):
   """Returns the targets' logits, in float32."""
   # Where V is sharded, XLA gathers on every device and adds up [B, T], not [B, T, V].

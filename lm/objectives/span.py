@@ -2,7 +2,8 @@
 
 import jax.numpy as jnp
 
-from lm.objectives.scoring import add_auxiliary, read
+from lm.nn.attention.masks import of_segments
+from lm.objectives.scoring import add_auxiliary, read, sums_per
 from lm.objectives.softmax import cross_entropy
 
 
@@ -16,9 +17,8 @@ def span(apply, params, batch, key, *, given=None, train=True):
   """
   features = read(apply, params, batch, key, train)
   logits_BTC = apply({"params": params}, features.x_BTD, method="label")
-  segments_BT, weights_BP = batch["segments_BT"], batch["weights_BP"]
-  number_P = jnp.arange(1, weights_BP.shape[1] + 1)
-  is_own_BPT = segments_BT[:, None] == number_P[None, :, None]
+  weights_BP = batch["weights_BP"]
+  is_own_BPT = of_segments(batch["segments_BT"], weights_BP.shape[1])
   first_BP = jnp.argmax(is_own_BPT, axis=-1)
   nll_BP, correct_BP = 0.0, True
   for place, name in enumerate(("start_BP", "end_BP")):
@@ -28,11 +28,6 @@ def span(apply, params, batch, key, *, given=None, train=True):
     nll_BP += cross_entropy(logits_BPT, target_BP)[0] / 2
     correct_BP &= jnp.argmax(logits_BPT, axis=-1) == target_BP
   # A segment that does not exist has no logits, and its loss may be anything.
-  nats = jnp.sum(jnp.where(weights_BP > 0, nll_BP * weights_BP, 0))
-  weight = jnp.sum(weights_BP)
-  sums = {
-    "loss": (nats, weight),
-    "nats_per_window": (nats, weight),
-    "accuracy": (jnp.sum(correct_BP * weights_BP), weight),
-  }
+  nll_BP = jnp.where(weights_BP > 0, nll_BP, 0)
+  sums = sums_per("window", nll_BP, correct_BP, weights_BP)
   return add_auxiliary(sums, features.losses) if train else sums

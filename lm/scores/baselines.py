@@ -71,8 +71,8 @@ class Dictionary:
       ids.get(word, -1)
       for ids, word in zip(self._numbers, (source, target), strict=True)
     )
-    found_at = (self._source == first) & (self._target == second)
-    return float(self._chance[found_at].sum())
+    is_link = (self._source == first) & (self._target == second)
+    return float(self._chance[is_link].sum())
 
   def translate(self, text: str) -> str:
     """Returns the text word by word; a word that is not known stays as it is."""

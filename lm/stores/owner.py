@@ -11,7 +11,7 @@ LOCK = ".lock"  # says who the owner is; see lm.disk.locks
 
 
 class Owner:
-  """Whether a run owns a folder; `inner` are the folders that it makes there."""
+  """A run's claim to a folder; `inner` are the folders that it makes there."""
 
   def __init__(self, path, *inner):
     self._path, self._inner, self._is_held = path, inner, False

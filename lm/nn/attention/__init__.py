@@ -14,13 +14,13 @@ from lm.errors import Mistake, not_negative, one_of, positive
 from lm.letters import constrain
 from lm.nn.attention import backends
 from lm.nn.attention.backends import xla
-from lm.nn.attention.cache import KVCache, SourceCache, begin, mask_of_source
+from lm.nn.attention.cache import KVCache, SourceCache, begin, begin_source
 from lm.nn.attention.masks import Mask
 from lm.nn.layers import Norm
 from lm.nn.linear import linear
 from lm.nn.positions.rotary import POSITIONS, rotate
 
-__all__ = ["Attention", "Heads", "KVCache", "SourceCache", "begin", "mask_of_source"]
+__all__ = ["Attention", "Heads", "KVCache", "SourceCache", "begin", "begin_source"]
 
 QK_NORMS = ("none", "head", "width")  # width: over all heads together (OLMo 2)
 

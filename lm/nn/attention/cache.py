@@ -59,17 +59,31 @@ class SourceCache:
   own: KVCache
   source: KVCache
 
+  @classmethod
+  def empty(cls, L: int, shape_BSKH, *, scan: bool):
+    """Returns a cache without a token and without a source; see `KVCache.empty`."""
+    B, _, K, H = shape_BSKH
+    own = KVCache.empty(L, shape_BSKH, scan=scan)
+    return cls(own, KVCache.empty(L, (B, 0, K, H), scan=scan))
+
   def take(self, rows_B):
     """Returns the cache of the rows with these indices, for beams."""
     return SourceCache(self.own.take(rows_B), self.source.take(rows_B))
 
-  def read(self, kv, source_BS, mask: Mask):
-    """Returns the cache with a source's keys and values; `mask` hides its padding."""
+  def written(self, own: KVCache, new: dict, source_BS, mask: Mask):
+    """Returns the cache after a step: `own` and a source's, if one came with it.
+
+    `new` has what the layers return of them, {"keys", "values"} under "own" and under
+    "source"; `mask` hides the padding of the source.
+    """
+    cache = self.replace(own=own.replace(**new["own"]))
+    if source_BS is None:
+      return cache
     positions_BS = mask.k_positions_BS
     if positions_BS is None:
       positions_BS = jnp.broadcast_to(jnp.arange(source_BS.shape[1]), source_BS.shape)
-    source = KVCache(**kv, positions_BS=positions_BS, index=jnp.int32(0))
-    return self.replace(source=source)
+    options = dict(positions_BS=positions_BS, index=jnp.int32(0))
+    return cache.replace(source=KVCache(**new["source"], **options))
 
 
 class Reading(NamedTuple):
@@ -107,7 +121,19 @@ def begin(tokens_BT, positions_BT, segments_BT, cache: KVCache | None) -> Readin
   return Reading(mask, positions, cache, kv, slot)
 
 
-def mask_of_source(source_segments_BS, segments_BT) -> Mask:
+def begin_source(source_BS, source_segments_BS, segments_BT, cache):
+  """Returns (mask, kv) of the source that T more tokens read.
+
+  Without source_BS it is the one in the SourceCache, whose keys and values `kv` has for
+  all layers; else `kv` is None.
+  """
+  if source_BS is not None:
+    return _mask_of_source(source_segments_BS, segments_BT), None
+  mask = Mask(k_positions_BS=cache.source.positions_BS, causal=False)
+  return mask, {"keys": cache.source.keys, "values": cache.source.values}
+
+
+def _mask_of_source(source_segments_BS, segments_BT) -> Mask:
   """Returns the mask of a source: each token sees all of it but padding (segment 0).
 
   In a packed row, with `segments_BT`, those of the same segment.

@@ -68,6 +68,12 @@ def default_positions(tokens_BT, positions_BT, segments_BT) -> jax.Array:
   return jnp.arange(tokens_BT.shape[1])[None]
 
 
+def of_segments(segments_BT: jax.Array, num: int) -> jax.Array:
+  """Returns is_own_BPT: True at the tokens of the segments 1 to P = num of a row."""
+  number_P = jnp.arange(1, num + 1)
+  return segments_BT[:, None] == number_P[None, :, None]
+
+
 def packed_positions(segments_BT: jax.Array) -> jax.Array:
   """Returns positions_BT that start from 0 in every segment of a packed row."""
   index_BT = jnp.broadcast_to(jnp.arange(segments_BT.shape[1]), segments_BT.shape)

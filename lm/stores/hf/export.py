@@ -100,6 +100,7 @@ def write(
     layout = None if hf is None else layout
   if layout is None:
     hf, kept = config_of(model, family), None
+    ids.check_padding(hf, tokenizer)
     hf = hf.with_defaults(ids.of_config(tokenizer, model.traits.source))
     if labels:
       hf |= task_heads.names_of(labels)

@@ -2,6 +2,7 @@
 
 from lm.data.rows.corrupt import start_id
 from lm.data.tokenizers import starts
+from lm.errors import Mistake
 
 
 def of_config(tokenizer, has_source: bool) -> dict:
@@ -17,6 +18,21 @@ def of_config(tokenizer, has_source: bool) -> dict:
   ends = [id for id in (tokenizer.eos, *others) if id is not None]
   decoding = {"start": start_id(tokenizer)} | tokenizer.decoding if has_source else {}
   return ids | ({"eos_token_id": ends} if others else {}) | starts.to_hf(decoding)
+
+
+def check_padding(hf: dict, tokenizer):
+  """Raises Mistake for a config.json with another padding than the tokenizer's.
+
+  It has one where positions begin behind that id (RoBERTa, M2M-100): transformers gives
+  tokens of this id no position of their own, and so the rest of a text other ones.
+  """
+  skipped = hf.get("pad_token_id")
+  if tokenizer is not None and skipped not in (None, tokenizer.pad):
+    raise Mistake(
+      f"a {hf['model_type']} with first_position={skipped + 1} has pad={skipped}, and "
+      f"the tokenizer pad={tokenizer.pad}; wanted a model that was trained with "
+      "first_position=pad + 1"
+    )
 
 
 def of_generation(tokenizer) -> dict:

@@ -29,8 +29,16 @@ def config(hf: HfConfig) -> dict:
 
 
 def to_hf(fields: dict) -> dict:
-  """Returns config.json for the fields of our model."""
+  """Returns config.json for the fields of our model.
+
+  Raises Mistake where transformers, whose table has the row of padding, has none.
+  """
+  first, context = fields["first_position"], fields["context"]
+  if first > context + 2:
+    raise Mistake(
+      f"first_position={first} with context={context}; wanted {first - 2} or more"
+    )
   return bart.relative_to_hf(fields, "m2m_100", "M2M100") | dict(
     architectures=["M2M100ForConditionalGeneration"],
-    pad_token_id=fields["first_position"] - 1,
+    pad_token_id=first - 1,
   )

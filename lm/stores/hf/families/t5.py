@@ -67,7 +67,6 @@ def to_hf(fields: dict) -> dict:
     relative_attention_num_buckets=fields["buckets"],
     relative_attention_max_distance=fields["reach"],
     layer_norm_epsilon=fields["eps"],
-    decoder_start_token_id=0,
   )
 
 
