@@ -30,6 +30,18 @@ class Adaptation(abc.ABC):
 
   train: tuple = ()  # regular expressions of parameters that are trained as they are
 
+  def begun(self, tokenizer):
+    """Returns the tokenizer of a run, from that of the model that it adapts."""
+    return tokenizer
+
+  def fitted(self, tokenizer, *, seq: int, task: dict, teacher="") -> "Adaptation":
+    """Returns the adaptation for a model's tokenizer, rows of `seq` and a task.
+
+    `teacher` is the path of another model that reads the rows. Raises Mistake where it
+    does not go with them.
+    """
+    return self
+
   @abc.abstractmethod
   def added(self, weights: dict) -> dict:
     """Returns {path: function of a key that draws boxed arrays}, which are trained.
@@ -46,7 +58,10 @@ class Adaptation(abc.ABC):
     raise NotImplementedError(f"{type(self)} adds nothing to {weight.path}")
 
   def merged(self, weight: "Weight", base, arrays: dict):
-    """Returns the array that does the same as `joined`, of the shape of `base`."""
+    """Returns the array that does the same as `joined`, of the shape of `base`.
+
+    Where there is none it is a `lm.nn.linear.Weight`.
+    """
     raise NotImplementedError(f"{type(self)} adds nothing to {weight.path}")
 
   def started(self, weight: "Weight", base, arrays: dict) -> dict:

@@ -80,10 +80,11 @@ def read(task, *, cache) -> records.Splits:
   return task.extended(splits, cache=str(cache))
 
 
-def prepare(task, data, *, seq: int, teacher=None, log=print) -> Examples:
+def prepare(task, data, *, seq: int, teacher=None, begun=None, log=print) -> Examples:
   """Returns the dataset of a Task; `data` is the lm.data.Data with its tokenizer.
 
   A learnt tokenizer is learnt from the training texts. A `teacher` says more of them.
+  `begun(tokenizer)` returns one to use in its place, which begins texts otherwise.
   `log` gets a line about what was left out and cut. Raises Mistake for tables that do
   not fit the task.
   """
@@ -95,6 +96,7 @@ def prepare(task, data, *, seq: int, teacher=None, log=print) -> Examples:
         "the table to hold out: --config.task.heldout=TABLE"
       )
   tokenizer = tokenizers.make(data.tokenizer, texts(task, splits.train))
+  tokenizer = begun(tokenizer) if begun else tokenizer
   task = task.resolved(splits)
   if teacher:
     splits = task.taught(splits, teacher, log)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from lm.data.rows.corrupt import start_id
+from lm.data.tokenizers import vocabulary
 from lm.errors import Mistake
 
 TEXT = (str, bytes)
@@ -74,9 +75,10 @@ def as_sources(model, tokenizer, prompts) -> tuple[list, list | None, tuple | No
 
   A model with an encoder reads the prompts as its sources, ended by eos as in training,
   and writes from the token that begins all its targets. Any other model continues the
-  prompts and has no sources (None). Raises Mistake when the language to write decides
-  where to start, and no prompt and no file names it.
+  prompts and has no sources (None). Raises Mistake for an id without a row, and when
+  the language to write decides where to start, and no prompt and no file names it.
   """
+  _check_rows(model, tokenizer, prompts)
   if not model.traits.source:
     return prompts, None, None
   from lm.data.tokenizers import languages
@@ -94,6 +96,17 @@ def as_sources(model, tokenizer, prompts) -> tuple[list, list | None, tuple | No
     starts.append([start])
     firsts.append(first)
   return starts, sources, (firsts, tokenizer.decoding.get("last"))
+
+
+def _check_rows(model, tokenizer, prompts):
+  """Raises Mistake for an id that neither the model's table nor a soft prompt has."""
+  vocab, own = model.config.vocab, vocabulary.front(tokenizer)
+  behind = [id for prompt in prompts for id in prompt if id >= vocab and id not in own]
+  if behind:
+    raise Mistake(
+      f"the prompt has token {behind[0]}, and the model has rows for 0 to {vocab - 1}; "
+      "leave it out, or take the model's own tokenizer"
+    )
 
 
 def _needs_language(tokenizer) -> bool:
@@ -175,7 +188,7 @@ def validate_request(model, prompts, limits, n):
   """Raises Mistake for a request that the model cannot serve.
 
   That is: the family does not decode, n or a limit (max_tokens of a prompt) is below 1,
-  a prompt has an id without a row, or a prompt and its limit do not fit the context.
+  or a prompt and its limit do not fit the context.
   """
   if not model.traits.decodes:
     family = type(model).__module__.rpartition(".")[2]
@@ -184,13 +197,7 @@ def validate_request(model, prompts, limits, n):
     raise Mistake(f"n must be 1 or more samples of each prompt, got {n}")
   if len(limits) and min(limits) < 1:
     raise Mistake(f"max_tokens must be 1 or more, got {min(limits)}")
-  vocab, context = model.config.vocab, model.config.context
-  behind = [id for prompt in prompts for id in prompt if not 0 <= id < vocab]
-  if behind:
-    raise Mistake(
-      f"the prompt has token {behind[0]}, and the model has rows for 0 to {vocab - 1}; "
-      "leave it out, or take the model's own tokenizer"
-    )
+  context = model.config.context
   for prompt, limit in zip(prompts, limits, strict=True):
     room = context - len(prompt)
     if context and limit > room:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lm.data.tokenizers import vocabulary
 from lm.errors import Mistake
 from lm.generate.prompts import as_sources, bucket, encode, pad_prompts, pad_sources
 from lm.platform import narrow
@@ -35,8 +36,8 @@ def score(model, params, tokenizer, texts) -> list[Score]:
   scored. A string is scored whole, its first token after the one that begins a
   document; what is longer than the model's context is read in windows, and each token
   is scored once, with as many tokens before it as its window has. Of a pair that is too
-  long, the beginning of its context is not read. An encoder-decoder reads the context
-  as its source, and takes pairs alone.
+  long, the beginning of its context is not read, but for a soft prompt. An
+  encoder-decoder reads the context as its source, and takes pairs alone.
 
   White space at the end of a context is taken for the beginning of the continuation, as
   most tokenizers have it. Raises Mistake for a model that predicts no next token.
@@ -122,7 +123,9 @@ def _parts(model, tokenizer, text) -> list[Request]:
   if isinstance(text, str):
     if model.traits.source:
       raise Mistake("an encoder-decoder scores pairs (source, text), got a string")
-    return windows(model, np.append(_first(tokenizer), tokenizer.encode(text)))
+    first, front = _first(tokenizer), len(vocabulary.front(tokenizer))
+    ids = np.append(first, tokenizer.encode(text))
+    return windows(model, ids, first=len(first), front=front)
   context, continuation = text if isinstance(text, tuple | list) else (None, None)
   if not isinstance(context, str) or not isinstance(continuation, str):
     raise Mistake(f"wanted a text, or a context and a continuation, got {text!r}")
@@ -131,7 +134,14 @@ def _parts(model, tokenizer, text) -> list[Request]:
     [start], [source], (first, _) = as_sources(model, tokenizer, [ids])
     start = np.array([*start, *(id for id in first if id is not None)])
     return [Request(start, tokenizer.encode(continuation), source)]
-  return [continued(tokenizer, context, continuation)]
+  request = continued(tokenizer, context, continuation)
+  front = len(vocabulary.front(tokenizer))
+  if front and model.config.context:
+    room = max(0, model.config.context + 1 - len(request.ids) - front)
+    rest = request.context[front:]
+    context = np.append(request.context[:front], rest[max(0, len(rest) - room) :])
+    request = request._replace(context=context)
+  return [request]
 
 
 def continued(tokenizer, context: str, continuation: str) -> Request:
@@ -146,17 +156,23 @@ def continued(tokenizer, context: str, continuation: str) -> Request:
 
 
 def _first(tokenizer) -> np.ndarray:
-  """Returns the id that begins a document, as an empty prompt has it."""
-  return encode(tokenizer, "")[0][:1]
+  """Returns the ids that begin a document, as an empty prompt has them."""
+  ids, front = encode(tokenizer, "")[0], len(vocabulary.front(tokenizer))
+  has_start = not front or tokenizer.bos in ids[front : front + 1]
+  return ids[: front + has_start]
 
 
-def windows(model, ids) -> list[Request]:
-  """Returns requests that score each id but the first, once."""
-  limit, start, requests = model.config.context or len(ids), 1, []
+def windows(model, ids, *, first: int = 1, front: int = 0) -> list[Request]:
+  """Returns requests that score each id but the `first` ones, once.
+
+  Those at the `front`, a soft prompt, are before each window.
+  """
+  limit, requests = (model.config.context or len(ids)) - front, []
+  start = first
   while start < len(ids):
     end = min(start + limit, len(ids))
-    first = max(0, end - 1 - limit)
-    requests.append(Request(ids[first:start], ids[start:end]))
+    before = np.append(ids[:front], ids[max(front, end - 1 - limit) : start])
+    requests.append(Request(before, ids[start:end]))
     start = end
   return requests
 
@@ -185,7 +201,9 @@ def _scorer(model):
 
   def scored(params, targets_BT, weights_BT, **inputs):
     logits_BTV, _ = model.apply({"params": params}, **inputs)
-    picked_BT1 = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)
+    # A soft prompt's ids are no targets of weight, and beyond the logits.
+    ids_BT1 = targets_BT[..., None]
+    picked_BT1 = jnp.take_along_axis(logits_BTV, ids_BT1, axis=-1, mode="clip")
     logprob_BT = picked_BT1[..., 0] - jax.nn.logsumexp(logits_BTV, axis=-1)
     is_likeliest_BT = picked_BT1[..., 0] >= jnp.max(logits_BTV, axis=-1)
     greedy_B = jnp.all(is_likeliest_BT | (weights_BT == 0), axis=1)

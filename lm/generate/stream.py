@@ -109,8 +109,7 @@ def stream(
     raise Mistake(f"stop must be strings that are not empty, got {stop!r}")
   if chunk < 1:
     raise Mistake(f"chunk must be 1 or more tokens, got {chunk}")
-  prompts = encode(tokenizer, prompts)
-  prompts, sources, forced = as_sources(model, tokenizer, prompts)
+  prompts, sources, forced = as_sources(model, tokenizer, encode(tokenizer, prompts))
   stops, params = _stops(tokenizer), decode.prepare_params(model, params)
   start = functools.partial(
     decode.start,
@@ -133,6 +132,7 @@ def stream(
     kind = "sources" if sources else "texts"
     raise Mistake(f"slides=True is for one text, got {len(rows)} {kind}")
   sizes = dict(context=model.config.context, max_tokens=max_tokens, seed=seed)
+  sizes["front"] = len(vocabulary.front(tokenizer))
   return _sliding(start, pieces, rows[0], prompts[0], **sizes)
 
 
@@ -151,12 +151,16 @@ def _pieces(model, params, rows, chunk, decoding):
     until += chunk
 
 
-def _sliding(start, pieces, row, prompt, *, seed, context, max_tokens):
-  """Yields the pieces of one text from several decodings, each within the context."""
+def _sliding(start, pieces, row, prompt, *, seed, context, max_tokens, front):
+  """Yields the pieces of one text from several decodings, each within the context.
+
+  Each reads the ids at the `front`, a soft prompt.
+  """
   ids_T = np.asarray(prompt)
   for number in itertools.count():
     if len(ids_T) >= context:
-      ids_T = ids_T[-max(1, context // 2) :]
+      newest_T = ids_T[front:][-max(1, (context - front) // 2) :]
+      ids_T = np.append(ids_T[:front], newest_T)
     limit = min(max_tokens, context - len(ids_T))
     max_tokens -= limit
     row.length, row.slides = 0, max_tokens > 0

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from lm import models, trees
+from lm.data.tokenizers import vocabulary
 from lm.disk import atomic, json_file, paths
 from lm.errors import Mistake
 from lm.letters import make_mesh, shardings, unbox
@@ -184,6 +185,7 @@ def write(target, store: Store, *, family: str = "", dtype: str = "", log=print)
     from lm.stores.hf import peft_export
 
     return peft_export.write(target, store, log=log)
+  vocabulary.refuse_prompt(store.tokenizer(), store.path)
   if isinstance(store, RunStore):
     return export.of_run(target, store, family=family, dtype=dtype, log=log)
   fields = store.fields | ({"dtype": dtype} if dtype else {})

@@ -11,6 +11,7 @@ import jax
 from lm import adapt, stores, trees
 from lm.errors import Mistake
 from lm.letters import abstract_of, make_mesh, shardings
+from lm.nn import linear
 
 
 def base(run) -> stores.Store:
@@ -31,7 +32,10 @@ def adapter(run) -> adapt.Adapter:
   """Returns the Adapter of a RunStore."""
   fields = {name: value for name, value in run.fields.items() if name != "vocab"}
   fresh = run.config["init"].get("fresh") or stores.fresh_head(base(run), fields)
-  return adapt.Adapter(adapt.make(run.config["adapt"]), run.model, fresh=fresh)
+  adaptation = adapt.make(run.config["adapt"]).fitted(
+    base(run).tokenizer(), seq=run.config["seq"], task=run.config["task"]
+  )
+  return adapt.Adapter(adaptation, run.model, fresh=fresh)
 
 
 def read(run, wanted: dict) -> dict:
@@ -39,11 +43,16 @@ def read(run, wanted: dict) -> dict:
   own = adapter(run)
   mesh = _mesh(wanted)
   params, frozen = parts(run, own, mesh)
-  merged = trees.by_path(jax.jit(own.merged)(params, frozen))
-  return {
-    path: jax.device_put(merged[path].astype(leaf.dtype), leaf.sharding)
-    for path, leaf in wanted.items()
-  }
+  is_weight = lambda leaf: isinstance(leaf, linear.Weight)
+  merged = trees.by_path(jax.jit(own.merged)(params, frozen), is_leaf=is_weight)
+  return {path: _as(merged[path], leaf) for path, leaf in wanted.items()}
+
+
+def _as(merged, leaf: jax.ShapeDtypeStruct):
+  """Returns a merged array as wanted; a Weight, where it is, in the dtype wanted."""
+  if isinstance(merged, linear.Weight):
+    return jax.tree.map(lambda x: x.astype(leaf.dtype), merged)
+  return jax.device_put(merged.astype(leaf.dtype), leaf.sharding)
 
 
 def parts(run, own: adapt.Adapter, mesh=None) -> tuple:

@@ -18,6 +18,7 @@ from lm import data, evaluate, models, objectives, stores, trees
 from lm.data import tokenizers
 from lm.data.loader import Loader, batch_shapes
 from lm.data.rows import corrupt
+from lm.data.tokenizers import vocabulary
 from lm.errors import Mistake
 from lm.letters import make_mesh, shardings
 from lm.models import Traits
@@ -122,6 +123,8 @@ class Plan:
 
   def _check_tokenizer(self, value: str, store, tokenizer):
     learnt = store.tokenizer()
+    if tokenizer and self.adaptation and store is self.store:
+      learnt = self.adaptation.begun(learnt)
     name, corruption = self.experiment.data.tokenizer, self.experiment.data.corruption
     recipe = None if tokenizer else tokenizers.learnt(name)
     tokenizer = tokenizer or (None if recipe else tokenizers.make(name, ()))
@@ -180,7 +183,12 @@ def prepare(experiment: Experiment, log=print, *, teacher=None):
   from lm.data import examples
 
   task = tasks.make(e.task)
-  return examples.prepare(task, e.data, seq=e.seq, teacher=teacher, log=log)
+  options = dict(seq=e.seq, teacher=teacher, log=log)
+  if e.adapt:
+    from lm import adapt
+
+    options["begun"] = adapt.make(e.adapt).begun
+  return examples.prepare(task, e.data, **options)
 
 
 def row_shapes(experiment: Experiment) -> dict:
@@ -219,6 +227,7 @@ def plan(experiment: Experiment, devices=None) -> Plan:
   e, mesh = experiment, make_mesh(devices, **experiment.mesh)
   store, fresh = stores.open(e.init.path) if e.init.path else None, e.init.fresh
   if store is not None:
+    vocabulary.refuse_prompt(store.tokenizer(), e.init.path)
     e = dataclasses.replace(e, model=store.completed(e.model))
     if e.task and not fresh:
       fresh = stores.fresh_head(store, e.model)
@@ -239,7 +248,8 @@ def plan(experiment: Experiment, devices=None) -> Plan:
       f"seq={e.seq} is longer than the model's context={model.config.context}; make "
       "seq smaller or model.context larger"
     )
-  plan = Plan(e, mesh, store, fresh, model.traits, _adaptation(e), guide)
+  adaptation = _adaptation(e, store, guide)
+  plan = Plan(e, mesh, store, fresh, model.traits, adaptation, guide)
   if e.data.order == "carried" and not model.traits.carries:
     raise Mistake(
       f"data.rows={e.data.rows!r} carries a recurrent state from batch to batch, and "
@@ -267,7 +277,7 @@ def plan(experiment: Experiment, devices=None) -> Plan:
   return plan
 
 
-def _adaptation(experiment: Experiment):
+def _adaptation(experiment: Experiment, store, guide):
   """Returns the Adaptation of an experiment, None without one."""
   e = experiment
   if not e.adapt:
@@ -279,4 +289,6 @@ def _adaptation(experiment: Experiment):
     )
   from lm import adapt
 
-  return adapt.make(e.adapt)
+  options = dict(seq=e.seq, task=e.task)
+  options["teacher"] = str(guide.path) if guide and guide.reads_rows else ""
+  return adapt.make(e.adapt).fitted(store.tokenizer(), **options)

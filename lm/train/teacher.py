@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from lm import objectives, stores, tasks, trees
 from lm.data.loader import Loader
 from lm.data.rows import corrupt
+from lm.data.tokenizers import vocabulary
 from lm.errors import Mistake
 from lm.letters import make_mesh
 from lm.log.progress import progress
@@ -43,6 +44,7 @@ class Teacher:
       self._check_rows()
 
   def _check_rows(self):
+    vocabulary.refuse_prompt(self.store.tokenizer(), self.path)
     context, seq = self.model.config.context, self._experiment.seq
     if 0 < context < seq:
       raise Mistake(

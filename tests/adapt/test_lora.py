@@ -7,18 +7,24 @@ import pytest
 from families import FAMILIES, tokens
 
 from lm import adapt, objectives, trees
+from lm.adapt import prompt
+from lm.data.tokenizers import byte_tokenizer
 from lm.letters import make_mesh, unbox
 from lm.optim import Optim
 from lm.train import build
 
 LORA = dict(name="lora", rank=3, alpha=6.0, where=".*")
+PROMPT = dict(name="prompt", length=2)
+BEGIN = np.arange(2) + byte_tokenizer().size  # its ids
 
 
 def adapted(name, *, options=LORA, seed=1, **fields):
   """Returns (model, adapter, params, frozen): adapters of random numbers."""
   family = FAMILIES[name]
   model = family.model(**fields)
-  adapter = adapt.Adapter(adapt.make(options), model)
+  about = dict(seq=6, task={"name": "classify"})
+  adaptation = adapt.make(options).fitted(byte_tokenizer(), **about)
+  adapter = adapt.Adapter(adaptation, model)
   draw = np.random.default_rng(seed)
   shapes = jax.eval_shape(lambda key: unbox(adapter.init(key)), jax.random.key(0))
   params = jax.tree.map(
@@ -65,6 +71,8 @@ def test_a_new_adapter_changes_nothing(scan, dora):
 def trained(adapter, model, frozen, mesh=None, num_steps=3):
   """Returns (state, losses, abstract) after a few updates."""
   batch = {"tokens_BT": tokens(8, 6), "targets_BT": tokens(8, 6, seed=2)}
+  if isinstance(adapter.adaptation, prompt.Adaptation):
+    batch["tokens_BT"][:, : len(BEGIN)] = BEGIN
   batch["weights_BT"] = np.ones((8, 6), np.float32)
   objective = adapter.objective(objectives.make("next_token")[0])
   options = adapter.options(None, frozen)
@@ -78,8 +86,11 @@ def trained(adapter, model, frozen, mesh=None, num_steps=3):
   return state, losses, trainer.abstract
 
 
-def test_only_the_adapters_are_trained():
-  model, adapter, _, frozen = adapted("llama")
+@pytest.mark.parametrize(
+  "options, names", [(LORA, {"a", "b"}), (PROMPT, {"prompt"})], ids=["lora", "prompt"]
+)
+def test_only_the_adapters_are_trained(options, names):
+  model, adapter, _, frozen = adapted("llama", options=options)
   before = jax.tree.map(np.array, frozen)
   state, losses, abstract = trained(adapter, model, frozen)
   assert losses[-1] < losses[0]
@@ -88,13 +99,14 @@ def test_only_the_adapters_are_trained():
   sizes = [sum(x.size for x in jax.tree.leaves(t)) for t in (state.params, state.opt)]
   assert 2 * sizes[0] <= sizes[1] <= 2 * sizes[0] + 3
   paths = {path.rpartition("/")[2] for path in trees.by_path(state.params)}
-  assert paths == {"a", "b"}
+  assert paths == names
   assert not trees.by_path(abstract.saved().given)
 
 
+@pytest.mark.parametrize("options", [LORA | {"dora": True}, PROMPT], ids=str)
 @pytest.mark.parametrize("axes", [dict(fsdp=8), dict(data=2, fsdp=2, tensor=2)])
-def test_on_a_mesh_it_equals_one_device(axes):
-  model, adapter, _, frozen = adapted("gpt2", options=LORA | {"dora": True})
+def test_on_a_mesh_it_equals_one_device(axes, options):
+  model, adapter, _, frozen = adapted("gpt2", options=options)
   one, *_ = trained(adapter, model, frozen)
   _, losses, abstract = trained(adapter, model, frozen, make_mesh(**axes))
   own = trained(adapter, model, frozen)[1]
@@ -128,6 +140,7 @@ def test_a_part_of_the_parameters_is_trained_as_it_is():
     ),
     (dict(name="part", train="query"), "adapt.train: 'query' names no parameter of"),
     (dict(name="laura"), "no 'laura' in lm/adapt; did you mean 'lora'"),
+    (dict(name="prompt", length=0), "length=0; wanted"),
   ],
 )
 def test_what_does_not_fit_is_one_line(options, message):

@@ -12,6 +12,8 @@ import transformers
 
 import lm
 from lm import adapt, trees
+from lm.data import tokenizers
+from lm.data.tokenizers import vocabulary
 
 SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2)
 SMALL |= dict(num_attention_heads=4, vocab_size=99, max_position_embeddings=64)
@@ -67,14 +69,17 @@ def base_of(kind, folder):
   return model
 
 
-def logits_there(model):
+def logits_there(model, ids=IDS):
   with torch.no_grad():
-    return model(torch.tensor(IDS)).logits.numpy()
+    return model(torch.tensor(ids)).logits.numpy()
 
 
-def logits_here(path):
+def logits_here(path, prompt=0):
+  """Returns logits of IDS, with so many tokens behind the vocabulary before them."""
   model, params, _ = lm.load(path)
-  apply = jax.jit(lambda params: model.apply({"params": params}, IDS)[0])
+  begin = np.tile(model.config.vocab + np.arange(prompt), (len(IDS), 1))
+  ids = np.concatenate([begin, IDS], axis=1)
+  apply = jax.jit(lambda params: model.apply({"params": params}, ids)[0])
   return np.asarray(apply(params))
 
 
@@ -119,6 +124,21 @@ def get_config():
 """
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prompt_made_by_peft_gives_the_same_logits(kind, tmp_path):
+  task, model = KINDS[kind][2], base_of(kind, tmp_path / "base")
+  config = peft.PromptTuningConfig(task_type=task, num_virtual_tokens=5)
+  prompted = peft.get_peft_model(model, config).eval()
+  prompted.peft_config["default"].base_model_name_or_path = str(tmp_path / "base")
+  prompted.save_pretrained(tmp_path / "prompt")
+  expected = logits_there(prompted)
+  actual = logits_here(tmp_path / "prompt", prompt=5)
+  np.testing.assert_allclose(actual, expected, atol=2e-4, rtol=2e-4)
+  without = logits_there(model)
+  shown = expected if kind == "bert" else expected[:, 5:]
+  assert np.abs(shown - without).max() > 1e-2
+
+
 @pytest.mark.parametrize(
   "kind, where, dora",
   [
@@ -149,10 +169,61 @@ def test_peft_reads_an_adapter_trained_here(kind, where, dora, tmp_path):
   assert np.abs(here - logits_here(tmp_path / "base")).max() > 1e-2
 
 
+def labelled(folder, task) -> list[str]:
+  """Writes texts with a class or a text to write; returns the flags of their task."""
+  names = ("text", "label") if task == "classify" else ("source", "target")
+  rows = [
+    dict(zip(names, (f"the {word} fox {n}", word), strict=True)) | {"group": n}
+    for n, word in enumerate(["lazy", "quick", "brown"] * 20)
+  ]
+  file = folder / "texts.jsonl"
+  file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  options = (
+    ["task.max_tokens=4", "task.prompt={text} then"] if task == "translate" else []
+  )
+  return [f"task.name={task}", f"task.train=jsonl:{file}", *options]
+
+
+@pytest.mark.parametrize(
+  "kind, task", [("gpt2", "translate"), ("llama", "translate"), ("bert", "classify")]
+)
+def test_peft_reads_a_prompt_trained_here(kind, task, tmp_path):
+  base_of(kind, tmp_path / "base")
+  words = processes.corpus(tmp_path).read_text()
+  tokenizers.make("words-64", [words]).save(tmp_path / "base")
+  run, adapter = tmp_path / "run", tmp_path / "adapter"
+  changes = [*labelled(tmp_path, task), "num_steps=3", "seq=32", "optim.lr=0.3"]
+  changes += ["adapt.name=prompt", "adapt.length=4", f"init.path={tmp_path / 'base'}"]
+  changes += ["optim.warmup=0", f"data.cache={tmp_path / 'c'}", "eval.score=-loss"]
+  changes += [f"data.tokenizer={tmp_path / 'base'}", "eval.every=0"]
+  flags = [f"--config.{change}" for change in changes]
+  config = "--config=configs/tasks/classify.py"
+  trained = processes.run("train", config, f"--workdir={run}", *flags)
+  assert trained.code == 0, trained.err
+  written = processes.run(
+    "convert", f"--from={run}", f"--to={adapter}", "--family=peft"
+  )
+  assert written.code == 0, written.err
+  base = KINDS[kind][1].from_pretrained(tmp_path / "base").eval()
+  there = peft.PeftModel.from_pretrained(base, adapter).eval()
+  started = base.get_input_embeddings().weight.detach().numpy()
+  for path in (run, adapter):
+    model, params, tokenizer = lm.load(path)
+    begin = vocabulary.front(tokenizer)
+    assert len(begin) == 4 and tokenizer.prompt("the fox")[:4].tolist() == begin
+    texts = IDS % begin[0]
+    ids = np.concatenate([np.tile(begin, (3, 1)), texts], axis=1)
+    here = model.apply({"params": params}, ids)[0]
+    np.testing.assert_allclose(here, logits_there(there, texts), atol=1e-4, rtol=1e-4)
+    own = np.asarray(params["embed"]["table"].prompt)
+    assert np.abs(own[:, None] - started[None]).max(-1).min() > 1e-2
+
+
 @pytest.mark.parametrize(
   "changes, message",
   [
-    (dict(peft_type="IA3"), "has peft_type='IA3'; wanted LORA"),
+    (dict(peft_type="IA3"), "has peft_type='IA3'; wanted LORA or PROMPT_TUNING"),
+    (dict(num_transformer_submodules=2), "has num_transformer_submodules=2: vectors"),
     (dict(layer_replication=[[0, 2]]), "has layer_replication=[[0, 2]], which is not"),
     (dict(init_lora_weights="pissa"), "has init_lora_weights='pissa', by which"),
     (dict(base_model_name_or_path="gone"), "is an adapter of gone, as its"),

@@ -64,11 +64,13 @@ class Tokenizer:
     """True if an id has a token; a model may have rows for more ids."""
     return 0 <= id < self.size and bool(self.is_token_V[id])
 
-  def extended(self, names) -> "Tokenizer":
-    """A copy with special tokens of these names, new ones behind the vocabulary."""
+  def extended(self, names, change=lambda *files: files) -> "Tokenizer":
+    """A copy with special tokens of these names, new ones behind the vocabulary, and
+    with the contents of its two files that `change(spec, config)` returns."""
     inner = type(self._inner).from_str(self._inner.to_str())
     inner.add_special_tokens([n for n in names if inner.token_to_id(n) is None])
-    return Tokenizer(inner, self._config)
+    spec, config = change(json.loads(inner.to_str()), self._config)
+    return Tokenizer(type(inner).from_str(json.dumps(spec)), config)
 
   @functools.cached_property
   def byte_level(self) -> bool:

@@ -5,12 +5,14 @@ rounded up), and a vocabulary may have holes: an id without a token is never dra
 in a text that is decoded it stands for nothing. A table may have fewer rows, when the
 ids behind them are special tokens that no text becomes (Gemma 3's <image_soft_token>);
 text that could become an id without a row is refused. `lm.load`, convert, evaluate,
-training from a store and generate all call these two functions.
+training from a store and generate all call these functions.
 """
 
 import numpy as np
 
 from lm.errors import Mistake
+
+FRONT = "prompt"  # of Tokenizer.decoding: the ids of a soft prompt, see prompted.py
 
 
 def check(tokenizer, vocab: int) -> None:
@@ -33,3 +35,18 @@ def drawable(tokenizer, vocab: int) -> np.ndarray:
   is_token_V[: tokenizer.size] = tokenizer.is_token_V[:vocab]
   is_token_V[[id for id in tokenizer.decoding.get("never", ()) if id < vocab]] = False
   return is_token_V
+
+
+def front(tokenizer) -> list[int]:
+  """Returns the ids of a soft prompt, which begin each text; [] without one."""
+  return list(tokenizer.decoding.get(FRONT, ())) if tokenizer else []
+
+
+def refuse_prompt(tokenizer, path) -> None:
+  """Raises Mistake for the model at a path if it is one with a soft prompt."""
+  if length := len(front(tokenizer)):
+    raise Mistake(
+      f"{path} has a soft prompt of {length} tokens, which is no parameter of an "
+      "ordinary model; take the model that it adapts, or write the prompt: convert "
+      "--family=peft"
+    )

@@ -2,7 +2,10 @@
 
 Reading gives the model that the adapter was made for, with LoRA or DoRA merged into its
 tensors, whatever its family: y = W x + b + s B A x, and in DoRA the rows of W + s B A
-scaled to `lora_magnitude_vector` (arXiv:2106.09685, 2402.09353). peft_export.py writes.
+scaled to `lora_magnitude_vector` (arXiv:2106.09685, 2402.09353). Of prompt tuning
+(arXiv:2104.08691) it gives the vectors as lm/adapt/prompt.py has them, and a tokenizer
+that begins with their ids; without a tokenizer they are those behind the vocabulary.
+peft_export.py writes.
 """
 
 import json
@@ -10,17 +13,23 @@ import math
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
-from lm import stores
+from lm import stores, trees
+from lm.data.tokenizers import prompted, vocabulary
 from lm.disk import json_file
 from lm.disk.safetensors import File
 from lm.errors import Mistake
 from lm.stores.hf import HfStore
 from lm.stores.hf.task_heads import HEAD_OF_CLASS, names_of
+from lm.stores.store import abstract
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ROOT = "base_model.model."
+PROMPT_ROOT = "base_model."  # beside a prompt
+PROMPT = "prompt_embeddings"
 SUFFIX_OF_TASK = {
   "SEQ_CLS": "ForSequenceClassification",
   "TOKEN_CLS": "ForTokenClassification",
@@ -32,7 +41,10 @@ STARTS = ("pissa", "olora", "corda", "eva", "loftq", "lora_ga")  # change the ba
 
 
 class PeftStore(HfStore):
-  """The model of a folder of Hugging Face with an adapter of peft merged into it."""
+  """The model of a folder of Hugging Face with an adapter of peft merged into it.
+
+  A prompt is beside its table of tokens.
+  """
 
   def __init__(self, path, *, family: str = ""):
     self.path = Path(path)
@@ -51,10 +63,30 @@ class PeftStore(HfStore):
         f"{self.path} is an adapter of {name}, which is no folder of Hugging Face"
       )
     self._open(Merged(self.path, config, self.base), family)
+    self._prompt_VD = self.source.prompt(self.model)
 
   @property
   def tokenizer_path(self) -> Path | None:
     return super().tokenizer_path or self.base.tokenizer_path
+
+  def tokenizer(self):
+    tokenizer = super().tokenizer()
+    if tokenizer is None or self._prompt_VD is None:
+      return tokenizer
+    return prompted.begun(tokenizer, len(self._prompt_VD))
+
+  def _read(self, wanted: dict, *, stay: bool) -> dict:
+    params, table = super()._read(wanted, stay=stay), wanted.get("embed/table")
+    if self._prompt_VD is None or table is None:
+      return params
+    from lm.adapt.prompt import Prompted
+
+    where, tokenizer = table.sharding, self.tokenizer()
+    if isinstance(where, NamedSharding):
+      where = NamedSharding(where.mesh, PartitionSpec())
+    prompt_VD = jax.device_put(self._prompt_VD.astype(table.dtype), where)
+    first = vocabulary.front(tokenizer)[0] if tokenizer else self.fields["vocab"]
+    return params | {"embed/table": Prompted(params["embed/table"], prompt_VD, first)}
 
 
 class Merged:
@@ -69,7 +101,8 @@ class Merged:
     self._replaced = {}  # tensor -> name in the adapter's file
     self.tensors = self._base_tensors(base.family.PREFIX)
     for name in self._file.tensors:
-      self._place(name)
+      if name != PROMPT:
+        self._place(name)
     for name, own in self._replaced.items():
       self.tensors[name] = self._file.tensors[own]
     self.config = self._config(base)
@@ -96,7 +129,7 @@ class Merged:
     """Sorts a tensor of the adapter under the tensor of the base that it changes."""
     if ".original_module." in own:
       return  # a copy of the base's, beside the one that was trained
-    name = own.removeprefix(ROOT)
+    name = own.removeprefix(ROOT).removeprefix(PROMPT_ROOT)
     for wrapper in (".base_layer.", ".modules_to_save."):
       name = name.replace(wrapper, ".")
     module, _, kind = name.partition(".lora_")
@@ -155,6 +188,27 @@ class Merged:
     ratio = own["magnitude_vector"].reshape(-1) / np.maximum(length, 1e-12)
     return w * (ratio if is_turned else ratio[:, None])
 
+  def prompt(self, model):
+    """Returns the vectors of a prompt in float32, None where the adapter is LoRA.
+
+    Raises Mistake where they do not fit the model.
+    """
+    if self._adapter["peft_type"] != "PROMPT_TUNING":
+      return None
+    context, table = model.config.context, "embed/table"
+    width = trees.by_path(abstract(model)[0])[table].shape[1]
+    shape = (self._adapter.get("num_virtual_tokens"), width)
+    stored = PROMPT in self._file.tensors
+    own = tuple(self._file.tensors[PROMPT].shape) if stored else "absent"
+    if own != shape:
+      raise Mistake(f"{self.path / WEIGHTS}: {PROMPT} is {own}; wanted {shape}")
+    if 0 < context <= shape[0]:
+      raise Mistake(
+        f"{self.path} has a prompt of {shape[0]} tokens, and its base a context of "
+        f"{context}; no text fits behind it"
+      )
+    return self._file.read(PROMPT).astype(np.float32)
+
   def _scale(self, name: str, rank: int) -> float:
     module, alpha = name.removesuffix(".weight"), self._adapter.get("lora_alpha", 8)
     for pattern, value in (self._adapter.get("alpha_pattern") or {}).items():
@@ -184,10 +238,18 @@ class Merged:
 
 
 def _check(path: Path, config: dict):
-  """Raises Mistake for an adapter that is not LoRA, or that needs another base."""
+  """Raises Mistake for an adapter of another kind, or that needs another base."""
   kind = config.get("peft_type")
-  if kind != "LORA":
-    raise Mistake(f"{path / CONFIG} has peft_type={kind!r}; wanted LORA")
+  if kind not in ("LORA", "PROMPT_TUNING"):
+    raise Mistake(
+      f"{path / CONFIG} has peft_type={kind!r}; wanted LORA or PROMPT_TUNING"
+    )
+  parts = config.get("num_transformer_submodules") or 1
+  if parts != 1:
+    raise Mistake(
+      f"{path / CONFIG} has num_transformer_submodules={parts}: vectors for a decoder "
+      "too, which is not read here"
+    )
   for key in NOT_READ:
     if config.get(key):
       raise Mistake(

@@ -1,4 +1,4 @@
-"""Writes what a run of LoRA or DoRA has trained as an adapter of peft.
+"""Writes what a run of LoRA, DoRA or prompt tuning has trained as an adapter of peft.
 
 The frozen parameters stay in the model that the run began from. What the run trained as
 it is, such as a new head, is written whole, as peft's `modules_to_save`.
@@ -17,7 +17,14 @@ from lm.disk.safetensors import NewFile, Tensor
 from lm.errors import Mistake
 from lm.stores import adapted
 from lm.stores.hf import export, families, mapping_of
-from lm.stores.hf.peft import CONFIG, ROOT, SUFFIX_OF_TASK, WEIGHTS
+from lm.stores.hf.peft import (
+  CONFIG,
+  PROMPT,
+  PROMPT_ROOT,
+  ROOT,
+  SUFFIX_OF_TASK,
+  WEIGHTS,
+)
 
 TASK_OF_SUFFIX = {suffix: task for task, suffix in SUFFIX_OF_TASK.items()}
 TASK_OF_SUFFIX |= {"ForCausalLM": "CAUSAL_LM", "LMHeadModel": "CAUSAL_LM"}
@@ -27,27 +34,35 @@ TASK_OF_SUFFIX |= {"ForConditionalGeneration": "SEQ_2_SEQ_LM"}
 def write(target, run, log=print):
   """Writes the adapters of a RunStore into the new folder `target`; returns the model.
 
-  Raises Mistake for a run that was not trained with adapt.name=lora, and for one whose
-  model no family of Hugging Face represents.
+  Raises Mistake for a run that was not trained with adapt.name=lora or prompt, and for
+  one whose model no family of Hugging Face represents.
   """
   target = paths.local(target)
-  if run.config.get("adapt", {}).get("name") != "lora":
+  kind = run.config.get("adapt", {}).get("name")
+  if kind not in ("lora", "prompt"):
     raise Mistake(
-      f"{run.path} has no adapters to write; wanted a run of adapt.name=lora"
+      f"{run.path} has no adapters to write; wanted a run of adapt.name=lora or prompt"
     )
   own = adapted.adapter(run)
   leaves = trees.by_path(adapted.own_params(run, own))
   hf = export.config_of(run.model, "")
   mapping = mapping_of(families.find(hf["model_type"]), hf, run.model)
-  modules = _modules(own, leaves, mapping)
-  tensors = {
-    f"{ROOT}{name}{end}": array
-    for name, module in modules.items()
-    for end, array in module.tensors().items()
-  }
+  if kind == "prompt":
+    root, prompt_VD = PROMPT_ROOT, leaves["embed/table/prompt"]
+    tensors, about = {PROMPT: np.asarray(prompt_VD)}, _prompt_config(prompt_VD)
+    written = f"a prompt of {len(prompt_VD)} tokens for"
+  else:
+    root, modules = ROOT, _modules(own, leaves, mapping)
+    tensors = {
+      f"{ROOT}{name}{end}": array
+      for name, module in modules.items()
+      for end, array in module.tensors().items()
+    }
+    about = _lora_config(own.adaptation, modules)
+    written = f"adapters of {len(modules)} matrices of"
   whole = _whole(own, leaves, mapping)
-  tensors |= {ROOT + name: array for name, array in whole.items()}
-  about = _config(run, own, modules, hf)
+  tensors |= {root + name: array for name, array in whole.items()}
+  about |= _config(run, hf)
   about["modules_to_save"] = sorted({name.rpartition(".")[0] for name in whole}) or None
   with atomic.folder(target) as (folder, _):
     shapes = {name: Tensor("F32", x.shape) for name, x in tensors.items()}
@@ -57,7 +72,7 @@ def write(target, run, log=print):
       file.sync()
     text = json.dumps(about, indent=2, sort_keys=True) + "\n"
     atomic.write(folder / CONFIG, text.encode())
-  log(f"{target}: adapters of {len(modules)} matrices of {run.config['init']['path']}")
+  log(f"{target}: {written} {run.config['init']['path']}")
   return run.model
 
 
@@ -187,16 +202,32 @@ def _whole(own, leaves: dict, mapping) -> dict[str, np.ndarray]:
   return whole
 
 
-def _config(run, own, modules: dict, hf: dict) -> dict:
-  """Returns the content of adapter_config.json, but for `modules_to_save`."""
-  options, base = own.adaptation, run.config["init"]["path"]
-  ranks = {name: len(m.A) for name, m in modules.items() if len(m.A) != options.rank}
-  names = " ".join(hf.get("architectures", ()))
+def _config(run, hf: dict) -> dict:
+  """Returns what adapter_config.json has of every kind, but for `modules_to_save`."""
+  base, names = run.config["init"]["path"], " ".join(hf.get("architectures", ()))
   task = [task for suffix, task in TASK_OF_SUFFIX.items() if suffix in names]
   return {
-    "peft_type": "LORA",
     "task_type": task[0] if task else None,
     "base_model_name_or_path": base.removeprefix("hf:").partition("@")[0],
+    "inference_mode": True,
+  }
+
+
+def _prompt_config(prompt_VD) -> dict:
+  """Returns what adapter_config.json has of a prompt."""
+  return {
+    "peft_type": "PROMPT_TUNING",
+    "num_virtual_tokens": len(prompt_VD),
+    "token_dim": prompt_VD.shape[1],
+    "num_transformer_submodules": 1,  # an encoder alone reads it
+  }
+
+
+def _lora_config(options, modules: dict) -> dict:
+  """Returns what adapter_config.json has of LoRA."""
+  ranks = {name: len(m.A) for name, m in modules.items() if len(m.A) != options.rank}
+  return {
+    "peft_type": "LORA",
     "r": options.rank,
     "lora_alpha": options.alpha,
     "rank_pattern": ranks,
@@ -204,5 +235,4 @@ def _config(run, own, modules: dict, hf: dict) -> dict:
     "use_dora": options.dora,
     "target_modules": sorted(modules),
     "fan_in_fan_out": any(module.is_turned for module in modules.values()),
-    "inference_mode": True,
   }

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lm.data.rows.corrupt import start_id
+from lm.data.tokenizers import vocabulary
 from lm.errors import Mistake
 from lm.generate import score as scoring
 from lm.generate import stream
@@ -76,6 +77,11 @@ class Answerer:
     scoring.check_model(self.model)
     if self.tokenizer is None:
       raise Mistake("the model has no tokenizer; text needs one")
+    if vocabulary.front(self.tokenizer):
+      raise Mistake(
+        "the model has a soft prompt, which is for texts of its own task; wanted the "
+        "model that it adapts"
+      )
 
   @property
   def prefix(self) -> int:
