@@ -5,7 +5,9 @@ Run: ./launch.sh train --config=configs/tasks/distil.py:teacher --workdir=runs/t
      ./launch.sh train --config=configs/tasks/distil.py:alone --workdir=runs/alone
 All three read the same 1,000 labels. The student also reads the teacher's probabilities
 of 8,000 sentences without one; "alone" is the student without a teacher.
-Not measured yet.
+Measured 2026-11-30 on 2 virtual cores without AMX, on 1,007 held-out sentences: teacher
+0.803 (95 %: 0.778 to 0.827) in 4 minutes, student 0.788 (0.762 to 0.813) in 3, and
+alone 0.675 (0.646 to 0.703) in 1.
 """
 
 from ml_collections import ConfigDict
