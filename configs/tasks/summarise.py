@@ -15,5 +15,5 @@ def get_config():
   cfg = translate_en_fr.get_config()  # its model, tokenizer, loss and optimiser
   cfg.update(batch=16, seq=256)
   cfg.task = dict(name="summarise", train="debian:en", max_tokens=32, targets=64)
-  cfg.eval = dict(every=400)
+  cfg.eval = dict(every=250)
   return cfg
