@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from families import FAMILIES
 
+from lm import models
 from lm.generate import beam, decode, prompts, stream
 from lm.generate.sample import Sampling
 
@@ -63,8 +64,10 @@ def test_a_prompt_is_the_source_ended_as_in_training(monkeypatch):
     raise ZeroDivisionError
 
   monkeypatch.setattr(decode, "start", start)
+  tokenizer = fakes.ByteTokenizer()
+  model = models.build(FAMILY.name, vocab=tokenizer.size, **FAMILY.fields)
   with pytest.raises(ZeroDivisionError):
-    next(stream.stream(MODEL, PARAMS, fakes.ByteTokenizer(), ["ab", [9, 257]]))
+    next(stream.stream(model, PARAMS, tokenizer, ["ab", [9, 257]]))
   assert arguments == {"prompts": [[258], [258]], "sources": [[97, 98, 257], [9, 257]]}
 
 
