@@ -201,7 +201,7 @@ def complete(config: ConfigDict) -> ConfigDict:
     defaults["task"] = tasks.defaults(name)
     defaults["objective"] = tasks.kind(name).objective
   objective = values.get("objective", defaults["objective"])
-  defaults["loss"] = options(lookup.function("lm.objectives", objective))
+  defaults["loss"] = objectives.defaults(objective)
   if not groups["init"].get("path", "") and values.get("teacher"):
     reads_rows = objectives.teaching(objective, values.get("loss")) == "rows"
     own = stores.open(values["teacher"]).tokenizer_path if reads_rows else None
@@ -216,18 +216,6 @@ def _parts(named: str) -> tuple[str, str, str]:
   """
   path, colon, argument = named.partition(".py:")
   return (f"{path}.py", ":", argument) if colon else (named, "", "")
-
-
-def options(function) -> dict:
-  """Returns the keyword-only parameters of an objective that have a default."""
-  parameters = inspect.signature(function).parameters.values()
-  return {
-    p.name: p.default
-    for p in parameters
-    if p.kind is p.KEYWORD_ONLY
-    and p.default is not p.empty
-    and p.name not in ("given", "train")
-  }
 
 
 def _model_defaults(group: dict, store) -> dict:

@@ -36,12 +36,13 @@ it. Keyword-only parameters after `train` are its options, which the config's gr
 `loss` sets.
 """
 
+import inspect
 import sys
 from functools import partial
 
 from lm import lookup
 from lm.data.rows import corrupt
-from lm.errors import Mistake
+from lm.errors import Mistake, suggestion
 
 NEXT = ("next_token", "distill")  # they predict the next token of text as it is
 
@@ -49,12 +50,13 @@ NEXT = ("next_token", "distill")  # they predict the next token of text as it is
 def make(name: str, options: dict | None = None, dataset=None, teacher=None):
   """Returns (objective, given) by the name of an objective, with its options set.
 
-  Raises Mistake for a name that does not exist, and when there is no `teacher` and the
-  objective learns from one. Example:
+  Raises Mistake for a name that does not exist, for an option that the objective lacks,
+  and when there is no `teacher` and it learns from one. Example:
 
     objective, _ = make("next_token", {"z_loss": 1e-4})
   """
   function, options = lookup.function("lm.objectives", name), options or {}
+  _check(name, options)
   requirements = getattr(sys.modules[function.__module__], "given", None)
   models = [teacher] if teaching(name, options) else []
   if models == [None]:
@@ -68,8 +70,30 @@ def make(name: str, options: dict | None = None, dataset=None, teacher=None):
 def teaching(name: str, options: dict | None = None) -> str:
   """Returns how an objective learns from another model: "rows", "records" or ""."""
   function = lookup.function("lm.objectives", name)
+  _check(name, options or {})
   kind = getattr(sys.modules[function.__module__], "teaching", None)
   return kind(**(options or {})) if kind else ""
+
+
+def defaults(name: str) -> dict:
+  """Returns the options of an objective, those that have a default, with it."""
+  parameters = inspect.signature(lookup.function("lm.objectives", name)).parameters
+  return {
+    p.name: p.default
+    for p in parameters.values()
+    if p.kind is p.KEYWORD_ONLY
+    and p.default is not p.empty
+    and p.name not in ("given", "train")
+  }
+
+
+def _check(name: str, options: dict):
+  """Raises Mistake for an option that the objective lacks."""
+  fields = defaults(name)
+  for option in options:
+    if option not in fields:
+      hint = suggestion(option, fields, otherwise="take it out")
+      raise Mistake(f"objective {name!r} has no option loss.{option}; {hint}")
 
 
 def check_rows(name: str, options: dict):

@@ -1,6 +1,7 @@
 """Objectives: sums by hand, the same in pieces, micro-batches and on meshes."""
 
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from jax.extend import core
 from suffixes import checked
 
-from lm import lookup
+from lm import lookup, objectives
 from lm.errors import Mistake
 from lm.letters import batch_shardings, constrain, make_mesh, shardings
 from lm.models import Features
@@ -246,3 +247,17 @@ def test_only_objectives_are_found_by_name():
     lookup.function("lm.objectives", "x")
   listed = str(error.value).partition("found: ")[2].partition(" (")[0].split(", ")
   assert not {"scoring", "sides", "softmax", "windows", "word_pairs"} & set(listed)
+
+
+@pytest.mark.parametrize(
+  "name, option, hint",
+  [
+    ("reward", "beta", "take it out"),
+    ("next_token", "z_los", "did you mean 'z_loss'?"),
+  ],
+)
+def test_an_option_that_an_objective_lacks_is_named(name, option, hint):
+  message = f"objective {name!r} has no option loss.{option}; {hint}"
+  for function in (objectives.make, objectives.teaching):
+    with pytest.raises(Mistake, match=re.escape(message)):
+      function(name, {option: 0.1})
