@@ -234,3 +234,8 @@ def test_a_family_without_a_table_of_tokens_is_one_line():
   options = prompt.Fitted(length=P, first=VOCAB, train=("embed/table",))
   with pytest.raises(ValueError, match="one frozen table of tokens, and the model has"):
     adapt.Adapter(options, FAMILIES["llama"].model())
+
+
+def test_a_base_without_a_tokenizer_is_one_line():
+  with pytest.raises(ValueError, match="needs a tokenizer beside the model of init"):
+    prompt.Adaptation(length=P).fitted(None, seq=32, task={"name": "classify"})
