@@ -172,29 +172,30 @@ def merges_of(texts, scores, kinds) -> list[tuple[str, str]]:
 def surround(inner, config: dict, *, begins: bool, ends: bool):
   """Has `inner` add bos (`begins`) and eos (`ends`) when special tokens are wanted."""
   bos, eos = token_text(config.get("bos_token")), token_text(config.get("eos_token"))
-  between(inner, bos if begins else None, eos if ends else None)
+  between(inner, [bos] if begins else [], [eos] if ends else [])
 
 
-def between(inner, first, last, *, doubled=False):
-  """Has `inner` put these tokens around a text, and `last` behind each of a pair.
+def between(inner, before, behind, *, doubled=False):
+  """Has `inner` put these tokens around a text, and `behind` behind each of a pair.
 
-  `doubled` puts a second `last` between the two texts.
+  `doubled` puts a second `behind` between the two texts. None is no token.
   """
   from tokenizers import processors
 
-  first, last = (
-    [t] if t and inner.token_to_id(t) is not None else [] for t in (first, last)
+  before, behind = (
+    [t for t in texts if t and inner.token_to_id(t) is not None]
+    for texts in (before, behind)
   )
-  if not first + last:
+  if not before + behind:
     return
-  single = [f"{t}:0" for t in (*first, "$A", *last)]
+  single = [f"{t}:0" for t in (*before, "$A", *behind)]
   inner.post_processor = processors.TemplateProcessing(
     single=single,
     pair=[
       *single,
-      *(f"{t}:0" for t in last * doubled),
+      *(f"{t}:0" for t in behind * doubled),
       "$B:1",
-      *(f"{t}:1" for t in last),
+      *(f"{t}:1" for t in behind),
     ],
-    special_tokens=[(t, inner.token_to_id(t)) for t in {*first, *last}],
+    special_tokens=[(t, inner.token_to_id(t)) for t in {*before, *behind}],
   )

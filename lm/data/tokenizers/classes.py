@@ -25,7 +25,7 @@ class Kind:
   `files` are "words" (vocab.txt), "bytes" (vocab.json and merges.txt) or "pieces"
   (SentencePiece); `recipe` is a key of the builders' tables, or "". `tokens` are
   default special tokens by name, and `around` the names of those before and behind a
-  text ("" for none). `begins` says whether bos comes first where add_bos_token does
+  text, with a space between several; "source" is the code of its language. `begins` says whether bos comes first where add_bos_token does
   not.
   """
 
@@ -80,10 +80,19 @@ KINDS = {
   "LEDTokenizer": _ROBERTA_KIND,
   "LlamaTokenizer": Kind("pieces", _LLAMA, recipe="llama", begins=True),
   "LongformerTokenizer": _ROBERTA_KIND,
+  "MBart50Tokenizer": Kind("pieces", _ROBERTA, ("source", "eos"), "mbart-50"),
+  "MBartTokenizer": Kind("pieces", _ROBERTA, ("", "eos source"), "mbart"),
   "MPNetTokenizer": Kind(
     "words", _MPNET, ("cls", "sep"), doubled=True, settings={"do_lower_case": True}
   ),
   "MobileBertTokenizer": _BERT_KIND,
+  "PegasusTokenizer": Kind(
+    "pieces",
+    dict(eos="</s>", unk="<unk>", pad="<pad>", mask="<mask_2>"),
+    ("", "eos"),
+    "pegasus",
+    settings={"mask_token_sent": "<mask_1>", "offset": 103},
+  ),
   "Qwen2Tokenizer": Kind("bytes", dict(eos=END, unk=END, pad=END), recipe="qwen2"),
   "RobertaTokenizer": _ROBERTA_KIND,
   "SqueezeBertTokenizer": _BERT_KIND,
@@ -105,8 +114,8 @@ OTHERS = (
   *("barthez", "bert-generation", "bert-japanese", "bertweet", "big_bird"),
   *("biogpt", "blenderbot", "blenderbot-small", "clip", "cohere", "cpm", "ctrl"),
   *("esm", "flaubert", "fnet", "fsmt", "funnel", "gpt-sw3", "herbert"),
-  *("layoutlmv2", "layoutlmv3", "luke", "mbart", "mluke"),
-  *("mvp", "nllb", "nllb-moe", "openai-gpt", "pegasus", "pegasus_x", "phobert"),
+  *("layoutlmv2", "layoutlmv3", "luke", "mluke"),
+  *("mvp", "nllb", "nllb-moe", "openai-gpt", "phobert"),
   *("plbart", "prophetnet", "reformer", "rembert", "roc_bert", "roformer"),
   *("seamless_m4t", "siglip", "speech_to_text", "speecht5", "splinter", "tapas"),
   *("udop", "whisper", "xglm", "xlm", "xlnet", "xmod"),
@@ -130,8 +139,10 @@ OF_MODEL = {
   **dict.fromkeys(("longformer", "led", "roberta"), "RobertaTokenizer"),
   "m2m_100": "M2M100Tokenizer",
   "marian": "MarianTokenizer",
+  "mbart": "MBartTokenizer",
   "mobilebert": "MobileBertTokenizer",
   "mpnet": "MPNetTokenizer",
+  **dict.fromkeys(("bigbird_pegasus", "pegasus", "pegasus_x"), "PegasusTokenizer"),
   **dict.fromkeys(("qwen2", "qwen2_moe", "qwen3", "qwen3_moe"), "Qwen2Tokenizer"),
   "squeezebert": "BertTokenizer",
   **dict.fromkeys(("mt5", "switch_transformers", "t5"), "T5Tokenizer"),

@@ -12,6 +12,7 @@ from lm.data.tokenizers import (
   builders,
   classes,
   files,
+  languages,
   mapped,
   recipes,
   sentencepiece,
@@ -129,7 +130,11 @@ def _whole(config: dict) -> dict:
 def _surround(inner, kind: classes.Kind, config: dict):
   """Has `inner` add the tokens that its class puts around a text."""
   if kind.around:
-    tokens = [token_text(config.get(f"{name}_token")) for name in kind.around]
+    roles = config | {"source_token": config.get("src_lang") or languages.ENGLISH}
+    tokens = (
+      [token_text(roles.get(f"{name}_token")) for name in names.split()]
+      for names in kind.around
+    )
     builders.between(inner, *tokens, doubled=kind.doubled)
   else:
     builders.surround(

@@ -15,6 +15,22 @@ from lm.data.tokenizers.tokenizer import CODE
 from lm.errors import Mistake
 
 
+# Of mBART, in the order of their ids; mBART-50 has more behind them.
+ENGLISH = "en_XX"
+MBART = (
+  *("ar_AR", "cs_CZ", "de_DE", ENGLISH, "es_XX", "et_EE", "fi_FI", "fr_XX", "gu_IN"),
+  *("hi_IN", "it_IT", "ja_XX", "kk_KZ", "ko_KR", "lt_LT", "lv_LV", "my_MM", "ne_NP"),
+  *("nl_XX", "ro_RO", "ru_RU", "si_LK", "tr_TR", "vi_VN", "zh_CN"),
+)
+MBART_50 = (
+  *MBART,
+  *("af_ZA", "az_AZ", "bn_IN", "fa_IR", "he_IL", "hr_HR", "id_ID", "ka_GE", "km_KH"),
+  *("mk_MK", "ml_IN", "mn_MN", "mr_IN", "pl_PL", "ps_AF", "pt_XX", "sv_SE", "sw_KE"),
+  *("ta_IN", "te_IN", "th_TH", "tl_XX", "uk_UA", "ur_PK", "xh_ZA", "gl_ES", "sl_SI"),
+)
+CODES = {"mbart": MBART, "mbart-50": MBART_50}
+
+
 def of_name(name: str) -> str:
   """Returns the code of M2M-100 for a language's name: "__en__" for "en"."""
   return name if CODE.fullmatch(name) else f"__{name}__"

@@ -46,7 +46,7 @@ def read(file: Path, config: dict, name: str):
   added.add(inner, config, file.parent)
   builders.add(inner, dict.fromkeys(codes, USER))
   begin = languages.of_name(config.get("src_lang") or "en")
-  builders.between(inner, begin if name == CLASSES[1] else None, "</s>")
+  builders.between(inner, [begin] if name == CLASSES[1] else [], ["</s>"])
   return inner, config
 
 

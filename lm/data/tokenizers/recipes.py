@@ -4,6 +4,7 @@ A file's own rules are those of `builders.pieces`. The classes here renumber pie
 (fairseq's models), add some, normalise otherwise, or split at white space first.
 """
 
+from lm.data.tokenizers import languages
 from lm.data.tokenizers.builders import SPACE, merges_of
 from lm.data.tokenizers.sentencepiece import CONTROL, NORMAL, UNKNOWN
 from lm.data.tokenizers.tokenizer import token_text
@@ -100,9 +101,15 @@ def _renumbered(recipe: str, pieces: list, config: dict) -> list:
     numbers = reversed(range(config["extra_ids"] or 0))
     extra = [f"<extra_id_{i}>" for i in numbers]
     return pieces + [(text, 0.0, CONTROL) for text in extra if text not in known]
-  if recipe == "xlm-roberta":
+  if recipe in ("xlm-roberta", *languages.CODES):
     head = [token("bos"), token("pad"), token("eos"), token("unk", UNKNOWN)]
-    return [*head, *pieces[3:], token("mask", NORMAL)]
+    codes = [(code, 0.0, CONTROL) for code in languages.CODES.get(recipe, ())]
+    return [*head, *pieces[3:], *codes, token("mask", NORMAL)]
+  if recipe == "pegasus":
+    masks = [config["mask_token_sent"], config["mask_token"]]
+    unused = [f"<unk_{number}>" for number in range(2, config["offset"])]
+    own = [(text, -100.0, CONTROL) for text in [*filter(None, masks), *unused]]
+    return [token("pad"), token("eos"), *own, *pieces[2:]]
   if recipe == "camembert":
     head = [("<s>NOTUSED", 0.0, NORMAL), token("pad"), ("</s>NOTUSED", 0.0, NORMAL)]
     head += [token("unk", UNKNOWN), ("<unk>NOTUSED", -100.0, NORMAL)]

@@ -216,8 +216,8 @@ LAYOUTS = {
 GAP = decoder("<|im_start|>", start=BYTES + 9)
 REFUSED = {
   "a class that is not read": (
-    spm("xlm", "sentencepiece.bpe.model") | of("mbart", "MBartTokenizer"),
-    "of a tokenizer class, 'MBartTokenizer', that is not read here",
+    spm("xlm", "sentencepiece.bpe.model") | of("xglm", "XGLMTokenizer"),
+    "of a tokenizer class, 'XGLMTokenizer', that is not read here",
   ),
   "a model of such a class": (
     spm("xlm", "spiece.model") | of("xlnet"),
