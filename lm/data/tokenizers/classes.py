@@ -25,8 +25,8 @@ class Kind:
   `files` are "words" (vocab.txt), "bytes" (vocab.json and merges.txt) or "pieces"
   (SentencePiece); `recipe` is a key of the builders' tables, or "". `tokens` are
   default special tokens by name, and `around` the names of those before and behind a
-  text, with a space between several; "source" is the code of its language. `begins` says whether bos comes first where add_bos_token does
-  not.
+  text, with a space between several; "source" is the code of its language. `begins`
+  says whether bos comes first where add_bos_token does not.
   """
 
   files: str

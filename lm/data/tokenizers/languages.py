@@ -14,7 +14,6 @@ behind all of them that of the target, if the prompt names it.
 from lm.data.tokenizers.tokenizer import CODE
 from lm.errors import Mistake
 
-
 # Of mBART, in the order of their ids; mBART-50 has more behind them.
 ENGLISH = "en_XX"
 MBART = (
