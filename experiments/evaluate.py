@@ -123,6 +123,7 @@ def task_scores(dataset, model, params, seq: int, teacher=None) -> dict:
   Those of a teacher are beside them, under "teacher".
   """
   task, records = dataset.task, dataset.splits.heldout
+  print(f"answers to {len(records):,} records", file=sys.stderr)
   answers = task.answers(model, params, dataset.tokenizer, records, seq=seq)
   share = overlap.share(dataset.texts("train"), dataset.texts("heldout"))
   if teacher is None:
