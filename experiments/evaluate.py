@@ -125,7 +125,12 @@ def task_scores(dataset, model, params, seq: int, teacher=None) -> dict:
   task, records = dataset.task, dataset.splits.heldout
   print(f"answers to {len(records):,} records", file=sys.stderr)
   answers = task.answers(model, params, dataset.tokenizer, records, seq=seq)
-  share = overlap.share(dataset.texts("train"), dataset.texts("heldout"))
+  share = overlap.share(
+    *(
+      [text for record in split for text in task.distinct(record)]
+      for split in (dataset.splits.train, dataset.splits.heldout)
+    )
+  )
   if teacher is None:
     values = task.score(answers, records)
   else:

@@ -57,6 +57,10 @@ class Task(abc.ABC):
     """Returns the texts of a record: what a tokenizer is learnt from."""
     return [record["text"]]
 
+  def distinct(self, record: dict) -> list[str]:
+    """Returns the texts that may overlap with others: no prompt that many share."""
+    return self.texts(record)
+
   def key(self, record: dict) -> str:
     """Returns the text by which two records are the same."""
     return " ".join(self.texts(record))

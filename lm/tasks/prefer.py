@@ -46,6 +46,9 @@ class Task(tasks.Task):
     prompt = _text(record["prompt"])
     return [prompt + _text(record[side]) for side in SIDES if side in record]
 
+  def distinct(self, record: dict) -> list[str]:
+    return [_text(record[side]) for side in SIDES]
+
   def layout(self, seq: int) -> dict:
     dtypes = {"tokens_T": "int32", "targets_T": "int32", "weights_T": "float32"}
     return dict(sizes={"T": seq}, dtypes=dtypes | {EXAMPLE: "int32"})

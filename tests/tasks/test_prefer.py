@@ -278,3 +278,10 @@ def test_what_does_not_fit_is_one_line(values, message, tmp_path):
   line = processes.refused("train", *flags(tmp_path, **values))
   assert message in line
   assert not (tmp_path / "run").exists()
+
+
+def test_an_overlap_is_one_of_answers_and_not_of_a_prompt_that_all_share():
+  task = prefer.Task(train="jsonl:pairs.jsonl")
+  record = {"prompt": "A film:", "chosen": " good", "rejected": " bad"}
+  assert task.distinct(record) == [" good", " bad"]
+  assert task.texts(record) == ["A film: good", "A film: bad"]
