@@ -5,7 +5,10 @@ Run: ./launch.sh train --config=configs/tasks/prefer.py
 The pairs are sentences from reviews that 20 raters found good or bad. `evaluate` prints
 how often the chosen one is likelier than with the reference ("accuracy"), and how often
 it is likelier for the model, and for the reference ("teacher"), by itself.
-Not measured yet.
+Measured 2026-11-30 on 2 virtual cores without AMX, 12 minutes beside other work, on 210
+held-out pairs: the chosen one gains in 0.952 of them (95 %: 0.915 to 0.974), and is the
+likelier one per token in 0.700 (0.635 to 0.758), for the reference in 0.467 (0.400 to
+0.534). The reward model is not measured yet.
 """
 
 from ml_collections import ConfigDict
