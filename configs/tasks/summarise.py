@@ -5,7 +5,9 @@ The encoder-decoder of translate_en_fr.py, 3M parameters, on 55,000 descriptions
 Run: ./launch.sh train --config=configs/tasks/summarise.py
      ./launch.sh train --config=configs/tasks/summarise.py --workdir=runs/leads
        --config.task.train=wikipedia:en --config.task.summary=description
-Not measured yet.
+Measured 2026-11-30 on 2 virtual cores without AMX, 10 minutes, on 6,240 held-out ones:
+ROUGE-1 0.275 (95 %: 0.269 to 0.280) and ROUGE-L 0.255 (0.250 to 0.260); the first
+sentence has 0.327 and 0.284.
 """
 
 from configs.tasks import translate_en_fr
