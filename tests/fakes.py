@@ -9,6 +9,7 @@ import numpy as np
 from flax import struct
 
 from lm.models import Features, Traits
+from lm.nn.attention.cache import write_columns
 from lm.nn.depth import Run
 
 TRACES = []  # an entry for each trace of a fake model, to count compilations
@@ -20,12 +21,23 @@ class FakeCache:
 
   tokens_BS: jax.Array
   positions_BS: jax.Array
-  index: jax.Array
+  index_B: jax.Array
 
   def take(self, rows_B):
-    return self.replace(
-      tokens_BS=self.tokens_BS[rows_B], positions_BS=self.positions_BS[rows_B]
+    return jax.tree.map(lambda x: x[rows_B], self)
+
+  def put(self, row, one):
+    emptied, size = self.ended(self.index_B.at[row].set(0)), one.tokens_BS.shape[1]
+    return FakeCache(
+      emptied.tokens_BS.at[row, :size].set(one.tokens_BS[0]),
+      emptied.positions_BS.at[row, :size].set(one.positions_BS[0]),
+      emptied.index_B.at[row].set(one.index_B[0]),
     )
+
+  def ended(self, lengths_B):
+    is_kept_BS = jnp.arange(self.tokens_BS.shape[1])[None] < lengths_B[:, None]
+    positions_BS = jnp.where(is_kept_BS, self.positions_BS, -1)
+    return self.replace(positions_BS=positions_BS, index_B=jnp.asarray(lengths_B))
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,8 @@ class TableModel:
 
   def init_cache(self, batch, size):
     empty_BS = jnp.full((batch, size), -1, jnp.int32)
-    return FakeCache(jnp.zeros((batch, size), jnp.int32), empty_BS, jnp.int32(0))
+    zeros = lambda *shape: jnp.zeros(shape, jnp.int32)
+    return FakeCache(zeros(batch, size), empty_BS, zeros(batch))
 
   def apply(self, variables, x, method=None, **options):
     TRACES.append((method, jnp.shape(x)))
@@ -69,10 +82,10 @@ class TableModel:
       positions_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
     tokens_BS, places_BS = tokens_BT, positions_BT
     if cache is not None:
-      update, offset = jax.lax.dynamic_update_slice, (0, cache.index)
-      tokens_BS = update(cache.tokens_BS, tokens_BT, offset)
-      places_BS = update(cache.positions_BS, positions_BT, offset)
-      cache = FakeCache(tokens_BS, places_BS, cache.index + T)
+      update, index_B = write_columns, cache.index_B
+      tokens_BS = update(cache.tokens_BS, tokens_BT, index_B)
+      places_BS = update(cache.positions_BS, positions_BT, index_B)
+      cache = FakeCache(tokens_BS, places_BS, index_B + T)
     ahead_BTS = positions_BT[:, :, None] - places_BS[:, None]
     real_BTS = (places_BS[:, None] >= 0) & (ahead_BTS >= 0)
     # The newest token counts most: 1, 1/2, 1/4, then 1/8 for all the rest.

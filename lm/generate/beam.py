@@ -18,7 +18,7 @@ from flax import struct
 from jax import lax
 
 from lm.errors import Mistake
-from lm.generate.decode import forward, prefill
+from lm.generate.decode import prefill
 from lm.generate.edges import NONE, Forced, is_stop
 from lm.generate.prompts import (
   bucket,
@@ -27,6 +27,7 @@ from lm.generate.prompts import (
   pad_sources,
   validate_request,
 )
+from lm.generate.slots import forward
 from lm.platform import narrow
 
 
@@ -95,7 +96,7 @@ def _select(search: Search, scores_BZV, stop_ids, limit, penalty):
   # Enough that Z of them stay live even if every beam's best token is a stop id.
   count = min((1 + stop_ids.size) * Z, Z * V)
   candidates, parents_BO, tokens_BO = _extend(s.live, scores_BZV, s.step, count)
-  stop_BO = is_stop(tokens_BO, stop_ids)
+  stop_BO = is_stop(tokens_BO, stop_ids[None, None])
   ends_BO = stop_BO | (step >= limit)
 
   live_scores_BO = jnp.where(ends_BO, -jnp.inf, candidates.scores_BZ)
@@ -141,7 +142,7 @@ def _search(
   *,
   open_B,
   stop_ids,
-  drawable_V,
+  bias_V,
   forced,
   limit,
   penalty,
@@ -178,9 +179,7 @@ def _search(
     )
     logits_BZV = logits_RV.reshape(B, Z, -1)
     # -inf where a beam may not go on, whatever it would score there.
-    scores_BZV = jnp.where(
-      drawable_V[None, None], jax.nn.log_softmax(logits_BZV), -jnp.inf
-    )
+    scores_BZV = jax.nn.log_softmax(logits_BZV) + bias_V[None, None]
     scores_BZV = _with_forced(scores_BZV, forced.ids(s.step, s.step + 1 == limit))
     return _select(s.replace(cache=cache), scores_BZV, stop_ids, limit, penalty)
 
@@ -221,7 +220,7 @@ def generate(
     (lengths_B, tokens_BT[np.arange(len(lengths_B)), lengths_B - 1]),
     open_B=np.arange(len(lengths_B)) < len(prompts),
     stop_ids=np.array(sorted(stops), np.int32),
-    drawable_V=pad_drawable(drawable, seen_BV.shape[1]),
+    bias_V=pad_drawable(drawable, seen_BV.shape[1]),
     forced=Forced.of(*(forced or ((), None)), len(tokens_BT)),
     limit=np.int32(max_tokens),
     penalty=np.float32(length_penalty),

@@ -209,14 +209,16 @@ def validate_request(model, prompts, limits, n):
 
 
 def pad_drawable(drawable, vocab: int):
-  """Returns a boolean for each of `vocab` rows, padding included: may it be drawn?
+  """Returns what is added to the logits of `vocab` rows, padding included: 0 or -inf.
 
-  `drawable` has one for each of the first rows, see `tokenizers.vocabulary.drawable`;
-  None allows all, where the model masks its padding itself.
+  `drawable` says of the first rows which ids may be drawn, see
+  `tokenizers.vocabulary.drawable`; None allows all, where the model masks its padding
+  itself.
   """
   if drawable is None:
-    return np.ones(vocab, bool)
-  return np.pad(drawable, (0, vocab - len(drawable)))
+    return np.zeros(vocab, np.float32)
+  may_V = np.pad(drawable, (0, vocab - len(drawable)))
+  return np.where(may_V, 0, -np.inf).astype(np.float32)
 
 
 def pad_stops(stops):

@@ -37,6 +37,8 @@ class Sampling:
   top_p: float = 1.0  # keep the fewest tokens that have this much of the mass
   min_p: float = 0.0  # keep tokens at least this likely, relative to the best
   repetition_penalty: float = 1.0  # above 1 makes tokens seen before less likely
+  presence_penalty: float = 0.0  # taken from the logits of tokens generated before
+  frequency_penalty: float = 0.0  # the same, for each time that they were
 
   def rows(self, batch: int, size: int):
     """Returns the settings as arrays of `size` rows; those after `batch` are greedy."""
@@ -59,6 +61,8 @@ def validate(sampling: Sampling):
     "top_p": ("above 0, at most 1 (off)", lambda x: 0 < x <= 1),
     "min_p": ("from 0 (off) to 1", lambda x: 0 <= x <= 1),
     "repetition_penalty": ("above 0 (1 is off)", lambda x: 0 < x < math.inf),
+    "presence_penalty": ("from -2 to 2 (0 is off)", lambda x: -2 <= x <= 2),
+    "frequency_penalty": ("from -2 to 2 (0 is off)", lambda x: -2 <= x <= 2),
   }
   for name, (words, is_valid) in ranges.items():
     value = getattr(sampling, name)
@@ -71,6 +75,13 @@ def penalise(logits_BV, seen_BV, penalty_B):
   penalty_B1 = penalty_B[:, None]
   worse_BV = jnp.where(logits_BV < 0, logits_BV * penalty_B1, logits_BV / penalty_B1)
   return jnp.where(seen_BV, worse_BV, logits_BV)
+
+
+def subtract(logits_BV, counts_BV, sampling):
+  """Returns logits less the penalties of presence and of frequency, as OpenAI's API."""
+  presence_B1 = sampling.presence_penalty[:, None]
+  frequency_B1 = sampling.frequency_penalty[:, None]
+  return logits_BV - (presence_B1 * (counts_BV > 0) + frequency_B1 * counts_BV)
 
 
 def keep_top_k(logits_BV, top_k_B):
@@ -184,11 +195,22 @@ def _invert(weights_BO, uniform_B):
   return jnp.argmax(real_BO & (sums_BO > goal_B[:, None]), axis=1).astype(jnp.int32)
 
 
-def choose(logits_BV, seen_BV, keys_B, sampling):
-  """Returns one token a row, chosen by the settings and the key of the row."""
+def choose(logits_BV, keys_B, sampling, *, seen_BV, counts_BV):
+  """Returns one token a row, chosen by the settings and the key of the row.
+
+  `seen_BV` are the tokens of the prompts, `counts_BV` says how often each token was
+  generated; the penalty of repetition counts both.
+  """
+  s = sampling
   logits_BV = lax.cond(
-    jnp.any(sampling.repetition_penalty != 1),
-    lambda x_BV: penalise(x_BV, seen_BV, sampling.repetition_penalty),
+    jnp.any(s.repetition_penalty != 1),
+    lambda x_BV: penalise(x_BV, seen_BV | (counts_BV > 0), s.repetition_penalty),
+    lambda x_BV: x_BV,
+    logits_BV,
+  )
+  logits_BV = lax.cond(
+    jnp.any((s.presence_penalty != 0) | (s.frequency_penalty != 0)),
+    lambda x_BV: subtract(x_BV, counts_BV, s),
     lambda x_BV: x_BV,
     logits_BV,
   )

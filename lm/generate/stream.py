@@ -136,19 +136,19 @@ def stream(
   return _sliding(start, pieces, rows[0], prompts[0], **sizes)
 
 
-def _pieces(model, params, rows, chunk, decoding):
+def _pieces(model, params, rows, chunk, slots):
   """Yields the pieces of the rows: first after one token, then every `chunk` tokens."""
-  until, done = 1, False
+  steps, done = 1, False
   while not done:
-    decoding = decode.advance(model, params, decoding, until)
-    continuations = decode.read(decoding, len(rows))
+    slots = decode.advance(model, params, slots, steps)
+    continuations = decode.read(slots, len(rows))
     for row in rows:
       piece = None if row.ended else row.piece(continuations)
       if piece is not None:
         yield piece
     done = all(row.ended or continuations.reasons[row.index] for row in rows)
-    decoding = decode.halt(decoding, [row.ended for row in rows])
-    until += chunk
+    slots = decode.retire(slots, [row.ended for row in rows])
+    steps = chunk
 
 
 def _sliding(start, pieces, row, prompt, *, seed, context, max_tokens, front):
@@ -165,8 +165,8 @@ def _sliding(start, pieces, row, prompt, *, seed, context, max_tokens, front):
     max_tokens -= limit
     row.length, row.slides = 0, max_tokens > 0
     # A seed of its own, or the same numbers would be drawn again.
-    decoding = start([ids_T], max_tokens=limit, seed=(seed + number) % 2**32)
-    for piece in pieces(decoding):
+    slots = start([ids_T], max_tokens=limit, seed=(seed + number) % 2**32)
+    for piece in pieces(slots):
       ids_T = np.append(ids_T, piece.ids)
       yield piece
     if row.ended:

@@ -145,7 +145,7 @@ class Block(nn.Module, kw_only=True):
   reads: bool  # a source
 
   @nn.compact
-  def __call__(self, x_BTD, inputs, rows, shared):
+  def __call__(self, x_BTD, inputs, rows):
     """(x_BTD, caches of the layer: "own" and, of a new source, "source"; or None).
 
     `inputs` has "key", and in the decoder the caches; `rows` has "mask", in the decoder
@@ -161,7 +161,7 @@ class Block(nn.Module, kw_only=True):
     attention = partial(Attention, heads=heads, out_bias=True, **options)
 
     def attend(x_BTD):
-      given = dict(kv=inputs.get("own"), slot=shared and shared["slot"])
+      given = dict(kv=inputs.get("own"), slot=rows.get("slot"))
       y_BTD, new["own"] = attention(name="attention")(x_BTD, rows["mask"], **given)
       return y_BTD
 
@@ -184,7 +184,7 @@ class Block(nn.Module, kw_only=True):
         x_BTD = residual(self, name, x_BTD)
     if rows.get("memory_BSD") is None:
       new.pop("source", None)  # unchanged
-    return x_BTD, new if shared and shared["slot"] is not None else None
+    return x_BTD, new if rows.get("slot") is not None else None
 
 
 class Model(LanguageModel):
@@ -246,8 +246,8 @@ class Model(LanguageModel):
     x_BTD = self._embed(tokens_BT, positions, keys[1])
     keys_L = None if keys[2] is None else split_key(keys[2], c.layers)
     inputs = {"own": kv, "source": source_kv, "key": keys_L}
-    rows = dict(mask=mask, source_mask=source_mask, memory_BSD=memory_BSD)
-    x_BTD, new = self.blocks(x_BTD, inputs, rows, {"slot": slot})
+    rows = dict(mask=mask, slot=slot, source_mask=source_mask, memory_BSD=memory_BSD)
+    x_BTD, new = self.blocks(x_BTD, inputs, rows)
     if cache is not None:
       cache = cache.written(own, new, source_BS, source_mask)
     return Features(x_BTD if c.style.post_norm else self.norm(x_BTD), cache)

@@ -168,13 +168,13 @@ class Block(nn.Module):
   config: Config
 
   @nn.compact
-  def __call__(self, x_BTD, inputs, rows, shared):
+  def __call__(self, x_BTD, inputs, rows):
     """(x_BTD, outputs); `inputs` has "kv" and "key", `outputs` "kv" and "means"."""
     c, rate = self.config, self.config.run.dropout
     keys = split_key(inputs["key"], 2)
     norm = partial(Norm, kind=c.residual.norm, eps=c.residual.eps, bias=c.bias)
     attention_norm, ff_norm = norm(name="attention_norm"), norm(name="ff_norm")
-    attention = self._attention(inputs["kv"], rows, shared)
+    attention = self._attention(inputs["kv"], rows)
     ff = self._feed_forward(rows["routing"])
 
     if c.residual.order == "before":
@@ -197,7 +197,7 @@ class Block(nn.Module):
       x_BTD += dropout(keys[1], y_BTD, rate)
     return residual(self, "ff", x_BTD), {"kv": kv, "means": means}
 
-  def _attention(self, kv, rows, shared):
+  def _attention(self, kv, rows):
     """x_BTD -> (y_BTD, kv)."""
     c = self.config
     module = Attention(
@@ -209,8 +209,8 @@ class Block(nn.Module):
       scale=(2 * c.layers) ** -0.5,
       name="attention",
     )
-    given = dict(mask=rows["mask"], angles=rows["angles"], kv=kv, slot=shared["slot"])
-    return partial(module, **given)
+    given = {name: rows[name] for name in ("mask", "angles", "slot")}
+    return partial(module, kv=kv, **given)
 
   def _feed_forward(self, routing):
     """x_BTD -> (y_BTD, means of the auxiliary losses: {} without experts)."""
@@ -267,8 +267,8 @@ class Model(LanguageModel):
       angles = rotary(positions, c.attention.sizes(c.width)[2], c.rope)
     x_BTD = dropout(first, x_BTD, rate)
     routing = traffic(positions_BT, segments_BT, train=train)
-    rows = {"mask": mask, "angles": angles, "routing": routing}
-    x_BTD, outputs = self.blocks(x_BTD, {"kv": kv, "key": keys_L}, rows, {"slot": slot})
+    rows = {"mask": mask, "angles": angles, "routing": routing, "slot": slot}
+    x_BTD, outputs = self.blocks(x_BTD, {"kv": kv, "key": keys_L}, rows)
     if cache is not None:
       cache = cache.replace(**outputs["kv"])
     return Features(self.norm(x_BTD), cache, self._losses(outputs["means"]))

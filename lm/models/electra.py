@@ -103,9 +103,8 @@ class Block(nn.Module):
   config: Config
 
   @nn.compact
-  def __call__(self, x_BTD, key, rows, shared):
+  def __call__(self, x_BTD, key, rows):
     """(x_BTD, None); `key` is the layer's key of dropout, or None."""
-    del shared
     c, rate = self.config, self.config.run.dropout
     keys = split_key(key, 2)
     options = dict(bias=True, dtype=c.run.dtype, scale=1.0)

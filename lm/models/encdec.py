@@ -146,7 +146,7 @@ class Block(nn.Module, kw_only=True):
   reads: bool  # a source
 
   @nn.compact
-  def __call__(self, x_BTD, inputs, rows, shared):
+  def __call__(self, x_BTD, inputs, rows):
     """(x_BTD, caches of the layer: "own" and, of a new source, "source"; or None).
 
     `inputs` has "key", and in the decoder the caches; `rows` has "mask" and "bias", in
@@ -163,7 +163,7 @@ class Block(nn.Module, kw_only=True):
     attention = partial(Attention, heads=heads, q_scale=q_scale, **options)
 
     def attend(x_BTD):
-      given = dict(kv=inputs.get("own"), slot=shared and shared["slot"])
+      given = dict(kv=inputs.get("own"), slot=rows.get("slot"))
       layer = partial(attention(name="attention"), score_bias=rows["bias"])
       y_BTD, new["own"] = layer(x_BTD, rows["mask"], **given)
       return y_BTD
@@ -188,7 +188,7 @@ class Block(nn.Module, kw_only=True):
         x_BTD = residual(self, name, x_BTD)
     if rows.get("memory_BSD") is None:
       new.pop("source", None)  # unchanged
-    return x_BTD, new if shared and shared["slot"] is not None else None
+    return x_BTD, new if rows.get("slot") is not None else None
 
 
 class Model(LanguageModel):
@@ -250,8 +250,8 @@ class Model(LanguageModel):
       bias = self.distances(q, k)
     keys_L = None if keys[2] is None else split_key(keys[2], c.layers)
     inputs = {"own": kv, "source": source_kv, "key": keys_L}
-    rows = dict(mask=mask, bias=bias, source_mask=source_mask, memory_BSD=memory_BSD)
-    x_BTD, new = self.blocks(x_BTD, inputs, rows, {"slot": slot})
+    rows = dict(mask=mask, slot=slot, source_mask=source_mask, memory_BSD=memory_BSD)
+    x_BTD, new = self.blocks(x_BTD, inputs, rows | {"bias": bias})
     if cache is not None:
       cache = cache.written(own, new, source_BS, source_mask)
     return Features(x_BTD if c.style.post_norm else self.norm(x_BTD), cache)

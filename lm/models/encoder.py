@@ -128,9 +128,8 @@ class Block(nn.Module):
   config: Config
 
   @nn.compact
-  def __call__(self, x_BTD, key, rows, shared):
+  def __call__(self, x_BTD, key, rows):
     """(x_BTD, None); `key` is the layer's key of dropout, or None."""
-    del shared
     c, rate, eps = self.config, self.config.run.dropout, self.config.residual.eps
     keys = split_key(key, 2)
     scale = 1.0 if c.residual.post_norm else (2 * c.layers) ** -0.5

@@ -95,7 +95,7 @@ class Block(nn.Module, kw_only=True):
   window: int  # keys that this kind of layer sees; 0 means all
 
   @nn.compact
-  def __call__(self, x_BTD, inputs, rows, shared):
+  def __call__(self, x_BTD, inputs, rows):
     """(x_BTD, kv); `inputs` has "kv" and "key"."""
     c, rate = self.config, self.config.run.dropout
     keys = split_key(inputs["key"], 2)
@@ -111,7 +111,7 @@ class Block(nn.Module, kw_only=True):
     )
     ff = FeedForward(size=c.ff, activation="geglu", **options, name="ff")
     angles = rows["local_angles" if self.window else "global_angles"]
-    given = dict(mask=rows["mask"], angles=angles, slot=shared["slot"])
+    given = dict(mask=rows["mask"], angles=angles, slot=rows["slot"])
 
     y_BTD = norm(name="attention_norm")(x_BTD)
     y_BTD, kv = attention(y_BTD, kv=inputs["kv"], **given)
@@ -161,10 +161,11 @@ class Model(LanguageModel):
     local_rope = replace(c.rope, theta=c.local_theta, scaling="none", factor=1.0)
     rows = {
       "mask": mask,
+      "slot": slot,
       "local_angles": rotary(positions, H, local_rope),
       "global_angles": rotary(positions, H, c.rope),
     }
-    x_BTD, kv = self.blocks(x_BTD, {"kv": kv, "key": keys_L}, rows, {"slot": slot})
+    x_BTD, kv = self.blocks(x_BTD, {"kv": kv, "key": keys_L}, rows)
     if cache is not None:
       cache = cache.replace(**kv)
     return Features(self.norm(x_BTD), cache)

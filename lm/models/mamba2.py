@@ -220,9 +220,8 @@ class Block(nn.Module):
   config: Config
 
   @nn.compact
-  def __call__(self, x_BTD, inputs, rows, shared):
+  def __call__(self, x_BTD, inputs, rows):
     """(x_BTD, state); `inputs` has "state" and "key", `rows` are `token_masks`."""
-    del shared
     c = self.config
     normed_BTD = Norm(kind="rms", eps=c.eps, name="norm")(x_BTD)
     y_BTD, state = Mixer(c, name="mixer")(normed_BTD, inputs["state"], rows)

@@ -59,9 +59,8 @@ class Block(nn.Module):
   config: Config
 
   @nn.compact
-  def __call__(self, x_TBD, inputs, rows, shared):
+  def __call__(self, x_TBD, inputs, rows):
     """(x_TBD, state); `inputs` has "state" and "key", `rows` are `token_masks`."""
-    del shared
     c = self.config
     cell = Recurrence(cell=c.cell, dtype=c.run.dtype, name="cell")
     x_TBD, state = cell(x_TBD, inputs["state"], rows)

@@ -76,6 +76,21 @@ class Memory:
     take = lambda x: jnp.take(x, rows_R, axis=0)
     return Memory(self.state.take(rows_R), take(self.source_BSA), take(self.real_BS))
 
+  def put(self, row, one: "Memory"):
+    """Returns the cache with the only row of `one`, whose source may be shorter."""
+    rest = self.real_BS.shape[1] - one.real_BS.shape[1]
+    real_1S = jnp.pad(one.real_BS, ((0, 0), (0, rest)))
+    source_BSA = jax.lax.dynamic_update_slice(
+      self.source_BSA, one.source_BSA, (row, 0, 0)
+    )
+    real_BS = self.real_BS.at[row].set(real_1S[0])
+    return Memory(self.state.put(row, one.state), source_BSA, real_BS)
+
+  def ended(self, lengths_B):
+    """Returns the cache itself: padding behind the tokens has not changed it."""
+    del lengths_B
+    return self
+
 
 class Block(nn.Module):
   """x = dropout(cell(x)): one layer of the encoder or of the decoder."""
@@ -83,9 +98,8 @@ class Block(nn.Module):
   config: Config
 
   @nn.compact
-  def __call__(self, x_TBD, inputs, rows, shared):
+  def __call__(self, x_TBD, inputs, rows):
     """(x_TBD, state); `inputs` has "state" and "key", `rows` masks of `Recurrence`."""
-    del shared
     c = self.config
     cell = Recurrence(cell=c.cell, dtype=c.run.dtype, name="cell")
     x_TBD, state = cell(x_TBD, inputs["state"], rows)

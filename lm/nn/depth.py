@@ -2,17 +2,16 @@
 
 A form of depth is a function of one signature, which `scan` and `unroll` have:
 
-  form(layers, variables, x, inputs, rows, shared, *, length) -> (x, outputs)
+  form(layers, variables, x, inputs, rows, *, length) -> (x, outputs)
 
-- layers: functions layer(variables, x, inputs, rows, shared) -> (x, outputs), used in
-  turn: layer l is computed by layers[l % len(layers)]
+- layers: functions layer(variables, x, inputs, rows) -> (x, outputs), used in turn:
+  layer l is computed by layers[l % len(layers)]
 - variables: a tree with L in front, of which a layer gets its slice
 - x: the arrays that go from layer to layer, such as the residual stream
 - inputs, outputs: trees that belong to one layer each, with L in front: cache, keys
 - rows: arrays that all layers share and that have the rows of the batch as a dimension
-  (or 1 in its place): masks, positions, rotary angles. A form that computes some rows
-  at a time, as a pipeline does, has to cut them like x
-- shared: the rest of what all layers share, such as the slot of a cache
+  (or 1 in its place): masks, positions, rotary angles, places in a cache. A form that
+  computes some rows at a time, as a pipeline does, has to cut them like x
 """
 
 from dataclasses import dataclass
@@ -59,7 +58,7 @@ class Stack(nn.Module, kw_only=True):
   """`length` blocks, one after the other; their variables are one tree, L in front.
 
   A block is made as `block(config=config, **kind)`, where `kinds` are the fields by
-  which layers differ, in turn. It is called as `block(x, inputs, rows, shared)` and
+  which layers differ, in turn. It is called as `block(x, inputs, rows)` and
   returns `(x, outputs)`, which the docstring of this file describes.
 
   Scanned, depth costs no compile time (TPUs, deep models). Unrolled, XLA:CPU runs 1.5x
@@ -75,10 +74,10 @@ class Stack(nn.Module, kw_only=True):
   kinds: tuple = ({},)  # all kinds have the same parameters
 
   @nn.compact
-  def __call__(self, x, inputs, rows=None, shared=None):
+  def __call__(self, x, inputs, rows=None):
     if self.is_initializing():
       inputs = jax.tree.map(_stacked, inputs, is_leaf=_is_split)
-      return self._create(x, inputs, rows, shared)
+      return self._create(x, inputs, rows)
     form = scan if self.run.scan else unroll
     variables = {
       name: tree[LAYER]
@@ -92,27 +91,27 @@ class Stack(nn.Module, kw_only=True):
     ]
     layers = [self._function(kind, written) for kind in self.kinds]
     options = dict(length=self.length)
-    x, (outputs, updates) = form(layers, variables, x, inputs, rows, shared, **options)
+    x, (outputs, updates) = form(layers, variables, x, inputs, rows, **options)
     for name, tree in updates.items():
       tree = jax.tree.map(_stacked, tree, is_leaf=_is_split)
       self.put_variable(name, LAYER, _exchanged(tree, list, tuple))
     return x, outputs
 
-  def _create(self, x, inputs, rows, shared):
+  def _create(self, x, inputs, rows):
     """Creates the stacked variables, which only a lifted scan can do."""
     create = nn.scan(
       self.block,
       variable_axes={True: 0},
       split_rngs={"params": True},
-      in_axes=(0, nn.broadcast, nn.broadcast),
+      in_axes=(0, nn.broadcast),
       length=self.length,
       metadata_params={nn.PARTITION_NAME: "L"},
     )
     block = create(config=self.config, **self.kinds[0], name=LAYER)
-    return block(x, inputs, rows, shared)
+    return block(x, inputs, rows)
 
   def _function(self, kind, written):
-    """Returns layer(variables, x, inputs, rows, shared) -> (x, (outputs, updates)).
+    """Returns layer(variables, x, inputs, rows) -> (x, (outputs, updates)).
 
     `written` names the collections that a block may change, which `updates` holds.
     """
@@ -131,7 +130,7 @@ class Stack(nn.Module, kw_only=True):
     return jax.checkpoint(layer, **options)
 
 
-def scan(layers, variables, x, inputs, rows, shared, *, length: int):
+def scan(layers, variables, x, inputs, rows, *, length: int):
   """Computes the layers in a loop; of several kinds, each turn computes one of each.
 
   Layers that do not fill a turn come after the loop.
@@ -139,7 +138,7 @@ def scan(layers, variables, x, inputs, rows, shared, *, length: int):
   stacked = jax.tree.map(_stacked, [variables, inputs], is_leaf=_is_split)
   period = len(layers)
   if period == 1:
-    turn = lambda x, own: layers[0](own[0], x, own[1], rows, shared)
+    turn = lambda x, own: layers[0](own[0], x, own[1], rows)
     return jax.lax.scan(turn, x, stacked, length=length)
 
   def several(x, own, count):
@@ -147,7 +146,7 @@ def scan(layers, variables, x, inputs, rows, shared, *, length: int):
     own, outputs = [_split_by_layer(own[0]), own[1]], []
     for index in range(count):
       variables, inputs = _slice_of_layer(own, index)
-      x, out = layers[index](variables, x, inputs, rows, shared)
+      x, out = layers[index](variables, x, inputs, rows)
       outputs.append(out)
     return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *outputs)
 
@@ -167,12 +166,12 @@ def scan(layers, variables, x, inputs, rows, shared, *, length: int):
   return x, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
-def unroll(layers, variables, x, inputs, rows, shared, *, length: int):
+def unroll(layers, variables, x, inputs, rows, *, length: int):
   """Computes the layers one after the other; outputs are tuples of L leaves."""
   variables, outputs = _split_by_layer(variables), []
   for l in range(length):
     layer, own = layers[l % len(layers)], _slice_of_layer([variables, inputs], l)
-    x, out = layer(own[0], cpu.materialise_cotangent(x), own[1], rows, shared)
+    x, out = layer(own[0], cpu.materialise_cotangent(x), own[1], rows)
     outputs.append(out)
   return x, jax.tree.map(lambda *leaves: leaves, *outputs)
 

@@ -28,9 +28,23 @@ class State:
 
   def take(self, rows_B):
     """Returns the state of the rows with these indices, for beams."""
-    leaf = next(iter(self.layers.values()))
-    axis = 0 if isinstance(leaf, tuple) else 1
-    return State(jax.tree.map(lambda x: jnp.take(x, rows_B, axis=axis), self.layers))
+    take = lambda x: jnp.take(x, rows_B, axis=self._rows_axis)
+    return State(jax.tree.map(take, self.layers))
+
+  def put(self, row, one: "State"):
+    """Returns the state with the only row of `one` as a row."""
+    axis = self._rows_axis
+    write = lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, row, axis)
+    return State(jax.tree.map(write, self.layers, one.layers))
+
+  def ended(self, lengths_B):
+    """Returns the state itself: padding behind the tokens has not changed it."""
+    del lengths_B
+    return self
+
+  @property
+  def _rows_axis(self) -> int:
+    return 0 if isinstance(next(iter(self.layers.values())), tuple) else 1
 
   def carried(self) -> dict:
     """Returns {"h_BLD": ...}, named and sharded like a batch: the carry of a step."""

@@ -25,10 +25,15 @@ class Request:
   Its tokens depend on these fields and on nothing else that the engine does.
   """
 
-  ids: tuple[int, ...]  # of the prompt, one at least; what an encoder-decoder starts from
+  ids: tuple[
+    int, ...
+  ]  # of the prompt, one at least; what an encoder-decoder starts from
   max_tokens: int
   source: tuple[int, ...] | None = None  # what an encoder-decoder reads
-  forced: tuple[int | None, int | None] = (None, None)  # the first id, that of the limit
+  forced: tuple[int | None, int | None] = (
+    None,
+    None,
+  )  # the first id, that of the limit
   sampling: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
   seed: int = 0
   sample: int = 0  # of several texts with one seed: each draws numbers of its own

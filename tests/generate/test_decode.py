@@ -125,10 +125,10 @@ def test_wider_buckets_change_no_token(monkeypatch):
 def test_pieces_of_any_size_give_the_same_tokens(prompts, steps):
   options = dict(max_tokens=12, sampling=WARM, stops=[5], logprobs=True)
   expected = decode.generate(MODEL, PARAMS, prompts, **options)
-  decoding = decode.start(MODEL, PARAMS, prompts, **options)
-  for until in np.cumsum([*steps, 12]):
-    decoding = decode.advance(MODEL, PARAMS, decoding, until)
-  actual = decode.read(decoding, len(prompts))
+  slots = decode.start(MODEL, PARAMS, prompts, **options)
+  for count in [*steps, 12]:
+    slots = decode.advance(MODEL, PARAMS, slots, count)
+  actual = decode.read(slots, len(prompts))
   assert rows(actual) == rows(expected)
   assert actual.reasons == expected.reasons
   np.testing.assert_array_equal(actual.logprobs_BT, expected.logprobs_BT)
@@ -155,11 +155,11 @@ def test_new_prompts_and_settings_compile_nothing():
 def test_the_loop_moves_nothing_to_the_host_and_ends_early():
   model = fakes.small(fakes.ScriptModel, vocab=V)
   params = model.init([1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
-  decoding = decode.start(model, params, [[0], [0, 0, 0]], max_tokens=10, stops=[7])
+  slots = decode.start(model, params, [[0], [0, 0, 0]], max_tokens=10, stops=[7])
   with jax.transfer_guard_device_to_host("disallow"):
-    decoding = decode.advance(model, params, decoding, 10)
-  assert int(decoding.step) == 7
-  result = decode.read(decoding, 2)
+    slots = decode.advance(model, params, slots, 10)
+  assert slots.done_B.tolist() == [True, True]
+  result = decode.read(slots, 2)
   assert rows(result) == [[1, 2, 3, 4, 5, 6, 7], [3, 4, 5, 6, 7]]
   assert result.reasons == ("stop", "stop")
 

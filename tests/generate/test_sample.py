@@ -156,19 +156,32 @@ def test_greedy_is_argmax_the_first_of_equals(logits_BV):
 
 
 def test_temperature_0_is_greedy_and_ends_no_filter_early():
-  logits_BV, present_BV = logits(4, 90), np.zeros((4, 90), bool)
+  logits_BV, seen_BV = logits(4, 90), np.zeros((4, 90), bool)
+  past = dict(seen_BV=seen_BV, counts_BV=np.zeros((4, 90), np.int32))
   keys_B = jax.random.split(jax.random.key(0), 4)
   mixed = Sampling(temperature=np.array([0.0, 1.0, 0.0, 1.0]), top_k=2)
   for s in (mixed, Sampling(temperature=0.0, top_p=0.1)):
-    chosen_B = np.asarray(CHOOSE(logits_BV, present_BV, keys_B, s.rows(4, 4)))
+    chosen_B = np.asarray(CHOOSE(logits_BV, keys_B, s.rows(4, 4), **past))
     greedy_B = np.argmax(logits_BV, axis=1)
     cold_B = np.broadcast_to(np.asarray(s.temperature) == 0, (4,))
     np.testing.assert_array_equal(chosen_B[cold_B], greedy_B[cold_B])
-  present_BV[0, greedy_B[0]] = True
+  seen_BV[0, greedy_B[0]] = True
   strict = Sampling(temperature=0.0, repetition_penalty=1e6).rows(4, 4)
-  chosen_B = np.asarray(CHOOSE(logits_BV, present_BV, keys_B, strict))
+  chosen_B = np.asarray(CHOOSE(logits_BV, keys_B, strict, **past))
   assert chosen_B[0] == np.argsort(logits_BV[0])[-2]
   np.testing.assert_array_equal(chosen_B[1:], greedy_B[1:])
+
+
+def test_penalties_of_presence_and_frequency_are_those_of_the_api():
+  """A count c takes presence + c * frequency from a logit, in each row its own."""
+  logits_BV = logits(3, 30)
+  counts_BV = np.random.default_rng(1).integers(0, 3, (3, 30))
+  presence_B, frequency_B = np.array([0.5, 0.0, -1.0]), np.array([0.25, 2.0, 0.0])
+  s = Sampling(presence_penalty=presence_B, frequency_penalty=frequency_B).rows(3, 3)
+  expected_BV = logits_BV - np.where(counts_BV > 0, presence_B[:, None], 0)
+  expected_BV = expected_BV - counts_BV * frequency_B[:, None]
+  actual_BV = sample.subtract(logits_BV, counts_BV, s)
+  np.testing.assert_allclose(actual_BV, expected_BV, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name, value, expected", [
@@ -180,6 +193,8 @@ def test_temperature_0_is_greedy_and_ends_no_filter_early():
   ("top_p", 1.1, "above 0, at most 1"),
   ("min_p", -1.0, "from 0 (off) to 1"),
   ("repetition_penalty", 0.0, "above 0"),
+  ("presence_penalty", 2.5, "from -2 to 2"),
+  ("frequency_penalty", float("nan"), "from -2 to 2"),
 ])  # fmt: skip
 def test_a_setting_without_sense_is_named(name, value, expected):
   with pytest.raises(ValueError) as error:

@@ -21,11 +21,11 @@ class Block(nn.Module, kw_only=True):
   factor: float = 1.0
 
   @nn.compact
-  def __call__(self, x_BD, inputs, rows, shared):
+  def __call__(self, x_BD, inputs, rows):
     w_DD = self.param("w", nn.initializers.normal(0.3), (D, D))
     scale = self.variable("scales", "scale", jnp.ones, ())
     total = self.variable("totals", "total", jnp.zeros, ())
-    y_BD = x_BD @ w_DD + inputs["own"][None] + rows["row_BD"] + shared["bias"]
+    y_BD = x_BD @ w_DD + inputs["own"][None] + rows["row_BD"]
     y_BD = self.factor * scale.value * y_BD
     if self.is_mutable_collection("totals") and not self.is_initializing():
       total.value += y_BD.sum()
@@ -41,7 +41,6 @@ def run(L, count, **options):
     np.float32(draw.standard_normal((2, D))),
     {"own": np.float32(draw.standard_normal((L, D)))},
     {"row_BD": np.float32(draw.standard_normal((2, D)))},
-    {"bias": np.float32(0.5)},
   )
   variables = stack.init(jax.random.key(0), *args)
   scale_L = np.linspace(1, 2, L, dtype=np.float32)
@@ -57,13 +56,13 @@ def run(L, count, **options):
   ids=["scan", "unroll", "remat"],
 )
 def test_every_form_is_the_loop_by_hand(L, count, options):
-  variables, (x_BD, inputs, rows, shared), apply = run(L, count, **options)
+  variables, (x_BD, inputs, rows), apply = run(L, count, **options)
   (actual_BD, outputs), updates = apply(variables)
   w_LDD = variables["params"][LAYER]["w"]
   assert w_LDD.shape == (L, D, D)
   sums = []
   for l in range(L):
-    y_BD = x_BD @ w_LDD[l] + inputs["own"][l][None] + rows["row_BD"] + shared["bias"]
+    y_BD = x_BD @ w_LDD[l] + inputs["own"][l][None] + rows["row_BD"]
     y_BD = (1 + l % count) * variables["scales"][LAYER]["scale"][l] * y_BD
     shown_BD = updates["intermediates"][LAYER]["y_BD"][0][l]
     np.testing.assert_allclose(shown_BD, y_BD, rtol=1e-5, atol=1e-5)

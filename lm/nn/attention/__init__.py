@@ -14,7 +14,13 @@ from lm.errors import Mistake, not_negative, one_of, positive
 from lm.letters import constrain
 from lm.nn.attention import backends
 from lm.nn.attention.backends import xla
-from lm.nn.attention.cache import KVCache, SourceCache, begin, begin_source
+from lm.nn.attention.cache import (
+  KVCache,
+  SourceCache,
+  begin,
+  begin_source,
+  write_columns,
+)
 from lm.nn.attention.masks import Mask
 from lm.nn.layers import Norm
 from lm.nn.linear import linear
@@ -100,8 +106,8 @@ class Attention(nn.Module, kw_only=True):
       score_bias: added to the scores, BNTS or 1NTS.
       memory_BSD: for `cross`: the output of an encoder.
       kv: the layer's cache. Without `cross` the T new keys and values are written into
-        it, from `slot` on; with `cross` it stands for a memory that is not given.
-      slot: see `kv`.
+        it; with `cross` it stands for a memory that is not given.
+      slot: the column of `kv` from which a row's keys and values are written, B.
     """
     D = x_BTD.shape[-1]
     N, K, H = self.heads.sizes(D)
@@ -170,6 +176,5 @@ def _written(kv, slot, k_BTKH, v_BTKH):
   """Returns keys and values BSKH: the cache's with T new ones, or these alone."""
   if kv is None:
     return k_BTKH, v_BTKH
-  index = (0, slot, 0, 0)
-  k_BSKH = jax.lax.dynamic_update_slice(kv["keys"], k_BTKH, index)
-  return k_BSKH, jax.lax.dynamic_update_slice(kv["values"], v_BTKH, index)
+  k_BSKH = write_columns(kv["keys"], k_BTKH, slot)
+  return k_BSKH, write_columns(kv["values"], v_BTKH, slot)

@@ -1,5 +1,6 @@
 """Caches of keys and values, and the inputs that all layers of a decoder share."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,16 +13,17 @@ from lm.nn.attention.masks import Mask, default_positions
 
 @struct.dataclass
 class KVCache:
-  """Keys and values of the tokens so far, in slots filled one after the other.
+  """Keys and values of the tokens so far, in columns filled one after the other.
 
   `keys` and `values` are LBSKH, or a tuple of L arrays BSKH when the model is not
-  scanned (then a step writes in place). Position -1 marks an empty slot or padding.
+  scanned (then a step writes in place). Each row has a place of its own, where its next
+  token goes. Position -1 marks an empty column or padding.
   """
 
   keys: Any
   values: Any
   positions_BS: jax.Array
-  index: jax.Array  # the next slot, the same for all rows
+  index_B: jax.Array  # the next column of each row
 
   @classmethod
   def empty(cls, L: int, shape_BSKH, *, scan: bool):
@@ -31,22 +33,54 @@ class KVCache:
       zeros = lambda: jnp.zeros((L, *shape_BSKH), jnp.float32)
     else:
       zeros = lambda: tuple(jnp.zeros(shape_BSKH, jnp.float32) for _ in range(L))
-    return cls(zeros(), zeros(), jnp.full((B, S), -1, jnp.int32), jnp.int32(0))
+    positions_BS = jnp.full((B, S), -1, jnp.int32)
+    return cls(zeros(), zeros(), positions_BS, jnp.zeros(B, jnp.int32))
 
   def take(self, rows_B):
     """Returns the cache of the rows with these indices, for beams."""
-    axis = 0 if isinstance(self.keys, tuple) else 1
+    axis = self._rows_axis
     select = lambda x: jnp.take(x, rows_B, axis=axis)
     keys, values = jax.tree.map(select, (self.keys, self.values))
-    positions_BS = jnp.take(self.positions_BS, rows_B, axis=0)
-    return KVCache(keys, values, positions_BS, self.index)
+    return KVCache(keys, values, self.positions_BS[rows_B], self.index_B[rows_B])
+
+  def put(self, row, one: "KVCache"):
+    """Returns the cache with the only row of `one`, which may be shorter, as a row."""
+    axis = self._rows_axis
+    write = lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, row, axis)
+    old, new = (self.keys, self.values), (one.keys, one.values)
+    keys, values = jax.tree.map(write, old, new)
+    rest = self.positions_BS.shape[1] - one.positions_BS.shape[1]
+    positions_1S = jnp.pad(one.positions_BS, ((0, 0), (0, rest)), constant_values=-1)
+    positions_BS = self.positions_BS.at[row].set(positions_1S[0])
+    index_B = self.index_B.at[row].set(one.index_B[0])
+    return KVCache(keys, values, positions_BS, index_B)
+
+  def ended(self, lengths_B):
+    """Returns the cache whose rows end after so many columns; the rest are empty."""
+    index_1S = jnp.arange(self.positions_BS.shape[1])[None]
+    is_kept_BS = index_1S < lengths_B[:, None]
+    positions_BS = jnp.where(is_kept_BS, self.positions_BS, -1)
+    return self.replace(positions_BS=positions_BS, index_B=jnp.asarray(lengths_B))
 
   def place(self, positions_BT):
-    """Returns the cache with T new positions, and the slot where layers write."""
-    index = (0, self.index)
-    positions_BS = jax.lax.dynamic_update_slice(self.positions_BS, positions_BT, index)
-    T = positions_BT.shape[1]
-    return self.replace(positions_BS=positions_BS, index=self.index + T), self.index
+    """Returns the cache with T new positions, and the columns where layers write."""
+    positions_BS = write_columns(self.positions_BS, positions_BT, self.index_B)
+    index_B = self.index_B + positions_BT.shape[1]
+    return self.replace(positions_BS=positions_BS, index_B=index_B), self.index_B
+
+  @property
+  def _rows_axis(self) -> int:
+    return 0 if isinstance(self.keys, tuple) else 1
+
+
+def write_columns(x_BS, new_BT, index_B):
+  """Returns x with T new columns in each row, from a column of its own on.
+
+  Both may have further dimensions behind. Columns past the end move to the last ones,
+  as in `jax.lax.dynamic_update_slice`.
+  """
+  write = partial(jax.lax.dynamic_update_slice_in_dim, axis=0)
+  return jax.vmap(write)(x_BS, new_BT, index_B)
 
 
 @struct.dataclass
@@ -70,6 +104,14 @@ class SourceCache:
     """Returns the cache of the rows with these indices, for beams."""
     return SourceCache(self.own.take(rows_B), self.source.take(rows_B))
 
+  def put(self, row, one: "SourceCache"):
+    """Returns the cache with the only row of `one` as a row; see `KVCache.put`."""
+    return SourceCache(self.own.put(row, one.own), self.source.put(row, one.source))
+
+  def ended(self, lengths_B):
+    """Returns the cache whose rows end after so many of their own tokens."""
+    return self.replace(own=self.own.ended(lengths_B))
+
   def written(self, own: KVCache, new: dict, source_BS, mask: Mask):
     """Returns the cache after a step: `own` and a source's, if one came with it.
 
@@ -82,7 +124,7 @@ class SourceCache:
     positions_BS = mask.k_positions_BS
     if positions_BS is None:
       positions_BS = jnp.broadcast_to(jnp.arange(source_BS.shape[1]), source_BS.shape)
-    options = dict(positions_BS=positions_BS, index=jnp.int32(0))
+    options = dict(positions_BS=positions_BS, index_B=jnp.zeros(len(source_BS), "i4"))
     return cache.replace(source=KVCache(**new["source"], **options))
 
 
@@ -96,14 +138,14 @@ class Reading(NamedTuple):
   positions: jax.Array  # BT, or 1T when all rows have the same; -1 is padding
   cache: KVCache | None  # with the new positions in it
   kv: dict | None  # its {"keys", "values"}, to be replaced by what layers return
-  slot: jax.Array | None  # where every layer writes its T new keys and values
+  slot: jax.Array | None  # B: the column where layers write a row's T keys and values
 
 
 def begin(tokens_BT, positions_BT, segments_BT, cache: KVCache | None) -> Reading:
   """Returns the inputs that all layers share, for T more tokens.
 
-  Positions are 0, 1, 2... by default, from 0 in every segment and from the cache's next
-  slot on. Raises Mistake for segments with a cache.
+  Positions are 0, 1, 2... by default, from 0 in every segment and from each row's
+  place in the cache on. Raises Mistake for segments with a cache.
   """
   if segments_BT is not None and cache is not None:
     raise Mistake("segments_BT with a cache: decode one document a row instead")
@@ -114,7 +156,7 @@ def begin(tokens_BT, positions_BT, segments_BT, cache: KVCache | None) -> Readin
   if cache is None:
     return Reading(mask, positions, None, None, None)
   if positions_BT is None:
-    positions = jnp.broadcast_to(cache.index + positions, tokens_BT.shape)
+    positions = cache.index_B[:, None] + positions
   cache, slot = cache.place(positions)
   mask = mask.replace(q_positions_BT=positions, k_positions_BS=cache.positions_BS)
   kv = {"keys": cache.keys, "values": cache.values}
