@@ -23,6 +23,7 @@ import numpy as np
 from flax import struct
 from jax import lax
 
+from lm import rng
 from lm.generate.edges import Forced, is_stop
 from lm.generate.sample import Sampling, choose
 from lm.platform import narrow
@@ -69,10 +70,10 @@ class Drawn:
 
 def root_keys(seed: int, samples_B):
   """Returns the keys of texts: those of a seed, a number each."""
-  from lm import rng
+  return _folded(rng.stream(jax.random.key(seed), "sample"), samples_B)
 
-  root = rng.stream(jax.random.key(seed), "sample")
-  return jax.vmap(jax.random.fold_in, (None, 0))(root, samples_B)
+
+_folded = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))
 
 
 @functools.partial(jax.jit, static_argnames=("T", "top"))

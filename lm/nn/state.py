@@ -37,6 +37,15 @@ class State:
     write = lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, row, axis)
     return State(jax.tree.map(write, self.layers, one.layers))
 
+  def columns(self, start, size: int):
+    """Returns the state itself: it holds all that was read."""
+    del start, size
+    return self
+
+  def restored(self, parts):
+    """Returns the state after the last of these parts of what was read."""
+    return parts[-1]
+
   def ended(self, lengths_B):
     """Returns the state itself: padding behind the tokens has not changed it."""
     del lengths_B

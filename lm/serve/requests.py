@@ -1,10 +1,12 @@
 """Requests of the engine and the events that answer them: ids alone, no text."""
 
+import collections
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from lm.errors import Mistake
 from lm.generate.sample import Sampling
 
 
@@ -72,3 +74,37 @@ class Failed(NamedTuple):
   """The last event of a request that could not be finished."""
 
   reason: str  # one line
+
+
+Event = Begun | Written | Failed
+
+
+class Full(Mistake):
+  """The refusal of a request for which there is no room now."""
+
+
+@dataclass
+class Stats:
+  """Numbers of an engine: of now, and since it began."""
+
+  rows: int
+  running: int = 0
+  waiting: int = 0
+  prompt_tokens: int = 0
+  cached_tokens: int = 0  # of those, the ones that were not read again
+  written_tokens: int = 0
+  turns: int = 0
+  prefix_bytes: int = 0
+  finished: collections.Counter = field(default_factory=collections.Counter)
+
+
+class Ticket:
+  """A request's place in an engine."""
+
+  def __init__(self, request: Request, on_event):
+    self.request, self.on_event = request, on_event
+    self.is_cancelled = False
+
+  def cancel(self):
+    """Ends the request soon, with a last event "cancelled"; more than once is once."""
+    self.is_cancelled = True

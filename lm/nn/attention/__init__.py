@@ -7,7 +7,6 @@ a mask (`masks`), and the keys and values of tokens already read a cache (`cache
 import math
 from dataclasses import dataclass
 
-import jax
 from flax import linen as nn
 
 from lm.errors import Mistake, not_negative, one_of, positive

@@ -55,6 +55,24 @@ class KVCache:
     index_B = self.index_B.at[row].set(one.index_B[0])
     return KVCache(keys, values, positions_BS, index_B)
 
+  def columns(self, start, size: int):
+    """Returns the part of a cache of one row that `size` of its columns are."""
+    axis = self._rows_axis + 1
+    cut = lambda x, axis: jax.lax.dynamic_slice_in_dim(x, start, size, axis)
+    keys, values = jax.tree.map(lambda x: cut(x, axis), (self.keys, self.values))
+    return KVCache(keys, values, cut(self.positions_BS, 1), self.index_B)
+
+  def restored(self, parts):
+    """Returns the cache of one row with these parts of it in front."""
+    axis = self._rows_axis + 1
+    cut = lambda *xs: jnp.concatenate(xs, axis)
+    rest = sum(part.positions_BS.shape[1] for part in parts)
+    rest = self.columns(rest, self.positions_BS.shape[1] - rest)
+    pairs = [(part.keys, part.values) for part in (*parts, rest)]
+    keys, values = jax.tree.map(cut, *pairs)
+    positions = [part.positions_BS for part in (*parts, rest)]
+    return KVCache(keys, values, jnp.concatenate(positions, 1), parts[-1].index_B)
+
   def ended(self, lengths_B):
     """Returns the cache whose rows end after so many columns; the rest are empty."""
     index_1S = jnp.arange(self.positions_BS.shape[1])[None]

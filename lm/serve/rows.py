@@ -1,0 +1,123 @@
+"""A request on its way through the engine, and the slots that hold it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lm.generate import decode, slots
+from lm.generate.edges import Forced
+from lm.generate.prompts import pad_sources
+from lm.generate.sample import Sampling
+from lm.generate.slots import Drawn, Slots
+from lm.serve.reading import SMALLEST, Reading
+from lm.serve.requests import Failed, Scored, Written
+
+
+class Row:
+  """A request, what is read of its prompt, and what it may write next."""
+
+  def __init__(self, ticket, base_V):
+    self.ticket, self.request = ticket, ticket.request
+    self.reading: Reading | None = None
+    self._base_V = base_V
+
+  def send(self, event):
+    """Gives an event to whoever waits for it."""
+    self.ticket.on_event(event)
+
+  def bias_V(self) -> np.ndarray:
+    """Returns what is added to the logits of the next token."""
+    request, bias_V = self.request, self._base_V
+    if request.bias or request.constraint is not None:
+      bias_V = bias_V.copy()
+    for id, value in request.bias:
+      bias_V[id] += value
+    if request.constraint is not None:
+      allowed_V = np.asarray(request.constraint.allowed(), bool)[: len(bias_V)]
+      bias_V[: len(allowed_V)][~allowed_V] = -np.inf
+      bias_V[len(allowed_V) :] = -np.inf
+    return bias_V
+
+  def event(self, drawn: Drawn, number: int):
+    """Returns the event of the newest tokens of a row; takes them to the constraint."""
+    request, reason = self.request, drawn.reasons[number]
+    if reason == "nan":
+      return Failed(decode.NAN)
+    count = drawn.counts_B[number]
+    ids = tuple(drawn.ids_BT[number, :count].tolist())
+    if request.constraint is not None and reason is None:
+      for id in ids:
+        request.constraint.advance(id)
+    scored = None
+    if request.top is not None:
+      scored = Scored(
+        drawn.logprobs_BT[number, :count],
+        drawn.top_ids_BTO[number, :count, : request.top],
+        drawn.top_logprobs_BTO[number, :count, : request.top],
+      )
+    return Written(ids, scored, reason)
+
+
+def width_of(model, params) -> int:
+  """Returns V: the number of a token's logits, padding included."""
+  return _prompt_shapes(model, params, 1, SMALLEST)[1].shape[1]
+
+
+def _prompt_shapes(model, params, rows: int, size: int):
+  """Returns the shapes of what `decode.prefill` gives for prompts of one token."""
+  source = {}
+  if model.traits.source:
+    longest = model.config.context or size
+    source = pad_sources(model, [[0] * longest] * rows, rows)
+  tokens_BT, lengths_B = np.zeros((rows, SMALLEST), np.int32), np.ones(rows, np.int32)
+  inputs = (params, tokens_BT, lengths_B, source)
+  return jax.eval_shape(
+    lambda *inputs: decode.prefill(model, *inputs, size=size), *inputs
+  )
+
+
+def empty(model, params, rows: int, *, size: int, top: int, stops: int) -> Slots:
+  """Returns slots without a text: all rows are done."""
+  cache, seen_BV = _prompt_shapes(model, params, rows, size)
+  cache = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), cache)
+  options = dict(B=rows, V=seen_BV.shape[1], stops=stops)
+  fields = _fields(**options) | dict(done_B=np.ones(rows, bool))
+  return slots.begin(cache.ended(np.zeros(rows, np.int32)), T=1, top=top, **fields)
+
+
+def one_row(reading: Reading, bias_V, *, top: int, stops: int) -> Slots:
+  """Returns slots of the one row whose prompt was read."""
+  request, V = reading.request, len(bias_V)
+  fields = _fields(B=1, V=V, stops=stops)
+  listed, length = sorted(request.stops), np.array([len(request.ids)], np.int32)
+  fields["stops_BO"][0, : len(listed)] = listed
+  fields["seen_BV"][0, [id for id in request.ids if id < V]] = True
+  first, last = request.forced
+  fields |= dict(
+    sampling=request.sampling.rows(1, 1),
+    keys_B=slots.root_keys(request.seed, np.array([request.sample])),
+    prompt_lengths_B=length,
+    limits_B=np.array([request.max_tokens], np.int32),
+    bias_BV=bias_V[None],
+    forced=Forced.of([first], last, 1),
+    last_B=np.array(request.ids[-1:], np.int32),
+    scored_B=np.array([request.top is not None]),
+  )
+  return slots.begin(reading.cache.ended(length - 1), T=1, top=top, **fields)
+
+
+def _fields(*, B: int, V: int, stops: int) -> dict:
+  """Returns the fields of slots that want nothing."""
+  return dict(
+    sampling=Sampling(temperature=0.0).rows(B, B),
+    keys_B=slots.root_keys(0, np.zeros(B, np.int32)),
+    prompt_lengths_B=np.ones(B, np.int32),
+    limits_B=np.ones(B, np.int32),
+    stops_BO=np.full((B, stops), -1, np.int32),
+    bias_BV=np.zeros((B, V), np.float32),
+    forced=Forced.of([None] * B, None, B),
+    seen_BV=np.zeros((B, V), bool),
+    last_B=np.zeros(B, np.int32),
+    done_B=np.zeros(B, bool),
+    scored_B=np.zeros(B, bool),
+  )
