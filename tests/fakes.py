@@ -19,6 +19,8 @@ TRACES = []  # an entry for each trace of a fake model, to count compilations
 class FakeCache:
   """Cache of the tokens themselves, in the slots of a real model's keys and values."""
 
+  rewinds = True
+
   tokens_BS: jax.Array
   positions_BS: jax.Array
   index_B: jax.Array
@@ -33,6 +35,9 @@ class FakeCache:
       emptied.positions_BS.at[row, :size].set(one.positions_BS[0]),
       emptied.index_B.at[row].set(one.index_B[0]),
     )
+
+  def as_dtype(self, dtype):
+    return self
 
   def ended(self, lengths_B):
     is_kept_BS = jnp.arange(self.tokens_BS.shape[1])[None] < lengths_B[:, None]

@@ -199,7 +199,7 @@ def _append(slots: Slots, logits_BV) -> Slots:
 def advance(model, params, slots: Slots, steps: int) -> Slots:
   """Returns the slots once rows have `steps` more tokens or are done; donates them.
 
-  No row may have more than its columns hold.
+  No row may have more of them than its columns hold.
   """
   return _loop(model, params, slots, jnp.int32(steps))
 

@@ -12,6 +12,7 @@ Readout), nn/depth.py (Stack).
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +68,8 @@ class Memory:
   Before that the source has size 0.
   """
 
+  rewinds: ClassVar[bool] = False
+
   state: State
   source_BSA: jax.Array
   real_BS: jax.Array  # False where the source is padding
@@ -85,6 +88,11 @@ class Memory:
     )
     real_BS = self.real_BS.at[row].set(real_1S[0])
     return Memory(self.state.put(row, one.state), source_BSA, real_BS)
+
+  def as_dtype(self, dtype):
+    """Returns the cache itself: its state adds up over all tokens."""
+    del dtype
+    return self
 
   def ended(self, lengths_B):
     """Returns the cache itself: padding behind the tokens has not changed it."""

@@ -1,6 +1,6 @@
 """The state of a recurrent model between tokens, and from batch to batch."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ class State:
   `layers` maps the names of a layer's arrays ("h_BD") to the arrays of all layers:
   stacked with L in front, or a tuple of L when the model is not scanned.
   """
+
+  rewinds: ClassVar[bool] = False  # a token that was read cannot be taken back
 
   layers: Any
 
@@ -45,6 +47,11 @@ class State:
   def restored(self, parts):
     """Returns the state after the last of these parts of what was read."""
     return parts[-1]
+
+  def as_dtype(self, dtype):
+    """Returns the state itself: it adds up over all tokens, and stays float32."""
+    del dtype
+    return self
 
   def ended(self, lengths_B):
     """Returns the state itself: padding behind the tokens has not changed it."""

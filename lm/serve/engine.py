@@ -21,17 +21,13 @@ import traceback
 
 import jax
 
-from lm.errors import Mistake
 from lm.generate import decode, slots
 from lm.generate.prompts import pad_drawable, validate_request
-from lm.generate.sample import validate
 from lm.platform import narrow
 from lm.serve.prefixes import Prefixes
 from lm.serve.reading import Reading, size_of
 from lm.serve.requests import Begun, Failed, Full, Request, Stats, Ticket, Written
-from lm.serve.rows import Row, empty, one_row, width_of
-
-TOP, STOPS = 20, 16  # the most likeliest ids, and stop ids, that a request may have
+from lm.serve.rows import TOP, Row, check, empty, one_row, width_of
 
 
 class Engine:
@@ -48,6 +44,7 @@ class Engine:
       power of two.
     waiting: the most requests that wait for a row.
     prefix_bytes: of memory for prompts that were read, to be read no more.
+    cache_dtype: of the keys and values.
     mesh: where the parameters are, if on several devices.
   """
 
@@ -62,18 +59,20 @@ class Engine:
     chunk: int = 128,
     waiting: int = 256,
     prefix_bytes: int = 1 << 29,
+    cache_dtype: str = "float32",
     mesh=None,
   ):
     if not model.traits.decodes:
       validate_request(model, [], [], 1)
     context = model.config.context or 2**31
     self.size = min(context, size or 2048)
+    self._columns = size_of(self.size)
     self._model, self._params = model, decode.prepare_params(model, params)
     self._width, self._chunk, self._limit = width_of(model, params), chunk, waiting
     self._base_V = pad_drawable(drawable, self._width)
     keeps = prefix_bytes > 0 and not model.traits.source
     self._prefixes = Prefixes(prefix_bytes) if keeps else None
-    self._mesh, self._slots = mesh, None
+    self._mesh, self._slots, self._dtype = mesh, None, cache_dtype
     self._rows: list[Row | None] = [None] * rows
     self._reading: Row | None = None
     self._inbox, self._waiting = queue.SimpleQueue(), collections.deque()
@@ -93,44 +92,29 @@ class Engine:
     with self._lock:
       if not self._open:
         raise Full("the engine is closing; it takes no more requests")
-      if self._stats.waiting >= self._limit:
+      if self._count_waiting() >= self._limit:
         raise Full(f"{self._limit} requests are waiting; try again later")
-      self._stats.waiting += 1
-    self._inbox.put(ticket)
+      self._inbox.put(ticket)
     return ticket
+
+  def _count_waiting(self) -> int:
+    reading = self._reading is not None
+    return self._inbox.qsize() + len(self._waiting) + reading
 
   def check(self, request: Request):
     """Raises Mistake for a request that cannot be served."""
-    validate(request.sampling)
-    if not request.ids:
-      raise Mistake("a prompt needs at least one id to start from, got none")
-    validate_request(self._model, [request.ids], [request.max_tokens], 1)
-    needed = len(request.ids) + request.max_tokens
-    if needed > self.size:
-      raise Mistake(
-        f"a prompt of {len(request.ids)} tokens and max_tokens={request.max_tokens} do "
-        f"not fit the {self.size} tokens of a row; shorten one of them"
-      )
-    for name in ("top", "prompt_top"):
-      if not 0 <= (getattr(request, name) or 0) <= TOP:
-        raise Mistake(f"{name} must be from 0 to {TOP}, got {getattr(request, name)}")
-    if len(request.stops) > STOPS:
-      raise Mistake(f"{len(request.stops)} ids end a text; wanted at most {STOPS}")
-    ids = [id for id, _ in request.bias]
-    if min((*request.ids, *(request.source or ()), *ids)) < 0:
-      raise Mistake("a request has an id below 0")
-    if max(ids, default=0) >= self._width:
-      raise Mistake(f"a bias is for id {max(ids)}; the last one is {self._width - 1}")
-    if self._model.traits.source != (request.source is not None):
-      wanted = "a source" if self._model.traits.source else "no source"
-      raise Mistake(f"the model reads {wanted}; got a request that differs")
+    check(request, self._model, size=self.size, width=self._width)
 
   def stats(self) -> Stats:
     """Returns the numbers of this moment."""
     with self._lock:
-      kept = 0 if self._prefixes is None else self._prefixes.bytes
-      finished = self._stats.finished.copy()
-      return dataclasses.replace(self._stats, prefix_bytes=kept, finished=finished)
+      return dataclasses.replace(
+        self._stats,
+        running=sum(row is not None for row in self._rows),
+        waiting=self._count_waiting(),
+        prefix_bytes=0 if self._prefixes is None else self._prefixes.bytes,
+        finished=self._stats.finished.copy(),
+      )
 
   def stalled_s(self) -> float | None:
     """Returns the seconds that the turn takes so far; None if there is nothing to do.
@@ -193,8 +177,6 @@ class Engine:
       self._write()
     with self._lock:
       self._stats.turns += 1
-      self._stats.running = sum(row is not None for row in self._rows)
-      self._stats.waiting = self._inbox.qsize() + len(self._waiting)
 
   def _drop_cancelled(self):
     for row in [r for r in self._waiting if r.ticket.is_cancelled]:
@@ -217,6 +199,7 @@ class Engine:
     try:
       if row.reading is None:
         options = dict(chunk=self._chunk, top=TOP, prefixes=self._prefixes)
+        options["dtype"] = self._dtype
         row.reading = Reading(self._model, self._params, row.request, **options)
       count = 0 if row.reading.is_over else row.reading.step()
       if not row.reading.is_over:
@@ -233,15 +216,18 @@ class Engine:
     """Puts a prompt that is read into a free row."""
     reading, number = row.reading, self._rows.index(None)
     if self._slots is None:
-      sizes = dict(size=size_of(self.size), top=TOP, stops=STOPS)
-      self._slots = empty(self._model, self._params, len(self._rows), **sizes)
-    one = one_row(reading, row.bias_V(), top=TOP, stops=STOPS)
+      self._slots = self._empty()
+    one = one_row(reading, row.bias_V())
     self._slots = slots.admit(self._slots, number, one)
     with self._lock:
       self._stats.prompt_tokens += len(row.request.ids)
       self._stats.cached_tokens += reading.cached
     row.send(Begun(reading.cached, reading.scored()))
     row.reading, self._rows[number] = None, row
+
+  def _empty(self):
+    sizes = dict(size=self._columns, dtype=self._dtype)
+    return empty(self._model, self._params, len(self._rows), **sizes)
 
   def _write(self):
     """Writes a token in each row, and sends it."""

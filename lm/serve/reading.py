@@ -32,13 +32,16 @@ class Reading:
   `prefixes` is None for models whose prompts are not kept.
   """
 
-  def __init__(self, model, params, request: Request, *, chunk: int, top, prefixes):
+  def __init__(
+    self, model, params, request: Request, *, chunk: int, top, prefixes, dtype
+  ):
     self._model, self._params, self.request = model, params, request
     self._top, self._prefixes, self._listed = top, prefixes, []
     self._ids = np.asarray(request.ids[:-1], np.int32)
     size = size_of(len(self._ids))
     self._chunk, self._scored = min(chunk, size), []
-    self.cache, self.done, self.cached = model.init_cache(1, size), 0, 0
+    self.done, self.cached = 0, 0
+    self.cache = model.init_cache(1, size).as_dtype(dtype)
     self._source = {}
     if request.source is not None:
       self._source = pad_sources(model, [list(request.source)], 1)

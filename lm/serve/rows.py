@@ -4,13 +4,45 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lm.errors import Mistake
 from lm.generate import decode, slots
 from lm.generate.edges import Forced
-from lm.generate.prompts import pad_sources
-from lm.generate.sample import Sampling
+from lm.generate.prompts import pad_sources, validate_request
+from lm.generate.sample import Sampling, validate
 from lm.generate.slots import Drawn, Slots
 from lm.serve.reading import SMALLEST, Reading
-from lm.serve.requests import Failed, Scored, Written
+from lm.serve.requests import Failed, Request, Scored, Written
+
+TOP, STOPS = 20, 16  # the most likeliest ids, and stop ids, that a request may have
+
+
+def check(request: Request, model, *, size: int, width: int):
+  """Raises Mistake for a request that slots of `size` tokens cannot serve.
+
+  `width` is the number of a token's logits.
+  """
+  validate(request.sampling)
+  if not request.ids:
+    raise Mistake("a prompt needs at least one id to start from, got none")
+  validate_request(model, [request.ids], [request.max_tokens], 1)
+  if len(request.ids) + request.max_tokens > size:
+    raise Mistake(
+      f"a prompt of {len(request.ids)} tokens and max_tokens={request.max_tokens} do "
+      f"not fit the {size} tokens of a row; shorten one of them"
+    )
+  for name in ("top", "prompt_top"):
+    if not 0 <= (getattr(request, name) or 0) <= TOP:
+      raise Mistake(f"{name} must be from 0 to {TOP}, got {getattr(request, name)}")
+  if len(request.stops) > STOPS:
+    raise Mistake(f"{len(request.stops)} ids end a text; wanted at most {STOPS}")
+  ids = [id for id, _ in request.bias]
+  if min((*request.ids, *(request.source or ()), *ids)) < 0:
+    raise Mistake("a request has an id below 0")
+  if max(ids, default=0) >= width:
+    raise Mistake(f"a bias is for id {max(ids)}; the last one is {width - 1}")
+  if model.traits.source != (request.source is not None):
+    wanted = "a source" if model.traits.source else "no source"
+    raise Mistake(f"the model reads {wanted}; got a request that differs")
 
 
 class Row:
@@ -76,19 +108,19 @@ def _prompt_shapes(model, params, rows: int, size: int):
   )
 
 
-def empty(model, params, rows: int, *, size: int, top: int, stops: int) -> Slots:
-  """Returns slots without a text: all rows are done."""
+def empty(model, params, rows: int, *, size: int, dtype) -> Slots:
+  """Returns slots without a text: all rows are done; their cache is of a dtype."""
   cache, seen_BV = _prompt_shapes(model, params, rows, size)
   cache = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), cache)
-  options = dict(B=rows, V=seen_BV.shape[1], stops=stops)
-  fields = _fields(**options) | dict(done_B=np.ones(rows, bool))
-  return slots.begin(cache.ended(np.zeros(rows, np.int32)), T=1, top=top, **fields)
+  fields = _fields(rows, seen_BV.shape[1]) | dict(done_B=np.ones(rows, bool))
+  cache = cache.as_dtype(dtype).ended(np.zeros(rows, np.int32))
+  return slots.begin(cache, T=1, top=TOP, **fields)
 
 
-def one_row(reading: Reading, bias_V, *, top: int, stops: int) -> Slots:
+def one_row(reading: Reading, bias_V) -> Slots:
   """Returns slots of the one row whose prompt was read."""
   request, V = reading.request, len(bias_V)
-  fields = _fields(B=1, V=V, stops=stops)
+  fields = _fields(1, V)
   listed, length = sorted(request.stops), np.array([len(request.ids)], np.int32)
   fields["stops_BO"][0, : len(listed)] = listed
   fields["seen_BV"][0, [id for id in request.ids if id < V]] = True
@@ -103,17 +135,17 @@ def one_row(reading: Reading, bias_V, *, top: int, stops: int) -> Slots:
     last_B=np.array(request.ids[-1:], np.int32),
     scored_B=np.array([request.top is not None]),
   )
-  return slots.begin(reading.cache.ended(length - 1), T=1, top=top, **fields)
+  return slots.begin(reading.cache.ended(length - 1), T=1, top=TOP, **fields)
 
 
-def _fields(*, B: int, V: int, stops: int) -> dict:
+def _fields(B: int, V: int) -> dict:
   """Returns the fields of slots that want nothing."""
   return dict(
     sampling=Sampling(temperature=0.0).rows(B, B),
     keys_B=slots.root_keys(0, np.zeros(B, np.int32)),
     prompt_lengths_B=np.ones(B, np.int32),
     limits_B=np.ones(B, np.int32),
-    stops_BO=np.full((B, stops), -1, np.int32),
+    stops_BO=np.full((B, STOPS), -1, np.int32),
     bias_BV=np.zeros((B, V), np.float32),
     forced=Forced.of([None] * B, None, B),
     seen_BV=np.zeros((B, V), bool),

@@ -275,3 +275,46 @@ def test_too_many_that_wait_are_refused_and_closing_drains(make):
   assert not engine.is_alive()
   with pytest.raises(Full, match="closing"):
     engine.submit(Request(ids=(1,), max_tokens=1), print)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma", "lstm"])
+def test_how_far_attention_reads_changes_no_bit(make, name, monkeypatch):
+  """A row reads blocks as far as the longest one: that shows in no number of it."""
+  monkeypatch.setattr("lm.nn.attention.backends.blocks.SIZE", 16)
+  family = FAMILIES[name]
+  model, params = family.model(scan=False, context=128), family.params(context=128)
+  engine = make(model, params, rows=2, size=128, chunk=16)
+  source = dict(source=(5, 6, 7)) if model.traits.source else {}
+  short = Request(ids=(1, 2, 3), max_tokens=9, top=5, **source)
+  long = Request(ids=(1,) * 70, max_tokens=50, **source)
+  alone = Answer(engine, short).wait()
+  other = Answer(engine, long)
+  while not isinstance(other.next(), Written):
+    pass
+  beside = Answer(engine, short).wait()
+  assert other.wait().reason == "length"
+  for one, two in zip(alone.written, beside.written, strict=True):
+    assert one.ids == two.ids
+    for left, right in zip(one.scored, two.scored, strict=True):
+      np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_a_cache_in_bfloat16_moves_the_numbers_by_its_rounding(make, name):
+  family = FAMILIES[name]
+  model, params = family.model(scan=False, context=64), family.params(context=64)
+  source = dict(source=(5, 6, 7)) if model.traits.source else {}
+  ids = (1,) if source else tuple(range(30))
+  request = Request(ids=ids, max_tokens=1, top=20, **source)
+  [wide], [narrow] = (
+    Answer(make(model, params, chunk=16, cache_dtype=dtype), request).wait().written
+    for dtype in ("float32", "bfloat16")
+  )
+  wide = dict(
+    zip(wide.scored.top_ids_TO[0], wide.scored.top_logprobs_TO[0], strict=True)
+  )
+  ids_O, logprobs_O = narrow.scored.top_ids_TO[0], narrow.scored.top_logprobs_TO[0]
+  pairs = [(wide[id], x) for id, x in zip(ids_O, logprobs_O, strict=True) if id in wide]
+  assert len(pairs) > 15
+  np.testing.assert_allclose(*zip(*pairs, strict=True), atol=0.05)
+  assert wide[ids_O[0]] != logprobs_O[0]

@@ -1,7 +1,7 @@
 """Caches of keys and values, and the inputs that all layers of a decoder share."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,8 @@ class KVCache:
   scanned (then a step writes in place). Each row has a place of its own, where its next
   token goes. Position -1 marks an empty column or padding.
   """
+
+  rewinds: ClassVar[bool] = True  # `ended` takes tokens back that were read
 
   keys: Any
   values: Any
@@ -41,7 +43,8 @@ class KVCache:
     axis = self._rows_axis
     select = lambda x: jnp.take(x, rows_B, axis=axis)
     keys, values = jax.tree.map(select, (self.keys, self.values))
-    return KVCache(keys, values, self.positions_BS[rows_B], self.index_B[rows_B])
+    positions_BS, index_B = self.positions_BS[rows_B], self.index_B[rows_B]
+    return KVCache(keys, values, positions_BS, index_B)
 
   def put(self, row, one: "KVCache"):
     """Returns the cache with the only row of `one`, which may be shorter, as a row."""
@@ -80,6 +83,12 @@ class KVCache:
     positions_BS = jnp.where(is_kept_BS, self.positions_BS, -1)
     return self.replace(positions_BS=positions_BS, index_B=jnp.asarray(lengths_B))
 
+  def as_dtype(self, dtype):
+    """Returns the cache with keys and values in another dtype, as layers read them."""
+    cast = lambda x: x.astype(dtype)
+    keys, values = jax.tree.map(cast, (self.keys, self.values))
+    return self.replace(keys=keys, values=values)
+
   def place(self, positions_BT):
     """Returns the cache with T new positions, and the columns where layers write."""
     positions_BS = write_columns(self.positions_BS, positions_BT, self.index_B)
@@ -98,7 +107,7 @@ def write_columns(x_BS, new_BT, index_B):
   as in `jax.lax.dynamic_update_slice`.
   """
   write = partial(jax.lax.dynamic_update_slice_in_dim, axis=0)
-  return jax.vmap(write)(x_BS, new_BT, index_B)
+  return jax.vmap(write)(x_BS, new_BT.astype(x_BS.dtype), index_B)
 
 
 @struct.dataclass
@@ -107,6 +116,8 @@ class SourceCache:
 
   Both are caches of all layers; the source's has size 0 until a source was read.
   """
+
+  rewinds: ClassVar[bool] = True
 
   own: KVCache
   source: KVCache
@@ -126,6 +137,10 @@ class SourceCache:
     """Returns the cache with the only row of `one` as a row; see `KVCache.put`."""
     return SourceCache(self.own.put(row, one.own), self.source.put(row, one.source))
 
+  def as_dtype(self, dtype):
+    """Returns the cache with keys and values in another dtype, a source's too."""
+    return SourceCache(self.own.as_dtype(dtype), self.source.as_dtype(dtype))
+
   def ended(self, lengths_B):
     """Returns the cache whose rows end after so many of their own tokens."""
     return self.replace(own=self.own.ended(lengths_B))
@@ -143,7 +158,9 @@ class SourceCache:
     if positions_BS is None:
       positions_BS = jnp.broadcast_to(jnp.arange(source_BS.shape[1]), source_BS.shape)
     options = dict(positions_BS=positions_BS, index_B=jnp.zeros(len(source_BS), "i4"))
-    return cache.replace(source=KVCache(**new["source"], **options))
+    source = KVCache(**new["source"], **options)
+    dtype = jax.tree.leaves(own.keys)[0].dtype
+    return cache.replace(source=source.as_dtype(dtype))
 
 
 class Reading(NamedTuple):

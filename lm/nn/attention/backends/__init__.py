@@ -9,7 +9,7 @@ which may be called while tracing, on any mesh. Scores are q k^T * scale, capped
 `softcap` (0: not at all); operands of products are in `dtype`. `lacks` names the first
 property of this call that `attend` does not honour, "" if there is none: a backend
 honours the whole mask or names what it lacks. "xla" honours everything, and is the
-reference. The default backend of a platform is in FASTEST.
+reference. The default backends of a platform are in FASTEST, the first one first.
 """
 
 from lm import lookup, platform
@@ -17,7 +17,7 @@ from lm.errors import Mistake
 from lm.nn.attention.backends import xla
 from lm.nn.attention.masks import Mask
 
-FASTEST = {"tpu": "splash", "gpu": "fused", "cpu": "chunked"}
+FASTEST = {"tpu": ("splash",), "gpu": ("fused",), "cpu": ("chunked", "blocks")}
 
 
 def names() -> list[str]:
@@ -30,8 +30,8 @@ def attend(
 ):
   """Returns y_BTNH in float32, by a backend of this name.
 
-  "auto" is the fastest backend of the target platform, or "xla" where that one lacks a
-  property of the call. `bias` (BNTS or 1NTS) is added to the scores, by "xla" alone.
+  "auto" is the fastest backend of the target platform that lacks no property of the
+  call, or "xla". `bias` (BNTS or 1NTS) is added to the scores, by "xla" alone.
   Raises Mistake when the backend lacks a property of the call.
   """
   options = dict(scale=scale, softcap=softcap, dtype=dtype)
@@ -40,14 +40,13 @@ def attend(
       raise Mistake(f"attention backend {backend!r} does not do biases; 'xla' does")
     return xla.attend(q_BTNH, k_BSKH, v_BSKH, mask, **options, bias=bias)
   is_auto = backend == "auto"
+  for name in FASTEST.get(platform.target(), ()) if is_auto else (backend,):
+    module = lookup.find("lm.nn.attention.backends", name)
+    if not (lack := module.lacks(q_BTNH, k_BSKH, mask, **options)):
+      return module.attend(q_BTNH, k_BSKH, v_BSKH, mask, **options)
   if is_auto:
-    backend = FASTEST.get(platform.target(), "xla")
-  module = lookup.find("lm.nn.attention.backends", backend)
-  if lack := module.lacks(q_BTNH, k_BSKH, mask, **options):
-    if is_auto:
-      return xla.attend(q_BTNH, k_BSKH, v_BSKH, mask, **options)
-    raise Mistake(
-      f"attention backend {backend!r} does not do {lack}; 'xla' does, and 'auto' takes "
-      f"'xla' where {backend!r} will not do"
-    )
-  return module.attend(q_BTNH, k_BSKH, v_BSKH, mask, **options)
+    return xla.attend(q_BTNH, k_BSKH, v_BSKH, mask, **options)
+  raise Mistake(
+    f"attention backend {backend!r} does not do {lack}; 'xla' does, and 'auto' takes "
+    f"'xla' where {backend!r} will not do"
+  )
