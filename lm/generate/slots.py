@@ -152,10 +152,11 @@ def _loop(model, params, slots, steps):
   return lax.while_loop(unfinished, body, (jnp.int32(0), slots))[1]
 
 
-def _append(slots: Slots, logits_BV) -> Slots:
-  """The slots with one more token in each row, chosen from the logits."""
+def _append(slots: Slots, logits_BV, live_B=None) -> Slots:
+  """The slots with one more token in live rows, chosen from the logits."""
   s, rows_B = slots, jnp.arange(slots.done_B.size)
-  live_B, is_last_B = ~s.done_B, s.lengths_B + 1 == s.limits_B
+  live_B = ~s.done_B if live_B is None else live_B & ~s.done_B
+  is_last_B = s.lengths_B + 1 == s.limits_B
   keys_B = jax.vmap(jax.random.fold_in)(s.keys_B, s.lengths_B)
   tokens_B = choose(
     logits_BV + s.bias_BV, keys_B, s.sampling, seen_BV=s.seen_BV, counts_BV=s.counts_BV
@@ -183,7 +184,7 @@ def _append(slots: Slots, logits_BV) -> Slots:
   )
   return s.replace(
     counts_BV=s.counts_BV.at[rows_B, tokens_B].add(live_B),
-    last_B=tokens_B,
+    last_B=jnp.where(live_B, tokens_B, s.last_B),
     lengths_B=lengths_B,
     done_B=s.done_B | stopped_B | (lengths_B >= s.limits_B) | ~finite_B,
     stopped_B=s.stopped_B | stopped_B,
@@ -202,6 +203,40 @@ def advance(model, params, slots: Slots, steps: int) -> Slots:
   No row may have more of them than its columns hold.
   """
   return _loop(model, params, slots, jnp.int32(steps))
+
+
+@functools.partial(jax.jit, static_argnames="model", donate_argnames="slots")
+def _check(model, params, slots, guesses_BW):
+  s, (B, W) = slots, guesses_BW.shape
+  tokens_BT = jnp.concatenate([s.last_B[:, None], guesses_BW], axis=1)
+  places_BT = (s.prompt_lengths_B - 1 + s.lengths_B)[:, None] + jnp.arange(W + 1)[None]
+  is_real_BT = ~s.done_B[:, None] & (tokens_BT >= 0)
+  x_BTD, cache, _ = model.apply(
+    {"params": params},
+    jnp.maximum(tokens_BT, 0),
+    positions_BT=jnp.where(is_real_BT, places_BT, -1),
+    cache=s.cache,
+    method="features",
+  )
+  logits_BTV = model.apply({"params": params}, x_BTD, method="readout")
+  s, is_right_B = s.replace(cache=cache), jnp.ones(B, bool)
+  for t in range(W + 1):
+    s = _append(s, logits_BTV[:, t], is_right_B)
+    if t < W:
+      is_right_B &= s.last_B == guesses_BW[:, t]
+  return s.replace(cache=s.cache.ended(s.prompt_lengths_B - 1 + s.lengths_B))
+
+
+@narrow
+def check(model, params, slots: Slots, guesses_BW) -> Slots:
+  """Returns the slots with the tokens that `advance` would write; donates them.
+
+  It reads W guesses of each row's next tokens at once and writes as far as they are
+  right, and the one behind: 1 to W + 1 tokens, by the same settings and keys. A guess
+  of -1 is none. The columns and the cache have room for W + 1 more tokens in each row,
+  and the cache takes tokens back (`rewinds`).
+  """
+  return _check(model, params, slots, guesses_BW)
 
 
 @narrow

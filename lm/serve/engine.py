@@ -21,13 +21,14 @@ import traceback
 
 import jax
 
-from lm.generate import decode, slots
 from lm.generate.prompts import pad_drawable, validate_request
 from lm.platform import narrow
+from lm.serve.batch import Batch
 from lm.serve.prefixes import Prefixes
-from lm.serve.reading import Reading, size_of
 from lm.serve.requests import Begun, Failed, Full, Request, Stats, Ticket, Written
-from lm.serve.rows import TOP, Row, check, empty, one_row, width_of
+from lm.serve.rows import Row, check, width_of
+
+CANCELLED = Written((), None, "cancelled")
 
 
 class Engine:
@@ -45,6 +46,9 @@ class Engine:
     waiting: the most requests that wait for a row.
     prefix_bytes: of memory for prompts that were read, to be read no more.
     cache_dtype: of the keys and values.
+    guess: how many tokens ahead are guessed, and checked at once: tokens are the same,
+      and come faster where texts repeat themselves.
+    draft: (model, params) of a smaller model with the same tokens, that guesses.
     mesh: where the parameters are, if on several devices.
   """
 
@@ -60,20 +64,20 @@ class Engine:
     waiting: int = 256,
     prefix_bytes: int = 1 << 29,
     cache_dtype: str = "float32",
+    guess: int = 0,
+    draft=None,
     mesh=None,
   ):
-    if not model.traits.decodes:
-      validate_request(model, [], [], 1)
+    validate_request(model, [], [], 1)
     context = model.config.context or 2**31
     self.size = min(context, size or 2048)
-    self._columns = size_of(self.size)
-    self._model, self._params = model, decode.prepare_params(model, params)
-    self._width, self._chunk, self._limit = width_of(model, params), chunk, waiting
+    sizes = dict(rows=rows, size=self.size, chunk=chunk, dtype=cache_dtype)
+    self._batch = Batch(model, params, **sizes, guess=guess, draft=draft)
+    self._model, self._width = model, width_of(model, params)
+    self._chunk, self._limit, self._mesh = chunk, waiting, mesh
     self._base_V = pad_drawable(drawable, self._width)
     keeps = prefix_bytes > 0 and not model.traits.source
     self._prefixes = Prefixes(prefix_bytes) if keeps else None
-    self._mesh, self._slots, self._dtype = mesh, None, cache_dtype
-    self._rows: list[Row | None] = [None] * rows
     self._reading: Row | None = None
     self._inbox, self._waiting = queue.SimpleQueue(), collections.deque()
     self._stats, self._lock = Stats(rows), threading.Lock()
@@ -110,7 +114,7 @@ class Engine:
     with self._lock:
       return dataclasses.replace(
         self._stats,
-        running=sum(row is not None for row in self._rows),
+        running=sum(row is not None for row in self._batch.rows),
         waiting=self._count_waiting(),
         prefix_bytes=0 if self._prefixes is None else self._prefixes.bytes,
         finished=self._stats.finished.copy(),
@@ -151,7 +155,7 @@ class Engine:
   def _take(self) -> bool:
     """Takes new requests, and waits if there is no other work; False at the end."""
     while True:
-      busy = self._reading or self._waiting or any(self._rows)
+      busy = self._reading or self._waiting or any(self._batch.rows)
       if not busy:
         self._since_s = None
         if not self._open and self._inbox.empty():
@@ -170,10 +174,10 @@ class Engine:
     self._drop_cancelled()
     read = 0
     while read < self._chunk and (self._reading or self._waiting):
-      if None not in self._rows:
+      if None not in self._batch.rows:
         break
       read += max(1, self._read())
-    if any(self._rows):
+    if any(self._batch.rows):
       self._write()
     with self._lock:
       self._stats.turns += 1
@@ -181,83 +185,60 @@ class Engine:
   def _drop_cancelled(self):
     for row in [r for r in self._waiting if r.ticket.is_cancelled]:
       self._waiting.remove(row)
-      self._finish(row, Written((), None, "cancelled"))
+      self._finish(row, CANCELLED)
     if self._reading and self._reading.ticket.is_cancelled:
       row, self._reading = self._reading, None
-      self._finish(row, Written((), None, "cancelled"))
-    cancelled = [row is not None and row.ticket.is_cancelled for row in self._rows]
-    if any(cancelled):
-      self._slots = slots.retire(self._slots, cancelled)
-    for number, row in enumerate(self._rows):
-      if cancelled[number]:
-        self._rows[number] = None
-        self._finish(row, Written((), None, "cancelled"))
+      self._finish(row, CANCELLED)
+    rows = list(self._batch.rows)
+    is_cancelled_B = [row is not None and row.ticket.is_cancelled for row in rows]
+    self._batch.retire(is_cancelled_B)
+    for row, is_cancelled in zip(rows, is_cancelled_B, strict=True):
+      if is_cancelled:
+        self._finish(row, CANCELLED)
 
   def _read(self) -> int:
     """Reads a chunk of a prompt, admits one that is whole; returns its tokens."""
     row, self._reading = self._reading or self._waiting.popleft(), None
     try:
       if row.reading is None:
-        options = dict(chunk=self._chunk, top=TOP, prefixes=self._prefixes)
-        options["dtype"] = self._dtype
-        row.reading = Reading(self._model, self._params, row.request, **options)
+        row.reading = self._batch.reading(row.request, self._prefixes)
       count = 0 if row.reading.is_over else row.reading.step()
       if not row.reading.is_over:
         self._reading = row
         return count
-      self._admit(row)
+      begun = Begun(row.reading.cached, row.reading.scored())
+      self._batch.admit(row)
     except Exception as error:
-      self._log(error)
+      traceback.print_exception(error)
       self._finish(row, Failed(f"the prompt could not be read: {_line(error)}"))
       return self._chunk
-    return count
-
-  def _admit(self, row: Row):
-    """Puts a prompt that is read into a free row."""
-    reading, number = row.reading, self._rows.index(None)
-    if self._slots is None:
-      self._slots = self._empty()
-    one = one_row(reading, row.bias_V())
-    self._slots = slots.admit(self._slots, number, one)
     with self._lock:
       self._stats.prompt_tokens += len(row.request.ids)
-      self._stats.cached_tokens += reading.cached
-    row.send(Begun(reading.cached, reading.scored()))
-    row.reading, self._rows[number] = None, row
-
-  def _empty(self):
-    sizes = dict(size=self._columns, dtype=self._dtype)
-    return empty(self._model, self._params, len(self._rows), **sizes)
+      self._stats.cached_tokens += begun.cached
+    row.send(begun)
+    return count
 
   def _write(self):
-    """Writes a token in each row, and sends it."""
-    for number, row in enumerate(self._rows):
-      if row is not None and row.request.constraint is not None:
-        self._slots = slots.hold(self._slots, number, row.bias_V())
-    self._slots = slots.advance(self._model, self._params, self._slots, 1)
-    drawn = slots.read(self._slots)
-    self._slots = slots.drained(self._slots)
-    failed = [False] * len(self._rows)
-    for number, row in enumerate(self._rows):
+    """Writes a token in each row, or more, and sends them."""
+    drawn, rows = self._batch.write(), self._batch.rows
+    failed_B = [False] * len(rows)
+    for number, row in enumerate(rows):
       if row is None:
         continue
       try:
         event = row.event(drawn, number)
       except Exception as error:
-        self._log(error)
-        event, failed[number] = (
-          Failed(f"the text could not go on: {_line(error)}"),
-          True,
-        )
+        traceback.print_exception(error)
+        event = Failed(f"the text could not go on: {_line(error)}")
+        failed_B[number] = True
       with self._lock:
         self._stats.written_tokens += int(drawn.counts_B[number])
       if isinstance(event, Failed) or event.finish_reason:
-        self._rows[number] = None
+        rows[number] = None
         self._finish(row, event)
       else:
         row.send(event)
-    if any(failed):
-      self._slots = slots.retire(self._slots, failed)
+    self._batch.retire(failed_B)
 
   def _finish(self, row: Row, event):
     """Sends the last event of a request."""
@@ -268,15 +249,12 @@ class Engine:
 
   def _fail_all(self, reason: str):
     """Ends all requests that are here, and forgets the slots."""
-    rows = [row for row in (*self._rows, self._reading, *self._waiting) if row]
-    self._rows, self._reading = [None] * len(self._rows), None
+    rows = [row for row in (*self._batch.rows, self._reading, *self._waiting) if row]
+    self._reading = None
     self._waiting.clear()
-    self._slots = None
+    self._batch.reset()
     for row in rows:
       self._finish(row, Failed(reason))
-
-  def _log(self, error: Exception):
-    traceback.print_exception(error)
 
 
 def _line(error: Exception) -> str:

@@ -16,6 +16,7 @@ from lm.serve.prefixes import addresses
 from lm.serve.requests import Request, Scored
 
 SMALLEST = 16  # tokens of the smallest chunk
+TOP = 20  # the most likeliest ids of a token that a request may ask for
 
 
 def size_of(tokens: int) -> int:
@@ -32,11 +33,9 @@ class Reading:
   `prefixes` is None for models whose prompts are not kept.
   """
 
-  def __init__(
-    self, model, params, request: Request, *, chunk: int, top, prefixes, dtype
-  ):
+  def __init__(self, model, params, request: Request, *, chunk: int, prefixes, dtype):
     self._model, self._params, self.request = model, params, request
-    self._top, self._prefixes, self._listed = top, prefixes, []
+    self._prefixes, self._listed = prefixes, []
     self._ids = np.asarray(request.ids[:-1], np.int32)
     size = size_of(len(self._ids))
     self._chunk, self._scored = min(chunk, size), []
@@ -79,7 +78,7 @@ class Reading:
     """Keeps the scores of the tokens that follow these; returns the cache."""
     next_T = np.asarray(self.request.ids[self.done + 1 :][: inputs[3].shape[1]])
     next_1T = np.pad(next_T, (0, inputs[3].shape[1] - len(next_T)))[None]
-    cache, numbers = fill_scored(*inputs, self._source, next_BT=next_1T, top=self._top)
+    cache, numbers = fill_scored(*inputs, self._source, next_BT=next_1T, top=TOP)
     self._scored.append([np.asarray(x)[0, :count] for x in numbers])
     return cache
 

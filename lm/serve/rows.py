@@ -10,10 +10,10 @@ from lm.generate.edges import Forced
 from lm.generate.prompts import pad_sources, validate_request
 from lm.generate.sample import Sampling, validate
 from lm.generate.slots import Drawn, Slots
-from lm.serve.reading import SMALLEST, Reading
+from lm.serve.reading import SMALLEST, TOP, Reading
 from lm.serve.requests import Failed, Request, Scored, Written
 
-TOP, STOPS = 20, 16  # the most likeliest ids, and stop ids, that a request may have
+STOPS = 16  # the most ids that may end a text
 
 
 def check(request: Request, model, *, size: int, width: int):
@@ -51,7 +51,12 @@ class Row:
   def __init__(self, ticket, base_V):
     self.ticket, self.request = ticket, ticket.request
     self.reading: Reading | None = None
-    self._base_V = base_V
+    self._base_V, self.ids = base_V, []  # of the text so far
+
+  @property
+  def last(self) -> int:
+    """The newest token, which the model has not read yet."""
+    return self.ids[-1] if self.ids else self.request.ids[-1]
 
   def send(self, event):
     """Gives an event to whoever waits for it."""
@@ -77,6 +82,7 @@ class Row:
       return Failed(decode.NAN)
     count = drawn.counts_B[number]
     ids = tuple(drawn.ids_BT[number, :count].tolist())
+    self.ids += ids
     if request.constraint is not None and reason is None:
       for id in ids:
         request.constraint.advance(id)
@@ -108,34 +114,36 @@ def _prompt_shapes(model, params, rows: int, size: int):
   )
 
 
-def empty(model, params, rows: int, *, size: int, dtype) -> Slots:
+def empty(model, params, rows: int, *, size: int, columns: int, dtype) -> Slots:
   """Returns slots without a text: all rows are done; their cache is of a dtype."""
   cache, seen_BV = _prompt_shapes(model, params, rows, size)
   cache = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), cache)
   fields = _fields(rows, seen_BV.shape[1]) | dict(done_B=np.ones(rows, bool))
   cache = cache.as_dtype(dtype).ended(np.zeros(rows, np.int32))
-  return slots.begin(cache, T=1, top=TOP, **fields)
+  return slots.begin(cache, T=columns, top=TOP, **fields)
 
 
-def one_row(reading: Reading, bias_V) -> Slots:
-  """Returns slots of the one row whose prompt was read."""
+def one_row(reading: Reading, bias_V, *, columns: int, is_greedy=False) -> Slots:
+  """Returns slots of the one row whose prompt was read; greedy ones never stop."""
   request, V = reading.request, len(bias_V)
   fields = _fields(1, V)
-  listed, length = sorted(request.stops), np.array([len(request.ids)], np.int32)
-  fields["stops_BO"][0, : len(listed)] = listed
+  length = np.array([len(request.ids)], np.int32)
   fields["seen_BV"][0, [id for id in request.ids if id < V]] = True
   first, last = request.forced
   fields |= dict(
-    sampling=request.sampling.rows(1, 1),
     keys_B=slots.root_keys(request.seed, np.array([request.sample])),
     prompt_lengths_B=length,
     limits_B=np.array([request.max_tokens], np.int32),
     bias_BV=bias_V[None],
-    forced=Forced.of([first], last, 1),
     last_B=np.array(request.ids[-1:], np.int32),
-    scored_B=np.array([request.top is not None]),
+    scored_B=np.array([request.top is not None and not is_greedy]),
   )
-  return slots.begin(reading.cache.ended(length - 1), T=1, top=TOP, **fields)
+  if not is_greedy:
+    listed = sorted(request.stops)
+    fields["stops_BO"][0, : len(listed)] = listed
+    fields["sampling"] = request.sampling.rows(1, 1)
+    fields["forced"] = Forced.of([first], last, 1)
+  return slots.begin(reading.cache.ended(length - 1), T=columns, top=TOP, **fields)
 
 
 def _fields(B: int, V: int) -> dict:

@@ -4,6 +4,7 @@ import queue
 import threading
 
 import fakes
+import jax
 import numpy as np
 import pytest
 from families import FAMILIES
@@ -318,3 +319,48 @@ def test_a_cache_in_bfloat16_moves_the_numbers_by_its_rounding(make, name):
   assert len(pairs) > 15
   np.testing.assert_allclose(*zip(*pairs, strict=True), atol=0.05)
   assert wide[ids_O[0]] != logprobs_O[0]
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma", "t5"])
+def test_guesses_change_no_token(make, name):
+  """Greedy texts of tiny models repeat themselves, so that some guesses are right."""
+  family = FAMILIES[name]
+  model, params = family.model(scan=False, context=64), family.params(context=64)
+  requests = [
+    Request(**vars(request) | dict(max_tokens=20, ids=request.ids[:30]))
+    for request in requests_of(family, 6)
+  ]
+  written = {}
+  for guess in (0, 4):
+    engine = make(model, params, rows=3, size=64, chunk=16, guess=guess)
+    answers = [Answer(engine, request) for request in requests]
+    written[guess] = [(a.wait().ids, a.reason) for a in answers]
+    turns = engine.stats().turns
+  assert written[0] == written[4]
+  assert turns < sum(len(ids) for ids, _ in written[4]) / 2
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_guesses_of_a_draft_change_no_token(make, seed):
+  """The model as its own draft is always right; another one mostly wrong."""
+  family = FAMILIES["llama"]
+  model, params = family.model(scan=False, context=64), family.params(context=64)
+  draft = params if seed == 0 else jax.tree.map(lambda x: x[..., ::-1], params)
+  requests = [
+    Request(ids=ids, max_tokens=21, top=2) for ids in [(1, 2, 3), (7,), (9, 8)]
+  ]
+  answers, turns = {}, {}
+  for options in (dict(), dict(guess=3, draft=(model, draft))):
+    engine = make(model, params, rows=1, size=64, chunk=16, **options)
+    answers[len(options)] = [Answer(engine, request).wait() for request in requests]
+    turns[len(options)] = engine.stats().turns
+  for plain, guessed in zip(answers[0], answers[2], strict=True):
+    assert plain.ids == guessed.ids
+    logprobs = [
+      np.concatenate([e.scored.logprobs_T for e in a.written]) for a in (plain, guessed)
+    ]
+    np.testing.assert_allclose(*logprobs, atol=2e-5)
+  if seed == 0:
+    assert turns[2] <= 3 * (1 + 6)
+  with pytest.raises(ValueError, match="cannot take guesses back"):
+    Engine(FAMILIES["lstm"].model(), FAMILIES["lstm"].params(), guess=2)
