@@ -7,10 +7,11 @@ import fakes
 import jax
 import numpy as np
 import pytest
-from families import FAMILIES
+from families import FAMILIES, MESHES
 
 from lm.generate import decode
 from lm.generate.sample import Sampling
+from lm.letters import abstract, make_mesh, shardings
 from lm.serve.engine import Engine
 from lm.serve.requests import Begun, Failed, Full, Request, Written
 
@@ -364,3 +365,17 @@ def test_the_guesses_of_a_draft_change_no_token(make, seed):
     assert turns[2] <= 3 * (1 + 6)
   with pytest.raises(ValueError, match="cannot take guesses back"):
     Engine(FAMILIES["lstm"].model(), FAMILIES["lstm"].params(), guess=2)
+
+
+@pytest.mark.parametrize("axes", ["tensor", "fsdp"])
+def test_on_a_mesh_the_tokens_are_the_same(make, axes):
+  family = FAMILIES["llama"]
+  model, params = family.model(scan=False, context=64), family.params(context=64)
+  requests = requests_of(family, 5)
+  engine = make(model, params, rows=2, size=48, chunk=16)
+  expected = [Answer(engine, request).wait().ids for request in requests]
+  mesh = make_mesh(**MESHES[axes])
+  shapes, letters = abstract(model, np.zeros((1, 2), np.int32))
+  params = jax.device_put(params, shardings(mesh, letters, shapes))
+  engine = make(model, params, rows=2, size=48, chunk=16, mesh=mesh)
+  assert [Answer(engine, request).wait().ids for request in requests] == expected
