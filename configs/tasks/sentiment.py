@@ -1,6 +1,7 @@
 """Sentiment of sentences about films, from MiniLM, or by an LSTM from nothing.
 
 Run: ./launch.sh train --config=configs/tasks/sentiment.py
+     ./launch.sh train --config=configs/tasks/sentiment.py:plain --workdir=runs/plain
      ./launch.sh train --config=configs/tasks/sentiment.py:lora --workdir=runs/lora
      ./launch.sh train --config=configs/tasks/sentiment.py:lstm --workdir=runs/lstm
      ./launch.sh train --config=configs/tasks/sentiment.py:graded --workdir=runs/graded
@@ -31,6 +32,8 @@ def get_config(start="minilm"):
     cfg.optim = dict(lr=3e-3)
   cfg.optim.update(dict(warmup=100, schedule="linear", final=0.0))
   cfg.eval = dict(every=250, score="-accuracy")
+  if start == "minilm":  # a loss for another answer where words are hidden
+    cfg.objective, cfg.loss, cfg.num_steps = "consistency", dict(rate=0.15), 800
   if start == "graded":
     cfg.task, cfg.eval.score = dict(name="regress", train="vader:movies"), "loss"
   return cfg

@@ -1,6 +1,7 @@
 """Text from a model: `lm.generate(model, params, tokenizer, prompts)`, and its parts.
 
-decode      ids to ids: the compiled loop, its state, the padding to buckets
+decode      ids to ids: prompts read at once, padded to buckets, and written on
+slots       the compiled loop: rows of a batch, each with a text of its own
 sample      logits to one token a row
 beam        ids to ids by beam search
 prompts     text to padded ids, and whether a request fits the model
