@@ -33,7 +33,7 @@ def get_config(start="minilm"):
   cfg.optim.update(dict(warmup=100, schedule="linear", final=0.0))
   cfg.eval = dict(every=250, score="-accuracy")
   if start == "minilm":  # a loss for another answer where words are hidden
-    cfg.objective, cfg.loss, cfg.num_steps = "consistency", dict(rate=0.15), 800
+    cfg.objective, cfg.loss = "consistency", dict(rate=0.15)
   if start == "graded":
     cfg.task, cfg.eval.score = dict(name="regress", train="vader:movies"), "loss"
   return cfg
