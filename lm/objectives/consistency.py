@@ -8,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from lm.data.rows import corrupt, pad_id
+from lm.models import INPUTS
 from lm.objectives.classify import class_logits
 from lm.objectives.scoring import add_auxiliary, class_sums, read
 from lm.objectives.softmax import divergence
+
+READ = (*INPUTS, "label_B", "weights_B", "label_BP", "weights_BP")  # besides tokens
 
 
 def consistency(
@@ -40,7 +43,7 @@ def consistency(
   hidden_BT = jax.random.bernoulli(hiding_key, rate, tokens_BT.shape) & ~stays_BT
   hidden_BT = jnp.where(hidden_BT, given["blank"], tokens_BT)
   # One batch of both is faster than two: each gradient of a weight is added up once.
-  both = {name: jnp.concatenate([x, x]) for name, x in batch.items()}
+  both = {name: jnp.concatenate([batch[name]] * 2) for name in READ if name in batch}
   both |= {"tokens_BT": jnp.concatenate([tokens_BT, hidden_BT])}
   features = read(apply, params, both, dropout_key, train)
   (logits, other), (label, _), (weights, _) = (
