@@ -178,7 +178,7 @@ def write(target, store: Store, *, family: str = "", dtype: str = "", log=print)
     from lm.stores import gguf_export
 
     vocabulary.refuse_prompt(store.tokenizer(), store.path)
-    return gguf_export.write(target, store, family=family, dtype=dtype)
+    return gguf_export.write(target, store, family=family, dtype=dtype, log=log)
   if dtype:
     export.check_dtype(dtype)
   if family == "peft":

@@ -38,14 +38,15 @@ ARCHITECTURE_OF |= {"mistral": "llama"}
 EMBEDDING, READOUT = "token_embd.weight", "output.weight"
 
 
-def write(target, store, *, family: str = "", dtype: str = ""):
+def write(target, store, *, family: str = "", dtype: str = "", log=print):
   """Writes the model of a store into the new file `target`; returns the model.
 
   `family` is a model_type, by default the first that can represent the model; `dtype` a
   key of DTYPES, by default that of the store's parameters. Vectors stay float32, and
   the readout of a Q4_0 file has 6 or 8 bits, as llama.cpp's quantiser has it. One
-  parameter is in memory at a time. Raises Mistake when `target` exists and for what no
-  such file can say.
+  parameter is in memory at a time. `log` takes a line about a window of attention,
+  which llama.cpp does not have here. Raises Mistake when `target` exists and for what
+  no such file can say.
   """
   target = Path(target)
   dtype = one_of("dtype", (dtype or store.params_dtype).lower(), DTYPES)
@@ -53,6 +54,10 @@ def write(target, store, *, family: str = "", dtype: str = ""):
     raise Mistake(f"{target} exists; choose another, or move it away")
   hf = _config(store, family)
   file = _NewModel(target.stem, hf, store, DTYPES[dtype])
+  if (window := hf.get("sliding_window")) and window < hf["max_position_embeddings"]:
+    log(
+      f"llama.cpp has no window of {window} in this architecture: behind it it differs"
+    )
   with _explained(target):
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic.open(target) as opened:

@@ -35,6 +35,7 @@ TOKENS = np.arange(24).reshape(2, 12) * 7 % 99
 
 
 def written(tmp_path, store, **options) -> pathlib.Path:
+  """Writes a.gguf, and nothing beside it; returns its path."""
   path = tmp_path / "a.gguf"
   stores.write(path, stores.open(store), **options)
   assert [file.name for file in tmp_path.glob("*a.gguf*")] == ["a.gguf"]
@@ -44,7 +45,12 @@ def written(tmp_path, store, **options) -> pathlib.Path:
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_a_file_is_the_model_that_was_written(flavour, tmp_path):
   peer, folder = saved(flavour)
-  path = written(tmp_path, folder)
+  lines = []
+  path = written(tmp_path, folder, log=lines.append)
+  windows = ["no window of 5"] * ("window" in flavour)
+  assert [w in line for w, line in zip(windows, lines, strict=True)] == [True] * len(
+    lines
+  )
   model, params, tokenizer = lm.load(folder)
   again, same, none = lm.load(path)
   assert tokenizer is none is None
@@ -220,7 +226,9 @@ def test_mistakes(tmp_path):
   with pytest.raises(ValueError, match="of llama cannot say activation='geglu'"):
     stores.write(tmp_path / "a.gguf", stores.open(tmp_path / "geglu"))
   (tmp_path / "file").write_text("")
-  with pytest.raises(ValueError, match=r"a\.gguf could not be made: .*; choose a folder"):
+  with pytest.raises(
+    ValueError, match=r"a\.gguf could not be made: .*; choose a folder"
+  ):
     stores.write(tmp_path / "file" / "a.gguf", store)
   assert not list(tmp_path.glob("*a.gguf*"))
   stores.write(tmp_path / "a.gguf", store)
