@@ -2,7 +2,9 @@
 
 Byte-level BPE (GPT-2, Llama 3, Qwen, those learnt here) and SentencePiece's BPE (Llama
 2, Gemma) exist there. The way to split words is one of a list by name, scores stand for
-SentencePiece's merges, and texts are not normalised: Qwen's files leave NFC out.
+SentencePiece's merges, and texts are not normalised: Qwen's files leave NFC out. Where
+texts get a space in front, those that begin with one get another, as SentencePiece has
+it, and not each class of transformers.
 """
 
 import json
@@ -109,7 +111,10 @@ def _pieces(spec: dict, texts: list[str], kinds: list[int]) -> dict:
     rank_of.setdefault("".join(pair), len(rank_of))
   ranks = [rank_of.get(t, len(rank_of)) if t in usable else 0 for t in texts]
   scores = [-float(rank) for rank in ranks]
-  if builders.merges_of(texts, scores, kinds) != merges:
+  # Of pairs that make the same piece, llama.cpp takes what comes first in a text.
+  order = [rank_of["".join(pair)] for pair in merges]
+  implied = builders.merges_of(texts, scores, kinds)
+  if order != sorted(order) or set(implied) != set(merges):
     raise Mistake(UNFIT.format("has merges that do not follow from scores of pieces"))
   return {
     "model": "llama",
