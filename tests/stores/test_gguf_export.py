@@ -61,11 +61,11 @@ def test_a_file_is_the_model_that_was_written(flavour, tmp_path):
   # Its logits in transformers, which undoes the order of rows by code of its own, but
   # leaves out biases, scalings and windows, as its config has them where it is given.
   hf = None if "mistral" in flavour else peer.config
-  theirs = transformers.AutoModelForCausalLM.from_pretrained(
+  hf_model = transformers.AutoModelForCausalLM.from_pretrained(
     tmp_path, gguf_file=path.name, config=hf, dtype=torch.float32
   )
   seen = TOKENS[:, :5]  # within the window
-  np.testing.assert_array_equal(logits(theirs, seen), logits(peer, seen))
+  np.testing.assert_array_equal(logits(hf_model, seen), logits(peer, seen))
 
 
 def test_llama_3_scaling(tmp_path):
@@ -78,7 +78,7 @@ def test_llama_3_scaling(tmp_path):
   path = written(tmp_path, tmp_path / "run")
   rope = stores.open(path).model.config.rope
   assert rope == Rope(**scaling)
-  theirs = transformers.AutoModelForCausalLM.from_pretrained(
+  hf_model = transformers.AutoModelForCausalLM.from_pretrained(
     written_as_folder(tmp_path)
   )
   [factors] = [
@@ -86,7 +86,7 @@ def test_llama_3_scaling(tmp_path):
   ]
   plain = 5e5 ** (-np.arange(4) / 4)
   np.testing.assert_allclose(
-    plain / factors, theirs.model.rotary_emb.inv_freq, rtol=1e-6
+    plain / factors, hf_model.model.rotary_emb.inv_freq, rtol=1e-6
   )
   lm.save(tmp_path / "odd", model.clone(config=with_rope(model, 2.0)), params, None)
   with pytest.raises(ValueError, match=r"Llama 3\.1's .* not low_freq_factor=2\.0"):
