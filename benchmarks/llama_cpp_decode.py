@@ -1,14 +1,15 @@
 """Greedy decoding of several prompts at once by llama.cpp, for benchmarks/decode.py.
 
-By the C functions that llama-cpp-python binds; its own class has one text at a time.
+By the server of `pip install xllamacpp`, in this process: a slot for each prompt.
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
-import llama_cpp
 import numpy as np
+import xllamacpp
 
-CONTEXT = 256  # positions of each prompt: the unit of llama.cpp's cache
+CONTEXT = 256  # positions of each slot
 
 
 class Program:
@@ -17,44 +18,24 @@ class Program:
   def __init__(self, path, prompts_BT, new: int):
     B, T = prompts_BT.shape
     assert T + new <= CONTEXT
-    self._prompts_BT, cores = prompts_BT, len(os.sched_getaffinity(0))
-    llama_cpp.llama_backend_init()
-    settings = llama_cpp.llama_model_default_params()
-    self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), settings)
-    assert self._model, path
-    settings = llama_cpp.llama_context_default_params()
-    settings.n_ctx, settings.n_seq_max = B * CONTEXT, B
-    settings.n_batch = settings.n_ubatch = B * T
-    settings.n_threads = settings.n_threads_batch = cores
-    self._context = llama_cpp.llama_init_from_model(self._model, settings)
-    vocab = llama_cpp.llama_model_get_vocab(self._model)
-    self._V = llama_cpp.llama_vocab_n_tokens(vocab)
-    self._batch = llama_cpp.llama_batch_init(B * T, 0, 1)
-    self.nbytes = llama_cpp.llama_model_size(self._model)
+    cores, self._prompts_BT = len(os.sched_getaffinity(0)), prompts_BT
+    params = xllamacpp.CommonParams()
+    params.model.path, params.verbosity = str(path), -1
+    params.n_parallel, params.n_ctx = B, B * CONTEXT
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = cores
+    self._server, self._pool = xllamacpp.Server(params), ThreadPoolExecutor(B)
+    self.nbytes = os.path.getsize(path)
 
   def generate(self, count: int) -> np.ndarray:
     """Returns the ids that follow each prompt, `count` of them."""
-    memory = llama_cpp.llama_get_memory(self._context)
-    llama_cpp.llama_memory_clear(memory, True)
-    B, T = self._prompts_BT.shape
-    out_BT = np.empty((B, count), np.int32)
-    out_BT[:, 0] = self._step(self._prompts_BT, 0)
-    for i in range(1, count):
-      out_BT[:, i] = self._step(out_BT[:, i - 1 : i], T + i - 1)
+    rows = list(
+      self._pool.map(lambda ids: self._continue(ids, count), self._prompts_BT)
+    )
+    out_BT = np.array(rows, np.int32)
+    assert out_BT.shape == (len(self._prompts_BT), count)
     return out_BT
 
-  def _step(self, ids_BT, start: int) -> list[int]:
-    """Returns the likeliest next id of each row, whose ids begin at a position."""
-    batch, (B, T) = self._batch, ids_BT.shape
-    batch.n_tokens = B * T
-    for i, id in enumerate(ids_BT.ravel()):
-      batch.token[i], batch.pos[i] = int(id), start + i % T
-      batch.n_seq_id[i], batch.seq_id[i][0] = 1, i // T
-      batch.logits[i] = i % T == T - 1
-    status = llama_cpp.llama_decode(self._context, batch)
-    assert status == 0, status
-    return [self._likeliest(row * T + T - 1) for row in range(B)]
-
-  def _likeliest(self, index: int) -> int:
-    logits = llama_cpp.llama_get_logits_ith(self._context, index)
-    return int(np.ctypeslib.as_array(logits, (self._V,)).argmax())
+  def _continue(self, ids, count: int) -> list[int]:
+    body = {"prompt": ids.tolist(), "n_predict": count, "temperature": 0}
+    body |= {"cache_prompt": False, "ignore_eos": True, "return_tokens": True}
+    return self._server.handle_completions(body)["tokens"]

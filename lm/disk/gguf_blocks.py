@@ -43,7 +43,7 @@ def _q6_k_blocks(rows: np.ndarray) -> np.ndarray:
   scale = np.where(flat, 0, 1 / np.where(flat, 1, inverse)).astype(np.float16)
   steps = scale.astype(np.float32) * whole  # of each group, as they are read back
   numbers = np.rint(groups / np.where(steps == 0, 1, steps)[..., None])
-  numbers = np.where(steps[..., None] == 0, 0, np.clip(numbers, -32, 31)) + 32
+  numbers = np.where(steps[..., None] == 0, -32, np.clip(numbers, -32, 31)) + 32
   quarters = numbers.astype(np.uint8).reshape(-1, 2, 4, 32)  # of each half of a block
   first, second, third, fourth = np.moveaxis(quarters, 2, 0)
   low = np.stack([first & 15 | (third & 15) << 4, second & 15 | (fourth & 15) << 4], 2)

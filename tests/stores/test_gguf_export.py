@@ -4,11 +4,12 @@ What llama.cpp's quantiser does is read in src/llama-quant.cpp, and its converte
 conversion/llama.py.
 """
 
-import ctypes
+import dataclasses
 import pathlib
 
 import gguf
 import jax
+import llama_cpp
 import numpy as np
 import processes
 import pytest
@@ -19,7 +20,7 @@ from gguf import GGMLQuantizationType as Kind
 from hf_models import logits, saved
 
 import lm
-from lm import stores
+from lm import stores, trees
 from lm.data import tokenizers
 from lm.disk import gguf_blocks
 from lm.letters import unbox
@@ -99,8 +100,6 @@ def written_as_folder(tmp_path):
 
 
 def with_rope(model, low_turns):
-  import dataclasses
-
   rope = dataclasses.replace(model.config.rope, low_turns=low_turns)
   return dataclasses.replace(model.config, rope=rope)
 
@@ -111,8 +110,9 @@ def tiny(folder, **fields):
   model = lm.model("decoder", vocab=258, **fields)
   params = unbox(model.init(jax.random.key(1), TOKENS)["params"])
   draw = np.random.default_rng(0)
-  params = jax.tree.map(
-    lambda x: np.float32(x + 0.1 * draw.standard_normal(x.shape)), params
+  noise = lambda x: np.float32(x + 0.1 * draw.standard_normal(x.shape))
+  params = trees.nested(
+    {p: x if "norm/bias" in p else noise(x) for p, x in trees.by_path(params).items()}
   )
   lm.save(folder, model, params, tokenizers.byte_tokenizer())
   return model, params
@@ -176,7 +176,19 @@ def rows_for_blocks() -> np.ndarray:
   return np.float32(rows)
 
 
+# The block of these numbers, by ggml_quantize_chunk of llama.cpp.
+NUMBERS = np.float32(np.arange(256) * 37 % 101 - 50)
+BLOCK = (
+  "d158bf37be25ad048b047bf37ad159d0c941ea63eb74fb741d951ea72fc841c9bf35ad169b048df26be0"
+  "69d147cf38bd1a922c840d85ed77ff57d038b04aa22b67df58c139b22aa22b931c85fd76ee57ce5ad137"
+  "b31a902c830f86ec78ff55d1c841da62eb63fc840d951ea63fb840c9d129b30b931c74fe86de67ff47d1"
+  "29b118b1c66cb11b6c861b71c61cb1c76cb22453f9248ef9138ef4538d2452f9248ed4a209d47e09a37e"
+  "14a349d4ae09d77ec863be1463c9147ec923bec463bd1463807f897a867a84877f737d7a81877c8975a2"
+)
+
+
 def test_blocks_of_six_bits():
+  assert gguf_blocks.quantise(NUMBERS, "Q6_K").tobytes().hex() == BLOCK
   rows = rows_for_blocks()
   data = gguf_blocks.quantise(rows, "Q6_K")
   back = gguf.quants.dequantize(data, Kind.Q6_K)
@@ -239,40 +251,49 @@ def test_mistakes(tmp_path):
     stores.write(tmp_path / "a.gguf", store)
 
 
-def llama_cpp():
-  reason = "llama-cpp-python is not installed, which runs GGUF files"
-  return pytest.importorskip("llama_cpp", reason=reason)
-
-
-def test_blocks_are_those_of_llama_cpp():
-  library = llama_cpp()
-  folder = pathlib.Path(library.__file__).parent / "lib"
-  ggml = ctypes.CDLL(str(next(folder.glob("libggml-base.so*"))))
-  rows = rows_for_blocks()
-  for kind in ("Q8_0", "Q4_0", "Q6_K"):
-    data = gguf_blocks.quantise(rows, kind)
-    expected = np.zeros_like(data)
-    pointers = (array.ctypes.data_as(ctypes.c_void_p) for array in (rows, expected))
-    sizes = (ctypes.c_int64(n) for n in (0, *rows.shape))
-    ggml.ggml_quantize_chunk.restype = ctypes.c_size_t
-    size = ggml.ggml_quantize_chunk(Kind[kind].value, *pointers, *sizes, None)
-    assert size == data.nbytes
-    same = np.mean(np.all((data == expected).reshape(len(data), 2, -1), axis=-1))
-    # Sums in another order may choose another scale.
-    assert same == 1 if kind != "Q6_K" else same > 0.9, kind
-
-
-@pytest.mark.parametrize("dtype", ("float32", "q8_0"))
-def test_llama_cpp_gives_the_same_logits(dtype, tmp_path):
-  library = llama_cpp()
-  tiny(tmp_path / "run")
-  path = written(tmp_path, tmp_path / "run", dtype=dtype)
-  peer = library.Llama(str(path), n_ctx=64, logits_all=True, verbose=False)
+def distance(peer, path, texts=(), prompts=()) -> float:
+  """Returns the largest difference to the log-probabilities of llama.cpp."""
   model, params, tokenizer = lm.load(path)
-  text = "To bé or not"
-  ids = tokenizer.encode(text).tolist()
-  assert peer.tokenize(text.encode(), add_bos=True, special=False) == ids
-  peer.eval(ids)
-  actual = np.asarray(model.apply({"params": params}, np.array([ids]))[0][0, :, :258])
-  tolerance = 1e-3 if dtype == "float32" else 0.2  # activations have 8 bits there too
-  np.testing.assert_allclose(actual, peer.scores[: len(ids)], atol=tolerance)
+  for text in texts:
+    prompts = [*prompts, tokenizer.prompt(text).tolist()]
+    assert peer.ids(text) == prompts[-1]
+  differences = []
+  for ids in prompts:
+    V = model.config.vocab
+    logits_V = model.apply({"params": params}, np.array([ids]))[0][0, -1, :V]
+    expected_V = peer.logprobs(ids, V)
+    assert np.isfinite(expected_V).all()
+    differences.append(np.abs(jax.nn.log_softmax(logits_V) - expected_V).max())
+  return max(differences)
+
+
+# dtype -> how far log-probabilities may be: 8 bits of the activations are lost there.
+LLAMA_CPP = {"float32": 1e-3, "q8_0": 0.2, "q4_0": 0.2}
+
+
+@pytest.mark.parametrize("dtype", LLAMA_CPP)
+def test_llama_cpp_gives_the_same(dtype, tmp_path):
+  tiny(tmp_path / "run", width=256, heads=4)
+  path = written(tmp_path, tmp_path / "run", dtype=dtype)
+  peer = llama_cpp.Model(path)
+  texts = ("To b\u00e9 or not", " \u4eba\u4eba  two\n\ttab", "x=1948")
+  assert distance(peer, path, texts) < LLAMA_CPP[dtype]
+
+
+YARN = dict(scaling="yarn", factor=4.0, original_context=16, high_turns=32.0)
+LLAMA_3 = dict(scaling="llama3", factor=8.0, original_context=8192, low_turns=1.0)
+VARIANTS = {
+  "biases": dict(bias=True, head_size=32),
+  "llama 3.1": LLAMA_3 | dict(high_turns=4.0, theta=5e5, kv_heads=2),
+  "linear": dict(scaling="linear", factor=2.0),
+  "qwen2, YaRN": dict(qkv_bias=True) | YARN,
+  "qwen3, untied": dict(qk_norm="head", head_size=32, tied=False),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_llama_cpp_reads_every_variant(variant, tmp_path):
+  tiny(tmp_path / "run", **VARIANTS[variant])
+  path = written(tmp_path, tmp_path / "run")
+  text = "To be, or not to be, that is the question"
+  assert distance(llama_cpp.Model(path), path, [text]) < 1e-3
