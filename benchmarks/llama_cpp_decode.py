@@ -6,7 +6,6 @@ By the server of `pip install xllamacpp`, in this process: a slot for each promp
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import xllamacpp
 
 CONTEXT = 256  # positions of each slot
@@ -26,16 +25,12 @@ class Program:
     self._server, self._pool = xllamacpp.Server(params), ThreadPoolExecutor(B)
     self.nbytes = os.path.getsize(path)
 
-  def generate(self, count: int) -> np.ndarray:
-    """Returns the ids that follow each prompt, `count` of them."""
-    rows = list(
-      self._pool.map(lambda ids: self._continue(ids, count), self._prompts_BT)
-    )
-    out_BT = np.array(rows, np.int32)
-    assert out_BT.shape == (len(self._prompts_BT), count)
-    return out_BT
+  def generate(self, count: int):
+    """Continues each prompt by `count` tokens."""
+    list(self._pool.map(lambda ids: self._continue(ids, count), self._prompts_BT))
 
-  def _continue(self, ids, count: int) -> list[int]:
-    body = {"prompt": ids.tolist(), "n_predict": count, "temperature": 0}
-    body |= {"cache_prompt": False, "ignore_eos": True, "return_tokens": True}
-    return self._server.handle_completions(body)["tokens"]
+  def _continue(self, ids, count: int):
+    body = {"prompt": ids.tolist(), "max_tokens": count, "temperature": 0}
+    body |= {"cache_prompt": False, "ignore_eos": True}
+    answer = self._server.handle_completions(body)
+    assert answer["usage"]["completion_tokens"] == count, answer
