@@ -38,12 +38,14 @@ def measure(url: str, model: str, count: int) -> dict:
   loads = {}
   for clients in CLIENTS:
     todo = http_load.requests(count, seed=2)
-    answers = http_load.closed(url, model, todo, clients)
-    loads[f"closed, {clients} clients"] = http_load.summary(answers)
+    loads[f"closed, {clients} clients"] = http_load.closed(url, model, todo, clients)
   for per_s in PER_S:
-    answers = http_load.opened(url, model, http_load.requests(count, seed=3), per_s)
-    loads[f"open, {per_s} requests/s"] = http_load.summary(answers)
-  return loads
+    todo = http_load.requests(count, seed=3)
+    loads[f"open, {per_s} requests/s"] = http_load.opened(url, model, todo, per_s)
+  for load, replies in loads.items():
+    for error in sorted({reply.error for reply in replies if reply.error}):
+      print(f"{url}, {load}: {error}", file=sys.stderr)
+  return {load: http_load.summary(replies) for load, replies in loads.items()}
 
 
 @contextlib.contextmanager
@@ -108,7 +110,7 @@ def report(name: str, rounds: list[dict]):
     keys = [key for key in runs[0] if all(key in run for run in runs)]
     run = {key: statistics.median(r[key] for r in runs) for key in keys}
     if "tokens_per_s" not in run:
-      print(f"{name}, {load}: {'; '.join(run)}", flush=True)
+      print(f"{name}, {load}: all failed in one of the rounds", flush=True)
       continue
     first, between = (
       f"{run[f'{kind}_p50_ms']:.0f} and {run[f'{kind}_p99_ms']:.0f} ms"

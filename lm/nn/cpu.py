@@ -99,9 +99,10 @@ def merge_leading(x, count: int):
 def logsumexp(x):
   """Returns log(sum(exp(x))) over the last dimension, in float32.
 
-  Some rows at a time, which stay in the cache between their maximum and their sum, and
-  which both cores work on: ... of 1024 x 50,304. For the primal of a function with its
-  own derivative: that of this loop is slow.
+  A few rows at a time, which stay in the cache between their maximum and their sum;
+  XLA:CPU reads the whole array twice, on one core. 1024 rows of 50,304 on two AMD
+  cores: 149 -> 42 ms. For the primal of a function with a derivative of its own: that
+  of the loop is slow. Small arrays are left alone, and rows that no tile of 4 divides.
   """
   count = math.prod(x.shape[:-1])
   rows = math.gcd(count, LOGSUMEXP_ROWS)
