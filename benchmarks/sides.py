@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 import sys
+from typing import NamedTuple
 
 # Settings of launch.sh, with its reasons; a process reads them before Python starts.
 ALLOCATOR = {
@@ -21,16 +22,32 @@ SIDES = {
 }
 
 
-def alternate(module: str, case: list[str], rounds: int) -> dict:
-  """Returns {side: {number: median}} of the JSON of `python -m module SIDE *case`.
+class Program(NamedTuple):
+  """A module to run with arguments; it prints a line of JSON last: {name: number}."""
 
-  The sides take turns, so that a machine that slows down slows all of them.
+  arguments: list[str]
+  settings: dict = ALLOCATOR  # of the environment
+  python: str = sys.executable
+
+
+def alternate(module: str, case: list[str], rounds: int) -> dict:
+  """Returns {side: {number: median}} of the JSON of `python -m module SIDE *case`."""
+  programs = {
+    name: Program([side, *case], settings) for name, (side, settings) in SIDES.items()
+  }
+  return medians(module, programs, rounds)
+
+
+def medians(module: str, programs: dict[str, Program], rounds: int) -> dict:
+  """Returns {name: {number: median}} of programs that are run so many times.
+
+  They take turns, so that a machine that slows down slows all of them.
   """
-  results_of = {name: [] for name in SIDES}
+  results_of = {name: [] for name in programs}
   for _ in range(rounds):
-    for name, (side, settings) in SIDES.items():
+    for name, (arguments, settings, python) in programs.items():
       env = {k: v for k, v in os.environ.items() if k not in ALLOCATOR} | settings
-      command = [sys.executable, "-m", module, side, *case]
+      command = [python, "-m", module, *arguments]
       process = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True)
       results_of[name].append(json.loads(process.stdout.splitlines()[-1]))
   return {

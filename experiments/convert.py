@@ -2,10 +2,12 @@
 
   ./launch.sh convert --from=SmolLM2-135M --to=runs/smollm     Hugging Face or GGUF in
   ./launch.sh convert --from=runs/smollm --to=smollm-again     ours out
+  ./launch.sh convert --from=runs/smollm --to=smollm.gguf --dtype=q8_0
 
 In: a folder with config.json and safetensors, or a .gguf file, becomes a run's folder.
 Out: a run's folder becomes one that `transformers` reads; tensors that came in and did
-not change since are the same byte for byte.
+not change since are the same byte for byte. To a name that ends in .gguf: any of them
+becomes a file that llama.cpp reads, for Llama, Mistral, Qwen 2 and Qwen 3.
 """
 
 import functools
@@ -22,12 +24,15 @@ from lm.disk import paths
 from lm.errors import Mistake
 
 _FROM = flags.DEFINE_string("from", None, "a folder of either kind, or a .gguf file")
-_TO = flags.DEFINE_string("to", None, "the folder to make; it must not exist yet")
+_TO = flags.DEFINE_string(
+  "to", None, "the folder or .gguf file to make; it must not exist yet"
+)
 _DTYPE = flags.DEFINE_string(
   "dtype",
   "",
-  "out: of the tensors written, as they came or float32 when left out; in: of the "
-  "parameters and of the operands of matmuls, float32 when left out",
+  "out: of the tensors written, as they came or float32 when left out, of a .gguf also "
+  "q8_0 and q4_0; in: of the parameters and of the operands of matmuls, float32 when "
+  "left out",
 )
 _FAMILY = flags.DEFINE_string(
   "family", "", "a model_type such as llama, in place of the store's own"

@@ -15,6 +15,8 @@ from jax.experimental.layout import Layout, with_layout_constraint
 
 from lm import platform
 
+LOGSUMEXP_ROWS, LOGSUMEXP_BYTES = 16, 1 << 24  # of a tile; of an array worth a loop
+
 
 def active() -> bool:
   """Returns True if XLA:CPU compiles what is being traced, for one device."""
@@ -89,6 +91,26 @@ def merge_leading(x, count: int):
   Sums beside a dimension of size 1 take XLA:CPU 20 times as long.
   """
   return x.reshape(-1, *x.shape[count:]) if active() else x
+
+
+# -- reductions
+
+
+def logsumexp(x):
+  """Returns log(sum(exp(x))) over the last dimension, in float32.
+
+  A few rows at a time, which stay in the cache between their maximum and their sum;
+  XLA:CPU reads the whole array twice, on one core. 1024 rows of 50,304 on two AMD
+  cores: 149 -> 42 ms. For the primal of a function with a derivative of its own: that
+  of the loop is slow. Small arrays are left alone, and rows that no tile of 4 divides.
+  """
+  count = math.prod(x.shape[:-1])
+  rows = math.gcd(count, LOGSUMEXP_ROWS)
+  if not active() or rows < 4 or x.nbytes < LOGSUMEXP_BYTES:
+    return jax.nn.logsumexp(x.astype(jnp.float32), axis=-1)
+  tiles = x.reshape(count // rows, rows, x.shape[-1])
+  of_tile = lambda tile: jax.nn.logsumexp(tile.astype(jnp.float32), axis=-1)
+  return jax.lax.map(of_tile, tiles).reshape(x.shape[:-1])
 
 
 # -- products

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from lm.errors import Mistake
+from lm.nn import cpu
 from lm.nn.layers import VOCAB_MULTIPLE
 
 
@@ -18,7 +19,7 @@ def cross_entropy(logits_BTV, targets_BT):
   twice the memory. Targets outside the vocabulary are clipped to it: give them weight
   0.
   """
-  log_z_BT = jax.nn.logsumexp(logits_BTV.astype(jnp.float32), axis=-1)
+  log_z_BT = cpu.logsumexp(logits_BTV)
   return log_z_BT - pick(logits_BTV, targets_BT), log_z_BT
 
 

@@ -165,20 +165,20 @@ def write(target, store: Store, *, family: str = "", dtype: str = "", log=print)
   they came, or float32. A call that was killed goes on where it was, and `log`s that.
   With family "peft", the adapters of a run are written alone.
 
-  A folder of Hugging Face or a .gguf file becomes a run's folder; `dtype` is then the
-  model's own, of the operands of matmuls and of the parameters.
+  A target that ends in .gguf becomes such a file, see gguf_export.py. Else a folder of
+  Hugging Face or a .gguf file becomes a run's folder; `dtype` is then the model's own,
+  of the operands of matmuls and of the parameters.
 
-  Raises Mistake when `target` exists or names a .gguf file, which is not written yet,
-  and when no family can represent the model.
+  Raises Mistake when `target` exists, and when no family can represent the model.
   """
   from lm.stores.hf import export
 
   target = paths.local(target)
   if target.suffix.lower() == ".gguf":
-    raise Mistake(
-      f"{target} would be a GGUF file, which is not written yet; name a folder, and "
-      "convert that with llama.cpp's convert_hf_to_gguf.py"
-    )
+    from lm.stores import gguf_export
+
+    vocabulary.refuse_prompt(store.tokenizer(), store.path)
+    return gguf_export.write(target, store, family=family, dtype=dtype, log=log)
   if dtype:
     export.check_dtype(dtype)
   if family == "peft":

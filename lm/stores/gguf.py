@@ -56,7 +56,7 @@ class GgufStore(HfStore):
     self._open(Gguf(path), family)
 
   def keep(self, folder):
-    """Keeps nothing: a GGUF file cannot be written."""
+    """Keeps nothing: what a file says here, the model says as well."""
 
 
 class Gguf:
@@ -114,6 +114,7 @@ class Gguf:
       tie_word_embeddings="lm_head.weight" not in self.tensors,
       attention_bias=architecture == "llama"
       and "blk.0.attn_q.bias" in self._file.tensors,
+      mlp_bias="blk.0.ffn_gate.bias" in self._file.tensors,
       rope_parameters=self._rope(keys, H, context),
     )
     window = keys.size("attention.sliding_window", 0)
@@ -147,9 +148,7 @@ class Gguf:
     """
     factors = self._file.read(FACTORS)
     params = LLAMA_3 | {"factor": float(factors.max())}
-    turns = theta ** (-2 * np.arange(H // 2) / H) * 8192 / (2 * math.pi)
-    unscaled = np.clip((turns - 1) / (4 - 1), 0, 1)
-    expected = 1 / (unscaled + (1 - unscaled) / params["factor"])
+    expected = llama_3_factors(H, params | {"rope_theta": theta})
     if factors.shape != expected.shape or not np.allclose(factors, expected, rtol=1e-4):
       raise Mistake(
         f"{self.path} has rope_freqs.weight that are not those of Llama 3.1 and later, "
@@ -173,6 +172,15 @@ class Gguf:
   def paths(self) -> list[Path]:
     """Returns all files that the model is read from."""
     return [self.path]
+
+
+def llama_3_factors(H: int, params: dict) -> np.ndarray:
+  """Returns what Llama 3's `rope_parameters` divide each frequency by (float32)."""
+  low, high = params["low_freq_factor"], params["high_freq_factor"]
+  frequencies = params["rope_theta"] ** (-2 * np.arange(H // 2) / H)
+  turns = frequencies * params["original_max_position_embeddings"] / (2 * math.pi)
+  unscaled = np.clip((turns - low) / (high - low), 0, 1)
+  return np.float32(1 / (unscaled + (1 - unscaled) / params["factor"]))
 
 
 def _windowed(architecture: str, window: int) -> dict:

@@ -140,3 +140,23 @@ def rope_parameters(keys: Keys, context: int) -> dict:
     if attention != 1:
       rope |= {"attention_factor": attention * (0.1 * math.log(factor) + 1)}
   return rope
+
+
+def rope_keys(params: dict) -> dict:
+  """Returns the keys of `rope_parameters`: the inverse of the function above.
+
+  Llama 3's scaling is no key but a tensor, see gguf.py.
+  """
+  keys, kind = {"rope.freq_base": float(params["rope_theta"])}, params["rope_type"]
+  if kind not in ("linear", "yarn"):
+    return keys
+  factor = float(params["factor"])
+  keys |= {"rope.scaling.type": kind, "rope.scaling.factor": factor}
+  if kind == "yarn":
+    original = params["original_max_position_embeddings"]
+    keys["rope.scaling.original_context_length"] = original
+    keys["rope.scaling.yarn_beta_fast"] = float(params["beta_fast"])
+    keys["rope.scaling.yarn_beta_slow"] = float(params["beta_slow"])
+    if attention := params.get("attention_factor"):
+      keys["rope.scaling.attn_factor"] = attention / (0.1 * math.log(factor) + 1)
+  return keys

@@ -17,11 +17,13 @@ NAMES |= {"sep": "seperator", "cls": "cls", "mask": "mask"}  # spelt like that t
 # Keys of ids that end a text, besides eos: of a turn, of a message, of infilling.
 ENDS = ("eot", "eom", "fim_pad", "fim_rep", "fim_sep")
 KINDS = range(sentencepiece.NORMAL, sentencepiece.BYTE + 1)
+NO_TOKENIZER = "none"  # the kind of a model without one
 
 
 def is_in(file: Path) -> bool:
   """Returns True if a GGUF file has a tokenizer."""
-  return "tokenizer.ggml.model" in GgufFile(file).fields
+  kind = GgufFile(file).fields.get("tokenizer.ggml.model", NO_TOKENIZER)
+  return kind not in (NO_TOKENIZER, "no_vocab")
 
 
 def read(file: Path):
@@ -73,8 +75,8 @@ def read(file: Path):
 
 def _byte_level(fields, split: str, texts: list):
   """The byte-level BPE of a file; Mistake for a way to split words that is unknown."""
-  merges = fields.of("merges", list, [])
-  pairs = [tuple(str(merge).split(" ")) for merge in merges]
+  merges = fields.of("merges", list, [])  # an array has to have an element: ""
+  pairs = [tuple(str(merge).split(" ")) for merge in merges if merge != ""]
   if wrong := [pair for pair in pairs if len(pair) != 2]:
     raise Mistake(
       f"{fields.file} has {' '.join(wrong[0])!r} for a merge; wanted two tokens"

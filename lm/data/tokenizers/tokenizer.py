@@ -32,6 +32,7 @@ class Tokenizer:
     inner.encode_special_tokens = True  # special-looking text stays text
     self._inner, self._config = inner, config
     self._spec = json.loads(inner.to_str())
+    self.files = self._spec, config  # of tokenizer.json and tokenizer_config.json
     self.size = max(inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
     self.bos = self._special("bos_token")
     self.eos = self._special("eos_token")
@@ -173,8 +174,7 @@ class Tokenizer:
 
   def marked(self, text: str) -> np.ndarray:
     """The ids of a chat template's output, in which special tokens count as such."""
-    ids = self._marking.encode(text, add_special_tokens=False).ids
-    return np.array(ids, np.int32)
+    return np.array(self._marking.encode(text, add_special_tokens=False).ids, np.int32)
 
   @functools.cached_property
   def _marking(self):
