@@ -145,12 +145,22 @@ def constrain(x, letters: str):
 def constrain_to(x, partition: PartitionSpec):
   """Returns x, constrained to a PartitionSpec that RULES do not give.
 
-  Without a mesh, and on one of a single device, it is x itself.
+  Without a mesh, and on one of a single device, it is x itself. A `Form` has arrays of
+  several ranks, whose first dimensions are those of the spec.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or mesh.size == 1:
     return x
-  return jax.lax.with_sharding_constraint(x, partition)
+  constrain = jax.lax.with_sharding_constraint
+  return jax.tree.map(
+    lambda leaf: constrain(leaf, PartitionSpec(*partition[: leaf.ndim])), x
+  )
+
+
+class Form:
+  """A parameter in another form than an array; `shape` is that of the array."""
+
+  shape: tuple[int, ...]
 
 
 def weight(module: nn.Module, name: str, letters: str, shape, init):
@@ -159,8 +169,13 @@ def weight(module: nn.Module, name: str, letters: str, shape, init):
   `init(key, shape, dtype)` draws it, as in `jax.nn.initializers`. In the tree that
   `module.init` returns it is boxed with its letters; see `unbox` and `letters_of`. A
   model may be applied to matrices in bfloat16, which `lm.nn.linear` reads; vectors,
-  which are computed with elementwise, become float32 here.
+  which are computed with elementwise, become float32 here. A `Form` in place of an
+  array is returned as it is.
   """
+  form = module.has_variable("params", name) and module.get_variable("params", name)
+  if isinstance(form, Form):
+    assert form.shape == tuple(shape), f"{name} is {form.shape}, not {tuple(shape)}"
+    return form
   boxed = nn.with_logical_partitioning(init, tuple(letters))
   value = module.param(name, boxed, tuple(shape), np.float32)
   return value.astype(np.float32) if len(shape) == 1 else value

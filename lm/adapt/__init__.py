@@ -22,6 +22,7 @@ from flax import linen as nn
 
 from lm import letters, lookup, trees
 from lm.errors import Mistake, suggestion
+from lm.nn import equations, quantised
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,17 +115,15 @@ class Adapter:
   """
 
   def __init__(self, adaptation: Adaptation, model, *, fresh=()):
-    from lm.adapt import _equations
-
     self.adaptation, self._model = adaptation, model
-    self.shapes, self.letters = letters.abstract(model, _equations.example(model))
+    self.shapes, self.letters = letters.abstract(model, equations.example(model))
     shapes, names = trees.by_path(self.shapes), trees.by_path(self.letters)
     self.shapes_by_path = shapes
     trained = _trained(adaptation, fresh, shapes)
     self.frozen = {path: x for path, x in shapes.items() if path not in trained}
-    equations = _equations.of(model, self.shapes)
+    equations_of = equations.of(model, self.shapes)
     self.weights = {
-      path: Weight(path, names[path], x.shape, equations.get(path, frozenset()))
+      path: Weight(path, names[path], x.shape, equations_of.get(path, frozenset()))
       for path, x in self.frozen.items()
     }
     self._trained, self._added = trained, adaptation.added(self.weights)
@@ -133,11 +132,9 @@ class Adapter:
 
   def init(self, key):
     """Returns the trained parameters, boxed with their letters."""
-    from lm.adapt import _equations
-
     params = {path: draw(key) for path, draw in self._added.items()}
     if self._trained:
-      drawn = self._model.init(key, _equations.example(self._model))["params"]
+      drawn = self._model.init(key, equations.example(self._model))["params"]
       is_boxed = lambda leaf: isinstance(leaf, nn.LogicallyPartitioned)
       leaves = trees.by_path(drawn, is_leaf=is_boxed)
       params |= {path: leaves[path] for path in self._trained}
@@ -150,7 +147,9 @@ class Adapter:
     are shapes. `given` is what the objective asks for.
     """
     frozen = self.frozen if frozen is None else {p: frozen[p] for p in self.frozen}
-    pairs = ((self.shapes, self.letters),)
+    narrow = {path: w for path, w in frozen.items() if quantised.is_quantised(w)}
+    dims = {path: quantised.split_dims(w) for path, w in narrow.items()}
+    pairs = ((self.shapes, self.letters), (narrow, dims))
     return dict(init=self.init, given=Given(frozen, given), frozen=pairs)
 
   def joined(self, params, frozen: dict):

@@ -13,6 +13,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 
@@ -70,10 +71,16 @@ class Adaptation(adapt.Adaptation):
 
   def joined(self, weight, base, arrays: dict):
     sides = Sides.of(weight)
-    options = dict(summed=sides.summed, scale=self.scale)
+    options = dict(letters=sides.letters, summed=sides.summed, scale=self.scale)
     return Adapted(base, arrays["a"], arrays["b"], arrays.get("length"), **options)
 
   def merged(self, weight, base, arrays: dict):
+    """Returns the sum; beside a base that is no array, such as int8, the same as apart.
+
+    The sum would have to be rounded again, and would not be what was trained.
+    """
+    if isinstance(base, linear.Weight):
+      return self.joined(weight, base, arrays)
     sides = Sides.of(weight)
     w = _sum(sides, base, arrays["a"], arrays["b"], self.scale)
     if not self.dora:
@@ -85,7 +92,7 @@ class Adaptation(adapt.Adaptation):
     """Returns the arrays with the lengths of the columns of `base`."""
     if not self.dora:
       return arrays
-    return arrays | {"length": _lengths(Sides.of(weight), jnp.asarray(base))}
+    return arrays | {"length": _lengths(Sides.of(weight), linear.dense(base))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +140,23 @@ class Adapted(linear.Weight):
   a: jax.Array
   b: jax.Array
   length: jax.Array | None  # of the columns, in DoRA
+  letters: str = struct.field(pytree_node=False)  # with an L where it was stacked
   summed: str = struct.field(pytree_node=False)
   scale: float = struct.field(pytree_node=False)
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return self.base.shape
+
+  def dense(self):
+    sides = Sides(self.letters[-len(self.shape) :], self.summed)
+    w = _sum(sides, self.base, self.a, self.b, self.scale)
+    if self.length is None:
+      return w
+    return w * _aligned(sides, self.length / _lengths(sides, w))
+
+  def __array__(self, dtype=None, copy=None):
+    return np.asarray(jax.tree.map(np.asarray, self).dense(), dtype)
 
   def dot(self, equation: str, x, dtype):
     xs, ys, out = re.split(",|->", equation)
@@ -159,7 +181,7 @@ def _summed(equation: str) -> str:
 def _sum(sides: Sides, base, a, b, scale: float):
   """Returns W + scale a b in float32."""
   product = jnp.einsum(f"{sides.a},{sides.b}->{sides.letters}", a, b)
-  return jnp.asarray(base, jnp.float32) + scale * product
+  return linear.dense(base) + scale * product
 
 
 def _lengths(sides: Sides, w):

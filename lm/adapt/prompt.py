@@ -101,7 +101,7 @@ class Fitted(Adaptation):
     """Returns vectors of the tokens that the drawn numbers choose."""
     share_V = arrays["prompt"][:, 0]
     ids_V = (share_V * min(COMMON, self.first, len(base))).astype(jnp.int32)
-    return {"prompt": linear.take(jnp.asarray(base), ids_V)}
+    return {"prompt": linear.take(base, ids_V)}
 
 
 def is_table(weight: adapt.Weight) -> bool:
@@ -116,6 +116,10 @@ class Prompted(linear.Weight):
   base: jax.Array
   prompt: jax.Array
   first: int = struct.field(pytree_node=False)
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return self.base.shape
 
   def take(self, ids):
     place = ids - self.first

@@ -27,7 +27,7 @@ from lm.errors import Mistake, not_negative, one_of, positive
 from lm.letters import constrain, constrain_to, spec, weight
 from lm.nn import cpu
 from lm.nn.layers import ACTIVATIONS, GATED
-from lm.nn.linear import dot, linear, ragged
+from lm.nn.linear import dims, dot, linear, ragged
 
 PIECE = 256  # tokens that compete for places; both matmuls cost in proportion to it
 
@@ -217,8 +217,14 @@ def dropless(x_BTD, ids_BTX, gates_BTX, real_BT, weights, feed: Feed):
 
   rows = PartitionSpec(*map(even, spec("BT"), x_BTD.shape[:2]), None)
   # Not D, which is whole inside: a device gathers it, as for any other matmul.
-  whole = {"EDF": ("expert", None, "tensor"), "EFD": ("expert", "tensor", None)}
-  where = {n: PartitionSpec(*whole["EFD" if n == "down" else "EDF"]) for n in weights}
+  axes = {"E": "expert", "F": "tensor"}
+  where = {
+    n: jax.tree.map(
+      lambda name: PartitionSpec(*map(axes.get, name)),
+      dims(w, "EFD" if n == "down" else "EDF"),
+    )
+    for n, w in weights.items()
+  }
   split = jax.shard_map(
     compute,
     in_specs=(rows, rows, rows, where),

@@ -14,21 +14,29 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from lm.letters import weight
-from lm.nn import cpu
+from lm.letters import Form, weight
+from lm.nn import cpu, narrow
 
 DTYPES = ("float32", "bfloat16", "float16")  # of operands
 
 
-class Weight:
+class Weight(Form):
   """The contract of a weight in place of an array; its leaves are split over layers.
 
   A kind of weight has those of the three that its place in a model needs.
   """
 
+  def dense(self):
+    """Returns the array that does the same, in float32."""
+    raise NotImplementedError(f"no array does the same as {type(self).__name__}")
+
   def dot(self, equation: str, x, dtype):
     """Returns the product of x with it, as `linear.dot`."""
     raise NotImplementedError(f"{type(self).__name__} is read by no product")
+
+  def dims(self):
+    """Returns the letters of its arrays in place of them."""
+    raise NotImplementedError(f"{type(self).__name__} is not split over devices")
 
   def take(self, ids):
     """Returns rows of it in float32, as `linear.take`."""
@@ -37,6 +45,11 @@ class Weight:
   def ragged(self, x_RD, sizes_E, dtype):
     """Returns products of groups of rows, as `linear.ragged`."""
     raise NotImplementedError(f"{type(self).__name__} has no groups")
+
+
+def is_weight(leaf) -> bool:
+  """Returns True for a Weight: the `is_leaf` of a tree with some of them."""
+  return isinstance(leaf, Weight)
 
 
 def dot(equation: str, x, y, dtype):
@@ -71,7 +84,22 @@ def _is_by_weight(equation: str) -> bool:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def _narrow_dot(equation, x, y, dtype):
+  if (kernel := _kernel(equation, x, y, dtype)) is not None:
+    N = y.shape[equation.split(",")[1].index(equation[-1])]
+    return narrow.product(kernel, x.astype(dtype), N, y)
   return cpu.einsum(equation, x.astype(dtype), y.astype(dtype))
+
+
+def _kernel(equation: str, x, y, dtype) -> str | None:
+  """Returns the kernel of lm.nn.narrow for a product of few rows, None for others."""
+  terms = re.split(",|->", equation)
+  is_narrow = jnp.dtype(dtype) == y.dtype == jnp.bfloat16
+  if not is_narrow or [len(term) for term in terms] != [2, 2, 2]:
+    return None
+  xs, ys, out = terms
+  if out != xs[0] + ys.replace(xs[1], "") or not narrow.fits(x.shape[0]):
+    return None
+  return "bfloat16" if ys[1] == xs[1] else "bfloat16_rows"
 
 
 def _narrow_dot_forward(equation, x, y, dtype):
@@ -96,6 +124,12 @@ def _narrow_dot_backward(equation, dtype, saved, g):
 _narrow_dot.defvjp(_narrow_dot_forward, _narrow_dot_backward)
 
 
+def dims(w, letters: str):
+  """Returns the letters of each array of a weight, in a tree like it; of an array its
+  own, `letters`."""
+  return w.dims() if isinstance(w, Weight) else letters
+
+
 def take(table, ids):
   """Returns the rows of a table VD with these ids in float32: (*ids.shape, D).
 
@@ -104,6 +138,11 @@ def take(table, ids):
   if isinstance(table, Weight):
     return table.take(ids)
   return jnp.take(table, ids, axis=0).astype(jnp.float32)
+
+
+def dense(w):
+  """Returns the array that a weight stands for, in float32; an array is cast."""
+  return w.dense() if isinstance(w, Weight) else jnp.asarray(w, jnp.float32)
 
 
 def ragged(x_RD, w_EDF, sizes_E, dtype):

@@ -11,7 +11,7 @@ import jax
 from lm import adapt, stores, trees
 from lm.errors import Mistake
 from lm.letters import abstract_of, make_mesh, shardings
-from lm.nn import linear
+from lm.nn import linear, quantised
 
 
 def base(run) -> stores.Store:
@@ -43,15 +43,19 @@ def read(run, wanted: dict) -> dict:
   own = adapter(run)
   mesh = _mesh(wanted)
   params, frozen = parts(run, own, mesh)
-  is_weight = lambda leaf: isinstance(leaf, linear.Weight)
-  merged = trees.by_path(jax.jit(own.merged)(params, frozen), is_leaf=is_weight)
+  merged = jax.jit(own.merged)(params, frozen)
+  merged = trees.by_path(merged, is_leaf=linear.is_weight)
   return {path: _as(merged[path], leaf) for path, leaf in wanted.items()}
 
 
 def _as(merged, leaf: jax.ShapeDtypeStruct):
-  """Returns a merged array as wanted; a Weight, where it is, in the dtype wanted."""
-  if isinstance(merged, linear.Weight):
-    return jax.tree.map(lambda x: x.astype(leaf.dtype), merged)
+  """Returns a merged array as wanted; a Weight, where it is, in the dtype wanted.
+
+  What is quantised in it stays so.
+  """
+  if linear.is_weight(merged):
+    cast = lambda x: x if quantised.is_quantised(x) else x.astype(leaf.dtype)
+    return jax.tree.map(cast, merged, is_leaf=quantised.is_quantised)
   return jax.device_put(merged.astype(leaf.dtype), leaf.sharding)
 
 
@@ -65,7 +69,8 @@ def parts(run, own: adapt.Adapter, mesh=None) -> tuple:
   whole = trees.placed(own.shapes, shardings(mesh, own.letters, own.shapes))
   trained = set(trees.by_path(whole)) - set(own.frozen)
   fresh = tuple(map(re.escape, sorted(trained)))
-  leaves = trees.by_path(base(run).params(whole, fresh=fresh, drawn=whole))
+  stored = base(run).params(whole, fresh=fresh, drawn=whole)
+  leaves = trees.by_path(stored, is_leaf=linear.is_weight)
   return params, {path: leaves[path] for path in own.frozen}
 
 

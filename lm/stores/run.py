@@ -2,6 +2,7 @@
 
 config.json   the resolved config of training; none where only a model was saved
 model.json    the family and fields of the model, vocab included
+weights.json  of a compressed model: which parameters are quantised; see weights.py
 versions.json, metrics.jsonl, TensorBoard events, curves.png, manifest.txt, samples.txt
 tokenizer/    as Hugging Face reads it
 command.txt   the command that trained it, or went on with it last
@@ -28,6 +29,8 @@ from lm.data.tokenizers import vocabulary
 from lm.disk import atomic, json_file, paths
 from lm.disk import digest as digests
 from lm.errors import Mistake, check_arguments
+from lm.stores import weights
+from lm.stores.differing import differing
 from lm.stores.owner import Owner
 from lm.stores.store import Store, abstract, fields_of, labels_of
 
@@ -41,6 +44,7 @@ class RunFolder:
     self.path = paths.local(path)
     self.config_file = self.path / "config.json"
     self.model_file = self.path / "model.json"
+    self.weights_file = self.path / "weights.json"
     self.metrics_file = self.path / "metrics.jsonl"
     self.curves_file = self.path / "curves.png"
     self.samples_file = self.path / "samples.txt"
@@ -92,6 +96,11 @@ class RunFolder:
     `free` are the values that a run may go on with changed, see `differing`. A folder
     without metrics and checkpoints belongs to nobody yet.
     """
+    if self.weights():
+      raise Mistake(
+        f"{self.path} is a compressed model, which does not train on; start a run of "
+        f"LoRA from it: --config.init.path={self.path} --config.adapt.name=lora"
+      )
     if not self._has_results():
       return
     old = self.config() if self.config_file.exists() else {}
@@ -102,13 +111,18 @@ class RunFolder:
       )
       self._refuse(listed if old else "a model that `train` did not make")
 
+  def weights(self) -> dict:
+    """Returns what weights.json says of quantised parameters, {} without it."""
+    return json_file.read(self.weights_file) if self.weights_file.is_file() else {}
+
   def check_model(self, fields: dict, tokenizer_digest: str):
     """Raises Mistake unless the folder is new, or was saved of this model before."""
     if not self._has_results():
       return
     if self.config_file.exists():
       raise Mistake(f"{self.path} is a run that was trained; choose another folder")
-    changes = differing(self.model_fields(), fields)
+    fields = fields | {"weights": fields.get("weights", {})}
+    changes = differing(self.model_fields() | {"weights": self.weights()}, fields)
     if changes:
       key, old, new = changes[0]
       self._refuse(f"{key}: {old!r} then, {new!r} now")
@@ -173,7 +187,7 @@ class RunStore(Store):
     if self._step is None:
       self._step = self._checkpoints.newest_good(field=FIELDS)
     folder = self.folder
-    files = [folder.config_file, folder.model_file]
+    files = [folder.config_file, folder.model_file, folder.weights_file]
     files += [*folder.tokenizer.rglob("*"), *folder.kept.rglob("*")]
     parts = [
       [str(file.relative_to(self.path)), atomic.sha256_of_file(file)]
@@ -203,8 +217,18 @@ class RunStore(Store):
       return adapted.read(self, wanted)
     return self.own_params(wanted, stay=stay)
 
+  @property
+  def weights(self) -> dict:
+    if self.config.get("adapt"):
+      from lm.stores import adapted
+
+      return adapted.base(self).weights
+    return self.folder.weights()
+
   def own_params(self, wanted, *, stay=False):
     """Returns the parameters that the checkpoint has, as `wanted`."""
+    if forms := self.folder.weights():
+      wanted = weights.wanted(forms, wanted)
     params, self._step, _ = self._checkpoints.restore_params(
       wanted, self._step, field=FIELDS, stay=stay
     )
@@ -219,56 +243,32 @@ def save(path, model, params, tokenizer):
 
   Raises Mistake when the folder belongs to another run, or to one that writes there at
   this moment, when text can become ids that the model lacks, or when the parameters are
-  not those of the model: in float32, or in the model's own dtype.
+  not those of the model: in float32, in the model's own dtype, or quantised.
   """
   check_arguments("lm.save", model, params, tokenizer)
   if tokenizer:
     vocabulary.check(tokenizer, model.config.vocab)
   shapes = abstract(model)[0]
   narrow = trees.as_dtype(shapes, models.fields(model).get("dtype", "float32"))
-  given, own, narrow = (
-    trees.describe({"params": tree}) for tree in (params, shapes, narrow)
-  )
-  difference = "" if given == narrow else trees.differs(given, own)
-  if difference:
+  difference = weights.differs(params, shapes)
+  if difference and weights.differs(params, narrow):
     raise Mistake(
       f"the parameters do not fit the model: {difference}; save those of this model"
     )
   folder, fields = RunFolder(path), fields_of(model)
   digest = tokenizer.digest if tokenizer else ""
   with folder.owned():
-    folder.check_model(fields, digest)
+    forms = weights.described(params)
+    folder.check_model(fields | {"weights": forms}, digest)
     folder.write_model(model)
+    if forms:
+      _write_json(folder.weights_file, forms)
     if tokenizer:
       tokenizer.save(folder.tokenizer)
     with checkpoint.Checkpoints(folder.checkpoints, keep=1) as checkpoints:
       step = max(checkpoints.steps(), default=0) + 1
       about = {"model": fields, "tokenizer": digest, "versions": versions()}
       checkpoints.save(step, {"params": params}, about=about)
-
-
-def differing(old: dict, new: dict, free=()) -> list[tuple]:
-  """Returns (key, old value, new value) of the values in which two configs differ.
-
-  Keys are flat: "optim.lr". `free` lists keys ("num_steps") or whole groups ("eval")
-  that may differ. A value that is absent is None in them, and is equal to "".
-  """
-  filled = lambda value: "" if value is None else value
-  old, new = _flat(old), _flat(json.loads(json.dumps(new)))  # tuples are lists on disk
-  return [
-    (key, old.get(key), new.get(key))
-    for key in sorted(old | new)
-    if filled(old.get(key)) != filled(new.get(key))
-    and not any(f"{key}.".startswith(f"{name}.") for name in free)
-  ]
-
-
-def _flat(tree: dict, prefix="") -> dict:
-  flat = {}
-  for key, value in tree.items():
-    name = f"{prefix}{key}"
-    flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-  return flat
 
 
 def _write_json(path, value: dict):

@@ -61,6 +61,11 @@ class Store(abc.ABC):
     return "float32"
 
   @property
+  def weights(self) -> dict:
+    """The parameters that are quantised, by path, as weights.py has them."""
+    return {}
+
+  @property
   @abc.abstractmethod
   def digest(self) -> str:
     """A sha256 that changes when the files change.
@@ -163,13 +168,23 @@ class Store(abc.ABC):
         "fresh=('part/.*',) names them"
       )
 
+  def check_trained(self, trained) -> None:
+    """Raises Mistake for a tree of parameters to train of which some are quantised."""
+    paths = [path for path in trees.by_path(trained) if path in self.weights]
+    if paths:
+      raise Mistake(
+        f"{self.path} has {paths[0]} in {self.weights[paths[0]]['kind']}, which is not "
+        "trained itself; train LoRA beside it: --config.adapt.name=lora"
+      )
+
   def params(self, wanted, *, fresh=(), drawn=None, stay=False):
     """Returns the parameters as `wanted`, a tree of jax.ShapeDtypeStruct.
 
     Each comes to the devices of its sharding. Leaves whose path matches one of the
     regular expressions in `fresh` (re.fullmatch) are not read but taken from `drawn`, a
     tree with at least these leaves. With `stay`, leaves stay on disk until `np.asarray`
-    is called on them. Raises Mistake as `check`, and when the weights are damaged.
+    is called on them. What is quantised comes as a `lm.nn.quantised.Quantised`. Raises
+    Mistake as `check`, and when the weights are damaged.
     """
     self.check(wanted, fresh=fresh)
     leaves = trees.by_path(wanted)

@@ -1,7 +1,7 @@
 """Several runs side by side: a table, and a picture of score against what was spent."""
 
 from lm.errors import Mistake
-from lm.stores.run import differing
+from lm.stores.differing import differing
 from lm.study import html
 from lm.study.figures import figure, literal, save, tidy
 

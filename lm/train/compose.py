@@ -22,6 +22,7 @@ from lm.data.tokenizers import vocabulary
 from lm.errors import Mistake
 from lm.letters import make_mesh, shardings
 from lm.models import Traits
+from lm.nn import linear
 from lm.nn.layers import VOCAB_MULTIPLE
 from lm.train import Trainer, build
 from lm.train.bound import Run
@@ -105,8 +106,9 @@ class Plan:
     where = shardings(self.mesh, adapter.letters, adapter.shapes)
     wanted = trees.placed(adapter.shapes, where)
     params = self.store.params(wanted, fresh=self.fresh, drawn=wanted)
-    leaves = trees.by_path(params)
-    return {path: x for path, x in leaves.items() if isinstance(x, jax.Array)}
+    leaves = trees.by_path(params, is_leaf=linear.is_weight)
+    shape = jax.ShapeDtypeStruct  # of what is drawn
+    return {path: x for path, x in leaves.items() if not isinstance(x, shape)}
 
   def check_tokenizer(self, tokenizer=None):
     """Raises Mistake unless the text's tokenizer is the one of the store's model.
@@ -270,6 +272,7 @@ def plan(experiment: Experiment, devices=None) -> Plan:
   if store is not None:
     whole = adapter.shapes if adapter else trainer.abstract.params
     store.check(whole, fresh=fresh)
+    store.check_trained(trainer.abstract.params)
   state = trainer.abstract
   apply, objective = model.apply, trainer.objective
   names = evaluate.names(apply, objective, state.params, batch, state.given)

@@ -45,6 +45,10 @@ class Teacher:
 
   def _check_rows(self):
     vocabulary.refuse_prompt(self.store.tokenizer(), self.path)
+    if self.store.weights:
+      raise Mistake(
+        f"teacher={self.path} is quantised; name the model that it was compressed from"
+      )
     context, seq = self.model.config.context, self._experiment.seq
     if 0 < context < seq:
       raise Mistake(

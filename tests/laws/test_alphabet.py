@@ -16,7 +16,7 @@ EQUATION = re.compile(r"[A-Z]+,[A-Z]+->[A-Z]*")
 ROOMS = {
   "A": "models/electra models/seq2seq",
   "C": "models nn/task_heads objectives generate/ scores tasks evaluate study",
-  "E": "nn/experts nn/linear adapt",
+  "E": "nn/experts nn/linear nn/quantised adapt",
   "I": "nn/recurrent",
   "J": "nn/ssd models/mamba2",
   "K": "nn/attention models generate",

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PLATFORMS = {"cpu", "gpu", "tpu", "cuda", "rocm"}
-ROOMS = ("platform.py", "nn/cpu.py", "nn/attention/backends/", "plan/")
+ROOMS = ("platform.py", "nn/cpu.py", "nn/narrow/", "nn/attention/backends/", "plan/")
 
 
 def named(path, text):

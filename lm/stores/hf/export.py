@@ -10,6 +10,7 @@ from lm import models, trees
 from lm.disk import atomic, json_file
 from lm.disk.safetensors import NewFile, Tensor
 from lm.errors import Mistake, one_of
+from lm.nn import linear
 from lm.stores.hf import engine, families, ids, mapping_of, task_heads, tied
 from lm.stores.hf.config import HfConfig
 from lm.stores.hf.folder import INDEX, WEIGHTS
@@ -39,6 +40,8 @@ def of_run(target, store, *, family="", dtype="", log=print):
   with atomic.folder(target, inputs) as (folder, done):
     if done:
       log(f"going on in {folder}")
+    if store.weights:
+      log(f"{store.path} is quantised; its numbers are written in full")
     write(
       folder,
       store.model,
@@ -107,7 +110,7 @@ def write(
   if dtype:
     hf |= {"dtype": dtype}
     hf.pop("torch_dtype", None)
-  by_path = trees.by_path(params)
+  by_path = trees.by_path(params, is_leaf=linear.is_weight)
   family = families.find(hf["model_type"])
   mapping = mapping_of(family, hf, model)
   mapping.check_constants(by_path)

@@ -7,7 +7,10 @@ from flax import struct
 from lm import trees
 from lm.nn import linear
 
-ELSEWHERE = "elsewhere"  # in place of an equation: rows of it were taken
+TAKEN = "taken"  # in place of an equation: rows of it were taken
+GROUPED = "grouped"  # groups of rows were multiplied with it
+ELSEWHERE = "elsewhere"  # it was read in any other way
+NO_EQUATION = {TAKEN, GROUPED, ELSEWHERE}
 
 
 def example(model):
@@ -20,6 +23,15 @@ def of(model, shapes) -> dict[str, frozenset]:
 
   The letter L of stacked layers is not in them.
   """
+  return {
+    path: names
+    for path, names in readings(model, shapes).items()
+    if not names & NO_EQUATION
+  }
+
+
+def readings(model, shapes) -> dict[str, frozenset]:
+  """Returns {path: equations} of all weights that are read, and TAKEN and the like."""
   equations = {}
   reader = Reader(equations)
   leaves = {
@@ -33,11 +45,7 @@ def of(model, shapes) -> dict[str, frozenset]:
     return model.apply({"params": params}, tokens_BT, **inputs)
 
   jax.eval_shape(trace, trees.nested(leaves))
-  return {
-    path: frozenset(names)
-    for path, names in equations.items()
-    if ELSEWHERE not in names
-  }
+  return {path: frozenset(names) for path, names in equations.items()}
 
 
 class Reader:
@@ -59,16 +67,20 @@ class Probe(linear.Weight):
   path: str = struct.field(pytree_node=False)
   reader: Reader = struct.field(pytree_node=False)
 
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return self.value.shape
+
   def dot(self, equation: str, x, dtype):
     self.reader.note(self.path, equation)
     return linear.dot(equation, x, self.value, dtype)
 
   def take(self, ids):
-    self.reader.note(self.path, ELSEWHERE)
+    self.reader.note(self.path, TAKEN)
     return linear.take(self.value, ids)
 
   def ragged(self, x_RD, sizes_E, dtype):
-    self.reader.note(self.path, ELSEWHERE)
+    self.reader.note(self.path, GROUPED)
     return linear.ragged(x_RD, self.value, sizes_E, dtype)
 
   def __jax_array__(self):

@@ -1,0 +1,225 @@
+"""The loops of narrow products, compiled by numba for XLA's foreign-function interface.
+
+A kernel gets the arrays x_RK in float32, the bounds of its columns, and weights; it
+writes y of these columns. XLA passes the address of a XLA_FFI_CallFrame, whose structs
+(jaxlib/include/xla/ffi/api/c_api.h) are read as 64-bit words here. LLVM makes vectors
+of the innermost loops, for which sums may be taken in any order (fastmath).
+"""
+
+import functools
+import re
+from pathlib import Path
+
+import jax
+import numba
+import numpy as np
+from numba import njit, types
+from numba.core.cgutils import voidptr_t
+from numba.extending import intrinsic
+
+from lm.platform import NARROW
+
+WORDS = 24  # enough of each struct
+GROUP = 32  # numbers of int4 that share a scale
+
+
+@intrinsic
+def _pointer(_, address):
+  def make(context, builder, signature, args):
+    return builder.inttoptr(args[0], voidptr_t)
+
+  return types.voidptr(types.int64), make
+
+
+@njit(inline="always")
+def _words(address):
+  return numba.carray(_pointer(address), (WORDS,), np.int64)
+
+
+@njit(inline="always")
+def _vector(buffer, dtype):
+  """The array of a XLA_FFI_Buffer as a vector of all its numbers."""
+  sizes = _words(buffer[5])
+  count = 1
+  for dim in range(buffer[4]):
+    count *= sizes[dim]
+  return numba.carray(_pointer(buffer[3]), (count,), dtype)
+
+
+@njit(inline="always")
+def _bfloat16(bits):
+  return np.uint32(np.uint32(bits) << np.uint32(16)).view(np.float32)
+
+
+@njit(inline="always")
+def _float16(bits):
+  """The number in float32; no scale is infinite."""
+  sign = np.float32(1) - np.float32(2) * np.float32(bits >> 15)
+  exponent, mantissa = (bits >> 10) & 31, bits & 1023
+  if exponent == 0:
+    return sign * np.float32(mantissa) * np.float32(2**-24)
+  wide = np.uint32(exponent + 112) << np.uint32(23) | np.uint32(mantissa) << np.uint32(
+    13
+  )
+  return sign * np.uint32(wide).view(np.float32)
+
+
+def _loop(widen):
+  """Returns the loop over columns, of which widen(n, K, weights, w_K) writes one.
+
+  Weights of R < 4 rows are bound by memory. With more, two columns and four rows share
+  what they read.
+  """
+
+  @njit(fastmath=True)
+  def columns(x_RK, bounds, weights, y_RN):
+    R, K = x_RK.shape
+    first, end = bounds[0], bounds[1]
+    wide = np.empty((2, K + GROUP), np.float32)  # the last group may be filled up
+    v, w = wide[0], wide[1]
+    if R < 4:
+      for n in range(first, end):
+        widen(n, K, weights, v)
+        for r in range(R):
+          total = np.float32(0)
+          for k in range(K):
+            total += v[k] * x_RK[r, k]
+          y_RN[r, n - first] = total
+      return
+    for n in range(first, end, 2):
+      m = min(n + 1, end - 1)
+      widen(n, K, weights, v)
+      widen(m, K, weights, w)
+      i, j = n - first, m - first
+      for start in range(0, R, 4):
+        r = min(start, R - 4)
+        x0, x1, x2, x3 = x_RK[r], x_RK[r + 1], x_RK[r + 2], x_RK[r + 3]
+        p0 = p1 = p2 = p3 = q0 = q1 = q2 = q3 = np.float32(0)
+        for k in range(K):
+          p0 += v[k] * x0[k]
+          p1 += v[k] * x1[k]
+          p2 += v[k] * x2[k]
+          p3 += v[k] * x3[k]
+          q0 += w[k] * x0[k]
+          q1 += w[k] * x1[k]
+          q2 += w[k] * x2[k]
+          q3 += w[k] * x3[k]
+        y_RN[r, i], y_RN[r + 1, i], y_RN[r + 2, i], y_RN[r + 3, i] = p0, p1, p2, p3
+        y_RN[r, j], y_RN[r + 1, j], y_RN[r + 2, j], y_RN[r + 3, j] = q0, q1, q2, q3
+
+  return columns
+
+
+@njit(fastmath=True, inline="always")
+def _widen_int8(n, K, weights, w_K):
+  values, scales = weights
+  row, scale = values[n * K : (n + 1) * K], scales[n]
+  for k in range(K):
+    w_K[k] = row[k] * scale
+
+
+@njit(fastmath=True, inline="always")
+def _widen_int4(n, K, weights, w_K):
+  """Groups of 32: 16 bytes, with number j in the low half of byte j, j + 16 above."""
+  values, scales = weights
+  groups = (K + GROUP - 1) // GROUP
+  for g in range(groups):
+    at = n * groups + g
+    row, scale = values[at * 16 : (at + 1) * 16], _float16(scales[at])
+    w = w_K[g * GROUP : (g + 1) * GROUP]
+    for j in range(16):
+      w[j] = np.float32(np.int32(row[j] & 15) - 8) * scale
+      w[j + 16] = np.float32(np.int32(row[j] >> 4) - 8) * scale
+
+
+@njit(fastmath=True, inline="always")
+def _widen_bfloat16(n, K, weights, w_K):
+  row = weights[0][n * K : (n + 1) * K]
+  for k in range(K):
+    w_K[k] = _bfloat16(row[k])
+
+
+@njit(fastmath=True)
+def _bfloat16_rows(x_RK, bounds, weights, y_RN):
+  """As `_loop`, of weights (K, N), of which a row's numbers lie side by side."""
+  R, K = x_RK.shape
+  first, end = bounds[0], bounds[1]
+  w_KN, N = weights[0], weights[0].size // K
+  y_RN[:] = 0
+  for k in range(0, K, 4):
+    k1, k2, k3 = min(k + 1, K - 1), min(k + 2, K - 1), min(k + 3, K - 1)
+    a = w_KN[k * N + first : k * N + end]
+    b = w_KN[k1 * N + first : k1 * N + end]
+    c = w_KN[k2 * N + first : k2 * N + end]
+    d = w_KN[k3 * N + first : k3 * N + end]
+    for r in range(R):
+      y = y_RN[r]
+      x0 = x_RK[r, k]
+      x1 = x_RK[r, k1] if k + 1 < K else np.float32(0)
+      x2 = x_RK[r, k2] if k + 2 < K else np.float32(0)
+      x3 = x_RK[r, k3] if k + 3 < K else np.float32(0)
+      for n in range(y.size):
+        y[n] += (
+          _bfloat16(a[n]) * x0
+          + _bfloat16(b[n]) * x1
+          + _bfloat16(c[n]) * x2
+          + _bfloat16(d[n]) * x3
+        )
+
+
+# Name: (the loop, the types of its weights, in which bits are whole numbers).
+KERNELS = {
+  "int8": (_loop(_widen_int8), (np.int8, np.float32)),
+  "int4": (_loop(_widen_int4), (np.uint8, np.uint16)),
+  "bfloat16": (_loop(_widen_bfloat16), (np.uint16,)),
+  "bfloat16_rows": (_bfloat16_rows, (np.uint16,)),
+}
+
+
+def _handler(loop, dtypes):
+  """Returns the C function that XLA calls, with the address of a call frame."""
+  version, count = _version(), len(dtypes)
+  first, last = dtypes[0], dtypes[-1]
+
+  def handle(frame):
+    call = _words(frame)
+    if call[1] and _words(call[1])[1] & 0xFFFFFFFF == 1:  # a request of the version
+      _words(_words(call[1])[3])[3] = version
+      return 0
+    args, results = _words(call[9]), _words(call[14])
+    x, y = _words(args[0]), _words(results[0])
+    x_RK = _vector(x, np.float32).reshape(_words(x[5])[0], _words(x[5])[1])
+    y_RN = _vector(y, np.float32).reshape(_words(y[5])[0], _words(y[5])[1])
+    bounds = _vector(_words(args[1]), np.int32)
+    if count == 1:
+      weights = (_vector(_words(args[2]), first),)
+    else:
+      weights = (_vector(_words(args[2]), first), _vector(_words(args[3]), last))
+    loop(x_RK, bounds, weights, y_RN)
+    return 0
+
+  return numba.cfunc(types.int64(types.int64))(handle)
+
+
+def _version() -> int:
+  """Returns the version of the interface that jaxlib has, as its struct holds it."""
+  header = Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h"
+  text = header.read_text()
+  major, minor = (
+    int(re.search(rf"XLA_FFI_API_{part} (\d+)", text)[1]) for part in ("MAJOR", "MINOR")
+  )
+  return major | minor << 32
+
+
+@functools.cache
+def registered(name: str) -> str:
+  """Returns the name by which XLA calls a kernel, compiled when it is first wanted."""
+  handler = _handler(*KERNELS[name])
+  _handlers.append(handler)
+  target = f"{NARROW}{name}"
+  capsule = jax.ffi.pycapsule(handler.address)
+  jax.ffi.register_ffi_target(target, capsule, platform="cpu")
+  return target
+
+
+_handlers = []  # which live as long as the process
