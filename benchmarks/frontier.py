@@ -1,0 +1,125 @@
+"""Quality against bytes and speed, of a model and of what `compress` makes of it.
+
+Run from the root of the repository:
+  .venv/bin/python -m benchmarks.frontier --workdir=SmolLM2-135M \
+    --config=configs/shakespeare.py --methods=int8,int4,gptq --folder=runs/frontier
+
+Each method's folder is made once, and scored on the held-out text of --config by the
+verbs themselves. Then all forms decode in turn, greedily, a prompt of 32 tokens and 64
+new ones; the prompt's time is included. "float32" and "bfloat16" are the model itself.
+A share is that of the machine's read bandwidth, measured in the same rounds: the bytes
+of the parameters that each token reads, a second. A line of JSON for each form is
+written to results.jsonl in the folder.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+PROMPT, NEW = 32, 64
+BATCHES = (1, 16)
+
+
+def verb(name: str, *flags) -> str:
+  """Returns the output of a verb."""
+  command = [sys.executable, "-m", f"experiments.{name}", *flags]
+  return subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+
+
+def folders(args) -> dict:
+  """Returns {form: folder}, of the model itself and of each method."""
+  source = [f"--workdir={args.workdir}"]
+  config = [f"--config={args.config}"] if args.config else []
+  result = {"float32": args.workdir, "bfloat16": args.workdir}
+  for method in filter(None, args.methods.split(",")):
+    target = pathlib.Path(args.folder) / method
+    if not target.exists():
+      verb("compress", *source, f"--out={target}", f"--method={method}", *config)
+    result[method] = str(target)
+  return result
+
+
+def scores(folder: str, args) -> dict:
+  """Returns the metrics of a folder on the held-out split."""
+  config = [f"--config={args.config}"] if args.config else []
+  return json.loads(verb("evaluate", f"--workdir={folder}", *config))
+
+
+def bandwidth() -> float:
+  """Returns the bytes a second at which both cores read memory."""
+  import jax
+  import jax.numpy as jnp
+
+  x = jnp.ones((2**28,), jnp.float32)
+  total = jax.jit(jnp.sum)
+  total(x).block_until_ready()
+  before = time.perf_counter()
+  total(x).block_until_ready()
+  return x.nbytes / (time.perf_counter() - before)
+
+
+def speeds(forms: dict, rounds: int) -> dict:
+  """Returns {form: {batch: tokens/s, "bytes": ...}} of forms that take turns."""
+  import numpy as np
+
+  import lm
+  from lm import compress
+  from lm.generate import decode
+
+  def generator(form: str, folder: str):
+    options = {"dtype": "bfloat16"} if form == "bfloat16" else {}
+    model, params, _ = lm.load(folder, scan=False, **options)
+    num_bytes, draw = compress.num_bytes(params), np.random.default_rng(0)
+    params = decode.prepare_params(model, params)
+    prompts = draw.integers(0, model.config.vocab, (max(BATCHES), PROMPT), np.int32)
+
+    def generate(batch):
+      decode.generate(model, params, list(prompts[:batch]), max_tokens=NEW)
+
+    return generate, num_bytes
+
+  made = {form: generator(form, folder) for form, folder in forms.items()}
+  times = {(form, batch): [] for form in made for batch in BATCHES}
+  rates = []
+  for number in range(rounds + 1):
+    rates.append(bandwidth())
+    for (form, batch), took_s in times.items():
+      before = time.perf_counter()
+      made[form][0](batch)
+      if number:
+        took_s.append(time.perf_counter() - before)
+  result, limit = {}, statistics.median(rates)
+  for form, (_, num_bytes) in made.items():
+    rate = {b: b * NEW / statistics.median(times[form, b]) for b in BATCHES}
+    share = rate[1] * num_bytes / limit
+    names = {f"tokens_per_s_{batch}": value for batch, value in rate.items()}
+    result[form] = {"bytes": num_bytes, "share_of_bandwidth": share} | names
+  return result
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--workdir", required=True)
+  parser.add_argument("--config", default="")
+  parser.add_argument("--methods", default="int8,int8_dynamic,int4,nf4,fp8,gptq,awq")
+  parser.add_argument("--folder", default="runs/frontier")
+  parser.add_argument("--rounds", type=int, default=5)
+  args = parser.parse_args()
+  forms = folders(args)
+  results = {form: scores(folder, args) for form, folder in forms.items()}
+  for form, numbers in speeds(forms, args.rounds).items():
+    results[form] |= numbers
+  pathlib.Path(args.folder).mkdir(parents=True, exist_ok=True)
+  with open(pathlib.Path(args.folder) / "results.jsonl", "a") as file:
+    for form, numbers in results.items():
+      print(json.dumps({"form": form} | numbers), file=file)
+      shown = {name: f"{value:.4g}" for name, value in numbers.items()}
+      print(form, *(f"{name}={value}" for name, value in shown.items()), flush=True)
+
+
+if __name__ == "__main__":
+  main()
