@@ -172,13 +172,17 @@ def weight(module: nn.Module, name: str, letters: str, shape, init):
   which are computed with elementwise, become float32 here. A `Form` in place of an
   array is returned as it is.
   """
-  form = module.has_variable("params", name) and module.get_variable("params", name)
-  if isinstance(form, Form):
-    assert form.shape == tuple(shape), f"{name} is {form.shape}, not {tuple(shape)}"
-    return form
-  boxed = nn.with_logical_partitioning(init, tuple(letters))
-  value = module.param(name, boxed, tuple(shape), np.float32)
+  value = module.get_variable("params", name)
+  if isinstance(value, Form):
+    assert value.shape == tuple(shape), f"{name} is {value.shape}, not {tuple(shape)}"
+  else:
+    value = _array(module, name, letters, shape, init)
   return value.astype(np.float32) if len(shape) == 1 else value
+
+
+def _array(module: nn.Module, name: str, letters: str, shape, init):
+  boxed = nn.with_logical_partitioning(init, tuple(letters))
+  return module.param(name, boxed, tuple(shape), np.float32)
 
 
 def _boxed(leaf) -> bool:

@@ -2,11 +2,11 @@
 
 They are sums over the vectors x that a product sums over, one for each token:
 
-  "gram"      the sum of x x^T, of shape (K, K)
-  "squares"   the sum of x^2, of shape (K,)
-  "sizes"     the sum of |x|, of shape (K,)
+  "gram"      the sum of x x^T, of shape (D, D)
+  "squares"   the sum of x^2, of shape (D,)
+  "sizes"     the sum of |x|, of shape (D,)
 
-K is what one column sums over; a stack has L in front. The statistic comes out as the
+D is what one column sums over; a stack has L in front. The statistic comes out as the
 cotangent of an array of zeros beside each matrix: so it is summed over all products of
 a matrix, in loops as well, by what differentiation does anyway.
 """
@@ -27,9 +27,9 @@ from lm.nn.quantised import Place
 AT_ONCE = 2**30  # bytes of statistics of one pass over the texts
 
 OF_ROWS = {
-  "gram": lambda x_RK: x_RK.T @ x_RK,
-  "squares": lambda x_RK: jnp.sum(x_RK**2, axis=0),
-  "sizes": lambda x_RK: jnp.sum(jnp.abs(x_RK), axis=0),
+  "gram": lambda x_RD: x_RD.T @ x_RD,
+  "squares": lambda x_RD: jnp.sum(x_RD**2, axis=0),
+  "sizes": lambda x_RD: jnp.sum(jnp.abs(x_RD), axis=0),
 }
 
 
@@ -57,9 +57,9 @@ def collect(subject, kind: str) -> dict:
 
 
 def _shape(kind: str, place: Place, leaf) -> tuple[int, ...]:
-  K = place.count(place.summed)
+  D = place.count(place.summed)
   lead = leaf.shape[: leaf.ndim - len(place.letters)]
-  return (*lead, K, K) if kind == "gram" else (*lead, K)
+  return (*lead, D, D) if kind == "gram" else (*lead, D)
 
 
 def _passes(shapes: dict):
@@ -108,29 +108,32 @@ class Watched(linear.Weight):
     return self.value.shape
 
   def dot(self, equation: str, x, dtype):
-    return _dot(equation, self.place, self.kind, dtype, x, self.value, self.tally)
+    how = (equation, self.place, self.kind, dtype)
+    return _dot(how, x, self.value, self.tally)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
-def _dot(equation, place, kind, dtype, x, value, tally):
-  del place, kind, tally
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _dot(how, x, value, tally):
+  del tally
+  equation, _, _, dtype = how
   return linear.dot(equation, x, value, dtype)
 
 
-def _dot_forward(equation, place, kind, dtype, x, value, tally):
-  return _dot(equation, place, kind, dtype, x, value, tally), (x, value)
+def _dot_forward(how, x, value, tally):
+  return _dot(how, x, value, tally), (x, value)
 
 
-def _dot_backward(equation, place, kind, dtype, saved, g):
-  del dtype, g
-  (x, value), (xs, ys, _) = saved, re.split(",|->", equation)
+def _dot_backward(how, saved, g):
+  del g
+  (equation, place, kind, _), (x, value) = how, saved
+  xs, ys, _ = re.split(",|->", equation)
   named = dict(zip(place.letters, ys, strict=True))
   summed = [named[name] for name in place.summed]
   order = [n for n in xs if n not in summed] + summed
-  x_RK = x.transpose([xs.index(name) for name in order]).astype(jnp.float32)
-  x_RK = x_RK.reshape(-1, place.count(place.summed))
+  x_RD = x.transpose([xs.index(name) for name in order]).astype(jnp.float32)
+  x_RD = x_RD.reshape(-1, place.count(place.summed))
   # Zeros, and not nothing: what comes before is differentiated for its own tallies.
-  return jnp.zeros_like(x), jnp.zeros_like(value), OF_ROWS[kind](x_RK)
+  return jnp.zeros_like(x), jnp.zeros_like(value), OF_ROWS[kind](x_RD)
 
 
 _dot.defvjp(_dot_forward, _dot_backward)

@@ -12,7 +12,7 @@ from lm.stores.store import abstract, fields_of
 def outputs(subject, letters: str) -> dict:
   """Returns {path: energy} of the matrices with these letters that are last in a block.
 
-  The energy of each input of a matrix, of shape (L, K), is its x^2 summed over the
+  The energy of each input of a matrix, of shape (L, D), is its x^2 summed over the
   texts, times the squares of its weights: its part of the output, without signs.
   Raises Mistake where there are none.
   """
@@ -30,15 +30,15 @@ def outputs(subject, letters: str) -> dict:
   return energies
 
 
-def largest(scores_LK, count: int):
+def largest(scores_LF, count: int):
   """Returns the indices of the `count` largest of each layer, in order."""
-  return np.sort(np.argsort(-scores_LK, axis=1, kind="stable")[:, :count], axis=1)
+  return np.sort(np.argsort(-scores_LF, axis=1, kind="stable")[:, :count], axis=1)
 
 
 def taken(subject, chosen: dict, **fields):
   """Returns (model, params): a model with other fields, and what was chosen of it.
 
-  `chosen` is {folder: {letter: indices_LK}} of what stays of the dimensions of each
+  `chosen` is {folder: {letter: indices_LF}} of what stays of the dimensions of each
   letter, for the parameters of a folder; the indices of L alone are those of layers.
   Raises Mistake when that is no model of the family.
   """

@@ -53,23 +53,23 @@ def matrix(array, place: Place, sizes, gram) -> int4_scaled.Matrix:
   return int4_scaled.Matrix.scaled(array, place, inputs)
 
 
-def scales_of(array, sizes_K, gram_KK, place: Place):
-  """Returns the scales of the inputs of a matrix, of shape (K,)."""
-  K = len(sizes_K)
-  w_RK = place.ordered(array).reshape(-1, K).astype(jnp.float32)
-  flat = Place("RK", "K", w_RK.shape)
+def scales_of(array, sizes_D, gram_DD, place: Place):
+  """Returns the scales of the inputs of a matrix, of shape (D,)."""
+  D = len(sizes_D)
+  w_RD = place.ordered(array).reshape(-1, D).astype(jnp.float32)
+  flat = Place("RD", "D", w_RD.shape)
 
   def error(alpha):
-    scales_K = _scales(sizes_K, alpha)
-    change_RK = int4.Matrix.of(w_RK * scales_K, flat).dense() / scales_K - w_RK
-    return jnp.sum((change_RK @ gram_KK) * change_RK)
+    scales_D = _scales(sizes_D, alpha)
+    change_RD = int4.Matrix.of(w_RD * scales_D, flat).dense() / scales_D - w_RD
+    return jnp.sum((change_RD @ gram_DD) * change_RD)
 
   alphas = jnp.arange(GRID) / GRID
   best = jnp.argmin(jax.lax.map(error, alphas))
-  return _scales(sizes_K, alphas[best])
+  return _scales(sizes_D, alphas[best])
 
 
-def _scales(sizes_K, alpha):
+def _scales(sizes_D, alpha):
   """Returns sizes^alpha around 1: the root of their largest times their least is 1."""
-  scales_K = jnp.maximum(sizes_K, 1e-8) ** alpha
-  return scales_K / jnp.sqrt(jnp.max(scales_K) * jnp.min(scales_K))
+  scales_D = jnp.maximum(sizes_D, 1e-8) ** alpha
+  return scales_D / jnp.sqrt(jnp.max(scales_D) * jnp.min(scales_D))

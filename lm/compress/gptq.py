@@ -43,13 +43,13 @@ def matrix(array, place, gram) -> int4.Matrix:
   """Returns an array, or a stack, in int4; `gram` is the sum of x x^T of its inputs."""
   ordered = np.asarray(place.ordered(np.asarray(array, np.float32)))
   lead = ordered.shape[: ordered.ndim - len(place.letters)]
-  K = gram.shape[-1]
+  D = gram.shape[-1]
   columns = ordered.shape[len(lead) : len(lead) + len(place.columns)]
   parts = [
-    rounded(w_NK, gram_KK)
-    for w_NK, gram_KK in zip(
-      ordered.reshape(-1, np.prod(columns, dtype=int), K),
-      gram.reshape(-1, K, K),
+    rounded(w_FD, gram_DD)
+    for w_FD, gram_DD in zip(
+      ordered.reshape(-1, np.prod(columns, dtype=int), D),
+      gram.reshape(-1, D, D),
       strict=True,
     )
   ]
@@ -59,45 +59,45 @@ def matrix(array, place, gram) -> int4.Matrix:
   return int4.Matrix(packed(jnp.asarray(codes)), jnp.asarray(scales), place)
 
 
-def rounded(w_NK, gram_KK):
-  """Returns (codes, scales) of N columns that sum over K inputs with this gram matrix.
+def rounded(w_FD, gram_DD):
+  """Returns (codes, scales) of F columns that sum over D inputs with this gram matrix.
 
-  They are in groups, filled up with zeros where groups do not divide K.
+  They are in groups, filled up with zeros where groups do not divide D.
   """
-  N, K = w_NK.shape
-  w_NK, upper_KK = np.array(w_NK, np.float64), factor(gram_KK)
-  w_NK[:, np.diag(gram_KK) == 0] = 0  # of no effect
-  codes = np.full((N, -(-K // int4.SIZE) * int4.SIZE), 8, np.uint8)
-  scales = np.zeros((N, codes.shape[1] // int4.SIZE), np.float16)
-  for first in range(0, K, AT_ONCE):
-    end = min(first + AT_ONCE, K)
-    errors_NK = np.zeros((N, end - first))
+  F, D = w_FD.shape
+  w_FD, upper_DD = np.array(w_FD, np.float64), factor(gram_DD)
+  w_FD[:, np.diag(gram_DD) == 0] = 0  # of no effect
+  codes = np.full((F, -(-D // int4.SIZE) * int4.SIZE), 8, np.uint8)
+  scales = np.zeros((F, codes.shape[1] // int4.SIZE), np.float16)
+  for first in range(0, D, AT_ONCE):
+    end = min(first + AT_ONCE, D)
+    errors_FD = np.zeros((F, end - first))
     for k in range(first, end):
       group, place = divmod(k, int4.SIZE)
       if place == 0:
-        scales[:, group] = _scale(w_NK[:, k : k + int4.SIZE])
-      scale_N = scales[:, group].astype(np.float64)
-      units_N = w_NK[:, k] / np.where(scale_N == 0, 1, scale_N)
-      codes[:, k] = np.clip(np.round(units_N) + 8, 0, 15)
-      number_N = (codes[:, k] - 8.0) * scale_N
-      error_N = (w_NK[:, k] - number_N) / upper_KK[k, k]
-      w_NK[:, k:end] -= np.outer(error_N, upper_KK[k, k:end])
-      errors_NK[:, k - first] = error_N
-    w_NK[:, end:] -= errors_NK @ upper_KK[first:end, end:]
+        scales[:, group] = _scale(w_FD[:, k : k + int4.SIZE])
+      scale_F = scales[:, group].astype(np.float64)
+      units_F = w_FD[:, k] / np.where(scale_F == 0, 1, scale_F)
+      codes[:, k] = np.clip(np.round(units_F) + 8, 0, 15)
+      number_F = (codes[:, k] - 8.0) * scale_F
+      error_F = (w_FD[:, k] - number_F) / upper_DD[k, k]
+      w_FD[:, k:end] -= np.outer(error_F, upper_DD[k, k:end])
+      errors_FD[:, k - first] = error_F
+    w_FD[:, end:] -= errors_FD @ upper_DD[first:end, end:]
   return codes, scales
 
 
-def _scale(w_NQ):
+def _scale(w_FQ):
   """Returns the scales of int4.py for a group of each column."""
-  index_N1 = np.abs(w_NQ).argmax(axis=1)[:, None]
-  return (np.take_along_axis(w_NQ, index_N1, axis=1)[:, 0] / -8).astype(np.float16)
+  index_F1 = np.abs(w_FQ).argmax(axis=1)[:, None]
+  return (np.take_along_axis(w_FQ, index_F1, axis=1)[:, 0] / -8).astype(np.float16)
 
 
-def factor(gram_KK):
+def factor(gram_DD):
   """Returns the upper triangular U, U^T U the inverse of the damped gram matrix."""
-  damped_KK = np.array(gram_KK, np.float64)
-  diagonal_K = np.diag(damped_KK).copy()
-  diagonal_K[diagonal_K == 0] = 1
-  np.fill_diagonal(damped_KK, diagonal_K + DAMPING * diagonal_K.mean())
-  inverse_KK = np.linalg.inv(damped_KK)
-  return np.linalg.cholesky((inverse_KK + inverse_KK.T) / 2).T
+  damped_DD = np.array(gram_DD, np.float64)
+  diagonal_D = np.diag(damped_DD).copy()
+  diagonal_D[diagonal_D == 0] = 1
+  np.fill_diagonal(damped_DD, diagonal_D + DAMPING * diagonal_D.mean())
+  inverse_DD = np.linalg.inv(damped_DD)
+  return np.linalg.cholesky((inverse_DD + inverse_DD.T) / 2).T

@@ -94,4 +94,4 @@ class Probe(linear.Weight):
     return self.__jax_array__()[index]
 
   def __len__(self):
-    return len(self.__jax_array__())
+    return len(self.value)

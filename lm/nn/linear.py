@@ -85,8 +85,8 @@ def _is_by_weight(equation: str) -> bool:
 @partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def _narrow_dot(equation, x, y, dtype):
   if (kernel := _kernel(equation, x, y, dtype)) is not None:
-    N = y.shape[equation.split(",")[1].index(equation[-1])]
-    return narrow.product(kernel, x.astype(dtype), N, y)
+    F = y.shape[equation.split(",")[1].index(equation[-1])]
+    return narrow.product(kernel, x.astype(dtype), F, y)
   return cpu.einsum(equation, x.astype(dtype), y.astype(dtype))
 
 

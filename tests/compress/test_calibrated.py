@@ -12,87 +12,87 @@ from lm.compress import _statistics, awq, gptq, wanda
 from lm.nn import linear
 from lm.nn.quantised import Place, int4
 
-N, K, R = 24, 64, 200
+F, D, R = 24, 64, 200
 
 
 @functools.cache
 def drawn():
-  """Returns (w_NK, x_RK) with inputs of different sizes that depend on each other."""
+  """Returns (w_FD, x_RD) with inputs of different sizes that depend on each other."""
   draw = np.random.default_rng(0)
-  x_RK = draw.standard_normal((R, 8)) @ draw.standard_normal((8, K))
-  x_RK = (x_RK + draw.standard_normal((R, K))) * np.exp(draw.standard_normal(K))
-  w_NK = draw.standard_normal((N, K))
-  return w_NK.astype(np.float32), x_RK.astype(np.float32)
+  x_RD = draw.standard_normal((R, 8)) @ draw.standard_normal((8, D))
+  x_RD = (x_RD + draw.standard_normal((R, D))) * np.exp(draw.standard_normal(D))
+  w_FD = draw.standard_normal((F, D))
+  return w_FD.astype(np.float32), x_RD.astype(np.float32)
 
 
-def error(w, w_NK, x_RK) -> float:
+def error(w, w_FD, x_RD) -> float:
   """Returns the squared error of the outputs."""
-  return float(np.sum((x_RK @ (np.asarray(w, np.float64) - w_NK).T) ** 2))
+  return float(np.sum((x_RD @ (np.asarray(w, np.float64) - w_FD).T) ** 2))
 
 
-PLACE = Place.of("VD", "D", (N, K))
+PLACE = Place.of("VD", "D", (F, D))
 
 
-def plain_gptq(w_NK, gram_KK):
+def plain_gptq(w_FD, gram_DD):
   """Returns the numbers of GPTQ by its equations 2 and 3, an inverse for each step.
 
   The inverse of the Hessian without the inputs that were rounded comes from the whole
   one by an elimination, as in the paper's section 3.1.
   """
-  w_NK, K = w_NK.astype(np.float64), len(gram_KK)
-  damped_KK = gram_KK + 0.01 * np.mean(np.diag(gram_KK)) * np.eye(K)
-  inverse_KK = np.linalg.inv(damped_KK)
-  result, scale_N = np.zeros_like(w_NK), None
-  for k in range(K):
+  w_FD, D = w_FD.astype(np.float64), len(gram_DD)
+  damped_DD = gram_DD + 0.01 * np.mean(np.diag(gram_DD)) * np.eye(D)
+  inverse_DD = np.linalg.inv(damped_DD)
+  result, scale_F = np.zeros_like(w_FD), None
+  for k in range(D):
     if k % 32 == 0:
-      block = w_NK[:, k : k + 32]
+      block = w_FD[:, k : k + 32]
       largest = np.take_along_axis(block, np.abs(block).argmax(1)[:, None], 1)[:, 0]
-      scale_N = (largest / -8).astype(np.float16).astype(np.float64)
-    result[:, k] = np.clip(np.round(w_NK[:, k] / scale_N), -8, 7) * scale_N
-    change_N = (w_NK[:, k] - result[:, k]) / inverse_KK[k, k]
-    w_NK -= np.outer(change_N, inverse_KK[k])
-    inverse_KK = (
-      inverse_KK - np.outer(inverse_KK[:, k], inverse_KK[k]) / inverse_KK[k, k]
+      scale_F = (largest / -8).astype(np.float16).astype(np.float64)
+    result[:, k] = np.clip(np.round(w_FD[:, k] / scale_F), -8, 7) * scale_F
+    change_F = (w_FD[:, k] - result[:, k]) / inverse_DD[k, k]
+    w_FD -= np.outer(change_F, inverse_DD[k])
+    inverse_DD = (
+      inverse_DD - np.outer(inverse_DD[:, k], inverse_DD[k]) / inverse_DD[k, k]
     )
   return result
 
 
 def test_gptq_is_its_equations_and_better_than_rounding():
-  w_NK, x_RK = drawn()
-  gram_KK = x_RK.astype(np.float64).T @ x_RK
-  w = gptq.matrix(w_NK, PLACE, gram_KK)
-  np.testing.assert_allclose(w.dense(), plain_gptq(w_NK, gram_KK), atol=1e-5)
-  rounded = int4.Matrix.of(w_NK, PLACE)
-  assert error(w, w_NK, x_RK) < 0.5 * error(rounded, w_NK, x_RK)
+  w_FD, x_RD = drawn()
+  gram_DD = x_RD.astype(np.float64).T @ x_RD
+  w = gptq.matrix(w_FD, PLACE, gram_DD)
+  np.testing.assert_allclose(w.dense(), plain_gptq(w_FD, gram_DD), atol=1e-5)
+  rounded = int4.Matrix.of(w_FD, PLACE)
+  assert error(w, w_FD, x_RD) < 0.5 * error(rounded, w_FD, x_RD)
   # Without inputs that depend on each other there is nothing to take off.
-  alone = gptq.matrix(w_NK, PLACE, np.eye(K) * 5)
-  assert error(alone, w_NK, x_RK) <= 1.05 * error(rounded, w_NK, x_RK)
+  alone = gptq.matrix(w_FD, PLACE, np.eye(D) * 5)
+  assert error(alone, w_FD, x_RD) <= 1.05 * error(rounded, w_FD, x_RD)
 
 
 def test_gptq_of_a_stack_whose_columns_groups_do_not_divide():
-  w_NK, x_RK = drawn()
-  gram_KK = (x_RK.astype(np.float64).T @ x_RK)[:40, :40]
-  array = np.stack([w_NK[:, :40].T, w_NK[::-1, :40].T]).reshape(2, 5, 8, 4, 6)
+  w_FD, x_RD = drawn()
+  gram_DD = (x_RD.astype(np.float64).T @ x_RD)[:40, :40]
+  array = np.stack([w_FD[:, :40].T, w_FD[::-1, :40].T]).reshape(2, 5, 8, 4, 6)
   place = Place.of("LNHDF", "NH", array.shape)
-  w = gptq.matrix(array, place, np.stack([gram_KK, gram_KK]))
-  single = gptq.matrix(w_NK[:, :40], Place.of("VD", "D", (N, 40)), gram_KK)
-  own = np.asarray(w)[0].reshape(40, N).T
+  w = gptq.matrix(array, place, np.stack([gram_DD, gram_DD]))
+  single = gptq.matrix(w_FD[:, :40], Place.of("VD", "D", (F, 40)), gram_DD)
+  own = np.asarray(w)[0].reshape(40, F).T
   np.testing.assert_array_equal(own, single.dense())
 
 
 def test_awq_is_better_than_rounding():
-  w_NK, x_RK = drawn()
-  sizes_K, gram_KK = np.abs(x_RK).mean(0), x_RK.T @ x_RK
-  w = awq.matrix(w_NK, PLACE, sizes_K, gram_KK)
-  rounded = int4.Matrix.of(w_NK, PLACE)
-  assert error(w, w_NK, x_RK) < 0.9 * error(rounded, w_NK, x_RK)
+  w_FD, x_RD = drawn()
+  sizes_D, gram_DD = np.abs(x_RD).mean(0), x_RD.T @ x_RD
+  w = awq.matrix(w_FD, PLACE, sizes_D, gram_DD)
+  rounded = int4.Matrix.of(w_FD, PLACE)
+  assert error(w, w_FD, x_RD) < 0.9 * error(rounded, w_FD, x_RD)
   errors = []
   for alpha in np.arange(20) / 20:
-    scale_K = sizes_K**alpha
-    scale_K = scale_K / np.sqrt(scale_K.max() * scale_K.min())
-    narrow = np.asarray(int4.Matrix.of(w_NK * scale_K, PLACE)) / scale_K
-    errors.append(error(narrow, w_NK, x_RK))
-  assert error(w, w_NK, x_RK) == pytest.approx(min(errors), rel=0.01)
+    scale_D = sizes_D**alpha
+    scale_D = scale_D / np.sqrt(scale_D.max() * scale_D.min())
+    narrow = np.asarray(int4.Matrix.of(w_FD * scale_D, PLACE)) / scale_D
+    errors.append(error(narrow, w_FD, x_RD))
+  assert error(w, w_FD, x_RD) == pytest.approx(min(errors), rel=0.01)
 
 
 def subject(name, **fields):
@@ -132,10 +132,10 @@ def test_statistics_are_those_of_the_inputs(path):
   gram, squares, sizes = (
     _statistics.collect(own, kind)[path] for kind in ("gram", "squares", "sizes")
   )
-  for l, x_RK in enumerate(expected):  # the batch is there twice
-    np.testing.assert_allclose(gram[l], 2 * x_RK.T @ x_RK, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(squares[l], 2 * (x_RK**2).sum(0), rtol=1e-4)
-    np.testing.assert_allclose(sizes[l], 2 * np.abs(x_RK).sum(0), rtol=1e-4)
+  for l, x_RD in enumerate(expected):  # the batch is there twice
+    np.testing.assert_allclose(gram[l], 2 * x_RD.T @ x_RD, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(squares[l], 2 * (x_RD**2).sum(0), rtol=1e-4)
+    np.testing.assert_allclose(sizes[l], 2 * np.abs(x_RD).sum(0), rtol=1e-4)
 
 
 def test_statistics_in_several_passes_are_the_same(monkeypatch):
@@ -178,6 +178,6 @@ def test_magnitude_removes_the_smallest_of_each_matrix():
     np.asarray(x).reshape(2, -1)
     for x in (own.leaves[path], trees.by_path(params)[path])
   )
-  for w_K, pruned_K in zip(w_LK, pruned_LK, strict=True):
-    gone_K = np.argsort(np.argsort(np.abs(w_K))) < len(w_K) * 30 // 100
-    np.testing.assert_array_equal(pruned_K, np.where(gone_K, 0, w_K))
+  for w_D, pruned_D in zip(w_LK, pruned_LK, strict=True):
+    gone_D = np.argsort(np.argsort(np.abs(w_D))) < len(w_D) * 30 // 100
+    np.testing.assert_array_equal(pruned_D, np.where(gone_D, 0, w_D))

@@ -16,10 +16,10 @@ EQUATION = re.compile(r"[A-Z]+,[A-Z]+->[A-Z]*")
 ROOMS = {
   "A": "models/electra models/seq2seq",
   "C": "models nn/task_heads objectives generate/ scores tasks evaluate study",
-  "E": "nn/experts nn/linear nn/quantised adapt",
+  "E": "nn/experts nn/linear nn/quantised nn/equations adapt",
   "I": "nn/recurrent",
   "J": "nn/ssd models/mamba2",
-  "K": "nn/attention models generate",
+  "K": "nn/attention models generate compress/heads",
   "M": "nn/ssd models/mamba2",
   "U": "nn/positions/relative",
   "W": "models/mamba2 objectives",

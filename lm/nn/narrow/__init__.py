@@ -32,27 +32,27 @@ def is_installed() -> bool:
   return importlib.util.find_spec("numba") is not None
 
 
-def product(name: str, x_RK, N: int, *weights):
-  """Returns y_RN in float32: x_RK times weights of N columns, by a kernel's name.
+def product(name: str, x_RD, F: int, *weights):
+  """Returns y_RF in float32: x_RD times weights of F columns, by a kernel's name.
 
   See `lm.nn.narrow.kernels.KERNELS` for the names, and the weights of each.
   """
   from lm.nn.narrow import kernels
 
-  target, x_RK = kernels.registered(name), x_RK.astype(jnp.float32)
-  cuts = _cuts(N, weights[0].nbytes)
+  target, x_RD = kernels.registered(name), x_RD.astype(jnp.float32)
+  cuts = _cuts(F, weights[0].nbytes)
   parts = []
   for first, end in itertools.pairwise(cuts):
-    shape = jax.ShapeDtypeStruct((x_RK.shape[0], end - first), jnp.float32)
+    shape = jax.ShapeDtypeStruct((x_RD.shape[0], end - first), jnp.float32)
     call = jax.ffi.ffi_call(target, shape, vmap_method="sequential")
-    parts.append(call(x_RK, jnp.array([first, end], jnp.int32), *weights))
+    parts.append(call(x_RD, jnp.array([first, end], jnp.int32), *weights))
   return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
 
-def _cuts(N: int, num_bytes: int) -> list[int]:
-  """Returns the bounds of the parts of N columns, in whole multiples of 16."""
+def _cuts(F: int, num_bytes: int) -> list[int]:
+  """Returns the bounds of the parts of F columns, in whole multiples of 16."""
   parts = max(1, min(_cores(), num_bytes // PART))
-  return sorted({N * part // parts // 16 * 16 for part in range(parts)} | {N})
+  return sorted({F * part // parts // 16 * 16 for part in range(parts)} | {F})
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """The loops of narrow products, compiled by numba for XLA's foreign-function interface.
 
-A kernel gets the arrays x_RK in float32, the bounds of its columns, and weights; it
+A kernel gets the arrays x_RD in float32, the bounds of its columns, and weights; it
 writes y of these columns. XLA passes the address of a XLA_FFI_CallFrame, whose structs
 (jaxlib/include/xla/ffi/api/c_api.h) are read as 64-bit words here. LLVM makes vectors
 of the innermost loops, for which sums may be taken in any order (fastmath).
@@ -65,37 +65,37 @@ def _float16(bits):
 
 
 def _loop(widen):
-  """Returns the loop over columns, of which widen(n, K, weights, w_K) writes one.
+  """Returns the loop over columns, of which widen(n, D, weights, wide) writes one.
 
   Weights of R < 4 rows are bound by memory. With more, two columns and four rows share
   what they read.
   """
 
   @njit(fastmath=True)
-  def columns(x_RK, bounds, weights, y_RN):
-    R, K = x_RK.shape
+  def columns(x_RD, bounds, weights, y_RF):
+    R, D = x_RD.shape
     first, end = bounds[0], bounds[1]
-    wide = np.empty((2, K + GROUP), np.float32)  # the last group may be filled up
+    wide = np.empty((2, D + GROUP), np.float32)  # the last group may be filled up
     v, w = wide[0], wide[1]
     if R < 4:
       for n in range(first, end):
-        widen(n, K, weights, v)
+        widen(n, D, weights, v)
         for r in range(R):
           total = np.float32(0)
-          for k in range(K):
-            total += v[k] * x_RK[r, k]
-          y_RN[r, n - first] = total
+          for k in range(D):
+            total += v[k] * x_RD[r, k]
+          y_RF[r, n - first] = total
       return
     for n in range(first, end, 2):
       m = min(n + 1, end - 1)
-      widen(n, K, weights, v)
-      widen(m, K, weights, w)
+      widen(n, D, weights, v)
+      widen(m, D, weights, w)
       i, j = n - first, m - first
       for start in range(0, R, 4):
         r = min(start, R - 4)
-        x0, x1, x2, x3 = x_RK[r], x_RK[r + 1], x_RK[r + 2], x_RK[r + 3]
+        x0, x1, x2, x3 = x_RD[r], x_RD[r + 1], x_RD[r + 2], x_RD[r + 3]
         p0 = p1 = p2 = p3 = q0 = q1 = q2 = q3 = np.float32(0)
-        for k in range(K):
+        for k in range(D):
           p0 += v[k] * x0[k]
           p1 += v[k] * x1[k]
           p2 += v[k] * x2[k]
@@ -104,60 +104,60 @@ def _loop(widen):
           q1 += w[k] * x1[k]
           q2 += w[k] * x2[k]
           q3 += w[k] * x3[k]
-        y_RN[r, i], y_RN[r + 1, i], y_RN[r + 2, i], y_RN[r + 3, i] = p0, p1, p2, p3
-        y_RN[r, j], y_RN[r + 1, j], y_RN[r + 2, j], y_RN[r + 3, j] = q0, q1, q2, q3
+        y_RF[r, i], y_RF[r + 1, i], y_RF[r + 2, i], y_RF[r + 3, i] = p0, p1, p2, p3
+        y_RF[r, j], y_RF[r + 1, j], y_RF[r + 2, j], y_RF[r + 3, j] = q0, q1, q2, q3
 
   return columns
 
 
 @njit(fastmath=True, inline="always")
-def _widen_int8(n, K, weights, w_K):
+def _widen_int8(n, D, weights, wide):
   values, scales = weights
-  row, scale = values[n * K : (n + 1) * K], scales[n]
-  for k in range(K):
-    w_K[k] = row[k] * scale
+  row, scale = values[n * D : (n + 1) * D], scales[n]
+  for k in range(D):
+    wide[k] = row[k] * scale
 
 
 @njit(fastmath=True, inline="always")
-def _widen_int4(n, K, weights, w_K):
+def _widen_int4(n, D, weights, wide):
   """Groups of 32: 16 bytes, with number j in the low half of byte j, j + 16 above."""
   values, scales = weights
-  groups = (K + GROUP - 1) // GROUP
+  groups = (D + GROUP - 1) // GROUP
   for g in range(groups):
     at = n * groups + g
     row, scale = values[at * 16 : (at + 1) * 16], _float16(scales[at])
-    w = w_K[g * GROUP : (g + 1) * GROUP]
+    w = wide[g * GROUP : (g + 1) * GROUP]
     for j in range(16):
       w[j] = np.float32(np.int32(row[j] & 15) - 8) * scale
       w[j + 16] = np.float32(np.int32(row[j] >> 4) - 8) * scale
 
 
 @njit(fastmath=True, inline="always")
-def _widen_bfloat16(n, K, weights, w_K):
-  row = weights[0][n * K : (n + 1) * K]
-  for k in range(K):
-    w_K[k] = _bfloat16(row[k])
+def _widen_bfloat16(n, D, weights, wide):
+  row = weights[0][n * D : (n + 1) * D]
+  for k in range(D):
+    wide[k] = _bfloat16(row[k])
 
 
 @njit(fastmath=True)
-def _bfloat16_rows(x_RK, bounds, weights, y_RN):
-  """As `_loop`, of weights (K, N), of which a row's numbers lie side by side."""
-  R, K = x_RK.shape
+def _bfloat16_rows(x_RD, bounds, weights, y_RF):
+  """As `_loop`, of weights (D, F), of which a row's numbers lie side by side."""
+  R, D = x_RD.shape
   first, end = bounds[0], bounds[1]
-  w_KN, N = weights[0], weights[0].size // K
-  y_RN[:] = 0
-  for k in range(0, K, 4):
-    k1, k2, k3 = min(k + 1, K - 1), min(k + 2, K - 1), min(k + 3, K - 1)
-    a = w_KN[k * N + first : k * N + end]
-    b = w_KN[k1 * N + first : k1 * N + end]
-    c = w_KN[k2 * N + first : k2 * N + end]
-    d = w_KN[k3 * N + first : k3 * N + end]
+  values, F = weights[0], weights[0].size // D
+  y_RF[:] = 0
+  for k in range(0, D, 4):
+    k1, k2, k3 = min(k + 1, D - 1), min(k + 2, D - 1), min(k + 3, D - 1)
+    a = values[k * F + first : k * F + end]
+    b = values[k1 * F + first : k1 * F + end]
+    c = values[k2 * F + first : k2 * F + end]
+    d = values[k3 * F + first : k3 * F + end]
     for r in range(R):
-      y = y_RN[r]
-      x0 = x_RK[r, k]
-      x1 = x_RK[r, k1] if k + 1 < K else np.float32(0)
-      x2 = x_RK[r, k2] if k + 2 < K else np.float32(0)
-      x3 = x_RK[r, k3] if k + 3 < K else np.float32(0)
+      y = y_RF[r]
+      x0 = x_RD[r, k]
+      x1 = x_RD[r, k1] if k + 1 < D else np.float32(0)
+      x2 = x_RD[r, k2] if k + 2 < D else np.float32(0)
+      x3 = x_RD[r, k3] if k + 3 < D else np.float32(0)
       for n in range(y.size):
         y[n] += (
           _bfloat16(a[n]) * x0
@@ -188,14 +188,14 @@ def _handler(loop, dtypes):
       return 0
     args, results = _words(call[9]), _words(call[14])
     x, y = _words(args[0]), _words(results[0])
-    x_RK = _vector(x, np.float32).reshape(_words(x[5])[0], _words(x[5])[1])
-    y_RN = _vector(y, np.float32).reshape(_words(y[5])[0], _words(y[5])[1])
+    x_RD = _vector(x, np.float32).reshape(_words(x[5])[0], _words(x[5])[1])
+    y_RF = _vector(y, np.float32).reshape(_words(y[5])[0], _words(y[5])[1])
     bounds = _vector(_words(args[1]), np.int32)
     if count == 1:
       weights = (_vector(_words(args[2]), first),)
     else:
       weights = (_vector(_words(args[2]), first), _vector(_words(args[3]), last))
-    loop(x_RK, bounds, weights, y_RN)
+    loop(x_RD, bounds, weights, y_RF)
     return 0
 
   return numba.cfunc(types.int64(types.int64))(handle)

@@ -115,15 +115,15 @@ class Quantised(linear.Weight):
     """Returns the product of a few rows by a kernel; None where none does it."""
     if not self.kernel or not reading.is_matrix:
       return None
-    x_RK = reading.rows(x.astype(dtype))
-    if not narrow.fits(len(x_RK)):
+    x_RD = reading.rows(x.astype(dtype))
+    if not narrow.fits(len(x_RD)):
       return None
     sizes = self.sizes()
     columns = [sizes[name] for name in self.place.columns]
-    y_RN = narrow.product(
-      self.kernel, x_RK, math.prod(columns), self.values, self.scales
+    y_RF = narrow.product(
+      self.kernel, x_RD, math.prod(columns), self.values, self.scales
     )
-    return reading.unfolded(y_RN, x.shape, columns)
+    return reading.unfolded(y_RF, x.shape, columns)
 
   def dot(self, equation: str, x, dtype):
     return _dot(equation, x, self, dtype)
@@ -177,14 +177,14 @@ class Reading:
     return not self.extra and not set(self.columns) & set(self.xs)
 
   def rows(self, x):
-    """Returns x_RK, K what a column sums over."""
+    """Returns x_RD, D what a column sums over."""
     x = _transposed(x, self.xs, self.row_letters + self.summed)
     return x.reshape(math.prod(x.shape[: len(self.row_letters)]), -1)
 
-  def unfolded(self, y_RN, x_shape, columns):
+  def unfolded(self, y_RF, x_shape, columns):
     """Returns the product from that of `rows`, for columns of these sizes."""
     size_of = dict(zip(self.xs, x_shape, strict=True))
-    y = y_RN.reshape(*(size_of[name] for name in self.row_letters), *columns)
+    y = y_RF.reshape(*(size_of[name] for name in self.row_letters), *columns)
     return _transposed(y, self.row_letters + self.columns, self.out)
 
   @property
