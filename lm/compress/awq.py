@@ -60,8 +60,8 @@ def scales_of(array, sizes_D, gram_DD, place: Place):
   flat = Place("RD", "D", w_RD.shape)
 
   def error(alpha):
-    scales_D = _scales(sizes_D, alpha)
-    change_RD = int4.Matrix.of(w_RD * scales_D, flat).dense() / scales_D - w_RD
+    scales_1D = _scales(sizes_D, alpha)[None]
+    change_RD = int4.Matrix.of(w_RD * scales_1D, flat).dense() / scales_1D - w_RD
     return jnp.sum((change_RD @ gram_DD) * change_RD)
 
   alphas = jnp.arange(GRID) / GRID

@@ -74,6 +74,22 @@ def _materialise_jvp(primals, tangents):
   return _materialise(*primals), tangents[0]
 
 
+def keep_inside(values, x):
+  """Returns `values`, which are not computed with before x is there.
+
+  XLA moves what does not change out of a loop, such as narrow weights that it widens:
+  eight int8 matrices of 1024 x 1024 in the loop of decoding, 33 MB -> 4 MB beside their
+  own 8. XLA:CPU drops `jax.lax.optimization_barrier` before it decides so. Here zeros
+  stand for them if a number of x is both above 1 and below -1, which XLA does not see
+  through, and LLVM, later, does.
+  """
+  if not active():
+    return jax.lax.optimization_barrier((values, x))[0]
+  number = x[(0,) * x.ndim]
+  never = (number > 1) & (number < -1)
+  return jnp.where(never, jnp.zeros_like(values), values)
+
+
 def materialise_cotangent(x):
   """Returns x, whose cotangent is materialised before it is passed on.
 

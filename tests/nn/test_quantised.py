@@ -9,7 +9,7 @@ import scipy.stats
 import torch
 
 from lm import lookup
-from lm.nn import linear, quantised
+from lm.nn import linear, narrow, quantised
 from lm.nn.quantised import Place, int4, int8, nf4, two_of_four
 
 KINDS = lookup.names("lm.nn.quantised")
@@ -164,3 +164,24 @@ def test_two_of_four_keeps_the_two_largest():
 def test_what_is_not_a_kind_is_one_line():
   with pytest.raises(ValueError, match="no 'int3' in lm/nn/quantised; did you mean"):
     quantised.kind("int3")
+
+
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {"int8_dynamic"}))
+def test_no_copy_in_full_stays_through_a_loop(kind, monkeypatch):
+  """Compiles a loop over four matrices: at most one of them is widened at a time."""
+  monkeypatch.setattr(narrow, "is_installed", lambda: False)
+  size, count = 256, 4
+  weights = (quantised.abstract(kind, "VD", "D", (size, size)),) * count
+
+  def loop(weights, x_BD):
+    def body(carry):
+      step, x_BD = carry
+      for w in weights:
+        x_BD = jnp.tanh(linear.dot("BD,VD->BV", x_BD, w, "float32"))
+      return step + 1, x_BD
+
+    return jax.lax.while_loop(lambda carry: carry[0] < 9, body, (0, x_BD))
+
+  x_BD = jax.ShapeDtypeStruct((2, size), jnp.float32)
+  compiled = jax.jit(loop).lower(weights, x_BD).compile()
+  assert compiled.memory_analysis().temp_size_in_bytes < 2 * 4 * size**2

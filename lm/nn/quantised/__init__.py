@@ -27,7 +27,7 @@ import numpy as np
 from lm import lookup
 from lm.errors import Mistake
 from lm.letters import RULES, sharding
-from lm.nn import linear, narrow
+from lm.nn import cpu, linear, narrow
 
 WHOLE = "L"  # a letter that no mesh splits
 
@@ -209,7 +209,8 @@ def _dot_forward(equation, x, w, dtype):
 
 def _dot_backward(equation, dtype, saved, g):
   (w, tag), (xs, ys, out) = saved, re.split(",|->", equation)
-  dx = linear.dot(f"{out},{ys}->{xs}", g, w.dense(), dtype)
+  inside = w.replace(values=cpu.keep_inside(w.values, g))
+  dx = linear.dot(f"{out},{ys}->{xs}", g, inside.dense(), dtype)
   return dx.astype(tag.dtype), None
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from lm.nn import linear
+from lm.nn import cpu, linear
 from lm.nn.quantised import Place, Quantised, Reading, check_take
 
 TINY = 1e-30  # least largest number of a column: one of zeros stays one
@@ -46,7 +46,7 @@ class Columns(Quantised):
   def product(self, reading: Reading, x, dtype):
     if (y := self.narrow(reading, x, dtype)) is not None:
       return y
-    y = linear.dot(reading.equation, x, self.values, dtype)
+    y = linear.dot(reading.equation, x, cpu.keep_inside(self.values, x), dtype)
     return reading.total(y * reading.beside(self.scales, reading.columns, reading.out))
 
   def take(self, ids):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from lm.nn import linear
+from lm.nn import cpu, linear
 from lm.nn.quantised import WHOLE, Place, Quantised, Reading, check_take
 
 
@@ -75,7 +75,8 @@ class Groups(Quantised):
   def product(self, reading: Reading, x, dtype):
     if (y := self.narrow(reading, x, dtype)) is not None:
       return y
-    w = self._ordered(self.values, self.scales).astype(dtype)
+    values = cpu.keep_inside(self.values, x)
+    w = self._ordered(values, self.scales).astype(dtype)
     return reading.total(linear.dot(reading.equation, x, w, dtype))
 
   def take(self, ids):
