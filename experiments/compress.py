@@ -23,6 +23,7 @@ from lm.data.loader import Loader
 from lm.disk import paths
 from lm.errors import Mistake
 from lm.letters import make_mesh
+from lm.nn import narrow
 from lm.stores import compressed
 from lm.train import compose
 
@@ -55,6 +56,8 @@ def main():
   before, after = compress.num_bytes(params), compress.num_bytes(result)
   print(f"{target}: {stores.described(small)}")
   print(f"{before:,} bytes of parameters became {after:,}: {before / after:.2f}x fewer")
+  if not narrow.is_installed():
+    print("a CPU decodes int8 and int4 faster with: pip install numba", file=sys.stderr)
   print(f"next: {next_step(target)}")
 
 

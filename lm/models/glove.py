@@ -18,7 +18,7 @@ from lm.letters import weight
 from lm.models import Features, LanguageModel, Traits
 from lm.nn.depth import Run
 from lm.nn.layers import Embedding, dropout, dropout_key, mask_padding, padded
-from lm.nn.linear import take
+from lm.nn.linear import dense, take
 
 
 @dataclass(frozen=True)
@@ -89,4 +89,4 @@ class Model(LanguageModel):
 
   def word_vectors(self, params):
     """vectors_VD: the sum of a word's two vectors (section 4.2 of the paper)."""
-    return jnp.asarray(params["embed"]["table"]) + params["around"]["table"]
+    return dense(params["embed"]["table"]) + dense(params["around"]["table"])

@@ -27,7 +27,7 @@ from lm.errors import Mistake, not_negative, one_of, positive
 from lm.letters import constrain, constrain_to, spec, weight
 from lm.nn import cpu
 from lm.nn.layers import ACTIVATIONS, GATED
-from lm.nn.linear import dims, dot, linear, ragged
+from lm.nn.linear import dense, dims, dot, is_weight, linear, ragged
 
 PIECE = 256  # tokens that compete for places; both matmuls cost in proportion to it
 
@@ -217,14 +217,7 @@ def dropless(x_BTD, ids_BTX, gates_BTX, real_BT, weights, feed: Feed):
 
   rows = PartitionSpec(*map(even, spec("BT"), x_BTD.shape[:2]), None)
   # Not D, which is whole inside: a device gathers it, as for any other matmul.
-  axes = {"E": "expert", "F": "tensor"}
-  where = {
-    n: jax.tree.map(
-      lambda name: PartitionSpec(*map(axes.get, name)),
-      dims(w, "EFD" if n == "down" else "EDF"),
-    )
-    for n, w in weights.items()
-  }
+  weights, where = _split(weights, mesh)
   split = jax.shard_map(
     compute,
     in_specs=(rows, rows, rows, where),
@@ -232,6 +225,25 @@ def dropless(x_BTD, ids_BTX, gates_BTX, real_BT, weights, feed: Feed):
     check_vma=False,  # checked, the gradient to x is not added up over experts (0.10)
   )
   return split(x_BTD, ids_BTX, gates_BTX, weights)
+
+
+def _split(weights, mesh):
+  """Returns the weights, and the PartitionSpec of each array in them.
+
+  A quantised matrix in groups that the mesh does not divide is widened first.
+  """
+  axes, parts, where = {"E": "expert", "F": "tensor"}, {}, {}
+  for name, w in weights.items():
+    own = "EFD" if name == "down" else "EDF"
+    if is_weight(w):
+      letters, shape = dims(w, own).values, w.values.shape
+      sizes = dict(zip(letters, shape, strict=True))
+      if any(sizes.get(a, 1) % mesh.shape[axis] for a, axis in axes.items()):
+        w = dense(w)  # of 1 in place of a dimension that is filled up
+    parts[name] = w
+    spec_of = lambda letters: PartitionSpec(*map(axes.get, letters))
+    where[name] = jax.tree.map(spec_of, dims(w, own))
+  return parts, where
 
 
 def _every(x_BTD, ids_BTX, gates_BTX, weights, feed):

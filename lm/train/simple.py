@@ -2,10 +2,11 @@
 
 import jax
 
-from lm import objectives
+from lm import objectives, trees
 from lm.data.loader import Loader
 from lm.errors import Mistake, check_arguments
 from lm.letters import make_mesh
+from lm.nn import linear
 from lm.optim import Optim
 from lm.rng import stream
 from lm.train import build
@@ -48,6 +49,7 @@ def fit(
     params, history = lm.fit(model, params, rows, objective="classify", num_steps=60)
   """
   check_arguments("lm.fit", model, {} if params is None else params)
+  check_trained(params)
   check_given(objective, given)
   mesh = mesh or make_mesh(jax.devices()[:1])
   batches = data
@@ -72,6 +74,16 @@ def fit(
       state, trainer.step, steps, root=root, num_steps=num_steps, report=report
     )
   return state.ema or state.params, history
+
+
+def check_trained(params):
+  """Raises Mistake for parameters of which some are no arrays, such as int8 ones."""
+  for path, leaf in trees.by_path(params, is_leaf=linear.is_weight).items():
+    if linear.is_weight(leaf):
+      raise Mistake(
+        f"lm.fit trains arrays, and {path} is quantised or has an adapter; the verb "
+        "train trains LoRA beside it: --config.adapt.name=lora"
+      )
 
 
 def check_given(objective, given):
