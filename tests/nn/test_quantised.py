@@ -168,9 +168,9 @@ def test_what_is_not_a_kind_is_one_line():
 
 @pytest.mark.parametrize("kind", sorted({*KINDS} - {"int8_dynamic"}))
 def test_no_copy_in_full_stays_through_a_loop(kind, monkeypatch):
-  """Compiles a loop over four matrices: at most one of them is widened at a time."""
+  """Compiles a loop over eight matrices: they are widened one after the other."""
   monkeypatch.setattr(narrow, "is_installed", lambda: False)
-  size, count = 256, 4
+  size, count = 256, 8
   weights = (quantised.abstract(kind, "VD", "D", (size, size)),) * count
 
   def loop(weights, x_BD):
@@ -184,4 +184,4 @@ def test_no_copy_in_full_stays_through_a_loop(kind, monkeypatch):
 
   x_BD = jax.ShapeDtypeStruct((2, size), jnp.float32)
   compiled = jax.jit(loop).lower(weights, x_BD).compile()
-  assert compiled.memory_analysis().temp_size_in_bytes < 2 * 4 * size**2
+  assert compiled.memory_analysis().temp_size_in_bytes < 4 * 4 * size**2

@@ -209,8 +209,8 @@ def _dot_forward(equation, x, w, dtype):
 
 def _dot_backward(equation, dtype, saved, g):
   (w, tag), (xs, ys, out) = saved, re.split(",|->", equation)
-  inside = w.replace(values=cpu.keep_inside(w.values, g))
-  dx = linear.dot(f"{out},{ys}->{xs}", g, inside.dense(), dtype)
+  dense = cpu.keep_inside(w, g).dense()
+  dx = linear.dot(f"{out},{ys}->{xs}", g, dense, dtype)
   return dx.astype(tag.dtype), None
 
 

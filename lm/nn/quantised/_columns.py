@@ -46,7 +46,8 @@ class Columns(Quantised):
   def product(self, reading: Reading, x, dtype):
     if (y := self.narrow(reading, x, dtype)) is not None:
       return y
-    y = linear.dot(reading.equation, x, cpu.keep_inside(self.values, x), dtype)
+    values = cpu.keep_inside(self.values, x)
+    y = linear.dot(reading.equation, x, values, dtype)
     return reading.total(y * reading.beside(self.scales, reading.columns, reading.out))
 
   def take(self, ids):

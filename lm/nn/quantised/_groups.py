@@ -75,8 +75,8 @@ class Groups(Quantised):
   def product(self, reading: Reading, x, dtype):
     if (y := self.narrow(reading, x, dtype)) is not None:
       return y
-    values = cpu.keep_inside(self.values, x)
-    w = self._ordered(values, self.scales).astype(dtype)
+    arrays = cpu.keep_inside((self.values, self.scales), x)
+    w = self._ordered(*arrays).astype(dtype)
     return reading.total(linear.dot(reading.equation, x, w, dtype))
 
   def take(self, ids):
