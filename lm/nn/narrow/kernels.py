@@ -54,48 +54,48 @@ def _bfloat16(bits):
 @njit(inline="always")
 def _float16(bits):
   """The number in float32; no scale is infinite."""
-  sign = np.float32(1) - np.float32(2) * np.float32(bits >> 15)
-  exponent, mantissa = (bits >> 10) & 31, bits & 1023
-  if exponent == 0:
-    return sign * np.float32(mantissa) * np.float32(2**-24)
-  wide = np.uint32(exponent + 112) << np.uint32(23) | np.uint32(mantissa) << np.uint32(
-    13
-  )
-  return sign * np.uint32(wide).view(np.float32)
+  word = np.uint32(bits)
+  mantissa = np.float32(np.int32(word & np.uint32(1023)))
+  small = mantissa * np.float32(2**-24)  # with an exponent of 0
+  whole = np.uint32((word & np.uint32(0x7FFF)) << np.uint32(13))
+  whole = np.uint32(whole + np.uint32(112 << 23)).view(np.float32)
+  size = small if (word & np.uint32(0x7C00)) == 0 else whole
+  return -size if (word & np.uint32(0x8000)) != 0 else size
 
 
-def _loop(widen):
-  """Returns the loop over columns, of which widen(n, D, weights, wide) writes one.
+def _loop(widen, dot, arranged):
+  """Returns the loop over columns.
 
-  Weights of R < 4 rows are bound by memory. With more, two columns and four rows share
-  what they read.
+  - arranged(x_RD, weights, bounds) returns x in the order of the weights, and these
+  - dot(n, weights, x, buffer) returns the product of column n and one row of it
+  - widen(n, weights, wide, buffer) writes column n in float32
+
+  R < 4 rows are bound by memory. With more, two columns and four rows share what they
+  read.
   """
 
   @njit(fastmath=True)
   def columns(x_RD, bounds, weights, y_RF):
-    R, D = x_RD.shape
+    x, weights = arranged(x_RD, weights, bounds)
+    R, size = x.shape
     first, end = bounds[0], bounds[1]
-    wide = np.empty((2, D + GROUP), np.float32)  # the last group may be filled up
+    wide, buffer = np.empty((2, size), np.float32), np.empty(size, np.float32)
     v, w = wide[0], wide[1]
     if R < 4:
       for n in range(first, end):
-        widen(n, D, weights, v)
         for r in range(R):
-          total = np.float32(0)
-          for k in range(D):
-            total += v[k] * x_RD[r, k]
-          y_RF[r, n - first] = total
+          y_RF[r, n - first] = dot(n, weights, x[r], buffer)
       return
     for n in range(first, end, 2):
       m = min(n + 1, end - 1)
-      widen(n, D, weights, v)
-      widen(m, D, weights, w)
+      widen(n, weights, v, buffer)
+      widen(m, weights, w, buffer)
       i, j = n - first, m - first
       for start in range(0, R, 4):
         r = min(start, R - 4)
-        x0, x1, x2, x3 = x_RD[r], x_RD[r + 1], x_RD[r + 2], x_RD[r + 3]
+        x0, x1, x2, x3 = x[r], x[r + 1], x[r + 2], x[r + 3]
         p0 = p1 = p2 = p3 = q0 = q1 = q2 = q3 = np.float32(0)
-        for k in range(D):
+        for k in range(size):
           p0 += v[k] * x0[k]
           p1 += v[k] * x1[k]
           p2 += v[k] * x2[k]
@@ -110,33 +110,96 @@ def _loop(widen):
   return columns
 
 
+@njit(inline="always")
+def _as_they_are(x_RD, weights, bounds):
+  return x_RD, weights
+
+
 @njit(fastmath=True, inline="always")
-def _widen_int8(n, D, weights, wide):
+def _widen_int8(n, weights, wide, buffer):
   values, scales = weights
-  row, scale = values[n * D : (n + 1) * D], scales[n]
-  for k in range(D):
+  row, scale = values[n * wide.size : (n + 1) * wide.size], scales[n]
+  for k in range(wide.size):
     wide[k] = row[k] * scale
 
 
 @njit(fastmath=True, inline="always")
-def _widen_int4(n, D, weights, wide):
-  """Groups of 32: 16 bytes, with number j in the low half of byte j, j + 16 above."""
+def _dot_int8(n, weights, x, buffer):
   values, scales = weights
-  groups = (D + GROUP - 1) // GROUP
-  for g in range(groups):
-    at = n * groups + g
-    row, scale = values[at * 16 : (at + 1) * 16], _float16(scales[at])
-    w = wide[g * GROUP : (g + 1) * GROUP]
-    for j in range(16):
-      w[j] = np.float32(np.int32(row[j] & 15) - 8) * scale
-      w[j + 16] = np.float32(np.int32(row[j] >> 4) - 8) * scale
+  row, total = values[n * x.size : (n + 1) * x.size], np.float32(0)
+  for k in range(x.size):
+    total += row[k] * x[k]
+  return total * scales[n]
 
 
 @njit(fastmath=True, inline="always")
-def _widen_bfloat16(n, D, weights, wide):
-  row = weights[0][n * D : (n + 1) * D]
-  for k in range(D):
+def _widen_bfloat16(n, weights, wide, buffer):
+  row = weights[0][n * wide.size : (n + 1) * wide.size]
+  for k in range(wide.size):
     wide[k] = _bfloat16(row[k])
+
+
+@njit(fastmath=True, inline="always")
+def _dot_bfloat16(n, weights, x, buffer):
+  row, total = weights[0][n * x.size : (n + 1) * x.size], np.float32(0)
+  for k in range(x.size):
+    total += _bfloat16(row[k]) * x[k]
+  return total
+
+
+# int4: groups of 32 in 16 bytes, number j in the low half of byte j, number j + 16 in
+# the high one. Columns and x are arranged as all low numbers, then all high ones.
+
+
+@njit(fastmath=True, inline="always")
+def _low_then_high(x_RD, weights, bounds):
+  """Returns x in that order, and the weights with scales in float32."""
+  R, D = x_RD.shape
+  values, narrow = weights
+  groups = (D + GROUP - 1) // GROUP
+  scales, half = np.empty(narrow.size, np.float32), groups * 16
+  for g in range(bounds[0] * groups, bounds[1] * groups):
+    scales[g] = _float16(narrow[g])
+  x = np.zeros((R, 2 * half), np.float32)
+  for r in range(R):
+    for k in range(D):
+      group, place = k // GROUP, k % GROUP
+      x[r, group * 16 + place % 16 + half * (place // 16)] = x_RD[r, k]
+  return x, (values, scales)
+
+
+@njit(fastmath=True, inline="always")
+def _spread(n, scales, half, buffer):
+  """Writes the scale of each byte of a column into a buffer."""
+  for g in range(half // 16):
+    buffer[g * 16 : (g + 1) * 16] = scales[n * (half // 16) + g]
+
+
+@njit(fastmath=True, inline="always")
+def _widen_int4(n, weights, wide, buffer):
+  values, scales = weights
+  half = wide.size // 2
+  _spread(n, scales, half, buffer)
+  row, low, high = values[n * half : (n + 1) * half], wide[:half], wide[half:]
+  for k in range(half):
+    byte = row[k]
+    low[k] = (np.float32(np.int32(byte & 15)) - np.float32(8)) * buffer[k]
+    high[k] = (np.float32(np.int32(byte >> 4)) - np.float32(8)) * buffer[k]
+
+
+@njit(fastmath=True, inline="always")
+def _dot_int4(n, weights, x, buffer):
+  values, scales = weights
+  half = x.size // 2
+  _spread(n, scales, half, buffer)
+  row, low, high = values[n * half : (n + 1) * half], x[:half], x[half:]
+  total = np.float32(0)
+  for k in range(half):
+    byte = row[k]
+    a = (np.float32(np.int32(byte & 15)) - np.float32(8)) * low[k]
+    b = (np.float32(np.int32(byte >> 4)) - np.float32(8)) * high[k]
+    total += (a + b) * buffer[k]
+  return total
 
 
 @njit(fastmath=True)
@@ -169,9 +232,9 @@ def _bfloat16_rows(x_RD, bounds, weights, y_RF):
 
 # Name: (the loop, the types of its weights, in which bits are whole numbers).
 KERNELS = {
-  "int8": (_loop(_widen_int8), (np.int8, np.float32)),
-  "int4": (_loop(_widen_int4), (np.uint8, np.uint16)),
-  "bfloat16": (_loop(_widen_bfloat16), (np.uint16,)),
+  "int8": (_loop(_widen_int8, _dot_int8, _as_they_are), (np.int8, np.float32)),
+  "int4": (_loop(_widen_int4, _dot_int4, _low_then_high), (np.uint8, np.uint16)),
+  "bfloat16": (_loop(_widen_bfloat16, _dot_bfloat16, _as_they_are), (np.uint16,)),
   "bfloat16_rows": (_bfloat16_rows, (np.uint16,)),
 }
 
