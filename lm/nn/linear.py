@@ -68,7 +68,7 @@ def dot(equation: str, x, y, dtype):
   sizes = dict(zip(xs + ys, x.shape + y.shape, strict=True))
   equation, x, y = cpu.as_matrices(equation, x, y)
   if jnp.dtype(dtype).itemsize < 4:
-    z = _narrow_dot(equation, x, y, dtype)
+    z = _narrow_dot(equation, x, y, dtype, _kernel(equation, x, y, dtype))
   elif _is_by_weight(equation):
     z = cpu.product(equation, x.astype(dtype), y.astype(dtype))
   else:
@@ -82,16 +82,19 @@ def _is_by_weight(equation: str) -> bool:
   return xs[0] == out[0] and xs[0] not in ys
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 3))
-def _narrow_dot(equation, x, y, dtype):
-  if (kernel := _kernel(equation, x, y, dtype)) is not None:
+@partial(jax.custom_vjp, nondiff_argnums=(0, 3, 4))
+def _narrow_dot(equation, x, y, dtype, kernel=None):
+  if kernel is not None:
     F = y.shape[equation.split(",")[1].index(equation[-1])]
     return narrow.product(kernel, x.astype(dtype), F, y)
   return cpu.einsum(equation, x.astype(dtype), y.astype(dtype))
 
 
 def _kernel(equation: str, x, y, dtype) -> str | None:
-  """Returns the kernel of lm.nn.narrow for a product of few rows, None for others."""
+  """Returns the kernel of lm.nn.narrow for weights y that are stored in bfloat16.
+
+  None for any other product.
+  """
   terms = re.split(",|->", equation)
   is_narrow = jnp.dtype(dtype) == y.dtype == jnp.bfloat16
   if not is_narrow or [len(term) for term in terms] != [2, 2, 2]:
@@ -102,14 +105,15 @@ def _kernel(equation: str, x, y, dtype) -> str | None:
   return "bfloat16" if ys[1] == xs[1] else "bfloat16_rows"
 
 
-def _narrow_dot_forward(equation, x, y, dtype):
+def _narrow_dot_forward(equation, x, y, dtype, kernel):
   # The tags carry the dtypes to return the gradients in; the casts are what is saved.
   tags = jnp.zeros((), x.dtype), jnp.zeros((), y.dtype)
   x, y = x.astype(dtype), y.astype(dtype)
-  return _narrow_dot(equation, x, y, dtype), (x, y, tags)
+  return _narrow_dot(equation, x, y, dtype, kernel), (x, y, tags)
 
 
-def _narrow_dot_backward(equation, dtype, saved, g):
+def _narrow_dot_backward(equation, dtype, kernel, saved, g):
+  del kernel
   x, y, (x_tag, y_tag) = saved
   xs, ys, out = re.split(",|->", equation)
   g = g.astype(dtype)

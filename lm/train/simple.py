@@ -52,9 +52,7 @@ def fit(
   check_trained(params)
   check_given(objective, given)
   mesh = mesh or make_mesh(jax.devices()[:1])
-  batches = data
-  if not callable(data):
-    batches = Loader(data, batch=batch, mesh=mesh, seed=seed)
+  batches = data if callable(data) else Loader(data, batch=batch, mesh=mesh, seed=seed)
   optimiser = optimiser or Optim(warmup=10)
   options = dict(batch=batches(0), num_steps=num_steps, given=given)
   trainer = build(model, objective, optimiser, mesh, **options)
