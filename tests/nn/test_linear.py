@@ -57,6 +57,18 @@ def test_bfloat16_operands_give_float32_sums_forwards_and_backwards(equation):
   assert [g.dtype for g in gradients] == [x.dtype, y.dtype]
 
 
+def test_one_row_in_bfloat16_is_the_first_of_two():
+  x_BTD, w_DF = (
+    np.random.default_rng(0).standard_normal(n) for n in ((1, 2, 8), (8, 5))
+  )
+  product = lambda x_BTD: dot("BTD,DF->BTF", x_BTD, w_DF, "bfloat16")
+  one, two = product(x_BTD[:, :1]), product(x_BTD)
+  np.testing.assert_array_equal(one, two[:, :1])
+  program = jax.make_jaxpr(product)(x_BTD[:, :1])
+  [matmul] = [e for e in _equations(program.jaxpr) if e.primitive.name == "dot_general"]
+  assert matmul.invars[0].aval.shape == (2, 8)
+
+
 def _equations(jaxpr):
   """Yields all equations of a jaxpr and of those inside it."""
   for equation in jaxpr.eqns:

@@ -14,6 +14,7 @@ from lm import lookup
 # What training, evaluating, sampling and saving import nothing of.
 NOT_NEEDED = (
   "lm.adapt",
+  "lm.compress",
   "lm.data.examples",
   "lm.data.labels",
   "lm.data.packed",
@@ -34,6 +35,8 @@ NOT_NEEDED = (
   "lm.generate.beam",
   "lm.generate.chat",
   "lm.generate.embed",
+  "lm.nn.narrow.kernels",
+  "lm.nn.quantised.",  # any kind
   "lm.stores.adapted",
   "lm.stores.gguf",
   "lm.stores.hf",
