@@ -6,7 +6,8 @@ Run from the root of the repository:
 
 Each method's folder is made once, and scored on the held-out text of --config by the
 verbs themselves. Then all forms decode in turn, greedily, a prompt of 32 tokens and 64
-new ones; the prompt's time is included. "float32" and "bfloat16" are the model itself.
+new ones; the prompt's time is included. "float32" is the model itself, and "bfloat16"
+its parameters cast, which is not scored.
 A share is that of the machine's read bandwidth, measured in the same rounds: the bytes
 of the parameters that each token reads, a second. A line of JSON for each form is
 written to results.jsonl in the folder.
@@ -77,10 +78,13 @@ def speeds(forms: dict, rounds: int) -> dict:
     params = decode.prepare_params(model, params)
     prompts = draw.integers(0, model.config.vocab, (max(BATCHES), PROMPT), np.int32)
 
-    def generate(batch):
-      decode.generate(model, params, list(prompts[:batch]), max_tokens=NEW)
+    room = (model.config.context or PROMPT + NEW) - PROMPT
+    new = min(NEW, room)
 
-    return generate, num_bytes
+    def generate(batch):
+      decode.generate(model, params, list(prompts[:batch]), max_tokens=new)
+
+    return generate, num_bytes, new
 
   made = {form: generator(form, folder) for form, folder in forms.items()}
   times = {(form, batch): [] for form in made for batch in BATCHES}
@@ -93,8 +97,8 @@ def speeds(forms: dict, rounds: int) -> dict:
       if number:
         took_s.append(time.perf_counter() - before)
   result, limit = {}, statistics.median(rates)
-  for form, (_, num_bytes) in made.items():
-    rate = {b: b * NEW / statistics.median(times[form, b]) for b in BATCHES}
+  for form, (_, num_bytes, new) in made.items():
+    rate = {b: b * new / statistics.median(times[form, b]) for b in BATCHES}
     share = rate[1] * num_bytes / limit
     names = {f"tokens_per_s_{batch}": value for batch, value in rate.items()}
     result[form] = {"bytes": num_bytes, "share_of_bandwidth": share} | names
@@ -110,7 +114,10 @@ def main():
   parser.add_argument("--rounds", type=int, default=5)
   args = parser.parse_args()
   forms = folders(args)
-  results = {form: scores(folder, args) for form, folder in forms.items()}
+  results = {
+    form: {} if form == "bfloat16" else scores(folder, args)
+    for form, folder in forms.items()
+  }
   for form, numbers in speeds(forms, args.rounds).items():
     results[form] |= numbers
   pathlib.Path(args.folder).mkdir(parents=True, exist_ok=True)
