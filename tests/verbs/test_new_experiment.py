@@ -36,7 +36,7 @@ NOT_NEEDED = (
   "lm.generate.chat",
   "lm.generate.embed",
   "lm.nn.narrow.kernels",
-  "lm.nn.quantised.",  # any kind
+  "lm.nn.quantised.int8",
   "lm.stores.adapted",
   "lm.stores.gguf",
   "lm.stores.hf",
@@ -64,7 +64,7 @@ WANTED = {
     "tokenizer",
     "vocabulary",
   },
-  "lm.stores": {"owner", "run", "store"},
+  "lm.stores": {"differing", "owner", "run", "store", "weights"},
 }
 
 
