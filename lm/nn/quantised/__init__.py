@@ -27,7 +27,8 @@ import numpy as np
 from lm import lookup
 from lm.errors import Mistake
 from lm.letters import RULES, sharding
-from lm.nn import cpu, linear, narrow
+from lm.nn import linear, narrow
+from lm.nn.quantised import _loops
 
 WHOLE = "L"  # a letter that no mesh splits
 
@@ -209,7 +210,7 @@ def _dot_forward(equation, x, w, dtype):
 
 def _dot_backward(equation, dtype, saved, g):
   (w, tag), (xs, ys, out) = saved, re.split(",|->", equation)
-  dense = cpu.keep_inside(w, g).dense()
+  dense = _loops.inside(w, g).dense()
   dx = linear.dot(f"{out},{ys}->{xs}", g, dense, dtype)
   return dx.astype(tag.dtype), None
 

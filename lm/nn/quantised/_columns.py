@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from lm.nn import cpu, linear
-from lm.nn.quantised import Place, Quantised, Reading, check_take
+from lm.nn import linear
+from lm.nn.quantised import Place, Quantised, Reading, _loops, check_take
 
 TINY = 1e-30  # least largest number of a column: one of zeros stays one
 
@@ -46,7 +46,7 @@ class Columns(Quantised):
   def product(self, reading: Reading, x, dtype):
     if (y := self.narrow(reading, x, dtype)) is not None:
       return y
-    values = cpu.keep_inside(self.values, x)
+    values = _loops.inside(self.values, x)
     y = linear.dot(reading.equation, x, values, dtype)
     return reading.total(y * reading.beside(self.scales, reading.columns, reading.out))
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from lm.nn import cpu, linear
-from lm.nn.quantised import WHOLE, Place, Quantised, Reading, check_take
+from lm.nn import linear
+from lm.nn.quantised import WHOLE, Place, Quantised, Reading, _loops, check_take
 
 
 def grouped(array, place: Place, size: int):
@@ -75,7 +75,7 @@ class Groups(Quantised):
   def product(self, reading: Reading, x, dtype):
     if (y := self.narrow(reading, x, dtype)) is not None:
       return y
-    arrays = cpu.keep_inside((self.values, self.scales), x)
+    arrays = _loops.inside((self.values, self.scales), x)
     w = self._ordered(*arrays).astype(dtype)
     return reading.total(linear.dot(reading.equation, x, w, dtype))
 
