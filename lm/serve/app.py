@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Route, Router
 
 from lm.serve import metrics, routes, wire
+from lm.serve.jobs import Broken, Stopped
 from lm.serve.routes import Caller
 from lm.serve.wire import Refusal
 
@@ -144,6 +145,8 @@ def _endpoint(service, rule):
     except ClientDisconnect:
       return  # nobody is there to read a reply
     except Exception as error:
+      if service.is_draining and isinstance(error, Broken):
+        error = Stopped(str(error))
       raise wire.refusal(error) from error
 
   async def counted(scope, receive, send):

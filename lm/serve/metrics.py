@@ -13,12 +13,13 @@ GAUGES = {
   "running": ("lm_requests_running", "texts being written"),
   "waiting": ("lm_requests_waiting", "texts that wait for a slot"),
   "rows": ("lm_slots", "texts that can be written at a time"),
+  "prefix_bytes": ("lm_prefix_cache_bytes", "of prompts that need not be read again"),
 }
 COUNTERS = {
   "prompt_tokens": ("lm_prompt_tokens", "tokens of prompts"),
   "cached_tokens": ("lm_cached_prompt_tokens", "of them, those read before"),
   "written_tokens": ("lm_generation_tokens", "tokens written"),
-  "preemptions": ("lm_preemptions", "texts that had to make room and start again"),
+  "turns": ("lm_engine_turns", "steps of the engine"),
 }
 
 

@@ -10,10 +10,6 @@ from lm.errors import Mistake
 from lm.generate.sample import Sampling
 
 
-class Full(Mistake):
-  """The engine takes no more requests now; it may a moment later."""
-
-
 class Constraint(Protocol):
   """A language that a text is held to, such as a regular expression's."""
 

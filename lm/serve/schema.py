@@ -67,9 +67,6 @@ class Sampled(Body):
   def _check(self):
     if self.stream_options is not None and not self.stream:
       raise ValueError("stream_options is for stream=true; leave it out")
-    for name in ("frequency_penalty", "presence_penalty"):
-      if getattr(self, name):
-        raise ValueError(f"{name} is not built here; use repetition_penalty")
     return self
 
 

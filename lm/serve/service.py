@@ -188,9 +188,9 @@ class Service:
       return ""
     if not self.engine.is_alive():
       return "the engine has ended"
-    idle_s = self.engine.idle_s()
-    if idle_s is not None and idle_s > self.limits.stuck_s:
-      return f"the engine has made no progress for {idle_s:.0f} s"
+    stalled_s = self.engine.stalled_s()
+    if stalled_s is not None and stalled_s > self.limits.stuck_s:
+      return f"the engine has made no progress for {stalled_s:.0f} s"
     return ""
 
   def close(self) -> None:

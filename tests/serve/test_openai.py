@@ -7,7 +7,8 @@ import pytest
 import served
 
 import lm
-from lm.generate import chat, stream
+from lm.generate import chat, decode, stream
+from lm.generate.sample import Sampling
 
 MESSAGES = [
   {"role": "system", "content": "Be brief."},
@@ -200,6 +201,18 @@ def test_extensions(complete, loaded):
   assert reply.choices[0].finish_reason == "stop"
   first = plain.ids.tolist().index(plain.ids[3])
   assert reply.usage.completion_tokens == first + 1
+
+
+def test_penalties(complete, loaded):
+  model, params, tokenizer = loaded
+  ids = tokenizer.encode("the")
+  for name in ("frequency_penalty", "presence_penalty"):
+    sampling = Sampling(temperature=0.0, **{name: 1.5})
+    written = decode.generate(model, params, [ids], max_tokens=20, sampling=sampling)
+    options = dict(max_tokens=20, temperature=0, extra_body={"ignore_eos": True})
+    [choice] = complete("the", **{name: 1.5}, **options).choices
+    assert choice.text == tokenizer.decode(written.ids_BT[0, :20])
+    assert choice.text != complete("the", **options).choices[0].text
 
 
 def test_a_bias_decides(complete):

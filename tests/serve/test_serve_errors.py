@@ -78,7 +78,7 @@ def refused(url, path, body=None, **options):
     (dict(best_of=1, n=2), None, "best_of must be n or more"),
     (dict(best_of=2, stream=True), None, "cannot be streamed"),
     (dict(suffix="x"), "suffix", "Input should be ''"),
-    (dict(frequency_penalty=1), None, "frequency_penalty is not built here"),
+    (dict(frequency_penalty=3), "frequency_penalty", "less than or equal to 2"),
     (dict(logit_bias={"x": 1}), "logit_bias", "'x' is no id of a token"),
     (dict(logit_bias={"258": 1}), "logit_bias", "'258' is no id of a token"),
     (dict(logit_bias={"1": 101}), "logit_bias", "less than or equal to 100"),

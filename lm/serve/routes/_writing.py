@@ -1,5 +1,6 @@
 """What the endpoints share that write text: settings to jobs, tokens to JSON."""
 
+import dataclasses
 import json
 import secrets
 
@@ -46,10 +47,8 @@ def within(limit: int, what: str, count: int, param: str) -> None:
 
 def sampling(body) -> Sampling:
   """Returns the settings of a body; those that it leaves out are OpenAI's."""
-  given = {
-    name: getattr(body, name)
-    for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-  }
+  names = (field.name for field in dataclasses.fields(Sampling))
+  given = {name: getattr(body, name) for name in names}
   given = {name: value for name, value in given.items() if value is not None}
   return Sampling(**given | {"top_k": max(0, given.get("top_k", 0))})
 
