@@ -1,13 +1,18 @@
 """Tiny models behind a server, for the tests of this folder."""
 
+import atexit
 import contextlib
+import functools
 import json
+import pathlib
 import re
+import tempfile
 import urllib.error
 import urllib.request
 
 import jax
 import numpy as np
+import openai
 import processes
 
 import lm
@@ -47,15 +52,49 @@ def folder(path, *, template=TEMPLATE, **fields):
   return path
 
 
+@functools.cache
+def tiny():
+  """Returns the folder of a model with a chat template, which all tests share."""
+  temporary = tempfile.TemporaryDirectory(prefix="lm-tiny-")
+  atexit.register(temporary.cleanup)
+  return folder(pathlib.Path(temporary.name) / "tiny")
+
+
+@functools.cache
+def loaded():
+  """Returns (model, params, tokenizer) of `tiny`."""
+  return lm.load(tiny())
+
+
+@functools.cache
+def tiny_url() -> str:
+  """Returns the URL of a server of `tiny` in a process of its own, for all tests.
+
+  It ends with what forks the runs of verbs.
+  """
+  return _started(tiny())[1]
+
+
+@functools.cache
+def client() -> openai.OpenAI:
+  """Returns the official client of that server."""
+  return openai.OpenAI(base_url=f"{tiny_url()}/v1", api_key="none", max_retries=0)
+
+
 @contextlib.contextmanager
 def process(path, *flags):
   """A server of a folder in a process of its own: (its Run, its URL)."""
-  run = processes.start("serve", f"--workdir={path}", "--port=0", *flags)
+  run, url = _started(path, *flags)
   try:
-    run.until(lambda: "\ntry: " in run.out)
-    yield run, re.search(r"^serving \S+ at (http\S+)$", run.out, re.M)[1]
+    yield run, url
   finally:
     run.kill()
+
+
+def _started(path, *flags):
+  run = processes.start("serve", f"--workdir={path}", "--port=0", *flags)
+  run.until(lambda: "\ntry: " in run.out)
+  return run, re.search(r"^serving \S+ at (http\S+)$", run.out, re.M)[1]
 
 
 @contextlib.contextmanager

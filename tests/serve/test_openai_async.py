@@ -11,16 +11,12 @@ import served
 import lm
 
 FORMS = ["(日本|😀|é){3}", r"\{\}"]
+tiny = pytest.fixture(scope="module")(served.tiny)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-  return served.folder(tmp_path_factory.mktemp("tiny") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def service(folder):
-  return served.load(folder)
+def service(tiny):
+  return served.load(tiny)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +46,8 @@ async def text_of(parts) -> str:
   return "".join([part.choices[0].text async for part in parts])
 
 
-def test_many_at_once_are_as_each_alone(url, folder):
-  loaded, prompts = lm.load(folder), ["a", "the quick", "é", "日本", "x" * 40, "0"]
+def test_many_at_once_are_as_each_alone(url, tiny):
+  loaded, prompts = lm.load(tiny), ["a", "the quick", "é", "日本", "x" * 40, "0"]
   settings = [dict(temperature=0), dict(seed=3), dict(seed=4, top_p=0.8)]
   wanted = [(p, dict(s, max_tokens=8)) for p in prompts for s in settings]
 

@@ -27,14 +27,12 @@ GOOD = {
 }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-  return served.folder(tmp_path_factory.mktemp("tiny") / "tiny")
+tiny = pytest.fixture(scope="module")(served.tiny)
 
 
 @pytest.fixture(scope="module")
-def url(folder):
-  with served.thread(served.load(folder, body_bytes=100_000)) as url:
+def url(tiny):
+  with served.thread(served.load(tiny, body_bytes=100_000)) as url:
     yield url
 
 
@@ -179,9 +177,9 @@ def test_request_ids(url):
   assert len(made) == 32
 
 
-def test_keys(folder):
+def test_keys(tiny):
   keys = ["first-key", "second-key"]
-  with served.thread(served.load(folder, keys)) as url:
+  with served.thread(served.load(tiny, keys)) as url:
     for path in [*POSTS, "/v1/models", "/metrics", "/nothing"]:
       body = GOOD.get(path, {}) if path in POSTS else None
       for header in (
@@ -219,16 +217,16 @@ def test_files_of_keys(tmp_path):
   assert service.Keys.read(file).salt("Bearer two")
 
 
-def test_more_requests_than_are_served(folder):
-  with served.thread(served.load(folder, requests=0)) as url:
+def test_more_requests_than_are_served(tiny):
+  with served.thread(served.load(tiny, requests=0)) as url:
     status, headers, value = served.call(f"{url}/tokenize", {"prompt": "a"})
     assert (status, headers["retry-after"]) == (429, "1")
     assert value["error"]["type"] == "rate_limit_error"
     assert served.call(f"{url}/v1/models")[0] == 200
 
 
-def test_a_request_that_takes_too_long(folder):
-  with served.thread(served.load(folder, seconds=0.0)) as url:
+def test_a_request_that_takes_too_long(tiny):
+  with served.thread(served.load(tiny, seconds=0.0)) as url:
     status, headers, value = served.call(f"{url}/v1/completions", {"prompt": "a"})
     assert (status, headers["retry-after"]) == (503, "1")
     assert "longer" in value["error"]["message"]

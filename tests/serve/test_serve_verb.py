@@ -10,16 +10,13 @@ import processes
 import pytest
 import served
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-  return served.folder(tmp_path_factory.mktemp("tiny") / "tiny")
+tiny = pytest.fixture(scope="module")(served.tiny)
 
 
-def test_the_line_that_it_prints_works(folder, tmp_path):
+def test_the_line_that_it_prints_works(tiny, tmp_path):
   keys = tmp_path / "keys.txt"
   keys.write_text("secret-key\n")
-  with served.process(folder, f"--api_key_file={keys}") as (run, url):
+  with served.process(tiny, f"--api_key_file={keys}") as (run, url):
     [line] = [x[5:] for x in run.out.splitlines() if x.startswith("try: ")]
     words = [word.replace("KEY", "secret-key") for word in shlex.split(line)]
     assert words[0] == "curl"
@@ -42,8 +39,8 @@ def begin(url, **options):
   return reply
 
 
-def test_sigterm_finishes_what_runs(folder):
-  with served.process(folder) as (run, url):
+def test_sigterm_finishes_what_runs(tiny):
+  with served.process(tiny) as (run, url):
     replies = [begin(url, seed=seed) for seed in range(3)]
     run.signal(signal.SIGTERM)
     texts = [reply.read().decode() for reply in replies]
@@ -53,8 +50,8 @@ def test_sigterm_finishes_what_runs(folder):
     assert "finishing what runs, then stopping" in run.err
 
 
-def test_new_requests_are_refused_meanwhile(folder):
-  service = served.load(folder)
+def test_new_requests_are_refused_meanwhile(tiny):
+  service = served.load(tiny)
   with served.thread(service) as url:
     reply = begin(url)
     service.is_draining = True
@@ -66,8 +63,8 @@ def test_new_requests_are_refused_meanwhile(folder):
     assert reply.read().endswith(b"data: [DONE]\n\n")
 
 
-def test_a_second_ctrl_c_ends_at_once(folder):
-  with served.process(folder) as (run, url):
+def test_a_second_ctrl_c_ends_at_once(tiny):
+  with served.process(tiny) as (run, url):
     begin(url, n=100, max_tokens=126)
     run.signal(signal.SIGINT)
     run.until(lambda: "press Ctrl-C again" in run.err)
@@ -76,8 +73,8 @@ def test_a_second_ctrl_c_ends_at_once(folder):
     assert run.code == 130
 
 
-def test_an_engine_that_ended_is_not_healthy(folder):
-  service = served.load(folder)
+def test_an_engine_that_ended_is_not_healthy(tiny):
+  service = served.load(tiny)
   with served.thread(service) as url:
     assert served.call(f"{url}/health")[2] == {"status": "ok"}
     service.engine.close(drain_s=0)
@@ -85,11 +82,11 @@ def test_an_engine_that_ended_is_not_healthy(folder):
     assert (status, value["status"]) == (503, "the engine has ended")
 
 
-def test_what_cannot_be_served(folder, tmp_path):
-  flag = f"--workdir={folder}"
+def test_what_cannot_be_served(tiny, tmp_path):
+  flag = f"--workdir={tiny}"
   line = processes.refused("serve", flag, "--api_key_file=none.txt")
   assert line == "none.txt is no file; wanted one with an API key a line"
-  with served.process(folder) as (_, url):
+  with served.process(tiny) as (_, url):
     port = url.rpartition(":")[2]
     line = processes.refused("serve", flag, f"--port={port}")
     assert line.startswith(f"127.0.0.1:{port} cannot be served: ")
