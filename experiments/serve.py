@@ -35,6 +35,7 @@ def main():
   keys = (
     service.Keys() if _KEY_FILE.value is None else service.Keys.read(_KEY_FILE.value)
   )
+  print("reading and compiling the model", file=sys.stderr, flush=True)
   served, start_s = service.load(_WORKDIR.value, keys=keys), time.perf_counter()
   with Interrupt("finishing what runs, then stopping") as interrupt:
     with server.Server(served, host=_HOST.value, port=_PORT.value) as running:

@@ -48,6 +48,7 @@ class Guard:
 
   def __init__(self, app, service, *, is_local: bool):
     self._app, self._service, self._is_local = app, service, is_local
+    self._paths = {route.path for route in app.routes}  # that metrics name
 
   async def __call__(self, scope, receive, send):
     if scope["type"] != "http":
@@ -75,8 +76,7 @@ class Guard:
       body = Refusal(error.status_code, line).body()
       await wire.send_json(send_with_id, error.status_code, body)
     finally:
-      path = scope["path"] if status not in (401, 404) else "other"
-      path = "/v1/models/NAME" if path.startswith("/v1/models/") else path
+      path = scope["path"] if scope["path"] in self._paths else "other"
       self._service.meter.requests.labels(path, str(status)).inc()
 
   def _admitted(self, scope, headers: dict) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import hashlib
 import hmac
+import queue
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +13,11 @@ from lm import stores, tasks
 from lm.data.tokenizers import vocabulary
 from lm.disk import paths
 from lm.errors import Mistake
-from lm.generate import chat, decode, prompts
+from lm.generate import chat, prompts
 from lm.serve.engine import Engine
 from lm.serve.jobs import Job, Prompt, Run
 from lm.serve.metrics import Meter
+from lm.serve.requests import Failed, Request, Written
 from lm.serve.templates import Template
 from lm.serve.wire import Refusal
 
@@ -31,7 +33,7 @@ class Limits:
   stops: int = 16  # stop strings
   requests: int = 256  # being served at a time
   seconds: float = 600.0  # for a request
-  stuck_s: float = 120.0  # without progress, until /health fails
+  stuck_s: float = 300.0  # of one turn of the engine, until /health fails
 
 
 class Keys:
@@ -201,7 +203,7 @@ class Service:
 
 
 def load(path, *, keys=None, limits=None) -> Service:
-  """Returns the service of the model at a path, with its engine running.
+  """Returns the service of the model at a path, with its engine running and warm.
 
   Raises Mistake for a model without a tokenizer, and as `lm.load` does.
   """
@@ -211,11 +213,25 @@ def load(path, *, keys=None, limits=None) -> Service:
     raise Mistake(f"{path} has no tokenizer; text needs one")
   task, engine = tasks.of_model(store, model), None
   if model.traits.decodes and model.output == "tokens":
-    params = decode.prepare_params(model, params)
     drawable = vocabulary.drawable(tokenizer, model.config.vocab)
     engine = Engine(model, params, drawable=drawable)
+    warm(engine, has_source=model.traits.source)
   options = dict(engine=engine, task=task, keys=keys, limits=limits)
   return Service(name_of(path), model, params, tokenizer, **options)
+
+
+def warm(engine, *, has_source: bool) -> None:
+  """Returns when the engine has compiled what every text needs, by writing one.
+
+  Raises Mistake for a model that cannot write any.
+  """
+  events, source = queue.SimpleQueue(), (0,) if has_source else None
+  engine.submit(Request(ids=(0,), source=source, max_tokens=1), events.put)
+  while not isinstance(event := events.get(), Written | Failed):
+    continue
+  if isinstance(event, Failed):
+    engine.close(drain_s=0)
+    raise Mistake(event.reason)
 
 
 def name_of(path) -> str:

@@ -17,9 +17,9 @@ from lm.serve.wire import Stream, event
 async def reply(service, body: schema.Response, caller):
   """Returns the response to a text or to messages."""
   service.check_writes()
-  sampled, top = _sampled(body), None
-  if body.include:
-    top = body.top_logprobs or 0
+  sampled, top = _sampled(body), body.top_logprobs
+  if body.include and top is None:
+    top = 0
   prompt = await asyncio.to_thread(_prompt, service, body)
   make, settings = _writing.job, dict(max_tokens=body.max_output_tokens, top=top)
   job = await asyncio.to_thread(make, service, sampled, (prompt,), caller, **settings)
