@@ -35,10 +35,11 @@ def main():
   keys = (
     service.Keys() if _KEY_FILE.value is None else service.Keys.read(_KEY_FILE.value)
   )
+  place = server.bound(_HOST.value, _PORT.value)
   print("reading and compiling the model", file=sys.stderr, flush=True)
   served, start_s = service.load(_WORKDIR.value, keys=keys), time.perf_counter()
   with Interrupt("finishing what runs, then stopping") as interrupt:
-    with server.Server(served, host=_HOST.value, port=_PORT.value) as running:
+    with server.Server(served, place) as running:
       print(f"serving {served.name} at {running.url}", flush=True)
       print(f"try: {example(served, running.url)}", flush=True)
       while not interrupt.number:

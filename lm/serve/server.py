@@ -1,6 +1,6 @@
 """An application on a socket, in a thread of its own, until it is stopped.
 
-    with Server(service, host="127.0.0.1", port=0) as server:
+    with Server(service, bound("127.0.0.1", 8000)) as server:
       print(server.url)
       ...
 
@@ -25,14 +25,14 @@ KEEP_S = 75  # an idle connection stays open
 
 
 class Server:
-  """A Service on host:port; port 0 takes a free one. Raises Mistake if it is taken."""
+  """A Service on a socket that is `bound`."""
 
-  def __init__(self, service, *, host: str, port: int):
-    self._service = service
-    self._socket = _listening(host, port)
-    name = f"[{host}]" if ":" in host else host
-    self.url = f"http://{name}:{self._socket.getsockname()[1]}"
-    is_local = _is_local(host) and not service.keys
+  def __init__(self, service, place: socket.socket):
+    self._service, self._socket = service, place
+    host, port = place.getsockname()[:2]
+    self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    is_local = ipaddress.ip_address(host).is_loopback and not service.keys
+    place.listen(BACKLOG)
     config = uvicorn.Config(
       app.make(service, is_local=is_local),
       log_config=None,
@@ -80,22 +80,16 @@ class Server:
     service.close()
 
 
-def _is_local(host: str) -> bool:
-  if host == "localhost":
-    return True
-  try:
-    return ipaddress.ip_address(host).is_loopback
-  except ValueError:
-    return False
+def bound(host: str, port: int) -> socket.socket:
+  """Returns a socket with the address; port 0 takes a free one.
 
-
-def _listening(host: str, port: int) -> socket.socket:
+  Raises Mistake for one that is taken, or is none of this machine.
+  """
   try:
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind((host, port))
-    listening.listen(BACKLOG)
-  except (OSError, OverflowError) as error:
+    place = socket.socket(family, socket.SOCK_STREAM)
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    place.bind((host, port))
+  except OSError as error:
     raise Mistake(f"{host}:{port} cannot be served: {error}; choose another") from error
-  return listening
+  return place

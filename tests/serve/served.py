@@ -98,9 +98,9 @@ def _started(path, *flags):
 
 
 @contextlib.contextmanager
-def thread(served, host="127.0.0.1"):
+def thread(served):
   """A server of a Service in this process: its URL."""
-  with server.Server(served, host=host, port=0) as running:
+  with server.Server(served, server.bound("127.0.0.1", 0)) as running:
     yield running.url
 
 

@@ -97,6 +97,18 @@ def test_the_tokenizer(url):
   assert info["eos_token"] == "<|endoftext|>" and info["chat_template"] is None
 
 
+def test_an_encoder_decoder(tmp_path):
+  path = served.folder(tmp_path / "tiny", family="encdec", template="")
+  prompts, options = ["the quick", "é"], dict(max_tokens=6, temperature=0)
+  with served.thread(served.load(path)) as url, client(url) as own:
+    reply = own.completions.create(model="tiny", prompt=prompts, **options)
+    expected = lm.generate(*lm.load(path), prompts, **options)
+    assert [choice.text for choice in reply.choices] == expected
+    assert reply.usage.prompt_tokens == 10 + 3  # with the token that ends a source
+    with pytest.raises(openai.BadRequestError, match="do not continue a prompt"):
+      own.completions.create(model="tiny", prompt="a", echo=True)
+
+
 def serving(name, model_fields, **task_fields):
   """Returns a Service of a random encoder with a task of its own."""
   tokenizer = tokenizers.byte_tokenizer()

@@ -65,12 +65,13 @@ def test_new_requests_are_refused_meanwhile(tiny):
 
 def test_a_second_ctrl_c_ends_at_once(tiny):
   with served.process(tiny) as (run, url):
-    begin(url, n=100, max_tokens=126)
+    reply = begin(url, n=100, max_tokens=126)
     run.signal(signal.SIGINT)
     run.until(lambda: "press Ctrl-C again" in run.err)
     while not run.ended(0.3):
       run.signal(signal.SIGINT)
     assert run.code == 130
+    reply.close()
 
 
 def test_an_engine_that_ended_is_not_healthy(tiny):

@@ -7,7 +7,7 @@ import uuid
 from lm.serve import schema, texts
 from lm.serve.jobs import whole
 from lm.serve.routes import Route, _writing
-from lm.serve.wire import DONE, Stream, event
+from lm.serve.wire import DONE, Refusal, Stream, event
 
 DEFAULT_TOKENS = 16  # OpenAI's
 
@@ -15,6 +15,8 @@ DEFAULT_TOKENS = 16  # OpenAI's
 async def reply(service, body: schema.Completion, caller):
   """Returns texts for prompts: a string, ids, or a list of those."""
   service.check_writes()
+  if body.echo and service.model.traits.source:
+    raise Refusal(400, "the model's texts do not continue a prompt", param="echo")
   prompts = await asyncio.to_thread(service.prompts, body.prompt)
   max_tokens = DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens
   settings = dict(max_tokens=max_tokens, top=body.logprobs, echo=bool(body.echo))
