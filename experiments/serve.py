@@ -36,7 +36,7 @@ def main():
     service.Keys() if _KEY_FILE.value is None else service.Keys.read(_KEY_FILE.value)
   )
   place = server.bound(_HOST.value, _PORT.value)
-  print("reading and compiling the model", file=sys.stderr, flush=True)
+  print(f"reading and compiling {_WORKDIR.value}", flush=True)
   served, start_s = service.load(_WORKDIR.value, keys=keys), time.perf_counter()
   with Interrupt("finishing what runs, then stopping") as interrupt:
     with server.Server(served, place) as running:

@@ -45,7 +45,7 @@ NOT_NEEDED = (
   "lm.train.simple",
   "lm.train.teacher",
   *("gguf", "jinja2", "matplotlib", "safetensors", "sentencepiece"),
-  *("llguidance", "prometheus_client", "pydantic", "starlette", "uvicorn"),
+  *("llguidance", "pydantic", "starlette", "uvicorn"),
   *("tensorboard", "tensorflow", "torch", "transformers"),
 )
 # All that is imported of rooms in which a run names what it wants.
