@@ -22,6 +22,7 @@ from lm.serve.wire import Refusal
 PAGE = Path(__file__).with_name("page.html")
 OPEN = ("/", "/health")
 BODY_S = 60  # for a client to send its request
+LEFT = 499  # in metrics: the client left before it had a reply
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
 POLICY += "connect-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
 REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
@@ -56,7 +57,7 @@ class Guard:
     headers = {
       name.decode("latin-1"): v.decode("latin-1") for name, v in scope["headers"]
     }
-    id, status = _request_id(headers), 500
+    id, status = _request_id(headers), LEFT
 
     async def send_with_id(message):
       nonlocal status

@@ -176,6 +176,7 @@ async def send_stream(receive, send, stream: Stream, seconds: float) -> None:
       async with asyncio.timeout(seconds), contextlib.aclosing(stream.events) as events:
         async for text in events:
           await write(text)
+          await asyncio.sleep(0)  # others have their turn, and a lost client is noticed
     except Exception as error:
       await write(event(refusal(error).body()))
       await write(DONE)
