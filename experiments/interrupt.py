@@ -22,13 +22,16 @@ _ECHO_S = 0.2
 class Interrupt:
   """A context manager: `number` is that of the first SIGINT or SIGTERM in it, else 0.
 
+  `line` is what the user is told at the first.
+
   The second signal ends the process at once, with 130 or 143, as a shell reports them.
   A thread listens, because Python runs a handler only between two bytecodes, and a
   compilation takes minutes. Enter it in the main thread, after
   `jax.distributed.initialize`, which takes SIGTERM for itself.
   """
 
-  def __init__(self):
+  def __init__(self, line="saving, then stopping"):
+    self._line = line
     self.number = 0  # also that of another process, once `agreed`
     self._answer = (-1, False)  # the newest step of `agreed`, and its result
     self._maximum = None  # that of all processes' numbers, started at that step
@@ -77,7 +80,7 @@ class Interrupt:
         if first_s is None:
           first_s = now_s
           self.number = self.number or number[0]
-          _print("saving, then stopping; press Ctrl-C again to stop at once")
+          _print(f"{self._line}; press Ctrl-C again to stop at once")
         elif now_s - first_s > _ECHO_S:
           os._exit(128 + number[0])
 

@@ -37,6 +37,41 @@ def embed(
   """
   if isinstance(texts, str) or not len(texts):
     raise Mistake("wanted a list of texts, of one at least")
+  poolings = _poolings(tokenizer, pooling)
+  ids, limit = encode(tokenizer, texts), _limit(model, tokenizer, max_tokens)
+  ids = [_truncate(text_ids, limit) for text_ids in ids]
+  return _vectors(model, params, ids, poolings, batch_size)
+
+
+def encode(tokenizer, texts) -> list[np.ndarray]:
+  """Returns the ids of each text, whole, as `embed` reads it."""
+  is_lower = tokenizer.embedding.get("lower")
+  return [tokenizer.prompt(text.lower() if is_lower else text) for text in texts]
+
+
+def _limit(model, tokenizer, max_tokens=0) -> int:
+  """Returns the most tokens of a text."""
+  own = max_tokens or tokenizer.embedding.get("max_tokens")
+  return min(filter(None, (own, model.config.context)), default=2**31)
+
+
+@narrow
+def of_ids(model, params, tokenizer, ids, *, pooling="", batch_size=32) -> np.ndarray:
+  """Returns x_RD of R sequences of ids, as `embed` of texts that have these.
+
+  Raises Mistake for an empty one, and for one that would have to be truncated.
+  """
+  limit = _limit(model, tokenizer)
+  for text_ids in ids:
+    if not 0 < len(text_ids) <= limit:
+      raise Mistake(
+        f"a text of {len(text_ids)} tokens; wanted one at least, and {limit} at most"
+      )
+  return _vectors(model, params, ids, _poolings(tokenizer, pooling), batch_size)
+
+
+def _poolings(tokenizer, pooling: str) -> tuple[str, ...]:
+  """Returns the names of the poolings that are wanted; Mistake for an unknown one."""
   own = tokenizer.embedding
   poolings = tuple(pooling.split("+") if pooling else own.get("pooling", ["mean"]))
   for name in poolings:
@@ -46,17 +81,17 @@ def embed(
       f"the model's folder makes embeddings with {own['not_built']}, which is not "
       "built here; choose a pooling for vectors without it"
     )
-  texts = [text.lower() for text in texts] if own.get("lower") else texts
-  limits = (max_tokens or own.get("max_tokens"), model.config.context)
-  ids = [tokenizer.prompt(text) for text in texts]
-  max_tokens = min(filter(None, limits), default=max(map(len, ids)))
-  ids = [_truncate(text_ids, max_tokens) for text_ids in ids]
+  return poolings
+
+
+def _vectors(model, params, ids, poolings, batch_size: int) -> np.ndarray:
   by_length = np.argsort([len(text_ids) for text_ids in ids], kind="stable")
   width = model.config.width * len(poolings)
   x_RD = np.zeros((len(ids), width), np.float32)
   for start in range(0, len(ids), batch_size):
     rows = by_length[start : start + batch_size]
-    longest = min(bucket(max(len(ids[row]) for row in rows)), max_tokens)
+    longest = bucket(max(len(ids[row]) for row in rows))
+    longest = min(longest, model.config.context or longest)
     tokens_BT = np.zeros((bucket(len(rows), 1), longest), np.int32)
     positions_BT = np.full(tokens_BT.shape, -1, np.int32)
     for b, row in enumerate(rows):

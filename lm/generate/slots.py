@@ -206,10 +206,10 @@ def advance(model, params, slots: Slots, steps: int) -> Slots:
 
 
 @functools.partial(jax.jit, static_argnames="model", donate_argnames="slots")
-def _check(model, params, slots, guesses_BW):
-  s, (B, W) = slots, guesses_BW.shape
-  tokens_BT = jnp.concatenate([s.last_B[:, None], guesses_BW], axis=1)
-  places_BT = (s.prompt_lengths_B - 1 + s.lengths_B)[:, None] + jnp.arange(W + 1)[None]
+def _check(model, params, slots, guesses_BQ):
+  s, (B, Q) = slots, guesses_BQ.shape
+  tokens_BT = jnp.concatenate([s.last_B[:, None], guesses_BQ], axis=1)
+  places_BT = (s.prompt_lengths_B - 1 + s.lengths_B)[:, None] + jnp.arange(Q + 1)[None]
   is_real_BT = ~s.done_B[:, None] & (tokens_BT >= 0)
   x_BTD, cache, _ = model.apply(
     {"params": params},
@@ -220,23 +220,23 @@ def _check(model, params, slots, guesses_BW):
   )
   logits_BTV = model.apply({"params": params}, x_BTD, method="readout")
   s, is_right_B = s.replace(cache=cache), jnp.ones(B, bool)
-  for t in range(W + 1):
+  for t in range(Q + 1):
     s = _append(s, logits_BTV[:, t], is_right_B)
-    if t < W:
-      is_right_B &= s.last_B == guesses_BW[:, t]
+    if t < Q:
+      is_right_B &= s.last_B == guesses_BQ[:, t]
   return s.replace(cache=s.cache.ended(s.prompt_lengths_B - 1 + s.lengths_B))
 
 
 @narrow
-def check(model, params, slots: Slots, guesses_BW) -> Slots:
+def check(model, params, slots: Slots, guesses_BQ) -> Slots:
   """Returns the slots with the tokens that `advance` would write; donates them.
 
-  It reads W guesses of each row's next tokens at once and writes as far as they are
-  right, and the one behind: 1 to W + 1 tokens, by the same settings and keys. A guess
-  of -1 is none. The columns and the cache have room for W + 1 more tokens in each row,
+  It reads Q guesses of each row's next tokens at once and writes as far as they are
+  right, and the one behind: 1 to Q + 1 tokens, by the same settings and keys. A guess
+  of -1 is none. The columns and the cache have room for Q + 1 more tokens in each row,
   and the cache takes tokens back (`rewinds`).
   """
-  return _check(model, params, slots, guesses_BW)
+  return _check(model, params, slots, guesses_BQ)
 
 
 @narrow

@@ -60,11 +60,11 @@ class Batch:
     for number, row in enumerate(self.rows):
       if row is not None and row.request.constraint is not None:
         self._slots = slots.hold(self._slots, number, row.bias_V())
-    inputs, guesses_BW = (self._model, self._params, self._slots), self._ahead()
-    if guesses_BW is None:
+    inputs, guesses_BQ = (self._model, self._params, self._slots), self._ahead()
+    if guesses_BQ is None:
       self._slots = slots.advance(*inputs, 1)
     else:
-      self._slots = slots.check(*inputs, guesses_BW)
+      self._slots = slots.check(*inputs, guesses_BQ)
     drawn = slots.read(self._slots)
     self._slots = slots.drained(self._slots)
     return drawn
@@ -81,11 +81,11 @@ class Batch:
     self.rows, self._slots = [None] * len(self.rows), None
 
   def _ahead(self):
-    """Returns guesses_BW, None where there are none."""
+    """Returns guesses_BQ, None where there are none."""
     if self._guesses is None:
       return None
-    guesses_BW = self._guesses.guess(self.rows)
+    guesses_BQ = self._guesses.guess(self.rows)
     for number, row in enumerate(self.rows):
       if row is not None and row.request.constraint is not None:
-        guesses_BW[number] = -1  # what may come next depends on what came
-    return guesses_BW if np.any(guesses_BW >= 0) else None
+        guesses_BQ[number] = -1  # what may come next depends on what came
+    return guesses_BQ if np.any(guesses_BQ >= 0) else None

@@ -30,13 +30,13 @@ class Repeats:
     self._texts[number] = _Text(row.request.ids)
 
   def guess(self, rows: list) -> np.ndarray:
-    """Returns guesses_BW for rows, of which some are None; -1 is none."""
-    guesses_BW = np.full((len(rows), self.width), -1, np.int32)
+    """Returns guesses_BQ for rows, of which some are None; -1 is none."""
+    guesses_BQ = np.full((len(rows), self.width), -1, np.int32)
     for number, row in enumerate(rows):
       if row is not None:
         ids = self._texts[number].next(row.ids, self.width)
-        guesses_BW[number, : len(ids)] = ids
-    return guesses_BW
+        guesses_BQ[number, : len(ids)] = ids
+    return guesses_BQ
 
 
 class _Text:
@@ -83,7 +83,7 @@ class Draft:
     self._slots = slots.admit(self._slots, number, one)
 
   def guess(self, rows: list) -> np.ndarray:
-    """Returns guesses_BW for rows, of which some are None; -1 is none."""
+    """Returns guesses_BQ for rows, of which some are None; -1 is none."""
     is_live_B = np.array([row is not None for row in rows])
     lengths_B = np.array([len(row.ids) if row else 0 for row in rows], np.int32)
     last_B = np.array([row.last if row else 0 for row in rows], np.int32)

@@ -61,7 +61,7 @@ def test_lm_holds_nothing_but_modules_and_what_is_installed_with_them(distributi
     for pattern in patterns
     for path in ROOT.joinpath(*package.split(".")).glob(pattern)
   }
-  assert {p.suffix for p in installed} == {".yaml", ".jsonl", ".md"}
+  assert {p.suffix for p in installed} == {".html", ".yaml", ".jsonl", ".md"}
   others = {p for p in files - installed if "__pycache__" not in p.parts}
   assert {path.suffix for path in others} == {".py"}
 

@@ -41,12 +41,14 @@ NOT_NEEDED = (
   "lm.stores.gguf",
   "lm.stores.hf",
   "lm.stores.vectors",
+  "lm.serve",
   "lm.study",
   "lm.scores",
   "lm.tasks",
   "lm.train.simple",
   "lm.train.teacher",
   *("gguf", "jinja2", "matplotlib", "safetensors", "sentencepiece"),
+  *("llguidance", "pydantic", "starlette", "uvicorn"),
   *("tensorboard", "tensorflow", "torch", "transformers"),
 )
 # All that is imported of rooms in which a run names what it wants.

@@ -74,6 +74,7 @@ def test_no_character_of_a_path_means_anything(text, tmp_path):
     ["prepare", "--config.data.cache=file:///cache"],
     ["evaluate", "--workdir=gs://bucket/run"],
     ["generate", "--workdir=https://host/model.gguf"],
+    ["serve", "--workdir=gs://bucket/run"],
     ["convert", "--from=hf://model", "--to={}/model"],
     ["convert", "--from={}", "--to=gs://bucket/model"],
     ["report", "--workdirs=gs://bucket/a", "--out={}/report"],

@@ -45,29 +45,44 @@ def render_many(source: str, conversations, **variables) -> list[str]:
   conversations = [list(messages) for messages in conversations]
   if not conversations:
     return []
-  variables = DEFAULTS | variables
-  limits = {"cpu_s": CPU_S, "memory_bytes": MEMORY_BYTES, "max_chars": MAX_CHARS}
-  header = {"template": source, "variables": variables, "limits": limits}
-  with _started(header) as process:
-    return [_rendered(process, messages) for messages in conversations]
+  with Renderer(source, **variables) as renderer:
+    return [renderer(messages) for messages in conversations]
 
 
-@contextlib.contextmanager
-def _started(header: dict):
-  """A process that renders a conversation for each line of its input."""
-  # -I: neither the environment nor the current folder decides what is imported.
-  process = subprocess.Popen(
-    [sys.executable, "-I", str(PROGRAM)],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-  )
-  try:
-    _send(process, header)
-    yield process
-  finally:
-    process.kill()
-    process.communicate()
+class Renderer:
+  """A process that renders conversations by the template `source`, one after another.
+
+    with Renderer(tokenizer.chat_template) as renderer:
+      text = renderer(messages, tools=tools)
+
+  Variables of a call are for its conversation alone. The process ends with a
+  conversation that it cannot render, which raises Mistake as `render_many` does.
+  """
+
+  def __init__(self, source: str, **variables):
+    limits = {"cpu_s": CPU_S, "memory_bytes": MEMORY_BYTES, "max_chars": MAX_CHARS}
+    header = {"template": source, "variables": DEFAULTS | variables, "limits": limits}
+    # -I: neither the environment nor the current folder decides what is imported.
+    self._process = subprocess.Popen(
+      [sys.executable, "-I", str(PROGRAM)],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+    )
+    _send(self._process, header)
+
+  def __call__(self, messages, /, **variables) -> str:
+    return _rendered(self._process, variables | {"messages": messages})
+
+  def close(self) -> None:
+    self._process.kill()
+    self._process.communicate()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *error):
+    self.close()
 
 
 def _send(process, value):
@@ -77,9 +92,9 @@ def _send(process, value):
     process.stdin.flush()
 
 
-def _rendered(process, messages) -> str:
+def _rendered(process, variables: dict) -> str:
   """The text of one conversation; the process has answered all others before it."""
-  _send(process, messages)
+  _send(process, variables)
   ready, _, _ = select.select([process.stdout], [], [], PATIENCE_S)
   if not ready:
     raise Mistake(f"the chat template was not done after {PATIENCE_S} s")
@@ -93,19 +108,25 @@ def _rendered(process, messages) -> str:
   raise Mistake(f"the chat template failed: {(reasons or ['no reason given'])[-1]}")
 
 
-def encode(tokenizer, messages, **variables) -> np.ndarray:
+def encode(tokenizer, messages, /, *, renderer=None, **variables) -> np.ndarray:
   """Returns the ids of a conversation up to where the model is to answer.
 
-  Special tokens of the template become such; in a message "<|im_end|>" is ten
-  characters. Raises Mistake when there is no template, or as `render`.
+  Special tokens of the template become such; in a message, or in another variable,
+  "<|im_end|>" is ten characters. `renderer` is called as a Renderer of the template, by
+  default one for this conversation. Raises Mistake when there is no template, or as
+  `render`.
   """
   if tokenizer.chat_template is None:
     raise Mistake("the tokenizer has no chat template; this is no chat model")
-  messages = json.loads(json.dumps(list(messages)))
-  seam = unused_char(json.dumps(messages, ensure_ascii=False))
-  splitter = Splitter(tokenizer.special, seam)
-  variables = tokenizer.special_tokens | variables
-  text = render(tokenizer.chat_template, splitter.split(messages), **variables)
+  variables = json.loads(json.dumps({"messages": list(messages)} | variables))
+  seam = unused_char(json.dumps(variables, ensure_ascii=False))
+  variables = Splitter(tokenizer.special, seam).split(variables)
+  messages = variables.pop("messages")
+  if renderer is None:
+    variables = tokenizer.special_tokens | variables
+    text = render(tokenizer.chat_template, messages, **variables)
+  else:
+    text = renderer(messages, **variables)
   parts = [tokenizer.marked(part) for part in text.split(seam)]
   return np.concatenate(parts).astype(np.int32)
 
@@ -157,8 +178,14 @@ def _end_of_turn(source: str, named: tuple, added: tuple[str, ...]) -> str:
 
 
 def unused_char(text: str) -> str:
-  """A noncharacter of Unicode (reserved for internal use) that is not in the text."""
-  return next(c for c in map(chr, range(0xFDD0, 0xFDF0)) if c not in text)
+  """A noncharacter of Unicode (reserved for internal use) that is not in the text.
+
+  Raises Mistake for a text that has all of them.
+  """
+  char = next((c for c in map(chr, range(0xFDD0, 0xFDF0)) if c not in text), None)
+  if char is None:
+    raise Mistake("the text has all noncharacters, U+FDD0 to U+FDEF; leave one out")
+  return char
 
 
 class Splitter:
@@ -171,7 +198,7 @@ class Splitter:
   def split(self, value):
     """A JSON value with seams in all its strings."""
     if isinstance(value, dict):
-      return {key: self.split(inner) for key, inner in value.items()}
+      return {self.split(key): self.split(inner) for key, inner in value.items()}
     if isinstance(value, list):
       return [self.split(inner) for inner in value]
     if isinstance(value, str):

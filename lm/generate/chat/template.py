@@ -1,10 +1,11 @@
 """Renders a chat template; run as a program, for templates come from strangers.
 
 The first line of its input is {"template", "variables", "limits"} in JSON, each other
-line the messages of a conversation. It answers each with a line: the text as a JSON
-string. When a conversation cannot be rendered it ends, with the reason on standard
-error. Jinja's sandbox keeps a template from reaching for attributes; its computation
-is bounded only by limits of the process: memory, and time for each conversation.
+line an object of more variables: the messages of a conversation, and others for it
+alone. It answers each with a line: the text as a JSON string. When a conversation
+cannot be rendered it ends, with the reason on standard error. Jinja's sandbox keeps a
+template from reaching for attributes; its computation is bounded only by limits of the
+process: memory, and time for each conversation.
 """
 
 import datetime
@@ -67,7 +68,7 @@ def compiled(template: str):
 def render(template, variables: dict, max_chars: int) -> str:
   """Returns the text; TemplateError when it is longer than that."""
   text = ""
-  for part in template.generate(**variables):
+  for part in template.generate(variables):
     text += part
     if len(text) > max_chars:
       raise TemplateError(f"it writes over {max_chars} characters")
@@ -82,8 +83,7 @@ def answer(header: dict, lines):
     # CPU time of this process until SIGPROF ends it.
     signal.setitimer(signal.ITIMER_PROF, limits["cpu_s"])
     template = template or compiled(header["template"])
-    variables = header["variables"] | {"messages": json.loads(line)}
-    yield render(template, variables, limits["max_chars"])
+    yield render(template, header["variables"] | json.loads(line), limits["max_chars"])
 
 
 def main():
