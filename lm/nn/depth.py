@@ -180,12 +180,12 @@ def split(params):
   """Returns the parameters with the stacked weights of a Stack as tuples of L arrays.
 
   For loops outside of which the slicing should happen once, like decoding. It suits a
-  model that is not scanned.
+  model that is not scanned. Those that are split already stay as they are.
   """
   if not isinstance(params, dict):
     return params
   if list(params) == [LAYER]:  # the tree of a Stack
-    return {LAYER: jax.tree.map(tuple, params[LAYER])}
+    return {LAYER: jax.tree.map(tuple, params[LAYER], is_leaf=_is_split)}
   return {name: split(tree) for name, tree in params.items()}
 
 

@@ -80,6 +80,7 @@ def test_only_stacked_weights_are_split():
   assert isinstance(params["blocks"][LAYER]["w"], tuple)
   assert [x.shape for x in params["blocks"][LAYER]["w"]] == [(D, D)] * 2
   assert params["embed"]["table"] is tree["embed"]["table"]
+  assert split(params) == params
 
 
 def test_an_unknown_policy_of_recomputing_is_a_mistake():
