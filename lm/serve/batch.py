@@ -6,7 +6,7 @@ from lm.errors import Mistake
 from lm.generate import decode, slots
 from lm.generate.slots import Drawn
 from lm.serve.guesses import Draft, Repeats
-from lm.serve.reading import Reading, size_of
+from lm.serve.reading import Reading
 from lm.serve.rows import Row, empty, one_row
 
 
@@ -23,7 +23,8 @@ class Batch:
     self.rows: list[Row | None] = [None] * rows
     self._model, self._params = model, decode.prepare_params(model, params)
     self._chunk, self._dtype, self._guess, self._slots = chunk, dtype, guess, None
-    self._columns = size_of(size + guess + 1)  # guesses may go beyond a text
+    self._columns = size + guess + chunk  # guesses and chunks may go beyond a text
+    self._spare = None  # an empty cache of one row
     self._guesses = None
     if guess and not model.init_cache(1, 1).rewinds:
       raise Mistake("a recurrent model cannot take guesses back; guess no tokens")
@@ -40,8 +41,11 @@ class Batch:
 
   def reading(self, request, prefixes) -> Reading:
     """Returns a prompt to be read, a chunk a step."""
-    options = dict(chunk=self._chunk, dtype=self._dtype)
-    return Reading(self._model, self._params, request, prefixes=prefixes, **options)
+    cache, self._spare = self._spare, None
+    if cache is None:
+      cache = self._model.init_cache(1, self._columns).as_dtype(self._dtype)
+    options = dict(cache=cache, chunk=self._chunk, prefixes=prefixes)
+    return Reading(self._model, self._params, request, **options)
 
   def admit(self, row: Row):
     """Puts a row whose prompt was read into a free place."""
@@ -53,6 +57,8 @@ class Batch:
     if self._guesses is not None:
       self._guesses.admit(number, row)
     self._slots = slots.admit(self._slots, number, one)
+    if row.reading.cache.rewinds:
+      self._spare = row.reading.cache.ended(np.zeros(1, np.int32))
     row.reading, self.rows[number] = None, row
 
   def write(self) -> Drawn:

@@ -41,8 +41,7 @@ class Engine:
     rows: the texts that are written at once.
     size: the most tokens of a prompt and its text; by default the model's context, or
       2048 where that is longer or has no limit.
-    chunk: the tokens of a prompt that are read between two tokens of the texts, a
-      power of two.
+    chunk: the tokens of a prompt that are read between two tokens of the texts.
     waiting: the most requests that wait for a row.
     prefix_bytes: of memory for prompts that were read, to be read no more.
     cache_dtype: of the keys and values.

@@ -65,7 +65,8 @@ class Draft:
   def __init__(self, model, params, *, width: int, rows: int, size: int, chunk: int):
     if not model.traits.decodes or model.traits.source:
       raise Mistake("a draft model continues a text: wanted a decoder")
-    self.width, self._chunk, self._model = width, chunk, model
+    self.width, self._chunk, self._size = width, chunk, size
+    self._model = model
     self._params = decode.prepare_params(model, params)
     sizes = dict(size=size, dtype="float32")
     self._slots = empty(model, self._params, rows, columns=width + 1, **sizes)
@@ -75,7 +76,8 @@ class Draft:
 
   def admit(self, number: int, row: Row):
     """Reads the prompt of a row."""
-    options = dict(chunk=self._chunk, prefixes=None, dtype="float32")
+    cache = self._model.init_cache(1, self._size)
+    options = dict(cache=cache, chunk=self._chunk, prefixes=None)
     reading = Reading(self._model, self._params, row.request, **options)
     while not reading.is_over:
       reading.step()

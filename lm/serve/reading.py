@@ -15,41 +15,32 @@ from lm.generate.slots import scores
 from lm.serve.prefixes import addresses
 from lm.serve.requests import Request, Scored
 
-SMALLEST = 16  # tokens of the smallest chunk
+SMALL = 32  # tokens of the only other chunk, of short prompts: each size compiles once
 TOP = 20  # the most likeliest ids of a token that a request may ask for
 
 
-def size_of(tokens: int) -> int:
-  """Returns the columns of the cache that so many tokens are read into."""
-  size = SMALLEST
-  while size < tokens:
-    size *= 2
-  return size
-
-
 class Reading:
-  """One prompt, of which all tokens but the last are read; `chunk` is a power of two.
+  """One prompt, of which all tokens but the last are read into an empty cache of a row.
 
   `prefixes` is None for models whose prompts are not kept.
   """
 
-  def __init__(self, model, params, request: Request, *, chunk: int, prefixes, dtype):
+  def __init__(self, model, params, request: Request, *, cache, chunk: int, prefixes):
     self._model, self._params, self.request = model, params, request
-    self._prefixes, self._listed = prefixes, []
+    self._prefixes, self._listed, self._scored = prefixes, [], []
     self._ids = np.asarray(request.ids[:-1], np.int32)
-    size = size_of(len(self._ids))
-    self._chunk, self._scored = min(chunk, size), []
-    self.done, self.cached = 0, 0
-    self.cache = model.init_cache(1, size).as_dtype(dtype)
+    self._chunk = SMALL if len(self._ids) <= SMALL < chunk else chunk
+    self.cache, self.done, self.cached = cache, 0, 0
     self._source = {}
     if request.source is not None:
       self._source = pad_sources(model, [list(request.source)], 1)
     if prefixes is not None and request.prompt_top is None:
       self._listed = addresses(self._ids, chunk, request.salt)
       parts = prefixes.longest(self._listed)
-      if parts:
-        self.cache = self.cache.restored(parts)
-        self.done = self.cached = len(parts) * chunk
+      for part in parts:
+        self.cache = _filled(self.cache, part, self.done)
+        self.done += chunk
+      self.cached = self.done
     # The source is read with the first chunk, even one without a token.
     self.is_over = self.done == len(self._ids) and not self._source
 
@@ -103,6 +94,11 @@ def fill(model, params, cache, tokens_BT, positions_BT, source):
 
 _columns = jax.jit(
   lambda cache, start, *, size: cache.columns(start, size), static_argnames="size"
+)
+
+
+_filled = jax.jit(
+  lambda cache, part, start: cache.filled(part, start), donate_argnums=0
 )
 
 

@@ -10,7 +10,7 @@ from lm.generate.edges import Forced
 from lm.generate.prompts import pad_sources, validate_request
 from lm.generate.sample import Sampling, validate
 from lm.generate.slots import Drawn, Slots
-from lm.serve.reading import SMALLEST, TOP, Reading
+from lm.serve.reading import SMALL, TOP, Reading
 from lm.serve.requests import Failed, Request, Scored, Written
 
 STOPS = 16  # the most ids that may end a text
@@ -98,7 +98,7 @@ class Row:
 
 def width_of(model, params) -> int:
   """Returns V: the number of a token's logits, padding included."""
-  return _prompt_shapes(model, params, 1, SMALLEST)[1].shape[1]
+  return _prompt_shapes(model, params, 1, SMALL)[1].shape[1]
 
 
 def _prompt_shapes(model, params, rows: int, size: int):
@@ -107,7 +107,7 @@ def _prompt_shapes(model, params, rows: int, size: int):
   if model.traits.source:
     longest = model.config.context or size
     source = pad_sources(model, [[0] * longest] * rows, rows)
-  tokens_BT, lengths_B = np.zeros((rows, SMALLEST), np.int32), np.ones(rows, np.int32)
+  tokens_BT, lengths_B = np.zeros((rows, SMALL), np.int32), np.ones(rows, np.int32)
   inputs = (params, tokens_BT, lengths_B, source)
   return jax.eval_shape(
     lambda *inputs: decode.prefill(model, *inputs, size=size), *inputs

@@ -65,16 +65,16 @@ class KVCache:
     keys, values = jax.tree.map(lambda x: cut(x, axis), (self.keys, self.values))
     return KVCache(keys, values, cut(self.positions_BS, 1), self.index_B)
 
-  def restored(self, parts):
-    """Returns the cache of one row with these parts of it in front."""
+  def filled(self, part, start):
+    """Returns the cache of one row with `part` as its columns from `start` on."""
     axis = self._rows_axis + 1
-    cut = lambda *xs: jnp.concatenate(xs, axis)
-    rest = sum(part.positions_BS.shape[1] for part in parts)
-    rest = self.columns(rest, self.positions_BS.shape[1] - rest)
-    pairs = [(part.keys, part.values) for part in (*parts, rest)]
-    keys, values = jax.tree.map(cut, *pairs)
-    positions = [part.positions_BS for part in (*parts, rest)]
-    return KVCache(keys, values, jnp.concatenate(positions, 1), parts[-1].index_B)
+    write = lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, start, axis)
+    old, new = (self.keys, self.values), (part.keys, part.values)
+    keys, values = jax.tree.map(write, old, new)
+    positions_BS = self.positions_BS.at[0].set(
+      jax.lax.dynamic_update_slice(self.positions_BS[0], part.positions_BS[0], (start,))
+    )
+    return KVCache(keys, values, positions_BS, part.index_B)
 
   def ended(self, lengths_B):
     """Returns the cache whose rows end after so many columns; the rest are empty."""
