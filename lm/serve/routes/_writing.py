@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import secrets
+import time
+import uuid
 
 from lm.errors import Mistake
 from lm.generate.sample import Sampling
-from lm.serve.jobs import Job, Run
+from lm.serve.jobs import Job, Run, whole
 from lm.serve.texts import Token, data_of
-from lm.serve.wire import Refusal
+from lm.serve.wire import Refusal, Stream
 
 
 def job(service, body, prompts, caller, **settings) -> Job:
@@ -37,6 +39,25 @@ def job(service, body, prompts, caller, **settings) -> Job:
     salt=f"{caller.salt}/{body.cache_salt or ''}",
     **settings,
   )
+
+
+def heading(kind: str, object: str, model: str) -> dict:
+  """Returns what every part of a reply begins with."""
+  id, created = f"{kind}-{uuid.uuid4().hex}", int(time.time())
+  return {"id": id, "object": object, "created": created, "model": model}
+
+
+async def answered(service, body, job: Job, head: dict, *, events, choice):
+  """Returns a job's reply: a stream of `events`, or the choices once they are whole."""
+  run = service.run(job)
+  if body.stream:
+    return Stream(events(service, body, run, head), run.close)
+  try:
+    pieces = await whole(run)
+  finally:
+    run.close()
+  choices = [choice(service.tokenizer, job, piece) for piece in pieces]
+  return head | {"choices": choices, "usage": usage(run)}
 
 
 def within(limit: int, what: str, count: int, param: str) -> None:

@@ -1,13 +1,10 @@
 """POST /v1/chat/completions: the assistant's next message in a conversation."""
 
 import asyncio
-import time
-import uuid
 
 from lm.serve import schema, texts
-from lm.serve.jobs import whole
 from lm.serve.routes import Route, _writing
-from lm.serve.wire import DONE, Stream, event
+from lm.serve.wire import DONE, event
 
 
 async def reply(service, body: schema.Chat, caller):
@@ -22,25 +19,9 @@ async def reply(service, body: schema.Chat, caller):
   top = (body.top_logprobs or 0) if body.logprobs else None
   make, settings = _writing.job, dict(max_tokens=max_tokens, top=top)
   job = await asyncio.to_thread(make, service, body, (prompt,), caller, **settings)
-  run, head = service.run(job), heading(service.name)
-  if body.stream:
-    return Stream(_events(service, body, run, head), run.close)
-  try:
-    pieces = await whole(run)
-  finally:
-    run.close()
-  choices = [_choice(service.tokenizer, job, piece) for piece in pieces]
-  return head | {"choices": choices, "usage": _writing.usage(run)}
-
-
-def heading(model: str) -> dict:
-  """Returns what every part of a reply begins with."""
-  return {
-    "id": f"chatcmpl-{uuid.uuid4().hex}",
-    "object": "chat.completion",
-    "created": int(time.time()),
-    "model": model,
-  }
+  head = _writing.heading("chatcmpl", "chat.completion", service.name)
+  parts = dict(events=_events, choice=_choice)
+  return await _writing.answered(service, body, job, head, **parts)
 
 
 def _choice(tokenizer, job, piece: texts.Piece) -> dict:

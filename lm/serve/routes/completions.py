@@ -1,13 +1,10 @@
 """POST /v1/completions: texts that continue prompts."""
 
 import asyncio
-import time
-import uuid
 
 from lm.serve import schema, texts
-from lm.serve.jobs import whole
 from lm.serve.routes import Route, _writing
-from lm.serve.wire import DONE, Refusal, Stream, event
+from lm.serve.wire import DONE, Refusal, event
 
 DEFAULT_TOKENS = 16  # OpenAI's
 
@@ -24,25 +21,9 @@ async def reply(service, body: schema.Completion, caller):
   job = await asyncio.to_thread(
     make, service, body, prompts, caller, draws=body.best_of, **settings
   )
-  run, head = service.run(job), heading(service.name)
-  if body.stream:
-    return Stream(_events(service, body, run, head), run.close)
-  try:
-    pieces = await whole(run)
-  finally:
-    run.close()
-  choices = [choice(service.tokenizer, job, piece) for piece in pieces]
-  return head | {"choices": choices, "usage": _writing.usage(run)}
-
-
-def heading(model: str) -> dict:
-  """Returns what every part of a reply begins with."""
-  return {
-    "id": f"cmpl-{uuid.uuid4().hex}",
-    "object": "text_completion",
-    "created": int(time.time()),
-    "model": model,
-  }
+  head = _writing.heading("cmpl", "text_completion", service.name)
+  parts = dict(events=_events, choice=choice)
+  return await _writing.answered(service, body, job, head, **parts)
 
 
 async def _events(service, body, run, head):
