@@ -6,7 +6,7 @@ greedily, alone and 16 at a time. Tokens/s leave the prompt's time out, which is
 them. A share is that of the weights' bytes a second in the bandwidth, measured between
 the others: reading alone, by all cores. `transformers` counts at its better of two
 allocator settings; llama.cpp is measured where --llama_python, an interpreter, has it:
-`pip install xllamacpp`. The models are made once, in --models.
+`pip install numpy xllamacpp`. The models are made once, in --models.
 """
 
 import argparse
@@ -148,9 +148,9 @@ def prepare(models: pathlib.Path, forms, llama: bool):
 
 
 def has_llama_cpp(python: str) -> bool:
-  """Returns True if an interpreter has llama-cpp-python."""
+  """Returns True if an interpreter has xllamacpp."""
   code = (
-    "import importlib.util, sys; sys.exit(not importlib.util.find_spec('llama_cpp'))"
+    "import importlib.util, sys; sys.exit(not importlib.util.find_spec('xllamacpp'))"
   )
   return subprocess.run([python, "-c", code]).returncode == 0
 
