@@ -51,7 +51,7 @@ def main():
   if experiment and config.is_given():
     experiment = scored.adapted(experiment, path, model, tokenizer)
   texts = functools.partial(batches, experiment)
-  small, result = method.apply(compress.Subject(model, params, texts))
+  small, result = method.apply(compress.Subject(model, params, texts, store))
   compressed.write(target, store, small, result)
   before, after = compress.num_bytes(params), compress.num_bytes(result)
   print(f"{target}: {stores.described(small)}")

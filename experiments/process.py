@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import dataclasses
 import logging as python_logging
 import os
 import re
@@ -30,6 +31,19 @@ def workdirs_flag(help="the runs' folders"):
   """Defines --workdirs, a list or repeated, and returns it; see `folders`."""
   help = f"{help}, separated by commas, or each in a flag of its own"
   return flags.DEFINE_multi_string("workdirs", None, help)
+
+
+def fields_flags(prefix: str, cls):
+  """Defines --PREFIX.NAME for each field of a dataclass; returns the maker of one."""
+  define = {int: flags.DEFINE_integer, str: flags.DEFINE_string}
+  meanings = values.of_class(cls)
+  holders = {
+    field.name: define[field.type](
+      f"{prefix}.{field.name}", field.default, meanings[field.name]
+    )
+    for field in dataclasses.fields(cls)
+  }
+  return lambda: cls(**{name: holder.value for name, holder in holders.items()})
 
 
 def folders(flag) -> list[str]:

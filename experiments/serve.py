@@ -2,6 +2,7 @@
 
 ./launch.sh serve --workdir=runs/shakespeare
 ./launch.sh serve --workdir=SmolLM2-135M-Instruct --port=8080 --api_key_file=keys.txt
+./launch.sh serve --workdir=runs/smollm-int8 --engine.rows=16 --engine.cache=int8
 
 Ctrl-C or SIGTERM finishes the texts that are being written, and refuses new ones; a
 second one ends at once. docs/serve.md has the endpoints.
@@ -16,6 +17,7 @@ from absl import flags
 from experiments import process
 from experiments.interrupt import Interrupt
 from lm.errors import Mistake
+from lm.serve.settings import Settings
 
 _WORKDIR = process.workdir_flag("a run's folder, a Hugging Face folder or a .gguf file")
 _HOST = flags.DEFINE_string(
@@ -27,6 +29,7 @@ _PORT = flags.DEFINE_integer(
 _KEY_FILE = flags.DEFINE_string(
   "api_key_file", None, "a file with an API key a line; without it all are served"
 )
+_SETTINGS = process.fields_flags("engine", Settings)
 
 
 def main():
@@ -35,9 +38,11 @@ def main():
   keys = (
     service.Keys() if _KEY_FILE.value is None else service.Keys.read(_KEY_FILE.value)
   )
+  settings = _SETTINGS()
   place = server.bound(_HOST.value, _PORT.value)
   print(f"reading and compiling {_WORKDIR.value}", flush=True)
-  served, start_s = service.load(_WORKDIR.value, keys=keys), time.perf_counter()
+  served = service.load(_WORKDIR.value, settings=settings, keys=keys)
+  start_s = time.perf_counter()
   with Interrupt("finishing what runs, then stopping") as interrupt:
     with server.Server(served, place) as running:
       print(f"serving {served.name} at {running.url}", flush=True)

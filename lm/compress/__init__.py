@@ -61,6 +61,7 @@ class Subject:
   model: Any
   params: dict
   batches: Callable | None = None  # () -> batches of rows, as a Loader gives them
+  store: Any = None  # where the model came from, as `lm.stores.open` gives it
 
   @functools.cached_property
   def leaves(self) -> dict:

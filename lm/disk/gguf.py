@@ -23,6 +23,8 @@ FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?"}
 FORMATS |= {10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 VERSIONS = (2, 3)
+# Kinds of blocks of 32 whole numbers behind a float16 scale -> their bytes.
+BLOCKS = {"Q8_0": 34, "Q4_0": 18}
 
 
 class Stored(NamedTuple):
@@ -95,6 +97,28 @@ class GgufFile:
         f"{self.path} has {name} as {kind.name}, which cannot be read here; take "
         "another quantisation"
       ) from error
+
+  def blocks(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a tensor's whole numbers, and the scale of each: their product is it.
+
+    Of the kinds in BLOCKS. Both are float32 and of its shape.
+    """
+    stored = self.tensors[name]
+    raw = np.frombuffer(self._bytes, np.uint8, stored.num_bytes, stored.start)
+    raw = raw.reshape(-1, BLOCKS[self.kind(name)])
+    scales, codes = raw[:, :2].copy().view(np.float16), raw[:, 2:]
+    if self.kind(name) == "Q8_0":
+      codes = codes.view(np.int8)
+    else:
+      codes = np.concatenate([codes & 15, codes >> 4], axis=1).astype(np.int8) - 8
+    scales = np.broadcast_to(scales, codes.shape)
+    return tuple(x.astype(np.float32).reshape(stored.shape) for x in (codes, scales))
+
+  def kind(self, name: str) -> str:
+    """Returns the name of a tensor's kind, such as "Q8_0"."""
+    from gguf import GGMLQuantizationType
+
+    return GGMLQuantizationType(self.tensors[name].kind).name
 
   def forget(self):
     """Gives the memory of tensors that were read back to the system."""

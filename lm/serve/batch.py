@@ -8,21 +8,22 @@ from lm.generate.slots import Drawn
 from lm.serve.guesses import Draft, Repeats
 from lm.serve.reading import Reading
 from lm.serve.rows import Row, empty, one_row
+from lm.serve.settings import Settings
 
 
 class Batch:
   """Rows of one model, each a text or free.
 
-  `guess` is how many tokens ahead are guessed: from the text itself, or by a `draft`,
-  another (model, params) with the same tokens.
+  A row has room for `size` tokens. A `draft`, another (model, params) with the same
+  tokens, makes the guesses of the settings; else they come from the text itself.
   """
 
-  def __init__(
-    self, model, params, *, rows: int, size: int, chunk, dtype, guess, draft
-  ):
+  def __init__(self, model, params, settings: Settings, *, size: int, draft):
+    rows, chunk, guess = settings.rows, settings.chunk, settings.guess
     self.rows: list[Row | None] = [None] * rows
     self._model, self._params = model, decode.prepare_params(model, params)
-    self._chunk, self._dtype, self._guess, self._slots = chunk, dtype, guess, None
+    self._chunk, self._dtype, self._guess = chunk, settings.cache, guess
+    self._slots = None
     self._columns = size + guess + chunk  # guesses and chunks may go beyond a text
     self._spare = None  # an empty cache of one row
     self._guesses = None

@@ -27,8 +27,11 @@ from lm.serve.batch import Batch
 from lm.serve.prefixes import Prefixes
 from lm.serve.requests import Begun, Failed, Full, Request, Stats, Ticket, Written
 from lm.serve.rows import Row, check, width_of
+from lm.serve.settings import Settings
 
 CANCELLED = Written((), None, "cancelled")
+DEFAULTS = Settings()
+LONGEST = 2048  # tokens of a prompt and its text, where the settings name no number
 
 
 class Engine:
@@ -38,15 +41,7 @@ class Engine:
     model, params: of a family that decodes.
     drawable: says of each id whether a text may have it, see
       `tokenizers.vocabulary.drawable`; None allows all.
-    rows: the texts that are written at once.
-    size: the most tokens of a prompt and its text; by default the model's context, or
-      2048 where that is longer or has no limit.
-    chunk: the tokens of a prompt that are read between two tokens of the texts.
-    waiting: the most requests that wait for a row.
-    prefix_bytes: of memory for prompts that were read, to be read no more.
-    cache_dtype: of the keys and values.
-    guess: how many tokens ahead are guessed, and checked at once: tokens are the same,
-      and come faster where texts repeat themselves.
+    settings: see settings.py; its paths and devices are `draft` and `mesh` here.
     draft: (model, params) of a smaller model with the same tokens, that guesses.
     mesh: where the parameters are, if on several devices.
   """
@@ -56,30 +51,23 @@ class Engine:
     model,
     params,
     *,
+    settings: Settings = DEFAULTS,
     drawable=None,
-    rows: int = 8,
-    size: int = 0,
-    chunk: int = 128,
-    waiting: int = 256,
-    prefix_bytes: int = 1 << 29,
-    cache_dtype: str = "float32",
-    guess: int = 0,
     draft=None,
     mesh=None,
   ):
     validate_request(model, [], [], 1)
-    context = model.config.context or 2**31
-    self.size = min(context, size or 2048)
-    sizes = dict(rows=rows, size=self.size, chunk=chunk, dtype=cache_dtype)
-    self._batch = Batch(model, params, **sizes, guess=guess, draft=draft)
+    self.size = min(model.config.context or 2**31, settings.size or LONGEST)
+    self._batch = Batch(model, params, settings, size=self.size, draft=draft)
     self._model, self._width = model, width_of(model, params)
-    self._chunk, self._limit, self._mesh = chunk, waiting, mesh
+    self._chunk, self._limit = settings.chunk, settings.waiting
+    self._mesh = mesh
     self._base_V = pad_drawable(drawable, self._width)
-    keeps = prefix_bytes > 0 and not model.traits.source
-    self._prefixes = Prefixes(prefix_bytes) if keeps else None
+    keeps = settings.prefix_bytes > 0 and not model.traits.source
+    self._prefixes = Prefixes(settings.prefix_bytes) if keeps else None
     self._reading: Row | None = None
     self._inbox, self._waiting = queue.SimpleQueue(), collections.deque()
-    self._stats, self._lock = Stats(rows), threading.Lock()
+    self._stats, self._lock = Stats(settings.rows), threading.Lock()
     self._open, self._deadline, self._since_s = True, None, None
     self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
     self._thread.start()

@@ -1,6 +1,7 @@
 """A model as a service: all that its endpoints share."""
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import hmac
@@ -9,13 +10,16 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
+
 from lm import stores, tasks
 from lm.data.tokenizers import vocabulary
 from lm.disk import paths
 from lm.errors import Mistake
 from lm.generate import chat, decode, prompts
+from lm.letters import make_mesh
 from lm.nn import cpu
-from lm.serve.engine import Engine
+from lm.serve.engine import DEFAULTS, Engine
 from lm.serve.jobs import Job, Prompt, Run
 from lm.serve.metrics import Meter
 from lm.serve.requests import Failed, Request, Written
@@ -95,6 +99,7 @@ class Service:
     task=None,
     limits=None,
     keys=None,
+    mesh=None,
   ):
     self.name, self.model, self.params = name, model, params
     self.tokenizer, self.engine, self.task = tokenizer, engine, task
@@ -104,6 +109,7 @@ class Service:
     self.template = Template(tokenizer) if tokenizer.chat_template else None
     self.is_draining, self.active = False, 0  # requests being served
     self._pool = ThreadPoolExecutor(1, thread_name_prefix="answers")
+    self._mesh = mesh
     self._grammar, self._lock = None, threading.Lock()
 
   @property
@@ -181,7 +187,12 @@ class Service:
   async def compute(self, function, *args):
     """Returns function(*args), computed in a thread, one call after the other."""
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(self._pool, function, *args)
+    return await loop.run_in_executor(self._pool, self._placed, function, *args)
+
+  def _placed(self, function, *args):
+    """Returns function(*args), computed where the parameters are."""
+    with contextlib.nullcontext() if self._mesh is None else jax.set_mesh(self._mesh):
+      return function(*args)
 
   def health(self) -> str:
     """Returns what is wrong with the service, "" if nothing is."""
@@ -203,25 +214,41 @@ class Service:
     self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def load(path, *, keys=None, limits=None) -> Service:
+def load(path, *, settings=DEFAULTS, keys=None, limits=None) -> Service:
   """Returns the service of the model at a path, with its engine running and warm.
 
   Raises Mistake for a model without a tokenizer, and as `lm.load` does.
   """
-  store = stores.open(path)
-  # Depth unrolled takes longer to compile and is faster on a CPU, for every token.
-  fields = {"scan": False} if cpu.active() else {}
-  model, params, tokenizer = stores.load(path, **fields)
-  params = decode.prepare_params(model, params)  # once, for all that read them
+  store, mesh = stores.open(path), _mesh(settings.tensor)
+  model, params, tokenizer = _loaded(path, mesh)
   if tokenizer is None:
     raise Mistake(f"{path} has no tokenizer; text needs one")
   task, engine = tasks.of_model(store, model), None
   if model.traits.decodes and model.output == "tokens":
     drawable = vocabulary.drawable(tokenizer, model.config.vocab)
-    engine = Engine(model, params, drawable=drawable)
+    draft = _loaded(settings.draft, mesh)[:2] if settings.draft else None
+    options = dict(settings=settings, drawable=drawable, draft=draft, mesh=mesh)
+    engine = Engine(model, params, **options)
     warm(engine, has_source=model.traits.source)
-  options = dict(engine=engine, task=task, keys=keys, limits=limits)
+  options = dict(engine=engine, task=task, keys=keys, limits=limits, mesh=mesh)
   return Service(name_of(path), model, params, tokenizer, **options)
+
+
+def _mesh(tensor: int):
+  """Returns the mesh of the first devices, split by the tensor axis."""
+  devices = jax.devices()
+  if tensor > len(devices):
+    raise Mistake(f"tensor={tensor}, and there are {len(devices)} devices here")
+  return make_mesh(devices[:tensor], tensor=tensor)
+
+
+def _loaded(path, mesh):
+  """Returns (model, params, tokenizer), ready to write with."""
+  # Depth unrolled takes longer to compile and is faster on a CPU, for every token.
+  fields = {"scan": False} if cpu.active() else {}
+  model, params, tokenizer = stores.load(path, mesh=mesh, **fields)
+  # Once, for all that read them.
+  return model, decode.prepare_params(model, params), tokenizer
 
 
 def warm(engine, *, has_source: bool) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from lm.disk.gguf import GgufFile
 from lm.disk.safetensors import Tensor
 from lm.errors import Mistake
+from lm.nn import quantised
 from lm.stores.gguf_keys import Keys, rope_parameters
 from lm.stores.hf import HfStore
 from lm.stores.hf.config import HfConfig
@@ -40,6 +41,7 @@ PERMUTED = ("llama",)  # rotary turns neighbours of queries and keys, not halves
 # Rope scaling of Llama 3.1 and later; a file has only the factors that result.
 LLAMA_3 = dict(low_freq_factor=1.0, high_freq_factor=4.0)
 FACTORS = "rope_freqs.weight"
+KEPT = {"Q8_0": "int8_groups", "Q4_0": "int4"}  # kind of a tensor -> of our matrix
 LLAMA_3 |= dict(rope_type="llama3", original_max_position_embeddings=8192)
 
 
@@ -54,6 +56,24 @@ class GgufStore(HfStore):
         "a .gguf file"
       )
     self._open(Gguf(path), family)
+
+  def quantised(self, places: dict) -> dict:
+    """Returns {path: Quantised} of parameters whose blocks are kept as they are.
+
+    `places` are those of the parameters that may be; see KEPT for the kinds.
+    """
+    source, mapping = self.source, self.mapping
+    result = {}
+    for path, place in places.items():
+      kinds = {source.kind(name) for name in mapping.names_of(path)}
+      if len(kinds) == 1 and kinds <= KEPT.keys():
+        shape = mapping.shape_of(path)
+        everything = (slice(None),) * len(shape)
+        codes, scales = (
+          mapping.into(path, read, everything) for read in (source.codes, source.scales)
+        )
+        result[path] = quantised.kind(KEPT[kinds.pop()]).stored(codes, scales, place)
+    return result
 
   def keep(self, folder):
     """Keeps nothing: what a file says here, the model says as well."""
@@ -158,7 +178,22 @@ class Gguf:
 
   def read(self, name: str) -> np.ndarray:
     """Returns a tensor in float32, under its name in Hugging Face's files."""
-    array = self._file.read(self._stored_name[name])
+    return self._restored(name, self._file.read(self._stored_name[name]))
+
+  def kind(self, name: str) -> str:
+    """Returns the kind of a tensor's blocks, such as "Q8_0"."""
+    return self._file.kind(self._stored_name[name])
+
+  def codes(self, name: str) -> np.ndarray:
+    """Returns the whole numbers of a tensor in blocks, as `read` its numbers."""
+    return self._restored(name, self._file.blocks(self._stored_name[name])[0])
+
+  def scales(self, name: str) -> np.ndarray:
+    """Returns the scale of each of them."""
+    return self._restored(name, self._file.blocks(self._stored_name[name])[1])
+
+  def _restored(self, name: str, array: np.ndarray) -> np.ndarray:
+    """Returns a tensor with its rows in the order of Hugging Face's files."""
     heads = {"q": "num_attention_heads", "k": "num_key_value_heads"}
     projection = re.search(r"self_attn\.([qk])_proj", name)
     if projection and self._permuted:

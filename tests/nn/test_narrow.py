@@ -31,7 +31,7 @@ def kernels(function, *args) -> int:
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 7, narrow.ROWS])
-@pytest.mark.parametrize("kind", ["int8", "int4", "int4_scaled"])
+@pytest.mark.parametrize("kind", ["int8", "int8_groups", "int4", "int4_scaled"])
 def test_quantised_products_are_those_of_plain_jax(kind, rows, monkeypatch):
   w_VD = drawn(N, K, seed=1)
   w_VD[3] = 0

@@ -7,7 +7,6 @@ from answers import WARM, Answer, V, requests_of
 from families import FAMILIES, MESHES
 
 from lm.letters import abstract, make_mesh, shardings
-from lm.serve.engine import Engine
 from lm.serve.requests import Request, Written
 
 
@@ -85,15 +84,16 @@ def test_how_far_attention_reads_changes_no_bit(make, name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["llama", "t5"])
-def test_a_cache_in_bfloat16_moves_the_numbers_by_its_rounding(make, name):
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_a_narrow_cache_moves_the_numbers_by_its_rounding(make, name, dtype):
   family = FAMILIES[name]
   model, params = family.model(scan=False, context=64), family.params(context=64)
   source = dict(source=(5, 6, 7)) if model.traits.source else {}
   ids = (1,) if source else tuple(range(30))
   request = Request(ids=ids, max_tokens=1, top=20, **source)
   [wide], [narrow] = (
-    Answer(make(model, params, chunk=16, cache_dtype=dtype), request).wait().written
-    for dtype in ("float32", "bfloat16")
+    Answer(make(model, params, chunk=16, cache=dtype), request).wait().written
+    for dtype in ("float32", dtype)
   )
   wide = dict(
     zip(wide.scored.top_ids_TO[0], wide.scored.top_logprobs_TO[0], strict=True)
@@ -147,7 +147,7 @@ def test_the_guesses_of_a_draft_change_no_token(make, seed):
   if seed == 0:
     assert turns[2] <= 3 * (1 + 6)
   with pytest.raises(ValueError, match="cannot take guesses back"):
-    Engine(FAMILIES["lstm"].model(), FAMILIES["lstm"].params(), guess=2)
+    make(FAMILIES["lstm"].model(), FAMILIES["lstm"].params(), guess=2)
 
 
 @pytest.mark.parametrize("axes", ["tensor", "fsdp"])

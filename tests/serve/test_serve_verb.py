@@ -1,6 +1,7 @@
 """The verb serve: what it prints, how it stops, and its page."""
 
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -81,6 +82,30 @@ def test_an_engine_that_ended_is_not_healthy(tiny):
     service.engine.close(drain_s=0)
     status, _, value = served.call(f"{url}/health")
     assert (status, value["status"]) == (503, "the engine has ended")
+
+
+def test_settings_reach_the_engine(tiny):
+  flags = "--engine.rows=2 --engine.size=96 --engine.guess=3 --engine.cache=int8"
+  draft = f"--engine.draft={tiny}"  # its own draft: all that it guesses is right
+  with served.process(tiny, *flags.split(), draft, "--engine.tensor=1") as (_, url):
+    body = {"prompt": "a", "max_tokens": 64, "ignore_eos": True}
+    text = served.call(f"{url}/v1/completions", body)[2]["choices"][0]["text"]
+    assert served.call(f"{url}/v1/completions", body)[2]["choices"][0]["text"] == text
+    status, _, value = served.call(f"{url}/v1/completions", body | {"max_tokens": 96})
+    assert status == 400 and "96 tokens" in value["error"]["message"]
+    metrics = served.call(f"{url}/metrics")[2]
+  turns = float(re.search(r"^lm_turns_total (\S+)$", metrics, re.M)[1])
+  assert turns < 1 + 2 * 64 / 2
+
+
+def test_settings_that_cannot_be(tiny):
+  flag = f"--workdir={tiny}"
+  refused = lambda *flags: processes.refused("serve", flag, "--port=0", *flags)
+  assert refused("--engine.rows=0") == "rows=0; wanted 1 or more"
+  assert "float32, bfloat16, int8" in refused("--engine.cache=int3")
+  assert "guess=0; set how many" in refused(f"--engine.draft={tiny}")
+  assert refused("--engine.tensor=99").startswith("tensor=99, and there are ")
+  assert "engine.rowz" in refused("--engine.rowz=1")
 
 
 def test_what_cannot_be_served(tiny, tmp_path):

@@ -35,6 +35,7 @@ NOT_NEEDED = (
   "lm.generate.beam",
   "lm.generate.chat",
   "lm.generate.embed",
+  "lm.nn.narrow.calls",
   "lm.nn.narrow.kernels",
   "lm.nn.quantised.int8",
   "lm.stores.adapted",

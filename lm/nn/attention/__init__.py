@@ -7,6 +7,7 @@ a mask (`masks`), and the keys and values of tokens already read a cache (`cache
 import math
 from dataclasses import dataclass
 
+import jax
 from flax import linen as nn
 
 from lm.errors import Mistake, not_negative, one_of, positive
@@ -18,6 +19,7 @@ from lm.nn.attention.cache import (
   SourceCache,
   begin,
   begin_source,
+  widened,
   write_columns,
 )
 from lm.nn.attention.masks import Mask
@@ -124,7 +126,9 @@ class Attention(nn.Module, kw_only=True):
       k_BSKH, v_BSKH = self._keys_and_values(memory_BSD, K, H, None)
     else:
       k_BSKH, v_BSKH = kv["keys"], kv["values"]
-    k_BSKH, v_BSKH = constrain(k_BSKH, "BSKH"), constrain(v_BSKH, "BSKH")
+    k_BSKH, v_BSKH = jax.tree.map(
+      lambda x: constrain(x, "BSKH"[: x.ndim]), (k_BSKH, v_BSKH)
+    )
     keep = kv is not None or self.cross
     kv = {"keys": k_BSKH, "values": v_BSKH} if keep else None
     mask = mask.replace(window=self.heads.window)
@@ -135,7 +139,7 @@ class Attention(nn.Module, kw_only=True):
       bias=score_bias,
     )
     if self.is_mutable_collection("intermediates"):
-      probs_BNTS = xla.probabilities(q_BTNH, k_BSKH, mask, **options)
+      probs_BNTS = xla.probabilities(q_BTNH, widened(k_BSKH), mask, **options)
       self.sow("intermediates", "probs_BNTS", probs_BNTS)
     backend = self.heads.backend
     y_BTNH = backends.attend(backend, q_BTNH, k_BSKH, v_BSKH, mask, **options)

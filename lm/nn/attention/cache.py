@@ -10,14 +10,60 @@ from flax import struct
 from lm.errors import Mistake
 from lm.nn.attention.masks import Mask, default_positions
 
+LARGEST = 127  # of int8, and its negative
+
+
+@struct.dataclass
+class Int8:
+  """Keys or values in int8, each vector H with the scale that its largest number has.
+
+  A stack has L in front.
+  """
+
+  values_BSKH: jax.Array
+  scales_BSK: jax.Array
+
+  @classmethod
+  def of(cls, x_BSKH) -> "Int8":
+    """Returns the nearest to an array."""
+    top_BSK = jnp.max(jnp.abs(x_BSKH.astype(jnp.float32)), axis=-1)
+    units_BSKH = x_BSKH * (LARGEST / jnp.where(top_BSK == 0, 1, top_BSK))[..., None]
+    return cls(jnp.round(units_BSKH).astype(jnp.int8), top_BSK / LARGEST)
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """The shape of the array that it stands for."""
+    return self.values_BSKH.shape
+
+  @property
+  def dtype(self):
+    """The dtype of its values."""
+    return self.values_BSKH.dtype
+
+
+def widened(x_BSKH):
+  """Returns keys or values as an array."""
+  if not isinstance(x_BSKH, Int8):
+    return x_BSKH
+  return x_BSKH.values_BSKH.astype(jnp.float32) * x_BSKH.scales_BSK[..., None]
+
+
+def cast(x_BSKH, dtype):
+  """Returns keys or values in a dtype; those in int8 have scales."""
+  if x_BSKH.dtype == dtype:
+    return x_BSKH
+  x_BSKH = widened(x_BSKH)
+  is_int8 = jnp.dtype(dtype) == jnp.int8
+  return Int8.of(x_BSKH) if is_int8 else x_BSKH.astype(dtype)
+
 
 @struct.dataclass
 class KVCache:
   """Keys and values of the tokens so far, in columns filled one after the other.
 
   `keys` and `values` are LBSKH, or a tuple of L arrays BSKH when the model is not
-  scanned (then a step writes in place). Each row has a place of its own, where its next
-  token goes. Position -1 marks an empty column or padding.
+  scanned (then a step writes in place); each may be an `Int8`. Each row has a place of
+  its own, where its next token goes. Position -1 marks an empty column or padding.
   """
 
   rewinds: ClassVar[bool] = True  # `ended` takes tokens back that were read
@@ -84,9 +130,12 @@ class KVCache:
     return self.replace(positions_BS=positions_BS, index_B=jnp.asarray(lengths_B))
 
   def as_dtype(self, dtype):
-    """Returns the cache with keys and values in another dtype, as layers read them."""
-    cast = lambda x: x.astype(dtype)
-    keys, values = jax.tree.map(cast, (self.keys, self.values))
+    """Returns the cache with keys and values in another dtype; int8 has scales."""
+    keys, values = jax.tree.map(
+      lambda x: cast(x, dtype),
+      (self.keys, self.values),
+      is_leaf=lambda x: isinstance(x, Int8),
+    )
     return self.replace(keys=keys, values=values)
 
   def place(self, positions_BT):
@@ -103,11 +152,12 @@ class KVCache:
 def write_columns(x_BS, new_BT, index_B):
   """Returns x with T new columns in each row, from a column of its own on.
 
-  Both may have further dimensions behind. Columns past the end move to the last ones,
-  as in `jax.lax.dynamic_update_slice`.
+  Both may have further dimensions behind, or x be an `Int8`. Columns past the end move
+  to the last ones, as in `jax.lax.dynamic_update_slice`.
   """
-  write = partial(jax.lax.dynamic_update_slice_in_dim, axis=0)
-  return jax.vmap(write)(x_BS, new_BT.astype(x_BS.dtype), index_B)
+  write = jax.vmap(partial(jax.lax.dynamic_update_slice_in_dim, axis=0))
+  new_BT = cast(new_BT, x_BS.dtype)
+  return jax.tree.map(lambda x, new: write(x, new, index_B), x_BS, new_BT)
 
 
 @struct.dataclass

@@ -37,22 +37,25 @@ def product(name: str, x_RD, F: int, *weights):
 
   See `lm.nn.narrow.kernels.KERNELS` for the names, and the weights of each.
   """
-  from lm.nn.narrow import kernels
+  from lm.nn.narrow import calls
 
-  target, x_RD = kernels.registered(name), x_RD.astype(jnp.float32)
-  cuts = _cuts(F, weights[0].nbytes)
+  target, x_RD = calls.registered(name), x_RD.astype(jnp.float32)
+  R, D = x_RD.shape
+  by_rows = name.endswith("_rows")  # each core sums a part of D, for all columns
   parts = []
-  for first, end in itertools.pairwise(cuts):
-    shape = jax.ShapeDtypeStruct((x_RD.shape[0], end - first), jnp.float32)
+  for first, end in itertools.pairwise(_cuts(D if by_rows else F, weights[0].nbytes)):
+    shape = jax.ShapeDtypeStruct((R, F if by_rows else end - first), jnp.float32)
     call = jax.ffi.ffi_call(target, shape, vmap_method="sequential")
     parts.append(call(x_RD, jnp.array([first, end], jnp.int32), *weights))
+  if by_rows:
+    return sum(parts[1:], parts[0])
   return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
 
-def _cuts(F: int, num_bytes: int) -> list[int]:
-  """Returns the bounds of the parts of F columns, in whole multiples of 16."""
+def _cuts(size: int, num_bytes: int) -> list[int]:
+  """Returns the bounds of the parts of `size`, in whole multiples of 16."""
   parts = max(1, min(_cores(), num_bytes // PART))
-  return sorted({F * part // parts // 16 * 16 for part in range(parts)} | {F})
+  return sorted({size * part // parts // 16 * 16 for part in range(parts)} | {size})
 
 
 @functools.cache

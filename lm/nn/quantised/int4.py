@@ -38,6 +38,13 @@ class Matrix(Groups):
     codes = codes_of(groups, scales)
     return cls(packed(codes), scales.astype(jnp.float16), place)
 
+  @classmethod
+  def stored(cls, codes, scales, place: Place) -> "Matrix":
+    """Returns the matrix of whole numbers, -8 to 7, and of their scales, as arrays."""
+    scales = grouped(scales, place, SIZE)[..., 0]
+    codes = grouped(codes, place, SIZE) + 8
+    return cls(packed(codes), scales.astype(jnp.float16), place)
+
   def numbers(self, values, scales):
     codes = unpacked(values).astype(jnp.int8) - 8
     return codes.astype(jnp.float32) * scales[..., None].astype(jnp.float32)

@@ -148,6 +148,16 @@ class Mapping:
       units.append((paths, names))
     return units
 
+  def shape_of(self, path: str) -> tuple[int, ...]:
+    """Returns the shape of our parameter."""
+    return self._shapes[path]
+
+  def names_of(self, path: str) -> list[str]:
+    """Returns the names of the tensors that our parameter is made of, one a layer."""
+    r, _ = self._row_of[path]
+    numbers = itertools.product(*map(range, self.stacked(r)))
+    return [r.hf.format(*each) for each in numbers]
+
   def name_of(self, path: str) -> str:
     """Returns the name of the tensor that our parameter is made of."""
     return self._row_of[path][0].hf

@@ -10,14 +10,17 @@ which may be called while tracing, on any mesh. Scores are q k^T * scale, capped
 property of this call that `attend` does not honour, "" if there is none: a backend
 honours the whole mask or names what it lacks. "xla" honours everything, and is the
 reference. The default backends of a platform are in FASTEST, the first one first.
+Keys and values of a cache in int8 come as arrays, to those in NARROW as they are.
 """
 
 from lm import lookup, platform
 from lm.errors import Mistake
 from lm.nn.attention.backends import xla
+from lm.nn.attention.cache import widened
 from lm.nn.attention.masks import Mask
 
 FASTEST = {"tpu": ("splash",), "gpu": ("fused",), "cpu": ("chunked", "blocks")}
+NARROW = ("blocks",)
 
 
 def names() -> list[str]:
@@ -35,17 +38,19 @@ def attend(
   Raises Mistake when the backend lacks a property of the call.
   """
   options = dict(scale=scale, softcap=softcap, dtype=dtype)
+  wide = widened(k_BSKH), widened(v_BSKH)
   if bias is not None:
     if backend not in ("auto", "xla"):
       raise Mistake(f"attention backend {backend!r} does not do biases; 'xla' does")
-    return xla.attend(q_BTNH, k_BSKH, v_BSKH, mask, **options, bias=bias)
+    return xla.attend(q_BTNH, *wide, mask, **options, bias=bias)
   is_auto = backend == "auto"
   for name in FASTEST.get(platform.target(), ()) if is_auto else (backend,):
     module = lookup.find("lm.nn.attention.backends", name)
     if not (lack := module.lacks(q_BTNH, k_BSKH, mask, **options)):
-      return module.attend(q_BTNH, k_BSKH, v_BSKH, mask, **options)
+      kv = (k_BSKH, v_BSKH) if name in NARROW else wide
+      return module.attend(q_BTNH, *kv, mask, **options)
   if is_auto:
-    return xla.attend(q_BTNH, k_BSKH, v_BSKH, mask, **options)
+    return xla.attend(q_BTNH, *wide, mask, **options)
   raise Mistake(
     f"attention backend {backend!r} does not do {lack}; 'xla' does, and 'auto' takes "
     f"'xla' where {backend!r} will not do"

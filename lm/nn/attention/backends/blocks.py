@@ -9,6 +9,7 @@ on how far its neighbours are, to the last bit.
 import jax
 import jax.numpy as jnp
 
+from lm.nn.attention.cache import widened
 from lm.nn.attention.masks import MASKED, Mask
 from lm.nn.layers import softcap as cap_logits
 from lm.nn.linear import dot
@@ -28,8 +29,9 @@ def attend(q_BTNH, k_BSKH, v_BSKH, mask: Mask, *, scale, softcap, dtype):
     first = number * SIZE
     # The last block moves back to end with the cache: its first columns count once.
     start = jnp.minimum(first, S - SIZE)
-    cut = lambda x: jax.lax.dynamic_slice_in_dim(x, start, SIZE, axis=1)
-    k_positions_BS = cut(mask.k_positions_BS)
+    columns = lambda x: jax.lax.dynamic_slice_in_dim(x, start, SIZE, axis=1)
+    cut = lambda x: widened(jax.tree.map(columns, x))
+    k_positions_BS = columns(mask.k_positions_BS)
     is_new_1S = (start + jnp.arange(SIZE) >= first)[None]
     k_positions_BS = jnp.where(is_new_1S, k_positions_BS, -1)
     seen_BTS = mask.replace(k_positions_BS=k_positions_BS).dense(T, SIZE)
