@@ -73,7 +73,7 @@ def _equation(eqn, trips) -> int:
   if name in MATMULS:
     return MATMULS[name]([v.aval.shape for v in (*eqn.invars, *eqn.outvars)], params)
   if str(params.get("target_name", "")).startswith(NARROW):
-    return 2 * math.prod(eqn.outvars[0].aval.shape) * eqn.invars[0].aval.shape[1]
+    return 2 * math.prod(eqn.outvars[0].aval.shape[-2:]) * eqn.invars[0].aval.shape[1]
   if OPAQUE.search(name):
     raise Mistake(f"cannot see the FLOPs in {name}; count a form without it")
   if name == "custom_linear_solve":  # its other jaxprs serve differentiation alone

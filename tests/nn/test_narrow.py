@@ -1,5 +1,6 @@
 """Kernels of narrow products: the numbers of plain JAX, read in place."""
 
+import concurrent.futures
 import functools
 
 import jax
@@ -30,7 +31,7 @@ def kernels(function, *args) -> int:
   return str(jax.make_jaxpr(function)(*args)).count(f"target_name={platform.NARROW}")
 
 
-@pytest.mark.parametrize("rows", [1, 3, 4, 7, narrow.ROWS])
+@pytest.mark.parametrize("rows", [1, 3, 4, 7, 128])
 @pytest.mark.parametrize("kind", ["int8", "int8_groups", "int4", "int4_scaled"])
 def test_quantised_products_are_those_of_plain_jax(kind, rows, monkeypatch):
   w_VD = drawn(N, K, seed=1)
@@ -39,7 +40,7 @@ def test_quantised_products_are_those_of_plain_jax(kind, rows, monkeypatch):
   w = quantised.kind(kind).of(w_VD, Place.of("VD", "D", w_VD.shape))
   x_BD = drawn(rows, K)
   assert kernels(dot("BD,VD->BV"), x_BD, w) == 1
-  assert not kernels(dot("BD,VD->BV"), drawn(narrow.ROWS + 1, K), w)
+  assert not kernels(dot("BD,VD->BV"), drawn(129, K), w)
   actual = dot("BD,VD->BV")(x_BD, w)
   np.testing.assert_allclose(actual, x_BD @ np.asarray(w).T, rtol=1e-4, atol=1e-5)
   monkeypatch.setattr(narrow, "is_installed", lambda: False)
@@ -48,7 +49,7 @@ def test_quantised_products_are_those_of_plain_jax(kind, rows, monkeypatch):
   np.testing.assert_allclose(actual, plain, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize(
   "equation, shape",
   [("BTD,VD->BTV", (N, K)), ("BTD,DNH->BTNH", (K, 7, 10)), ("BTD,DF->BTF", (K - 3, N))],
@@ -70,13 +71,12 @@ def test_bfloat16_products_are_those_of_plain_jax(equation, shape, rows, monkeyp
 
 
 def test_in_a_loop_and_in_parts(monkeypatch):
-  """Adds up a product in a while loop, each core with a part of the columns."""
+  """Adds up a product in a while loop, whose parts several threads compute."""
   monkeypatch.setattr(narrow, "PART", 1)
-  monkeypatch.setattr(narrow, "_cores", lambda: 3)
   w_VD, x_BD = drawn(48, 48, seed=1) / 10, drawn(2, 48)
   w = quantised.kind("int8").of(w_VD, Place.of("VD", "D", w_VD.shape))
   step = lambda x_BD: jnp.tanh(linear.dot("BD,VD->BV", x_BD, w, "float32"))
-  assert kernels(step, x_BD) == 3
+  assert kernels(step, x_BD) == 1
 
   @jax.jit
   def loop(x_BD):
@@ -87,6 +87,25 @@ def test_in_a_loop_and_in_parts(monkeypatch):
   for _ in range(5):
     expected = np.tanh(expected @ np.asarray(w).T)
   np.testing.assert_allclose(loop(x_BD), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4", "bfloat16", "bfloat16_rows"])
+def test_many_threads_at_once_get_the_same_bits(kind, monkeypatch):
+  """Runs more products at once than there are jobs, whose threads are shared."""
+  monkeypatch.setattr(narrow, "PART", 64)
+  dtype, w = "float32", drawn(96, 192, seed=1)
+  if kind.startswith("bfloat16"):
+    dtype, w = "bfloat16", jnp.asarray(w, jnp.bfloat16)
+  else:
+    w = quantised.kind(kind).of(w, Place.of("VD", "D", w.shape))
+  equation, D = ("BD,DF->BF", 96) if kind == "bfloat16_rows" else ("BD,VD->BV", 192)
+  function, inputs = dot(equation, dtype), [drawn(3, D, seed=i) for i in range(24)]
+  assert kernels(function, inputs[0], w) == 1
+  expected = [np.asarray(function(x_BD, w)) for x_BD in inputs]
+  with concurrent.futures.ThreadPoolExecutor(24) as pool:
+    for _ in range(20):
+      several = list(pool.map(lambda x_BD: np.asarray(function(x_BD, w)), inputs))
+      np.testing.assert_array_equal(several, expected)
 
 
 def test_several_devices_have_no_kernel():

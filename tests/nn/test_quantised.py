@@ -21,7 +21,14 @@ EQUATIONS = {
   "BTD,EDF->BTEF": ("D", (2, 3, 64), (3, 64, 5)),
   "BTEF,EFD->BTD": ("F", (2, 3, 3, 64), (3, 64, 5)),
 }
-BITS = {"int8": 8, "int8_dynamic": 8, "fp8": 8, "int4": 4.5, "int4_scaled": 4.5}
+BITS = {
+  "int8": 8,
+  "int8_groups": 8.5,
+  "int8_dynamic": 8,
+  "fp8": 8,
+  "int4": 4.5,
+  "int4_scaled": 4.5,
+}
 BITS |= {"nf4": 4.5, "two_of_four": 18}
 
 

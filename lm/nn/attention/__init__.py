@@ -7,7 +7,6 @@ a mask (`masks`), and the keys and values of tokens already read a cache (`cache
 import math
 from dataclasses import dataclass
 
-import jax
 from flax import linen as nn
 
 from lm.errors import Mistake, not_negative, one_of, positive
@@ -19,6 +18,7 @@ from lm.nn.attention.cache import (
   SourceCache,
   begin,
   begin_source,
+  constrained,
   widened,
   write_columns,
 )
@@ -126,9 +126,7 @@ class Attention(nn.Module, kw_only=True):
       k_BSKH, v_BSKH = self._keys_and_values(memory_BSD, K, H, None)
     else:
       k_BSKH, v_BSKH = kv["keys"], kv["values"]
-    k_BSKH, v_BSKH = jax.tree.map(
-      lambda x: constrain(x, "BSKH"[: x.ndim]), (k_BSKH, v_BSKH)
-    )
+    k_BSKH, v_BSKH = constrained(k_BSKH), constrained(v_BSKH)
     keep = kv is not None or self.cross
     kv = {"keys": k_BSKH, "values": v_BSKH} if keep else None
     mask = mask.replace(window=self.heads.window)

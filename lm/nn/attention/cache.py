@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from lm.errors import Mistake
+from lm.letters import constrain
 from lm.nn.attention.masks import Mask, default_positions
 
 LARGEST = 127  # of int8, and its negative
@@ -46,6 +47,11 @@ def widened(x_BSKH):
   if not isinstance(x_BSKH, Int8):
     return x_BSKH
   return x_BSKH.values_BSKH.astype(jnp.float32) * x_BSKH.scales_BSK[..., None]
+
+
+def constrained(x_BSKH):
+  """Returns keys or values, split over the mesh as their letters are."""
+  return jax.tree.map(lambda x: constrain(x, "BSKH"[: x.ndim]), x_BSKH)
 
 
 def cast(x_BSKH, dtype):

@@ -2,29 +2,28 @@
 
 XLA:CPU widens int8, int4 and bfloat16 weights into memory for every product. The loops
 of kernels.py, compiled by numba and called by XLA, read them as they are. They are
-taken for up to ROWS rows, where numba is installed; everywhere else the caller's plain
+taken for few rows, where numba is installed; everywhere else the caller's plain
 JAX gives the same numbers to rounding. A prompt, or a large batch, is faster in XLA.
 
-Each core computes a part of the columns: XLA runs independent calls side by side.
+XLA runs one call after the other; the threads of one share its parts, see calls.py.
 """
 
-import functools
 import importlib.util
-import itertools
-import os
 
 import jax
 import jax.numpy as jnp
 
 from lm.nn import cpu
 
-ROWS = 15  # XLA's products of more are as fast
-PART = 2**16  # least bytes of weights a core: less is done before another has begun
+ROWS = {"bfloat16": 3}  # of a kind, beyond which XLA's own products are as fast
+ROWS |= {"int8": 128, "int8_groups": 128, "int4": 128}
+PART = 2**16  # least bytes of a part: less is done before another core has begun
+MOST, ROW_PARTS = 64, 4  # parts of a product; the latter are added up
 
 
-def fits(rows: int) -> bool:
-  """Returns True if a product of so many rows is taken here."""
-  return 0 < rows <= ROWS and cpu.active() and is_installed()
+def fits(rows: int, kind: str) -> bool:
+  """Returns True if a product of so many rows is taken here; see ROWS for the kinds."""
+  return 0 < rows <= ROWS[kind] and cpu.active() and is_installed()
 
 
 def is_installed() -> bool:
@@ -40,25 +39,11 @@ def product(name: str, x_RD, F: int, *weights):
   from lm.nn.narrow import calls
 
   target, x_RD = calls.registered(name), x_RD.astype(jnp.float32)
-  R, D = x_RD.shape
-  by_rows = name.endswith("_rows")  # each core sums a part of D, for all columns
-  parts = []
-  for first, end in itertools.pairwise(_cuts(D if by_rows else F, weights[0].nbytes)):
-    shape = jax.ShapeDtypeStruct((R, F if by_rows else end - first), jnp.float32)
-    call = jax.ffi.ffi_call(target, shape, vmap_method="sequential")
-    parts.append(call(x_RD, jnp.array([first, end], jnp.int32), *weights))
-  if by_rows:
-    return sum(parts[1:], parts[0])
-  return jnp.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
-
-
-def _cuts(size: int, num_bytes: int) -> list[int]:
-  """Returns the bounds of the parts of `size`, in whole multiples of 16."""
-  parts = max(1, min(_cores(), num_bytes // PART))
-  return sorted({size * part // parts // 16 * 16 for part in range(parts)} | {size})
-
-
-@functools.cache
-def _cores() -> int:
-  affinity = getattr(os, "sched_getaffinity", None)
-  return len(affinity(0)) if affinity else os.cpu_count() or 1
+  by_rows, (R, _) = name.endswith("_rows"), x_RD.shape  # each part sums some of D
+  most = ROW_PARTS if by_rows else MOST
+  parts = max(1, min(most, weights[0].nbytes // PART))
+  shape = (parts, R, F) if by_rows else (R, F)
+  shape = jax.ShapeDtypeStruct(shape, jnp.float32)
+  call = jax.ffi.ffi_call(target, shape, vmap_method="sequential")
+  y = call(x_RD, jnp.array([parts], jnp.int32), *weights)
+  return jnp.sum(y, axis=0) if by_rows else y

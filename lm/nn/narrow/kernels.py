@@ -1,14 +1,16 @@
 """The loops of narrow products, compiled by numba; calls.py hands them to XLA.
 
-A kernel gets the arrays x_RD in float32, the bounds of its columns, and weights; it
-writes y of these columns. LLVM makes vectors of the innermost loops, for which sums may
-be taken in any order (fastmath).
+A kernel gets the arrays x_RD in float32, the bounds of a part of the columns, weights,
+and y_RF, of which it writes these columns; one whose name ends in _rows gets a part of
+D instead, and a y of its own. LLVM makes vectors of the innermost loops, for which sums
+may be taken in any order (fastmath).
 """
 
 import numpy as np
 from numba import njit
 
-from lm.nn.narrow.vectors import GROUP, dot_int4, dot_int8, float16
+from lm.nn.narrow import vectors
+from lm.nn.narrow.vectors import GROUP
 
 
 @njit(inline="always")
@@ -34,21 +36,19 @@ def _loop(widen, dot, arranged):
   """
 
   @njit(fastmath=True)
-  def columns(x_RD, bounds, weights, y_RF):
+  def columns(x_RD, first, end, weights, y_RF):
     x, weights = arranged(x_RD, weights)
     R, size = x.shape
-    first, end = bounds[0], bounds[1]
-    v, w = np.empty(size, np.float32), np.empty(size, np.float32)
     if R < 4:
       for n in range(first, end):
         for r in range(R):
-          y_RF[r, n - first] = dot(n, weights, x[r])
+          y_RF[r, n] = dot(n, weights, x[r])
       return
+    v, w = np.empty(size, np.float32), np.empty(size, np.float32)
     for n in range(first, end, 2):
       m = min(n + 1, end - 1)
       widen(n, weights, v)
       widen(m, weights, w)
-      i, j = n - first, m - first
       for start in range(0, R, 4):
         r = min(start, R - 4)
         x0, x1, x2, x3 = x[r], x[r + 1], x[r + 2], x[r + 3]
@@ -62,8 +62,8 @@ def _loop(widen, dot, arranged):
           q1 += w[k] * x1[k]
           q2 += w[k] * x2[k]
           q3 += w[k] * x3[k]
-        y_RF[r, i], y_RF[r + 1, i], y_RF[r + 2, i], y_RF[r + 3, i] = p0, p1, p2, p3
-        y_RF[r, j], y_RF[r + 1, j], y_RF[r + 2, j], y_RF[r + 3, j] = q0, q1, q2, q3
+        y_RF[r, n], y_RF[r + 1, n], y_RF[r + 2, n], y_RF[r + 3, n] = p0, p1, p2, p3
+        y_RF[r, m], y_RF[r + 1, m], y_RF[r + 2, m], y_RF[r + 3, m] = q0, q1, q2, q3
 
   return columns
 
@@ -136,52 +136,39 @@ def _filled(x_RD, weights):
   return x, weights
 
 
-@njit(fastmath=True, inline="always")
-def _widen_int8_groups(n, weights, wide):
-  values, scales = weights
-  groups = wide.size // GROUP
-  for g in range(n * groups, (n + 1) * groups):
-    scale, start = float16(scales[g]), (g - n * groups) * GROUP
-    for k in range(GROUP):
-      wide[start + k] = values[g * GROUP + k] * scale
+def _of_groups(dot, widen, width):
+  """Returns (widen, dot) for `_loop`, of groups in `width` bytes."""
 
+  @njit(inline="always")
+  def addresses(n, weights, groups):
+    values, scales = weights
+    first = n * groups
+    return values[first * width :].ctypes.data, scales[first:].ctypes.data
 
-@njit(fastmath=True, inline="always")
-def _dot_int8_groups(n, weights, x):
-  values, scales = weights
-  groups = x.size // GROUP
-  starts = values[n * x.size :].ctypes.data, scales[n * groups :].ctypes.data
-  return dot_int8(starts[0], starts[1], x.ctypes.data, groups)
+  @njit(inline="always")
+  def widen_column(n, weights, wide):
+    groups = wide.size // GROUP
+    values, scales = addresses(n, weights, groups)
+    widen(values, scales, wide.ctypes.data, groups)
 
+  @njit(inline="always")
+  def dot_column(n, weights, x):
+    groups = x.size // GROUP
+    values, scales = addresses(n, weights, groups)
+    return dot(values, scales, x.ctypes.data, groups)
 
-# int4: number j of a group is the low half of byte j, number j + 16 its high half.
-
-
-@njit(fastmath=True, inline="always")
-def _widen_int4(n, weights, wide):
-  values, scales = weights
-  groups, half = wide.size // GROUP, GROUP // 2
-  for g in range(n * groups, (n + 1) * groups):
-    scale, start = float16(scales[g]), (g - n * groups) * GROUP
-    for k in range(half):
-      byte = values[g * half + k]
-      wide[start + k] = (np.float32(np.int32(byte & 15)) - np.float32(8)) * scale
-      wide[start + half + k] = (np.float32(np.int32(byte >> 4)) - np.float32(8)) * scale
-
-
-@njit(fastmath=True, inline="always")
-def _dot_int4(n, weights, x):
-  values, scales = weights
-  groups = x.size // GROUP
-  starts = values[n * x.size // 2 :].ctypes.data, scales[n * groups :].ctypes.data
-  return dot_int4(starts[0], starts[1], x.ctypes.data, groups)
+  return widen_column, dot_column
 
 
 @njit(fastmath=True)
-def _bfloat16_rows(x_RD, bounds, weights, y_RF):
-  """As `_loop`, of weights (D, F) of which a row lies side by side: sums part of D."""
+def _bfloat16_rows(x_RD, first, end, weights, y_RF):
+  """As `_loop`, of weights (D, F) of which a row lies side by side: sums part of D.
+
+  One row after the other: several at a time are no single stream for the processor,
+  which then reads half as fast.
+  """
   R, F = y_RF.shape
-  first, end, words, half = bounds[0], bounds[1], weights[0].view(np.uint32), F // 2
+  words, half = weights[0].view(np.uint32), F // 2
   sums = np.zeros((R, 2, half), np.float32)
   for k in range(first, end):
     row = words[k * half : (k + 1) * half]
@@ -195,14 +182,13 @@ def _bfloat16_rows(x_RD, bounds, weights, y_RF):
       y_RF[r, 2 * n], y_RF[r, 2 * n + 1] = sums[r, 0, n], sums[r, 1, n]
 
 
+_int8_groups = _of_groups(vectors.dot_int8, vectors.widen_int8, GROUP)
+_int4 = _of_groups(vectors.dot_int4, vectors.widen_int4, GROUP // 2)
 # Name: (the loop, the types of its weights, in which bits are whole numbers).
 KERNELS = {
   "int8": (_loop(_widen_int8, _dot_int8, _as_they_are), (np.int8, np.float32)),
-  "int8_groups": (
-    _loop(_widen_int8_groups, _dot_int8_groups, _filled),
-    (np.int8, np.uint16),
-  ),
-  "int4": (_loop(_widen_int4, _dot_int4, _filled), (np.uint8, np.uint16)),
+  "int8_groups": (_loop(*_int8_groups, _filled), (np.int8, np.uint16)),
+  "int4": (_loop(*_int4, _filled), (np.uint8, np.uint16)),
   "bfloat16": (
     _loop(_widen_bfloat16, _dot_bfloat16, _firsts_then_seconds),
     (np.uint16,),

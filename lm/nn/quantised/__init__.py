@@ -117,7 +117,7 @@ class Quantised(linear.Weight):
     if not self.kernel or not reading.is_matrix:
       return None
     x_RD = reading.rows(x.astype(dtype))
-    if not narrow.fits(len(x_RD)):
+    if not narrow.fits(len(x_RD), self.kernel):
       return None
     sizes = self.sizes()
     columns = [sizes[name] for name in self.place.columns]
