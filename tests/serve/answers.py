@@ -1,15 +1,33 @@
 """Requests of every kind, their events, and the same texts written offline."""
 
+import dataclasses
 import queue
 
 import numpy as np
 
 from lm.generate import decode
 from lm.generate.sample import Sampling
+from lm.serve.engine import Engine
 from lm.serve.requests import Begun, Failed, Request, Written
+from lm.serve.settings import Settings
 
 V, WAIT_S = 61, 120
+SETTINGS = {field.name for field in dataclasses.fields(Settings)} - {"draft"}
 WARM = Sampling(temperature=1.5, top_p=0.9, frequency_penalty=0.3)
+
+
+def engines():
+  """Yields what makes engines with some settings, which are closed after the test."""
+  made = []
+
+  def engine(*args, **options):
+    values = {name: options.pop(name) for name in SETTINGS & options.keys()}
+    made.append(Engine(*args, settings=Settings(**values), **options))
+    return made[-1]
+
+  yield engine
+  for one in made:
+    one.close(drain_s=0)
 
 
 class Answer:

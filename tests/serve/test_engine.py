@@ -5,7 +5,7 @@ import threading
 import fakes
 import numpy as np
 import pytest
-from answers import WAIT_S, WARM, Answer, V, offline, requests_of
+from answers import WAIT_S, WARM, Answer, V, engines, offline, requests_of
 from families import FAMILIES
 
 from lm.generate import decode
@@ -13,6 +13,7 @@ from lm.generate.sample import Sampling
 from lm.serve.engine import Engine
 from lm.serve.requests import Failed, Full, Request, Written
 
+make = pytest.fixture(engines)
 NAMES = ["gpt2", "llama", "gemma", "mamba2", "lstm", "t5"]
 
 

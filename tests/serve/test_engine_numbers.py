@@ -3,11 +3,13 @@
 import jax
 import numpy as np
 import pytest
-from answers import WARM, Answer, V, requests_of
+from answers import WARM, Answer, V, engines, requests_of
 from families import FAMILIES, MESHES
 
 from lm.letters import abstract, make_mesh, shardings
 from lm.serve.requests import Request, Written
+
+make = pytest.fixture(engines)
 
 
 @pytest.mark.parametrize("name", ["llama", "mamba2"])

@@ -29,7 +29,7 @@ def browser():
 def page(browser):
   """A page of the tiny model on a phone's screen, without an error at its end."""
   page, errors = browser.new_page(viewport=PHONE), []
-  page.on("pageerror", errors.append)
+  page.on("pageerror", lambda error: errors.append(error))
   page.goto(served.tiny_url())
   page.set_default_timeout(WAIT_MS)
   expect(page.locator("#status")).to_have_text("ready")

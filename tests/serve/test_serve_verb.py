@@ -88,13 +88,13 @@ def test_settings_reach_the_engine(tiny):
   flags = "--engine.rows=2 --engine.size=96 --engine.guess=3 --engine.cache=int8"
   draft = f"--engine.draft={tiny}"  # its own draft: all that it guesses is right
   with served.process(tiny, *flags.split(), draft, "--engine.tensor=1") as (_, url):
-    body = {"prompt": "a", "max_tokens": 64, "ignore_eos": True}
+    body = {"prompt": "a", "max_tokens": 64, "ignore_eos": True, "temperature": 0}
     text = served.call(f"{url}/v1/completions", body)[2]["choices"][0]["text"]
     assert served.call(f"{url}/v1/completions", body)[2]["choices"][0]["text"] == text
     status, _, value = served.call(f"{url}/v1/completions", body | {"max_tokens": 96})
     assert status == 400 and "96 tokens" in value["error"]["message"]
     metrics = served.call(f"{url}/metrics")[2]
-  turns = float(re.search(r"^lm_turns_total (\S+)$", metrics, re.M)[1])
+  turns = float(re.search(r"^lm_engine_turns_total (\S+)$", metrics, re.M)[1])
   assert turns < 1 + 2 * 64 / 2
 
 

@@ -56,7 +56,7 @@ def constrained(x_BSKH):
 
 def cast(x_BSKH, dtype):
   """Returns keys or values in a dtype; those in int8 have scales."""
-  if x_BSKH.dtype == dtype:
+  if jax.tree.leaves(x_BSKH)[0].dtype == dtype:
     return x_BSKH
   x_BSKH = widened(x_BSKH)
   is_int8 = jnp.dtype(dtype) == jnp.int8
@@ -68,7 +68,7 @@ class KVCache:
   """Keys and values of the tokens so far, in columns filled one after the other.
 
   `keys` and `values` are LBSKH, or a tuple of L arrays BSKH when the model is not
-  scanned (then a step writes in place); each may be an `Int8`. Each row has a place of
+  scanned (then a step writes in place), or an `Int8` of either. Each row has a place of
   its own, where its next token goes. Position -1 marks an empty column or padding.
   """
 
@@ -137,11 +137,7 @@ class KVCache:
 
   def as_dtype(self, dtype):
     """Returns the cache with keys and values in another dtype; int8 has scales."""
-    keys, values = jax.tree.map(
-      lambda x: cast(x, dtype),
-      (self.keys, self.values),
-      is_leaf=lambda x: isinstance(x, Int8),
-    )
+    keys, values = (_as_dtype(x, dtype) for x in (self.keys, self.values))
     return self.replace(keys=keys, values=values)
 
   def place(self, positions_BT):
@@ -152,7 +148,16 @@ class KVCache:
 
   @property
   def _rows_axis(self) -> int:
-    return 0 if isinstance(self.keys, tuple) else 1
+    keys = self.keys.values_BSKH if isinstance(self.keys, Int8) else self.keys
+    return 0 if isinstance(keys, tuple) else 1
+
+
+def _as_dtype(x, dtype):
+  """Returns keys or values of all layers, arrays so far, in a dtype."""
+  if not isinstance(x, tuple):
+    return cast(x, dtype)
+  layers = [cast(each, dtype) for each in x]
+  return jax.tree.map(lambda *leaves: leaves, *layers)
 
 
 def write_columns(x_BS, new_BT, index_B):
