@@ -85,6 +85,19 @@ def test_lora_is_trained_beside_it(folder):
     assert not any(map(linear.is_weight, trees.by_path(other[1]).values()))
 
 
+def test_a_pruned_model_is_healed_by_its_whole_one(folder):
+  """LoRA beside two of four weights learns from the model that had them all."""
+  compress(folder, "nm", "nm")
+  teacher = [f"teacher={folder / 'base'}", "objective=distill", "loss.alpha=1.0"]
+  changes = [f"init.path={folder / 'nm'}", "num_steps=30", "model.dtype=float32"]
+  trained = processes.run("train", *flags(folder, "healed", *changes, *teacher, *LORA))
+  assert trained.code == 0, trained.err
+  scores = {name: score(folder / name) for name in ("base", "nm", "healed")}
+  assert scores["healed"] - scores["base"] < 0.7 * (scores["nm"] - scores["base"])
+  q = lm.load(folder / "healed")[1]["blocks"]["layer"]["attention"]["q"]
+  assert quantised.name_of(q.base) == "two_of_four"
+
+
 def test_the_methods_that_read_texts_take_those_of_the_run(folder):
   compress(folder, "gptq", "gptq")
   compress(folder, "int4", "int4")
