@@ -22,6 +22,7 @@ from lm.nn import cpu
 from lm.serve.engine import DEFAULTS, Engine
 from lm.serve.jobs import Job, Prompt, Run
 from lm.serve.metrics import Meter
+from lm.serve.reading import SMALL
 from lm.serve.requests import Failed, Request, Written
 from lm.serve.templates import Template
 from lm.serve.wire import Refusal
@@ -252,17 +253,20 @@ def _loaded(path, mesh):
 
 
 def warm(engine, *, has_source: bool) -> None:
-  """Returns when the engine has compiled what every text needs, by writing one.
+  """Returns when the engine has compiled what every text needs, by writing two.
 
-  Raises Mistake for a model that cannot write any.
+  One has a short prompt, the other a long one, which are read in chunks of their own
+  sizes. Raises Mistake for a model that cannot write any.
   """
   events, source = queue.SimpleQueue(), (0,) if has_source else None
-  engine.submit(Request(ids=(0,), source=source, max_tokens=1), events.put)
-  while not isinstance(event := events.get(), Written | Failed):
-    continue
-  if isinstance(event, Failed):
-    engine.close(drain_s=0)
-    raise Mistake(event.reason)
+  for size in (1, min(SMALL + 2, engine.size - 1)):
+    request = Request(ids=(0,) * size, source=source, max_tokens=1)
+    engine.submit(request, events.put)
+    while not isinstance(event := events.get(), Written | Failed):
+      continue
+    if isinstance(event, Failed):
+      engine.close(drain_s=0)
+      raise Mistake(event.reason)
 
 
 def name_of(path) -> str:

@@ -19,6 +19,7 @@ for `evaluate --tasks=<name>:<argument>`; it raises Mistake before a model is lo
 import abc
 import contextlib
 import dataclasses
+import functools
 import json
 
 import jax
@@ -213,6 +214,12 @@ def record_of(task: Task, prompt: str) -> dict:
       f"the prompt, an object, has no {lacking[0]!r}; wanted {', '.join(example)}"
     )
   return record
+
+
+@functools.lru_cache(maxsize=32)
+def bound(function, *args):
+  """Returns function(*args, ...), the same object each time: it is compiled once."""
+  return functools.partial(function, *args)
 
 
 def outputs(function, params, rows):

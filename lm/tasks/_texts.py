@@ -76,22 +76,24 @@ class OfTexts(tasks.Task):
   def outputs(self, function, model, params, rows) -> list:
     """Returns function(logits_BPC) of each record as numpy arrays, in their order."""
 
-    def step(params, batch):
-      variables, num = {"params": params}, batch["weights_BP"].shape[1]
-      inputs = {
-        name: batch[name] for name in ("types_BT", "segments_BT") if name in batch
-      }
-      features = model.apply(variables, batch["tokens_BT"], **inputs, method="features")
-      inputs = dict(num=num, method="classify")
-      return function(
-        model.apply(variables, features.x_BTD, batch["segments_BT"], **inputs)
-      )
-
+    step = tasks.bound(_classified, function, model)
     values = {
       example: value_PC[place]
       for example, _, place, value_PC in tasks.outputs(step, params, rows)
     }
     return [values[number] for number in range(len(values))]
+
+
+def _classified(function, model, params, batch):
+  """Returns function(logits_BPC) of a batch."""
+  variables, num = {"params": params}, batch["weights_BP"].shape[1]
+  names = ("types_BT", "segments_BT")
+  inputs = {name: batch[name] for name in names if name in batch}
+  features = model.apply(variables, batch["tokens_BT"], **inputs, method="features")
+  inputs = dict(num=num, method="classify")
+  return function(
+    model.apply(variables, features.x_BTD, batch["segments_BT"], **inputs)
+  )
 
 
 def encoded(tokenizer, texts: list[str], seq: int):

@@ -49,8 +49,9 @@ class Task(OfTexts):
   def answers(self, model, params, tokenizer, records, *, seq: int) -> list[dict]:
     """Returns {"score"} for each record."""
     rows = self.rows(records, tokenizer, seq=seq)
-    outputs = self.outputs(lambda logits_BPC: logits_BPC[..., 0], model, params, rows)
-    return [{"score": float(score)} for score in outputs]
+    return [
+      {"score": float(score)} for score in self.outputs(_first, model, params, rows)
+    ]
 
   def shown(self, answer: dict) -> str:
     return f"{answer['score']:.3f}"
@@ -67,3 +68,8 @@ def _is_number(value) -> bool:
     return math.isfinite(float(value))
   except (TypeError, ValueError):
     return False
+
+
+def _first(logits_BPC):
+  """Returns the only output of each text."""
+  return logits_BPC[..., 0]

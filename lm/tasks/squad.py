@@ -113,15 +113,8 @@ class Task(tasks.Task):
     owner = [number for number, own in enumerate(windows_R) for _ in own]
     flat = [window for own in windows_R for window in own]
 
-    def logits(params, batch):
-      inputs = {
-        name: batch[name] for name in ("types_BT", "segments_BT")[not self.types :]
-      }
-      variables = {"params": params}
-      features = model.apply(variables, batch["tokens_BT"], **inputs, method="features")
-      return model.apply(variables, features.x_BTD, method="label")
-
     nulls, scores = np.full(len(records), np.inf), [{} for _ in records]
+    logits = tasks.bound(_logits, model, self.types)
     for example, row, place, logits_TC in tasks.outputs(logits, params, rows):
       logits_QC = logits_TC[row["segments_T"] == place + 1]
       number, window = owner[example], flat[example]
@@ -150,6 +143,14 @@ class Task(tasks.Task):
     golds = [[text for text, _ in _answers(record)] for record in records]
     no_answer = [a["no_answer"] for a in answers] if self.no_answer else None
     return spans.answering([answer["answer"] for answer in answers], golds, no_answer)
+
+
+def _logits(model, types: bool, params, batch):
+  """Returns logits_BTC of a batch, with vectors for the parts of rows if `types`."""
+  names = ("types_BT", "segments_BT")[not types :]
+  inputs, variables = {name: batch[name] for name in names}, {"params": params}
+  features = model.apply(variables, batch["tokens_BT"], **inputs, method="features")
+  return model.apply(variables, features.x_BTD, method="label")
 
 
 def _answers(record: dict) -> list[tuple[str, int]]:

@@ -95,13 +95,7 @@ class Task(tasks.Task):
     So has one that the tokenizer makes nothing of.
     """
     rows, answers = self.rows(records, tokenizer, seq=seq), {}
-
-    def classes(params, batch):
-      segments_BT, variables = batch["segments_BT"], {"params": params}
-      inputs = dict(segments_BT=segments_BT, method="features")
-      x_BTD = model.apply(variables, batch["tokens_BT"], **inputs).x_BTD
-      return jnp.argmax(model.apply(variables, x_BTD, method="label"), axis=-1)
-
+    classes = tasks.bound(_likeliest, model)
     for example, row, place, class_T in tasks.outputs(classes, params, rows):
       words = _items(records[example]["words"])
       _, first_R = first_tokens(tokenizer, words, seq)
@@ -119,6 +113,14 @@ class Task(tasks.Task):
     """Returns accuracy over words, and F1 of entities; see lm.scores.tags."""
     actual = [_items(record["tags"]) for record in records]
     return scores.tagging(actual, [answer["tags"] for answer in answers])
+
+
+def _likeliest(model, params, batch):
+  """Returns class_BT, the likeliest of each token of a batch."""
+  segments_BT, variables = batch["segments_BT"], {"params": params}
+  inputs = dict(segments_BT=segments_BT, method="features")
+  x_BTD = model.apply(variables, batch["tokens_BT"], **inputs).x_BTD
+  return jnp.argmax(model.apply(variables, x_BTD, method="label"), axis=-1)
 
 
 def _items(value) -> list[str]:
