@@ -4,8 +4,8 @@ Run from the root of the repository:
   .venv/bin/python -m benchmarks.frontier --workdir=SmolLM2-135M \
     --config=configs/shakespeare.py --methods=int8,int4,gptq --folder=runs/frontier
 
-Each method's folder is made once, and scored on the held-out text of --config by the
-verbs themselves. Then all forms decode in turn, greedily, a prompt of 32 tokens and 64
+Each method's folder is made once, and scored once on the held-out text of --config, by
+the verbs themselves. Then all forms decode in turn, greedily, a prompt of 32 tokens and 64
 new ones; the prompt's time is included. "float32" is the model itself, and "bfloat16"
 its parameters cast, which is not scored.
 A share is that of the machine's read bandwidth, measured in the same rounds: the bytes
@@ -44,10 +44,13 @@ def folders(args) -> dict:
   return result
 
 
-def scores(folder: str, args) -> dict:
-  """Returns the metrics of a folder on the held-out split."""
-  config = [f"--config={args.config}"] if args.config else []
-  return json.loads(verb("evaluate", f"--workdir={folder}", *config))
+def scores(form: str, folder: str, args) -> dict:
+  """Returns the metrics of a folder on the held-out split, kept in a file of --folder."""
+  file = pathlib.Path(args.folder) / f"{form}.json"
+  if not file.exists():
+    config = [f"--config={args.config}"] if args.config else []
+    file.write_text(verb("evaluate", f"--workdir={folder}", *config))
+  return json.loads(file.read_text())
 
 
 def bandwidth() -> float:
@@ -113,14 +116,14 @@ def main():
   parser.add_argument("--folder", default="runs/frontier")
   parser.add_argument("--rounds", type=int, default=5)
   args = parser.parse_args()
+  pathlib.Path(args.folder).mkdir(parents=True, exist_ok=True)
   forms = folders(args)
   results = {
-    form: {} if form == "bfloat16" else scores(folder, args)
+    form: {} if form == "bfloat16" else scores(form, folder, args)
     for form, folder in forms.items()
   }
   for form, numbers in speeds(forms, args.rounds).items():
     results[form] |= numbers
-  pathlib.Path(args.folder).mkdir(parents=True, exist_ok=True)
   with open(pathlib.Path(args.folder) / "results.jsonl", "a") as file:
     for form, numbers in results.items():
       print(json.dumps({"form": form} | numbers), file=file)
