@@ -4,8 +4,8 @@ Run from the root of the repository:
   .venv/bin/python -m benchmarks.frontier --workdir=SmolLM2-135M \
     --config=configs/shakespeare.py --methods=int8,int4,gptq --folder=runs/frontier
 
-Each method's folder is made once, and scored once on the held-out text of --config, by
-the verbs themselves. Then all forms decode in turn, greedily, a prompt of 32 tokens and 64
+Each method's folder is made once, and scored once by the verbs themselves: on the
+held-out text of --config, or by --tasks alone. Then all forms decode in turn, greedily, a prompt of 32 tokens and 64
 new ones; the prompt's time is included. "float32" is the model itself, and "bfloat16"
 its parameters cast, which is not scored.
 A share is that of the machine's read bandwidth, measured in the same rounds: the bytes
@@ -45,11 +45,11 @@ def folders(args) -> dict:
 
 
 def scores(form: str, folder: str, args) -> dict:
-  """Returns the metrics of a folder on the held-out split, kept in a file of --folder."""
+  """Returns the metrics of a folder, kept in a file of --folder."""
   file = pathlib.Path(args.folder) / f"{form}.json"
   if not file.exists():
-    config = [f"--config={args.config}"] if args.config else []
-    file.write_text(verb("evaluate", f"--workdir={folder}", *config))
+    flag = f"--tasks={args.tasks}" if args.tasks else f"--config={args.config}"
+    file.write_text(verb("evaluate", f"--workdir={folder}", flag))
   return json.loads(file.read_text())
 
 
@@ -112,6 +112,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--workdir", required=True)
   parser.add_argument("--config", default="")
+  parser.add_argument("--tasks", default="", help="such as pack:text_en,pack:science")
   parser.add_argument("--methods", default="int8,int8_dynamic,int4,nf4,fp8,gptq,awq")
   parser.add_argument("--folder", default="runs/frontier")
   parser.add_argument("--rounds", type=int, default=5)
