@@ -5,9 +5,9 @@ Run from the root of the repository:
     --config=configs/shakespeare.py --methods=int8,int4,gptq --folder=runs/frontier
 
 Each method's folder is made once, and scored once by the verbs themselves: on the
-held-out text of --config, or by --tasks alone. Then all forms decode in turn, greedily, a prompt of 32 tokens and 64
-new ones; the prompt's time is included. "float32" is the model itself, and "bfloat16"
-its parameters cast, which is not scored.
+held-out text of --config, or by --tasks alone. Then all forms decode in turn, greedily,
+a prompt of 32 tokens and 64 new ones; the prompt's time is included. "float32" is the
+model itself, and "bfloat16" its parameters cast, which is not scored.
 A share is that of the machine's read bandwidth, measured in the same rounds: the bytes
 of the parameters that each token reads, a second. A line of JSON for each form is
 written to results.jsonl in the folder.
