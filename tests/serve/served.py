@@ -82,17 +82,17 @@ def client() -> openai.OpenAI:
 
 
 @contextlib.contextmanager
-def process(path, *flags):
+def process(path, *flags, **options):
   """A server of a folder in a process of its own: (its Run, its URL)."""
-  run, url = _started(path, *flags)
+  run, url = _started(path, *flags, **options)
   try:
     yield run, url
   finally:
     run.kill()
 
 
-def _started(path, *flags):
-  run = processes.start("serve", f"--workdir={path}", "--port=0", *flags)
+def _started(path, *flags, **options):
+  run = processes.start("serve", f"--workdir={path}", "--port=0", *flags, **options)
   run.until(lambda: "\ntry: " in run.out)
   return run, re.search(r"^serving \S+ at (http\S+)$", run.out, re.M)[1]
 

@@ -98,6 +98,18 @@ def test_settings_reach_the_engine(tiny):
   assert turns < 1 + 2 * 64 / 2
 
 
+def test_on_two_devices_the_answers_are_the_same(tiny):
+  body = {"prompt": "the quick", "max_tokens": 12, "temperature": 0}
+  replies = []
+  for count in (1, 2):
+    flag = f"--engine.tensor={count}"
+    with served.process(tiny, flag, devices=count) as (_, url):
+      text = served.call(f"{url}/v1/completions", body)[2]["choices"][0]["text"]
+      vector = served.call(f"{url}/v1/embeddings", {"input": "the"})[2]["data"][0]
+      replies.append((text, pytest.approx(vector["embedding"], abs=1e-5)))
+  assert replies[0][0] == replies[1][0] and replies[0][1].expected == replies[1][1]
+
+
 def test_settings_that_cannot_be(tiny):
   flag = f"--workdir={tiny}"
   refused = lambda *flags: processes.refused("serve", flag, "--port=0", *flags)
