@@ -117,7 +117,7 @@ def test_vocabularies_are_padded_and_cut_again(vocab, rows):
     (dict(dtype="float8"), "no dtype 'float8'.*bfloat16"),
     (
       dict(backend="flash"),
-      "no attention backend 'flash'; found: auto, chunked, fused",
+      "no attention backend 'flash'; found: auto, blocks, chunked, fused",
     ),
   ],
 )

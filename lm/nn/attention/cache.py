@@ -42,25 +42,24 @@ class Int8:
     return self.values_BSKH.dtype
 
 
-def widened(x_BSKH):
+def widened(x):
   """Returns keys or values as an array."""
-  if not isinstance(x_BSKH, Int8):
-    return x_BSKH
-  return x_BSKH.values_BSKH.astype(jnp.float32) * x_BSKH.scales_BSK[..., None]
+  if not isinstance(x, Int8):
+    return x
+  return x.values_BSKH.astype(jnp.float32) * x.scales_BSK[..., None]
 
 
-def constrained(x_BSKH):
+def constrained(x):
   """Returns keys or values, split over the mesh as their letters are."""
-  return jax.tree.map(lambda x: constrain(x, "BSKH"[: x.ndim]), x_BSKH)
+  return jax.tree.map(lambda leaf: constrain(leaf, "BSKH"[: leaf.ndim]), x)
 
 
-def cast(x_BSKH, dtype):
+def cast(x, dtype):
   """Returns keys or values in a dtype; those in int8 have scales."""
-  if jax.tree.leaves(x_BSKH)[0].dtype == dtype:
-    return x_BSKH
-  x_BSKH = widened(x_BSKH)
+  if jax.tree.leaves(x)[0].dtype == dtype:
+    return x
   is_int8 = jnp.dtype(dtype) == jnp.int8
-  return Int8.of(x_BSKH) if is_int8 else x_BSKH.astype(dtype)
+  return Int8.of(widened(x)) if is_int8 else widened(x).astype(dtype)
 
 
 @struct.dataclass
@@ -160,15 +159,15 @@ def _as_dtype(x, dtype):
   return jax.tree.map(lambda *leaves: leaves, *layers)
 
 
-def write_columns(x_BS, new_BT, index_B):
-  """Returns x with T new columns in each row, from a column of its own on.
+def write_columns(x, new, index_B):
+  """Returns x with the columns `new` in each row, from a column of its own on.
 
-  Both may have further dimensions behind, or x be an `Int8`. Columns past the end move
-  to the last ones, as in `jax.lax.dynamic_update_slice`.
+  They are BS and BT with the same dimensions behind, or x is an `Int8`. Columns past
+  the end move to the last ones, as in `jax.lax.dynamic_update_slice`.
   """
   write = jax.vmap(partial(jax.lax.dynamic_update_slice_in_dim, axis=0))
-  new_BT = cast(new_BT, x_BS.dtype)
-  return jax.tree.map(lambda x, new: write(x, new, index_B), x_BS, new_BT)
+  new = cast(new, x.dtype)
+  return jax.tree.map(lambda leaf, part: write(leaf, part, index_B), x, new)
 
 
 @struct.dataclass

@@ -10,7 +10,7 @@ which may be called while tracing, on any mesh. Scores are q k^T * scale, capped
 property of this call that `attend` does not honour, "" if there is none: a backend
 honours the whole mask or names what it lacks. "xla" honours everything, and is the
 reference. The default backends of a platform are in FASTEST, the first one first.
-Keys and values of a cache in int8 come as arrays, to those in NARROW as they are.
+Those in CACHED read a cache alone, one in int8 as it is; others get it as arrays.
 """
 
 from lm import lookup, platform
@@ -20,7 +20,7 @@ from lm.nn.attention.cache import widened
 from lm.nn.attention.masks import Mask
 
 FASTEST = {"tpu": ("splash",), "gpu": ("fused",), "cpu": ("chunked", "blocks")}
-NARROW = ("blocks",)
+CACHED = ("blocks",)
 
 
 def names() -> list[str]:
@@ -47,7 +47,7 @@ def attend(
   for name in FASTEST.get(platform.target(), ()) if is_auto else (backend,):
     module = lookup.find("lm.nn.attention.backends", name)
     if not (lack := module.lacks(q_BTNH, k_BSKH, mask, **options)):
-      kv = (k_BSKH, v_BSKH) if name in NARROW else wide
+      kv = (k_BSKH, v_BSKH) if name in CACHED else wide
       return module.attend(q_BTNH, *kv, mask, **options)
   if is_auto:
     return xla.attend(q_BTNH, *wide, mask, **options)
