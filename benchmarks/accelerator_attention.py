@@ -93,8 +93,8 @@ def results(B: int, T: int, N: int, H: int, only=()):
     with jax.default_matmul_precision("highest"):
       exact = outputs(gradients("xla", softcap=softcap, dtype="float32")(*args))
     tolerance = None  # known once the reference is measured
-    names = {*backends.names()} - {*backends.CACHED}
-    for backend in sorted(names, key="xla".__ne__):  # the reference first
+    names = {*backends.names()} - {*backends.CACHED}  # "xla", the reference, first
+    for backend in sorted(names, key=lambda name: (name != "xla", name)):
       result = {"case": title, "backend": backend}
       try:
         function = gradients(backend, softcap=softcap, dtype="bfloat16")
