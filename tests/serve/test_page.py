@@ -91,7 +91,7 @@ def test_escape_stops_a_text(page):
   settings(page, max_tokens=100)
   page.locator("#prompt").fill("a")
   page.keyboard.press("Enter")
-  page.locator(".assistant .text span").first.wait_for()
+  page.locator(".assistant .text span").first.wait_for(state="attached")
   page.keyboard.press("Escape")
   expect(page.locator("#status")).to_have_text("stopped")
   expect(page.locator("#send")).to_be_enabled()

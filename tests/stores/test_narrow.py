@@ -123,11 +123,3 @@ def test_values_too_large_are_one_line(tmp_path):
     ValueError, match=r"embed/table has values up to 1e\+05, more than"
   ):
     lm.load(tmp_path / "hf", dtype="float16")
-
-
-@pytest.mark.parametrize("name", ["a.gguf", "A.GGUF"])
-def test_gguf_is_not_written_yet(name, tmp_path):
-  store = stores.open(saved(FLAVOUR)[1])
-  with pytest.raises(ValueError, match=f"{name} would be a GGUF file, which is not"):
-    stores.write(tmp_path / name, store)
-  assert not (tmp_path / name).exists()
