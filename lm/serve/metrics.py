@@ -87,7 +87,7 @@ class Clock:
 
 
 class _EngineStats:
-  """A collector of Prometheus that reads the engine's Stats when it is asked."""
+  """A collector of Prometheus that reads the engine's Stats anew each time."""
 
   def __init__(self, engine):
     self._engine = engine

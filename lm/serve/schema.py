@@ -33,7 +33,7 @@ class Body(BaseModel):
 
 
 class StreamOptions(BaseModel):
-  """What a stream has besides its text."""
+  """The parts of a stream besides its text."""
 
   model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -42,7 +42,7 @@ class StreamOptions(BaseModel):
 
 
 class Sampled(Body):
-  """How a text is chosen; fields in the last lines are no part of OpenAI's API."""
+  """The choice of a text; fields in the last lines are no part of OpenAI's API."""
 
   n: Annotated[int, Field(ge=1)] | None = None
   seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None

@@ -9,7 +9,7 @@ CACHES = ("float32", "bfloat16", "int8")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-  """How much is done at once, and in which precision."""
+  """The sizes of what is done at once, and its precision."""
 
   rows: int = 8  # texts that are written at once
   size: int = 0  # tokens of a prompt and its text; 0: the context, or 2048 if longer

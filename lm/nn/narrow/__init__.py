@@ -2,8 +2,8 @@
 
 XLA:CPU widens int8, int4 and bfloat16 weights into memory for every product. The loops
 of kernels.py, compiled by numba and called by XLA, read them as they are. They are
-taken for few rows, where numba is installed; everywhere else the caller's plain
-JAX gives the same numbers to rounding. A prompt, or a large batch, is faster in XLA.
+taken for few rows (ROWS), where numba is installed; everywhere else the caller's plain
+JAX gives the same numbers to rounding.
 
 XLA runs one call after the other; the threads of one share its parts, see calls.py.
 """
