@@ -9,8 +9,8 @@ held-out text of --config, or by --tasks alone. Then all forms decode in turn, g
 a prompt of 32 tokens and 64 new ones; the prompt's time is included. "float32" is the
 model itself, and "bfloat16" its parameters cast, which is not scored.
 A share is that of the machine's read bandwidth, measured in the same rounds: the bytes
-of the parameters that each token reads, a second. A line of JSON for each form is
-written to results.jsonl in the folder.
+of the parameters that each token reads, a second. In the folder: results.jsonl, a line
+of JSON for each form; table.md, and frontier.png with an interval of 95 %.
 """
 
 import argparse
@@ -23,6 +23,8 @@ import time
 
 PROMPT, NEW = 32, 64
 BATCHES = (1, 16)
+SIGMAS = 1.96  # of an interval of 95 %
+QUALITY = ("bits_per_byte", "acc", "exact_match")  # what a picture shows of a score
 
 
 def verb(name: str, *flags) -> str:
@@ -108,6 +110,60 @@ def speeds(forms: dict, rounds: int) -> dict:
   return result
 
 
+def shown(results: dict) -> list[str]:
+  """Returns the names of scores that tables and pictures show, and that all share."""
+  scored = [numbers for form, numbers in results.items() if form != "bfloat16"]
+  names = [name for name in scored[0] if name.rpartition("/")[2] in QUALITY]
+  return [name for name in names if all(name in numbers for numbers in scored)]
+
+
+def interval(numbers: dict, name: str) -> float:
+  """Returns half of the interval of 95 % of a score, 0 where it has no error."""
+  return SIGMAS * numbers.get(f"{name}_stderr", 0.0)
+
+
+def table(results: dict) -> str:
+  """Returns a Markdown table, a row for each form."""
+  scores_shown = shown(results)
+  names = [name.replace("pack_", "").replace("_", " ") for name in scores_shown]
+  heads = ["form", "MB", "tokens/s alone", f"{max(BATCHES)} at once", *names]
+  rows = [heads, ["---"] * len(heads)]
+  for form, numbers in results.items():
+    speeds_shown = [f"{numbers[f'tokens_per_s_{batch}']:.0f}" for batch in BATCHES]
+    of_form = [
+      f"{numbers[name]:.3f} ± {interval(numbers, name):.3f}" if name in numbers else ""
+      for name in scores_shown
+    ]
+    rows.append([form, f"{numbers['bytes'] / 1e6:.0f}", *speeds_shown, *of_form])
+  return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def draw(results: dict, path: pathlib.Path):
+  """Writes a picture: each score against bytes and against tokens a second alone."""
+  from matplotlib import colormaps
+
+  from lm.study import figures
+
+  spent = {"megabytes of parameters": "bytes", "tokens/s alone": "tokens_per_s_1"}
+  names = shown(results)
+  picture = figures.figure(9.6, 3.4 * len(names))
+  axes = picture.subplots(len(names), 2, sharey="row", squeeze=False)
+  scored = {form: numbers for form, numbers in results.items() if form != "bfloat16"}
+  for row, name in zip(axes, names, strict=True):
+    for axis, (label, field) in zip(row, spent.items(), strict=True):
+      for i, (form, numbers) in enumerate(scored.items()):
+        x = numbers[field] / (1e6 if field == "bytes" else 1)
+        style = dict(fmt="o", color=colormaps["tab10"](i % 10), capsize=3, label=form)
+        axis.errorbar(x, numbers[name], interval(numbers, name), **style)
+      axis.set_xlabel(label)
+      figures.tidy(axis)
+    row[0].set_ylabel(name.replace("pack_", "").replace("_", " "))
+  axes[0][1].legend(
+    frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5)
+  )
+  figures.save(picture, path)
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--workdir", required=True)
@@ -125,11 +181,12 @@ def main():
   }
   for form, numbers in speeds(forms, args.rounds).items():
     results[form] |= numbers
-  with open(pathlib.Path(args.folder) / "results.jsonl", "a") as file:
-    for form, numbers in results.items():
-      print(json.dumps({"form": form} | numbers), file=file)
-      shown = {name: f"{value:.4g}" for name, value in numbers.items()}
-      print(form, *(f"{name}={value}" for name, value in shown.items()), flush=True)
+  folder = pathlib.Path(args.folder)
+  lines = [json.dumps({"form": form} | numbers) for form, numbers in results.items()]
+  (folder / "results.jsonl").write_text("\n".join(lines) + "\n")
+  (folder / "table.md").write_text(table(results))
+  draw(results, folder / "frontier.png")
+  print(table(results), end="")
 
 
 if __name__ == "__main__":

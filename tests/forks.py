@@ -150,12 +150,12 @@ def interrupt_a_callback(_):
     gc.callbacks.remove(callback)
     raise KeyboardInterrupt
 
-  def cleaned(*args, **options):
+  def clean(*args, **options):
     gc.callbacks.append(callback)
     gc.collect()
     threading.Event().wait()
 
-  build.cleaned = cleaned
+  build.clean = clean
 
 
 def read_from(path):
@@ -180,7 +180,7 @@ def hang_in_preparing(_):
   """Blocks in cleaning for ever."""
   from lm.data.corpus import build
 
-  build.cleaned = lambda *args, **options: threading.Event().wait()
+  build.clean = lambda *args, **options: threading.Event().wait()
 
 
 def fail_to_sample(_):

@@ -64,33 +64,34 @@ def rounded(w_FD, gram_DD):
 
   They are in groups, filled up with zeros where groups do not divide D.
   """
-  F, D = w_FD.shape
-  w_FD, upper_DD = np.array(w_FD, np.float64), factor(gram_DD)
-  w_FD[:, np.diag(gram_DD) == 0] = 0  # of no effect
-  codes = np.full((F, -(-D // int4.SIZE) * int4.SIZE), 8, np.uint8)
-  scales = np.zeros((F, codes.shape[1] // int4.SIZE), np.float16)
+  D, F = gram_DD.shape[0], len(w_FD)
+  # An input's weights lie side by side: they are rounded, and then written, together.
+  w_DF = np.array(w_FD.T, np.float64, order="C")
+  w_DF[np.diag(gram_DD) == 0] = 0  # of no effect
+  upper_DD = factor(gram_DD)
+  codes_DF = np.full((-(-D // int4.SIZE) * int4.SIZE, F), 8, np.uint8)
+  scales_PF = np.zeros((len(codes_DF) // int4.SIZE, F), np.float16)
   for first in range(0, D, AT_ONCE):
     end = min(first + AT_ONCE, D)
-    errors_FD = np.zeros((F, end - first))
+    errors_QF = np.empty((end - first, F))
     for k in range(first, end):
       group, place = divmod(k, int4.SIZE)
       if place == 0:
-        scales[:, group] = _scale(w_FD[:, k : k + int4.SIZE])
-      scale_F = scales[:, group].astype(np.float64)
-      units_F = w_FD[:, k] / np.where(scale_F == 0, 1, scale_F)
-      codes[:, k] = np.clip(np.round(units_F) + 8, 0, 15)
-      number_F = (codes[:, k] - 8.0) * scale_F
-      error_F = (w_FD[:, k] - number_F) / upper_DD[k, k]
-      w_FD[:, k:end] -= np.outer(error_F, upper_DD[k, k:end])
-      errors_FD[:, k - first] = error_F
-    w_FD[:, end:] -= errors_FD @ upper_DD[first:end, end:]
-  return codes, scales
+        scales_PF[group] = _scale(w_DF[k : k + int4.SIZE])
+      scale_F = scales_PF[group].astype(np.float64)
+      units_F = w_DF[k] / np.where(scale_F == 0, 1, scale_F)
+      codes_DF[k] = np.clip(np.round(units_F) + 8, 0, 15)
+      error_F = (w_DF[k] - (codes_DF[k] - 8.0) * scale_F) / upper_DD[k, k]
+      w_DF[k:end] -= upper_DD[k, k:end, None] * error_F
+      errors_QF[k - first] = error_F
+    w_DF[end:] -= upper_DD[first:end, end:].T @ errors_QF
+  return codes_DF.T, scales_PF.T
 
 
-def _scale(w_FQ):
+def _scale(w_QF):
   """Returns the scales of int4.py for a group of each column."""
-  index_F1 = np.abs(w_FQ).argmax(axis=1)[:, None]
-  return (np.take_along_axis(w_FQ, index_F1, axis=1)[:, 0] / -8).astype(np.float16)
+  index_1F = np.abs(w_QF).argmax(axis=0)[None]
+  return (np.take_along_axis(w_QF, index_1F, axis=0)[0] / -8).astype(np.float16)
 
 
 def factor(gram_DD):

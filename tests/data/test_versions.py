@@ -4,6 +4,7 @@ Prepared data are addressed by these versions and not by the code: an output mus
 change without its version.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -52,12 +53,11 @@ def facts(folder) -> dict:
   (folder / "a.jsonl").write_text("\n".join(lines))
   documents_of = functools.partial(sources.documents, cache=folder)
   records = [{"id": str(n), "text": part} for n, part in enumerate(PARAGRAPHS)]
-  cleaned, _ = documents.clean_splits(
-    {"train": records[4:], "heldout": records[:4]},
-    boilerplate=True,
-    dedup="minhash",
-    stopwords="english",
-  )
+  rules = clean.Rules(dedup="minhash", stopwords="english")
+  of_heldout = dataclasses.asdict(documents.heldout_rules(rules))
+  heldout, _ = documents.clean(records[:4], **of_heldout)
+  train, _ = documents.clean(records[4:], against=heldout, **dataclasses.asdict(rules))
+  cleaned = {"train": train, "heldout": heldout}
   is_heldout = _records.held_by_hash(
     [_records.hash64(bytes([n])) for n in range(60)], ""
   )

@@ -21,7 +21,7 @@ class Seen:
   """An index of documents, to look up those that a new text repeats."""
 
   def __init__(self, near: float):
-    self.near, self.rows = near, _rows_per_band(near)
+    self.near, self.rows = near, rows_per_band(near)
     self.exact, self.buckets = {}, {}
     self.names, self.texts, self.signatures = [], [], []
 
@@ -46,10 +46,7 @@ class Seen:
     near = {index for key in keys for index in self.buckets.get(key, ())}
     shingles_n = None
     for index in sorted(near):
-      # An estimate saves most comparisons: its standard deviation is below 0.045. Not
-      # for short texts, whose few shingles fill many bins each.
-      estimate = np.mean(self.signatures[index] == signature)
-      if len(text) > 1000 and estimate < self.near - 0.25:
+      if not may_be_near(len(text), signature, self.signatures[index], self.near):
         continue
       if shingles_n is None:
         shingles_n = shingles(text)
@@ -60,6 +57,29 @@ class Seen:
   def _keys(self, signature):
     bands = signature.reshape(-1, self.rows)
     return [(number, band.tobytes()) for number, band in enumerate(bands)]
+
+
+def may_be_near(chars: int, a, b, near: float) -> bool:
+  """Returns False where two signatures rule out a Jaccard similarity of `near`.
+
+  Their estimate saves most comparisons: its standard deviation is below 0.045. Texts of
+  few characters fill many bins with a few shingles each, and are always compared.
+  """
+  return chars <= 1000 or np.mean(a == b) >= near - 0.2
+
+
+def band_keys(signatures, near: float) -> np.ndarray:
+  """Returns a hash (uint64) of each band of minima, a row for each signature.
+
+  Of two texts that share one, the similarity is worth computing.
+  """
+  rows = rows_per_band(near)
+  bands = signatures.astype(np.uint64).reshape(len(signatures), BINS // rows, rows)
+  keys = np.arange(1, BINS // rows + 1, dtype=np.uint64) * np.ones_like(bands[..., 0])
+  for row in range(rows):
+    keys = (keys ^ bands[..., row]) * _MIX
+    keys ^= keys >> np.uint64(29)
+  return keys
 
 
 def digest(text: str) -> bytes:
@@ -93,8 +113,11 @@ def shingles(text: str) -> np.ndarray:
 
 def jaccard(a_n: np.ndarray, b_n: np.ndarray) -> float:
   """The size of the intersection over that of the union of two sorted sets."""
-  shared = len(a_n) + len(b_n) - len(np.union1d(a_n, b_n))
-  return shared / (len(a_n) + len(b_n) - shared)
+  small_n, large_n = sorted((a_n, b_n), key=len)
+  place_n = np.searchsorted(large_n, small_n)
+  place_n[place_n == len(large_n)] = 0
+  shared = np.count_nonzero(large_n[place_n] == small_n)
+  return float(shared / (len(a_n) + len(b_n) - shared))
 
 
 def _minima(hash_n: np.ndarray) -> np.ndarray:
@@ -109,7 +132,7 @@ def _minima(hash_n: np.ndarray) -> np.ndarray:
   return (minima & np.uint64(0xFFFFFFFF)).astype(np.uint32)
 
 
-def _rows_per_band(near: float) -> int:
+def rows_per_band(near: float) -> int:
   """The most rows with which 999 of 1000 pairs of similarity `near` are proposed."""
   for rows in (16, 8, 4, 2):
     if (1 - near**rows) ** (BINS // rows) < 1e-3:

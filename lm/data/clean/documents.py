@@ -2,13 +2,18 @@
 
 import functools
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
 
 from lm.data.clean import Rules, checked, dedup, script_of
 from lm.data.clean.rewrite import rewrite
 from lm.errors import Mistake
 
 REPEATS = "repeats held-out text"
+DUPLICATE, NEAR = "duplicate", "near duplicate"
+EXAMPLES = 3  # names in a report, of each reason
 KEEPS = "--config.data.clean.dedup=off trains on text that repeats itself all the same"
 
 
@@ -24,13 +29,37 @@ class Report:
   dropped: dict = field(default_factory=Counter)  # reason -> number of documents
   left_out: dict = field(default_factory=Counter)  # reason -> files, no documents
   examples: dict = field(default_factory=dict)  # change or reason -> 3 names at most
+  crowded: int = 0  # groups of so many similar documents that not all were compared
 
   def note(self, counts: Counter, reason: str, name: str):
     """Counts document `name` in `changed`, `dropped` or `left_out`."""
     counts[reason] += 1
     names = self.examples.setdefault(reason, [])
-    if len(names) < 3:
+    if len(names) < EXAMPLES:
       names.append(name)
+
+  def wants(self, reason: str) -> bool:
+    """Returns True while the report shows fewer names for a reason than it may."""
+    return len(self.examples.get(reason, ())) < EXAMPLES
+
+  def add(self, document: "Judged"):
+    """Counts a document with its changes, and with its reason if it has one."""
+    self.documents += 1
+    self.chars += document.chars
+    for change in document.changes:
+      self.note(self.changed, change, document.name)
+    if document.reason:
+      self.note(self.dropped, document.reason, document.name)
+
+  def merge(self, later: dict):
+    """Adds the report, as `as_dict` gives it, of documents that come after these."""
+    for name in ("documents", "kept", "chars", "kept_chars", "crowded"):
+      setattr(self, name, getattr(self, name) + later[name])
+    for name in ("changed", "dropped", "left_out"):
+      getattr(self, name).update(later[name])
+    for reason, names in later["examples"].items():
+      own = self.examples.setdefault(reason, [])
+      own += names[: EXAMPLES - len(own)]
 
   def lines(self) -> list:
     """The report as lines of text."""
@@ -41,14 +70,28 @@ class Report:
     for verb in ("changed", "dropped", "left_out"):
       for reason, count in getattr(self, verb).items():
         names = ", ".join(self.examples[reason])
-        more = ", ..." * (count > 3)
+        more = ", ..." * (count > EXAMPLES)
         lines.append(f"{verb.replace('_', ' ')} {count}: {reason} ({names}{more})")
+    if self.crowded:
+      lines.append(f"{self.crowded} crowded groups: later documents were compared with")
+      lines[-1] += " the first of each, and with all that are held out"
     return lines
 
   def as_dict(self) -> dict:
     """The report as plain data, for a manifest."""
     counts = ("changed", "dropped", "left_out")
     return asdict(self) | {name: dict(getattr(self, name)) for name in counts}
+
+
+class Judged(NamedTuple):
+  """A document by itself: its new text, and the reason to drop it, or ""."""
+
+  name: str
+  text: str
+  chars: int  # of the text before
+  changes: tuple[str, ...]
+  reason: str
+  signature: np.ndarray | None  # see dedup.minhash
 
 
 def clean(records, *, against=(), apply=map, **rules):
@@ -58,7 +101,7 @@ def clean(records, *, against=(), apply=map, **rules):
   with any `dedup`: so training text never holds the held-out text. `apply` is map, or
   an ordered map over processes. All kept text is in memory at once (2 bytes a character
   where a document has one beyond Latin-1), and 1 KB a document, with dedup="minhash"
-  10 KB.
+  10 KB; lm.data.corpus.stages does the same from disk.
   """
   rules = checked(rules)
   report, kept = Report(), []
@@ -66,54 +109,53 @@ def clean(records, *, against=(), apply=map, **rules):
   for record, signature in apply(_signed, against):
     held.add(record["id"], record["text"], signature)
   signs = bool(held.names) or rules.dedup == "minhash"
-  work = functools.partial(_clean_one, rules, signs)
-  for chars, record, changes, reason, signature in apply(work, records):
-    report.documents += 1
-    report.chars += chars
-    name, text = record["id"], record["text"]
-    for change in changes:
-      report.note(report.changed, change, name)
-    if not reason:
-      reason, original = _repeats(text, signature, rules.dedup, held, seen)
-      name = f"{name} = {original}" if reason else name
+  for document in apply(functools.partial(judge, rules, signs), records):
+    report.add(document)
+    if document.reason:
+      continue
+    name, text, signature = document.name, document.text, document.signature
+    reason, original = _repeats(text, signature, rules.dedup, held, seen)
     if reason:
-      report.note(report.dropped, reason, name)
+      report.note(report.dropped, reason, f"{name} = {original}")
       continue
     if rules.dedup in ("exact", "minhash"):
       seen.add(name, text, signature if rules.dedup == "minhash" else None)
     report.kept += 1
     report.kept_chars += len(text)
-    kept.append(record)
+    kept.append({"id": name, "text": text})
   return kept, report
 
 
-def clean_splits(splits: dict, *, apply=map, **rules):
-  """({split: cleaned records}, {split: Report}) of the splits "train" and "heldout".
+def heldout_rules(rules: Rules) -> Rules:
+  """Returns the rules of held-out text, by which only empty texts are dropped.
 
-  Held-out texts are rewritten like the others, but only empty ones are dropped: the
-  text that a model is measured on does not depend on filters. Training texts that
-  repeat one of them are dropped, unless dedup="off". The files that a source left out
-  ("left_out", see lm.data.sources) are counted in the report of the training text.
-  Raises Mistake when a split is left empty.
+  The text that a model is measured on is rewritten like the other, and does not depend
+  on filters.
   """
-  only_rewrites = dict(min_chars=1, max_chars=0, script="", dedup="none")
-  rules = asdict(checked(rules))
-  heldout, heldout_report = clean(
-    splits["heldout"], apply=apply, **(rules | only_rewrites)
-  )
-  against = () if rules["dedup"] == "off" else heldout
-  train, train_report = clean(splits["train"], against=against, apply=apply, **rules)
-  for reason, names in splits.get("left_out", {}).items():
-    for name in names:
-      train_report.note(train_report.left_out, reason, name)
-  kept = {"train": train, "heldout": heldout}
-  reports = {"train": train_report, "heldout": heldout_report}
-  for split, records in kept.items():
-    if not records:
-      summary = "; ".join(reports[split].lines())
-      hint = f"; {KEEPS}" if REPEATS in reports[split].dropped else ""
+  return replace(rules, min_chars=1, max_chars=0, script="", dedup="none")
+
+
+def check_not_empty(reports: dict):
+  """Raises Mistake for {split: Report} of which one has kept nothing."""
+  for split, report in reports.items():
+    if not report.kept:
+      summary = "; ".join(report.lines())
+      hint = f"; {KEEPS}" if REPEATS in report.dropped else ""
       raise Mistake(f"cleaning left nothing of the {split} text: {summary}{hint}")
-  return kept, reports
+
+
+def judge(rules: Rules, signs: bool, record: dict) -> Judged:
+  """Rewrites and judges one document by itself, on any process."""
+  text, changes = rewrite(
+    record["text"],
+    unicode=rules.unicode,
+    control=rules.control,
+    boilerplate=rules.boilerplate,
+    stopwords=rules.stopwords,
+  )
+  reason = _unwanted(text, rules)
+  signature = dedup.minhash(text) if signs and not reason else None
+  return Judged(record["id"], text, len(record["text"]), changes, reason, signature)
 
 
 def script_share(text: str, script: str) -> float:
@@ -127,24 +169,6 @@ def script_share(text: str, script: str) -> float:
 def _signed(record: dict):
   """A record and its signature."""
   return record, dedup.minhash(record["text"])
-
-
-def _clean_one(rules: Rules, signs: bool, record: dict):
-  """Rewrites and judges one document by itself, on any process.
-
-  Returns (characters before, new record, changes, reason to drop it or "", signature).
-  """
-  text, changes = rewrite(
-    record["text"],
-    unicode=rules.unicode,
-    control=rules.control,
-    boilerplate=rules.boilerplate,
-    stopwords=rules.stopwords,
-  )
-  reason = _unwanted(text, rules)
-  signature = dedup.minhash(text) if signs and not reason else None
-  chars = len(record["text"])
-  return chars, {"id": record["id"], "text": text}, changes, reason, signature
 
 
 def _unwanted(text: str, rules: Rules) -> str:
@@ -165,7 +189,7 @@ def _repeats(text: str, signature, rule: str, held, seen):
   if held.names and (name := held.find_exact(text) or held.find_near(text, signature)):
     return REPEATS, name
   if rule in ("exact", "minhash") and (name := seen.find_exact(text)):
-    return "duplicate", name
+    return DUPLICATE, name
   if rule == "minhash" and (name := seen.find_near(text, signature)):
-    return "near duplicate", name
+    return NEAR, name
   return "", ""

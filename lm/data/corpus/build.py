@@ -1,102 +1,140 @@
-"""Builds corpora: sources, cleaned and tokenized, shard by shard.
+"""Builds corpora: sources, cleaned and tokenized, chunk by chunk.
 
-A corpus is built beside its final place and renamed when it is whole; a build that was
-killed continues where it was.
+Text is cleaned in a folder of its own (CACHE/cleaned), for any tokenizer. A corpus is
+built beside its final place and renamed when it is whole; a build that was killed
+continues where it was.
 """
 
+import contextlib
 import functools
 import io
-import itertools
 import json
 import shutil
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
+from lm.data import clean as cleaning
 from lm.data import sources, tokenizers
-from lm.data.clean import documents as cleaning
-from lm.data.corpus import parallel, shards
-from lm.disk import atomic
+from lm.data.clean import documents
+from lm.data.corpus import parallel, prepared, shards, stages
+from lm.data.corpus.stages import SPLITS
+from lm.data.sources import _chunks
+from lm.disk import atomic, locks
 from lm.errors import Mistake
-
-SPLITS = ("train", "heldout")
-SHARD_CHARS = 16 << 20  # text of one shard: seconds of work to lose, not hours
-CHUNK_CHARS = 4 << 20  # text that a process cleans at a time
-
-
-def cleaned(source: str, clean: dict, workers, *, cache):
-  """({split: cleaned records}, {split: clean.documents.Report}) of a source.
-
-  `clean` holds fields of lm.data.clean.Rules, `workers` is a parallel.Workers.
-  """
-  documents = sources.documents(source, cache=cache)
-
-  def apply(function, records):
-    chunks = parallel.grouped(records, _chars, CHUNK_CHARS)
-    work = functools.partial(_each, function)
-    parts = workers.map(work, chunks, size_of=lambda chunk: sum(map(_chars, chunk)))
-    return itertools.chain.from_iterable(parts)
-
-  return cleaning.clean_splits(documents, apply=apply, **clean)
-
-
-def _each(function, items) -> list:
-  return [function(item) for item in items]
-
-
-def _chars(record: dict) -> int:
-  return len(record["text"])
-
-
-class Texts:
-  """The sequence of the texts of records."""
-
-  def __init__(self, records):
-    self._records = records
-
-  def __len__(self) -> int:
-    return len(self._records)
-
-  def __getitem__(self, index: int) -> str:
-    return self._records[index]["text"]
 
 
 def build(folder, made_of, tokenizer_name, *, cache, log):
   """Builds `folder`, whole or not at all.
 
-  A build that is killed leaves FOLDER.partial, whose finished shards the next one uses.
+  A build that is killed leaves FOLDER.partial, and what it cleaned; the next one goes
+  on with both.
   """
   start = time.monotonic()
   log(f"preparing {made_of['source']} with tokenizer {tokenizer_name}: {folder}")
   work = folder.with_name(folder.name + ".partial")
   if work.is_symlink():  # what it leads to is not ours
     work.unlink()
-  try:
-    _fill(work, made_of, tokenizer_name, cache=cache, log=log)
-  except ValueError:  # a refused source will not be continued, so nothing is kept
-    shutil.rmtree(work, ignore_errors=True)
-    raise
-  atomic.rename_folder(work, folder)
+  with (
+    parallel.Workers() as workers,
+    cleaned(made_of, workers, cache=cache, log=log) as (job, reports),
+  ):
+    try:
+      _fill(work, job, reports, made_of, tokenizer_name, workers, log=log)
+    except ValueError:  # a refused source will not be continued, so nothing is kept
+      shutil.rmtree(work, ignore_errors=True)
+      raise
+    atomic.rename_folder(work, folder)
+    shutil.rmtree(job.folder)
   log(f"prepared in {time.monotonic() - start:.1f} s, report in {folder}/report.txt")
 
 
-def _fill(work, made_of, tokenizer_name, *, cache, log):
+@contextlib.contextmanager
+def cleaned(made_of: dict, workers, *, cache, log):
+  """(stages.Job, {split: Report}) of the cleaned text of a source, within a block.
+
+  `made_of` is that of lm.data.corpus.prepared, of any tokenizer. What was cleaned stays
+  for the next block, unless something is refused with a ValueError.
+  """
+  source = made_of["source"]
+  facts = {key: value for key, value in made_of.items() if key != "tokenizer"}
+  folder = Path(cache) / "cleaned" / prepared.folder_name(source, facts)
+  with locks.locked(folder.with_name(folder.name + ".lock"), log=log):
+    try:
+      yield clean(folder, source, made_of["clean"], workers, cache=cache, log=log)
+    except ValueError:
+      shutil.rmtree(folder, ignore_errors=True)
+      raise
+
+
+def clean(folder, source: str, rules: dict, workers, *, cache, log):
+  """Returns (stages.Job, {split: Report}) of a source that is cleaned in `folder`.
+
+  `rules` holds fields of lm.data.clean.Rules, `workers` is a parallel.Workers. Raises
+  Mistake for a broken source, and when nothing of a split is left.
+  """
+  chunks, left_out = sources.chunks(source, cache=cache)
+  _begin(folder, {"chunks": len(chunks), "chunk_bytes": _chunks.CHUNK_BYTES})
+  job = stages.Job(folder, cleaning.checked(rules), len(chunks))
+  run = functools.partial(_run, chunks=chunks, workers=workers, log=log)
+  notes = run(job, "clean", list(enumerate(chunks)))
+  if not all(_documents(notes, split) for split in SPLITS):
+    # In a small corpus all may fall on one side: then the lowest number is held out.
+    lowest = min(note["least"] for note in notes if note["least"] is not None)
+    if lowest == max(note["most"] for note in notes if note["most"] is not None):
+      raise Mistake(
+        f"{source} has only one document; wanted at least two, one of them to hold out"
+      )
+    job = stages.Job(folder, job.rules, len(chunks), lowest=lowest)
+    run(job, "clean", list(enumerate(chunks)))
+  run(job, "pairs", list(range(job.num_parts())))
+  run(job, "verify", list(range(len(chunks))) if job.signs else [])
+  reports = job.decide()
+  for reason, names in left_out.items():
+    for name in names:
+      reports["train"].note(reports["train"].left_out, reason, name)
+  return job, reports
+
+
+def _begin(folder, facts: dict):
+  """Empties a folder of stages that were cut otherwise."""
+  note = Path(folder) / "job.json"
+  if not note.is_file() or json.loads(note.read_bytes()) != facts:
+    atomic.remove(folder)
+    note.parent.mkdir(parents=True)
+    atomic.write(note, json.dumps(facts))
+
+
+def _documents(notes, split: str) -> int:
+  return sum(note["reports"][split]["documents"] for note in notes)
+
+
+def _run(job, stage: str, tasks, *, chunks, workers, log) -> list[dict]:
+  """Does all tasks of a stage; returns their notes."""
+  size = sum(chunk.num_bytes for chunk in chunks)
+  work = functools.partial(job.run, stage)
+  with Progress(stage, len(tasks), size, log) as shown:
+    notes = []
+    for note in workers.map(work, tasks, size=size):
+      shown.add(note.pop("reused"))
+      notes.append(note)
+  return notes
+
+
+def _fill(work, job, reports, made_of, tokenizer_name, workers, *, log):
   """Writes tokenizer, shards, offsets, reports, and at last the manifest, to `work`."""
   for split in SPLITS:
     (work / split).mkdir(parents=True, exist_ok=True)
   for half_written in work.rglob("*.tmp"):  # of a killed build; we hold the lock
     half_written.unlink()
-  with parallel.Workers() as workers:
-    records, reports = cleaned(
-      made_of["source"], made_of["clean"], workers, cache=cache
-    )
-    for split in SPLITS:
-      log(f"{split}: {'; '.join(reports[split].lines())}")
-    if 2 * reports["train"].dropped[cleaning.REPEATS] > reports["train"].documents:
-      log(f"warning: most of the training text repeats held-out text; {cleaning.KEEPS}")
-    tokenizer = _tokenizer(work / "tokenizer", tokenizer_name, Texts(records["train"]))
-    entries = _write_shards(work, records, workers, log)
+  for split in SPLITS:
+    log(f"{split}: {'; '.join(reports[split].lines())}")
+  if 2 * reports["train"].dropped[documents.REPEATS] > reports["train"].documents:
+    log(f"warning: most of the training text repeats held-out text; {documents.KEEPS}")
+  tokenizer = _tokenizer(work / "tokenizer", tokenizer_name, job.kept("train"))
+  entries = _write_shards(work, job, reports, workers, log)
   splits = {split: _split_entry(work / split, entries[split]) for split in SPLITS}
   paths = sorted([*work.glob("*/offsets.npy"), *work.glob("tokenizer/*")])
   digests = {str(path.relative_to(work)): atomic.sha256_of_file(path) for path in paths}
@@ -154,61 +192,72 @@ def _tokenizer(folder, name: str, texts):
   return tokenizer
 
 
-def _write_shards(work, records, workers, log) -> dict:
-  """Writes all shards; returns {split: entries of its shards}."""
-  split_of_shard, entries = [], {split: [] for split in SPLITS}
-
-  def jobs():
-    for split in SPLITS:
-      texts = (record["text"] for record in records[split])
-      groups = parallel.grouped(texts, len, SHARD_CHARS)
-      for index, group in enumerate(groups):
-        split_of_shard.append(split)
-        yield work / split, index, group
-
-  total = sum(len(records[split]) for split in SPLITS)
-  with Progress(total, log) as progress:
-    written = shards.write_all(work / "tokenizer", jobs(), workers)
-    # `written` is called first, and makes the job that appends the split.
-    for entry, split in zip(written, split_of_shard, strict=False):
-      reused = entry.pop("reused")
+def _write_shards(work, job, reports, workers, log) -> dict:
+  """Writes a shard of each chunk that has text; returns {split: their entries}."""
+  tasks = []
+  for split in SPLITS:
+    numbers = [n for n in range(job.num_chunks) if len(job.kept_rows(split, n))]
+    tasks += [(split, index, number) for index, number in enumerate(numbers)]
+  size = sum(report.kept_chars for report in reports.values())
+  write = functools.partial(_write_shard, job, work)
+  entries = {split: [] for split in SPLITS}
+  with Progress("tokens", len(tasks), size, log) as shown:
+    written = workers.map(write, tasks, size=size)
+    for (split, *_), entry in zip(tasks, written, strict=True):
+      shown.add(entry.pop("reused"))
       entries[split].append(entry)
-      progress.add(entry, reused)
   return entries
 
 
+def _write_shard(job, work, task) -> dict:
+  split, index, number = task
+  texts = stages.Kept(job, split, number)
+  return shards.write(_loaded(str(work / "tokenizer")), work / split, index, texts)
+
+
+@functools.lru_cache(1)
+def _loaded(folder: str):
+  return tokenizers.load(folder)
+
+
 class Progress:
-  """A bar of documents with the rate in MB/s; without a terminal a line every 5 s."""
+  """A bar of a stage's tasks, in MB of text; without a terminal a line every 5 s."""
 
   EVERY_S = 5
 
-  def __init__(self, total: int, log):
-    self._log, self._total = log, total
-    self._done = self._bytes = self._reused = 0
+  def __init__(self, stage: str, num_tasks: int, num_bytes: float, log):
+    """`num_bytes` is the size of the text of all tasks."""
+    self._stage, self._total, self._log = stage, num_tasks, log
+    self._size = num_bytes / max(1, num_tasks)
+    self._done = self._reused = 0
 
   def __enter__(self):
     from tqdm import tqdm
 
     # `disable` leaves a bar that counts and shows nothing.
-    shown = sys.stderr.isatty()
-    self._bar = tqdm(total=self._total, unit="doc", disable=not shown, desc="tokenize")
+    self._bar = tqdm(
+      total=self._total * self._size,
+      unit="B",
+      unit_scale=True,
+      disable=not sys.stderr.isatty() or not self._total,
+      desc=self._stage,
+    )
     self._start = self._last_line = time.monotonic()
     return self
 
-  def add(self, entry: dict, reused: bool):
-    """Counts a shard; one that was `reused` took no time and is not in the rate."""
-    self._done += entry["documents"]
-    self._bytes += 0 if reused else entry["bytes"]
+  def add(self, reused: bool):
+    """Counts a task; one that was `reused` took no time and is not in the rate."""
+    self._done += 1
     self._reused += reused
+    self._bar.update(self._size)
     now = time.monotonic()
-    rate = f"{self._bytes / 1e6 / max(1e-9, now - self._start):.1f} MB/s"
-    self._bar.set_postfix_str(rate, refresh=False)
-    self._bar.update(entry["documents"])
     if self._bar.disable and now - self._last_line > self.EVERY_S:
       self._last_line = now
-      self._log(f"tokenized {self._done} of {self._total} documents, {rate}")
+      megabytes = (self._done - self._reused) * self._size / 1e6
+      rate = f"{megabytes / (now - self._start):.1f} MB/s"
+      self._log(f"{self._stage}: {self._done} of {self._total} tasks, {rate}")
 
   def __exit__(self, *_):
     self._bar.close()
     if self._reused:
-      self._log(f"reused {self._reused} shards of an earlier build")
+      self._log(f"reused {self._reused} tasks of an earlier build: {self._stage}")

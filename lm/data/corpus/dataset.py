@@ -5,13 +5,13 @@ Training text that repeats the held-out text of its own source is dropped; repet
 across sources are not.
 """
 
+import contextlib
 import hashlib
-import itertools
 from pathlib import Path
 
 import numpy as np
 
-from lm.data import sources, tokenizers
+from lm.data import tokenizers
 from lm.data.corpus import prepared
 from lm.data.corpus.reader import Corpus
 from lm.data.rows import Joined, Rows, corrupt
@@ -119,8 +119,9 @@ def _shared_tokenizer(data, *, log) -> Path:
   It is learnt once, and kept in the cache under a hash of what it was learnt from.
   """
   names, cache = data.sources, data.cache
+  parts = [prepared.facts(name, data.clean, cache=cache) for name in names]
   made_of = {
-    "sources": {name: sources.fingerprint(name, cache=cache) for name in names},
+    "sources": {part["source"]: part["content"] for part in parts},
     "tokenizer": data.tokenizer,
     "clean": data.clean,
     "versions": prepared.versions(),
@@ -128,17 +129,18 @@ def _shared_tokenizer(data, *, log) -> Path:
   folder = Path(cache) / "tokenizers" / prepared.folder_name("_".join(names), made_of)
   if (folder / "tokenizer.json").is_file():
     return folder
-  from lm.data.corpus import build, parallel
+  from lm.data.corpus import build, parallel, stages
 
-  with locks.locked(folder.with_name(folder.name + ".lock"), log=log):
+  with contextlib.ExitStack() as held:
+    held.enter_context(locks.locked(folder.with_name(folder.name + ".lock"), log=log))
     if not (folder / "tokenizer.json").is_file():
       log(f"learning {data.tokenizer} from {', '.join(names)}")
+      workers, jobs = held.enter_context(parallel.Workers()), {}
+      # In one order, whoever mixes the sources: each waits for locks of others.
+      for name, part in sorted({part["source"]: part for part in parts}.items()):
+        cleaned = build.cleaned(part, workers, cache=cache, log=log)
+        jobs[name], _ = held.enter_context(cleaned)
       # Every source gives text in proportion to its size, as one corpus would.
-      with parallel.Workers() as workers:
-        records = [
-          build.cleaned(name, data.clean, workers, cache=cache)[0]["train"]
-          for name in names
-        ]
-      texts = build.Texts(list(itertools.chain.from_iterable(records)))
+      texts = stages.Chained(jobs[name].kept("train") for name in names)
       tokenizers.make(data.tokenizer, texts).save(folder)
   return folder

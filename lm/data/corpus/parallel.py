@@ -24,18 +24,17 @@ class Workers:
     if self._pool is not None:
       self._pool.shutdown(cancel_futures=True)
 
-  def map(self, function, items, *, size_of):
+  def map(self, function, items, *, size: float):
     """Yields function(item) for each item, in order.
 
-    Items up to a total size of ALONE are run in this process, the rest in a pool that
-    holds at most 2 * num items at a time. `size_of(item)` is in characters.
+    Items of a `size` of up to ALONE characters together are run in this process, others
+    in a pool that holds at most 2 * num items at a time.
     """
-    size_done, waiting = 0, collections.deque()
+    if size <= ALONE or self._num < 2:
+      yield from map(function, items)
+      return
+    waiting = collections.deque()
     for item in items:
-      if size_done < ALONE or self._num < 2:
-        size_done += size_of(item)
-        yield function(item)
-        continue
       waiting.append(self._submit(function, item))
       if len(waiting) >= 2 * self._num:
         yield waiting.popleft().result()

@@ -27,13 +27,7 @@ def corpus(source: str, tokenizer: str, *, clean: dict, cache, log=print) -> Cor
   """
   tokenizers.check(tokenizer)
   identity = tokenizers.identity(tokenizer)  # before a source that takes a download
-  made_of = {
-    "source": source,
-    "content": sources.fingerprint(source, cache=cache),
-    "tokenizer": identity,
-    "clean": dataclasses.asdict(cleaning.checked(clean)),
-    "versions": versions(),
-  }
+  made_of = facts(source, clean, cache=cache) | {"tokenizer": identity}
   folder = Path(cache) / "prepared" / folder_name(source, made_of)
   if not (folder / "manifest.json").is_file():
     with locks.locked(folder.with_name(folder.name + ".lock"), log=log):
@@ -42,6 +36,16 @@ def corpus(source: str, tokenizer: str, *, clean: dict, cache, log=print) -> Cor
 
         build.build(folder, made_of, tokenizer, cache=cache, log=log)
   return Corpus(folder)
+
+
+def facts(source: str, clean: dict, *, cache) -> dict:
+  """Returns what the cleaned text of a source is made of."""
+  return {
+    "source": source,
+    "content": sources.fingerprint(source, cache=cache),
+    "clean": dataclasses.asdict(cleaning.checked(clean)),
+    "versions": versions(),
+  }
 
 
 def versions() -> dict[str, int]:

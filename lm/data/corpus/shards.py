@@ -6,7 +6,6 @@ entry: sizes, a digest of the texts, digests of the two files). The entry is wri
 last: without it a shard does not exist.
 """
 
-import functools
 import hashlib
 import io
 import json
@@ -14,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lm.data import tokenizers
+from lm.data.corpus.parallel import grouped
 from lm.disk import atomic
 
+AT_ONCE = 1 << 20  # characters that are encoded at a time
 VERSION = 1  # raise it when the same documents and ids are written otherwise
 
 
@@ -49,20 +49,24 @@ def finished(folder, index: int, source: str) -> dict | None:
 
 
 def write(tokenizer, folder, index: int, texts) -> dict:
-  """Writes shard `index` of `texts` unless it exists and is whole.
+  """Writes shard `index` of a sequence of texts unless it exists and is whole.
 
-  Returns its entry, and whether it was "reused".
+  Returns its entry, and whether it was "reused". Texts are read when they are encoded.
   """
   source = digest_of(texts)
   if entry := finished(folder, index, source):
     return entry | {"reused": True}
-  folder, coded = Path(folder), tokenizer.encode_batch(texts)
-  end = np.array([tokenizer.eos], np.int32)
-  flat = np.concatenate([part for ids in coded for part in (ids, end)])
-  lengths = io.BytesIO()
-  np.save(lengths, np.array([len(ids) + 1 for ids in coded], np.int64))
+  folder, dtype = Path(folder), token_dtype(tokenizer.size)
+  flat, ends, num_bytes = [], [], 0
+  for group in grouped(texts, len, AT_ONCE):
+    num_bytes += sum(len(text.encode()) for text in group)
+    for ids in tokenizer.encode_batch(group):
+      flat.append(np.append(ids, tokenizer.eos).astype(dtype))
+      ends.append(len(flat[-1]))
+  flat, lengths = np.concatenate(flat), io.BytesIO()
+  np.save(lengths, np.array(ends, np.int64))
   parts = {
-    f"{index:05d}.tokens": flat.astype(token_dtype(tokenizer.size)).tobytes(),
+    f"{index:05d}.tokens": flat.tobytes(),
     f"{index:05d}.lengths.npy": lengths.getvalue(),
   }
   for name, data in parts.items():
@@ -70,32 +74,12 @@ def write(tokenizer, folder, index: int, texts) -> dict:
   entry = {
     "documents": len(texts),
     "tokens": len(flat),
-    "bytes": sum(len(text.encode()) for text in texts),
+    "bytes": num_bytes,
     "source": source,
     "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
   }
   atomic.write(folder / f"{index:05d}.json", json.dumps(entry).encode())
   return entry | {"reused": False}
-
-
-def write_all(tokenizer_folder, jobs, workers):
-  """Yields the result of `write` for each (folder, index, texts), in order of `jobs`.
-
-  Jobs that `workers` (a parallel.Workers) runs in this process are encoded by the
-  threads of the tokenizers library, which is enough for a small corpus.
-  """
-  job = functools.partial(_write_job, str(tokenizer_folder))
-  return workers.map(job, jobs, size_of=lambda job: sum(map(len, job[2])))
-
-
-def _write_job(tokenizer_folder: str, job) -> dict:
-  folder, index, texts = job
-  return write(_loaded(tokenizer_folder), folder, index, texts)
-
-
-@functools.lru_cache(1)
-def _loaded(tokenizer_folder: str):
-  return tokenizers.load(tokenizer_folder)
 
 
 class Tokens:

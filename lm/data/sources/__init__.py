@@ -3,7 +3,8 @@
 A source is a module of this folder; "name" or "name:argument" is the value of
 `data.source` in a config. It has
   documents(argument, *, cache) -> {"train": sequence, "heldout": sequence} of records
-    and perhaps {"left_out": {reason: names of files}}, which the report counts
+    and perhaps {"left_out": {reason: names of files}}, which the report counts; or
+  chunks(argument, *, cache) -> list of chunks (_chunks.py), of files of any size
   content(argument, *, cache) -> str, a hash of the bytes that it reads
   VERSION   an int; raise it when the records of the same bytes change
   ARGUMENT  what the argument is, in words; only in a source that wants one
@@ -15,7 +16,7 @@ import hashlib
 import importlib
 
 from lm import lookup
-from lm.data.sources import _records, packages
+from lm.data.sources import _chunks, _records, packages
 from lm.disk import paths
 from lm.errors import Mistake
 
@@ -29,14 +30,33 @@ STANDARD = {
 
 
 def documents(source: str, *, cache) -> dict:
-  """Returns {"train", "heldout"}: random-access sequences of {"id": str, "text": str}.
+  """Returns {"train", "heldout"}: sequences of {"id": str, "text": str}.
 
   Whole works or documents are held out, by a rule that depends on nothing but the
-  source. Texts are as they are in the source: lm.data.clean changes them, visibly.
+  source. Texts are as they are in the source: lm.data.clean changes them, visibly. A
+  source of chunks is read into memory; preparing reads it chunk by chunk.
   Raises Mistake for an unknown name and for a source that is missing, empty or broken.
   """
   module, argument = resolve(source)
-  return module.documents(argument, cache=cache)
+  if hasattr(module, "documents"):
+    return module.documents(argument, cache=cache)
+  chunks = module.chunks(argument, cache=cache)
+  read = [pair for chunk in chunks for pair in chunk.read()]
+  held = _records.held_by_hash([number for _, number in read], source)
+  return _records.split([record for record, _ in read], held, _records.same)
+
+
+def chunks(source: str, *, cache) -> tuple[list, dict[str, list[str]]]:
+  """Returns (the chunks of a source in order, {reason: names of files left out}).
+
+  Together they have the documents of `documents`. Raises Mistake as it does, but for a
+  broken document, which raises when it is read.
+  """
+  module, argument = resolve(source)
+  if hasattr(module, "chunks"):
+    return module.chunks(argument, cache=cache), {}
+  splits = module.documents(argument, cache=cache)
+  return _chunks.of_splits(splits, source), splits.get("left_out", {})
 
 
 def fingerprint(source: str, *, cache) -> str:
@@ -88,7 +108,8 @@ def _modules(*names: str) -> dict:
   """Returns {name: module} of those names that are sources."""
   existing = [name for name in names if name in lookup.names(__name__)]
   modules = {name: importlib.import_module(f"{__name__}.{name}") for name in existing}
-  return {name: m for name, m in modules.items() if hasattr(m, "documents")}
+  is_source = lambda module: hasattr(module, "documents") or hasattr(module, "chunks")
+  return {name: module for name, module in modules.items() if is_source(module)}
 
 
 def _descriptions() -> list[str]:

@@ -1,83 +1,103 @@
-"""A file with one JSON object a line: the text in "text", perhaps a name in "id"."""
+"""Files with one JSON object a line: the text in "text", perhaps a name in "id"."""
 
+import glob
+import hashlib
+import json
 import pathlib
 import re
+from dataclasses import dataclass
 
-import numpy as np
-
-from lm.data.sources import _records
+from lm.data.sources import _chunks, _records
 from lm.disk import atomic, compressed, paths
 from lm.errors import Mistake
 
 VERSION = 1
-ARGUMENT = "a file with one JSON object a line and the text in its field 'text'"
+ARGUMENT = (
+  "a file with one JSON object a line and the text in its field 'text', or a pattern "
+  "of them such as 'data/*.jsonl.gz'"
+)
 _SURROGATES = re.compile("[\ud800-\udfff]")
-
-
 _BOM = _records.BOM.encode()  # also inside: files are joined with `cat`
 
 
-def documents(path: str, *, cache) -> dict:
+def chunks(pattern: str, *, cache) -> list:
   """A document a line; about 5% are held out by hash, so that equal lines are together.
 
-  The file may be compressed. Lines are parsed when they are read; a bad one raises
-  Mistake with its number. Only "text" and "id" are looked at: what JSON does not have
-  (NaN) may stand beside them.
+  A file is read in parts, or as a whole if it is compressed. Only "text" and "id" are
+  looked at: what JSON does not have (NaN) may stand beside them.
   """
-  path = _file(path)
-  rows, hashes = [], []
-  with compressed.open(path) as file:
-    start = 0
-    for number, line in enumerate(file, 1):
-      if content := line.removeprefix(_BOM).strip():
-        rows.append((number, start, len(line)))
-        hashes.append(_records.hash64(content))
-      start += len(line)
-  if not rows:
-    raise Mistake(f"{path} is empty; wanted one JSON object a line")
-  read = _Lines(path)
-  read(rows[0])  # raises now for a file of another kind, not later in a worker
-  held = _records.held_by_hash(hashes, str(path))
-  rows = np.array(rows, np.int64)
-  return {
-    "train": _records.Records(rows[~held], read),
-    "heldout": _records.Records(rows[held], read),
-  }
+  files = _files(pattern)
+  result = [chunk for file in files for chunk in _chunks_of(file)]
+  # Reading the first document raises now for a file of another kind.
+  if not any(next(chunk.read(), None) for chunk in result):
+    raise Mistake(f"{pattern} is empty; wanted one JSON object a line")
+  return result
 
 
-def content(path: str, *, cache) -> str:
-  """A hash of the bytes of the file."""
-  return atomic.sha256_of_file(_file(path))
+def content(pattern: str, *, cache) -> str:
+  """A hash of the bytes of the files, and of the names of several."""
+  files = _files(pattern)
+  digests = [(file.name, atomic.sha256_of_file(file)) for file in files]
+  if len(digests) == 1:
+    return digests[0][1]
+  return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
-def _file(path: str) -> pathlib.Path:
-  file = paths.local(path)
-  if not file.is_file():
-    raise Mistake(f"no file {path}; wanted jsonl:PATH of a .jsonl file")
-  return file
+def _files(pattern: str) -> list[pathlib.Path]:
+  """Returns the files of a path or a pattern, sorted; Mistake without one."""
+  path = paths.local(pattern)
+  if path.is_file():
+    return [path]
+  names = sorted(glob.glob(str(path), recursive=True))
+  files = [file for file in map(pathlib.Path, names) if file.is_file()]
+  if not files:
+    raise Mistake(
+      f"no file {pattern}; wanted jsonl:PATH of a .jsonl file, or of several"
+    )
+  return files
 
 
-class _Lines:
-  """The records of lines, by (number, offset, size in bytes).
+def _chunks_of(file: pathlib.Path):
+  """Yields the chunks of a file, none of an empty one."""
+  size = file.stat().st_size
+  if compressed.kind(file):
+    yield Lines(file, 0, None, 1, size)
+    return
+  start, line = 0, 1
+  with file.open("rb") as data:
+    while start < size:
+      part = data.read(_chunks.CHUNK_BYTES)
+      rest = data.readline()
+      end = start + len(part) + len(rest)
+      yield Lines(file, start, end, line, end - start)
+      start, line = end, line + part.count(b"\n") + rest.count(b"\n")
 
-  The file stays open: to come back to a place in a compressed file means to unpack all
-  that is before it, and to go on from there costs nothing. Sent to another process, it
-  is opened there.
-  """
 
-  def __init__(self, path):
-    self.path, self._file = path, None
+@dataclass(frozen=True)
+class Lines:
+  """The lines of a file from one offset to another, None for its end."""
 
-  def __getstate__(self):
-    return {"path": self.path, "_file": None}
+  path: pathlib.Path
+  start: int
+  end: int | None
+  first: int  # the number of the first line
+  num_bytes: int
 
-  def __call__(self, row) -> dict:
-    number, start, size = (int(value) for value in row)
-    with compressed.damage(self.path):
-      self._file = self._file or compressed.reader(self.path)
-      self._file.seek(start)
-      line = self._file.read(size)
-    return _record(line, f"{self.path} line {number}", f"{self.path.name}:{number}")
+  def read(self):
+    size = self.path.stat().st_size
+    with compressed.open(self.path) as file:
+      file.seek(self.start)
+      place = self.start
+      for number, line in enumerate(file, self.first):
+        place += len(line)
+        if content := line.removeprefix(_BOM).strip():
+          where, name = f"{self.path} line {number}", f"{self.path.name}:{number}"
+          yield _record(line, where, name), _records.hash64(content)
+        if self.end is not None and place >= self.end:
+          break
+    is_cut = self.end is not None and place < self.end
+    if is_cut or self.path.stat().st_size != size:
+      raise Mistake(f"{self.path} changed while it was read; start again")
 
 
 def _record(line: bytes, where: str, name: str) -> dict:

@@ -47,7 +47,7 @@ def documents(path: str, *, cache) -> dict:
   name = _records.shown(files[0].name)
   records = [{"id": f"{name}#{i}", "text": piece} for i, piece in enumerate(pieces)]
   held = _records.held_by_place(len(records))
-  return _records.split(records, held, _same) | {"left_out": left_out}
+  return _records.split(records, held, _records.same) | {"left_out": left_out}
 
 
 def content(path: str, *, cache) -> str:
@@ -126,7 +126,3 @@ def _read(root: str, name: str) -> dict:
 def _text(file: pathlib.Path) -> str:
   with compressed.open(file) as data:
     return _records.decode(data.read(), str(file))
-
-
-def _same(record: dict) -> dict:
-  return record

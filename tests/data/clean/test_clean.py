@@ -1,3 +1,4 @@
+import dataclasses
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
@@ -234,6 +235,18 @@ def test_hashes_are_the_same_on_every_machine_and_version():
   assert dedup.minhash("the same for ever")[:3].tolist() == golden
 
 
+def clean_splits(splits, **rules):
+  """Returns ({split: cleaned records}, {split: Report}), as preparing does."""
+  checked = clean.checked(rules)
+  only_rewrites = dataclasses.asdict(documents.heldout_rules(checked))
+  heldout, heldout_report = documents.clean(splits["heldout"], **only_rewrites)
+  against = () if checked.dedup == "off" else heldout
+  train, train_report = documents.clean(splits["train"], against=against, **rules)
+  reports = {"train": train_report, "heldout": heldout_report}
+  documents.check_not_empty(reports)
+  return {"train": train, "heldout": heldout}, reports
+
+
 def test_training_text_never_repeats_held_out_text():
   heldout_text = prose(1)
   splits = {
@@ -247,24 +260,24 @@ def test_training_text_never_repeats_held_out_text():
     ],
   }
   for rule, duplicates in (("exact", 1), ("minhash", 1), ("none", 0)):
-    cleaned, reports = documents.clean_splits(splits, dedup=rule, min_chars=10)
+    cleaned, reports = clean_splits(splits, dedup=rule, min_chars=10)
     assert [document["id"] for document in cleaned["heldout"]] == ["h", "i", "j"]
     assert cleaned["heldout"][2]["text"] == "short"
     assert reports["train"].dropped["repeats held-out text"] == 2
     assert reports["train"].examples["repeats held-out text"] == ["1 = h", "3 = h"]
     assert reports["train"].kept == 3 - duplicates
-  cleaned, reports = documents.clean_splits(splits, dedup="off", min_chars=10)
+  cleaned, reports = clean_splits(splits, dedup="off", min_chars=10)
   assert cleaned["train"] == splits["train"] and not reports["train"].dropped
 
 
 def test_nothing_left_is_an_error_with_its_reasons():
   splits = {"train": [record("short")], "heldout": [record("held")]}
   with pytest.raises(ValueError, match=r"nothing of the train text.*shorter than 9"):
-    documents.clean_splits(splits, min_chars=9)
+    clean_splits(splits, min_chars=9)
   with pytest.raises(ValueError, match=r"data\.clean\.dedup=off trains on text"):
-    documents.clean_splits({"train": [record("a")], "heldout": [record("a")]})
+    clean_splits({"train": [record("a")], "heldout": [record("a")]})
   with pytest.raises(ValueError, match=r"nothing of the heldout text.*empty"):
-    documents.clean_splits({"train": [record("a")], "heldout": [record("\n")]})
+    clean_splits({"train": [record("a")], "heldout": [record("\n")]})
 
 
 def test_many_workers_do_as_one():

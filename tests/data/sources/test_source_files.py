@@ -181,7 +181,7 @@ def test_links_are_followed_once(folder, tmp_path):
   assert names(tmp_path / "texts" / "a_loop") == names(folder)
 
 
-def test_what_is_left_out_is_counted_in_the_report(folder):
+def test_what_is_left_out_is_counted_in_the_report(folder, tmp_path):
   (folder / "._1.txt").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X \xb0\xb1")
   (folder / ".hidden").mkdir()
   (folder / ".hidden" / "x.txt").write_text("hidden")
@@ -189,8 +189,10 @@ def test_what_is_left_out_is_counted_in_the_report(folder):
   (folder / "empty.txt").touch()
   (folder / "b.txt.gz").write_bytes(gzip.compress(b"a compressed one, with other text"))
   with parallel.Workers(1) as workers:
-    records, reports = build.cleaned(f"text:{folder}", {}, workers, cache="unused")
-  assert len(records["train"]) + len(records["heldout"]) == 11
+    job, reports = build.clean(
+      tmp_path / "job", f"text:{folder}", {}, workers, cache="unused", log=print
+    )
+  assert len(job.kept("train")) + len(job.kept("heldout")) == 11
   report = reports["train"]
   assert report.as_dict()["left_out"] == {"hidden": 2, "empty": 1}
   assert "left out 2: hidden (._1.txt, .hidden)" in report.lines()
