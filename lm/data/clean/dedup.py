@@ -13,6 +13,7 @@ import numpy as np
 
 SHINGLE_BYTES = 16  # three English words or five Chinese characters
 BINS = 128
+BLOCK_CHARS = 1 << 20  # that are hashed at a time
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: odd, bits well spread
 _EDGES = np.arange(BINS, dtype=np.uint64) << np.uint64(57)  # 64 - log2(BINS)
 
@@ -65,7 +66,7 @@ def may_be_near(chars: int, a, b, near: float) -> bool:
   Their estimate saves most comparisons: its standard deviation is below 0.045. Texts of
   few characters fill many bins with a few shingles each, and are always compared.
   """
-  return chars <= 1000 or np.mean(a == b) >= near - 0.2
+  return chars <= 1000 or np.count_nonzero(a == b) >= (near - 0.2) * BINS
 
 
 def band_keys(signatures, near: float) -> np.ndarray:
@@ -97,8 +98,35 @@ def minhash(text: str) -> np.ndarray:
 
 def shingles(text: str) -> np.ndarray:
   """Sorted hashes (uint64) of the text's distinct shingles; at least one."""
-  data = " ".join(text.casefold().split()).encode()
-  hash_n = np.frombuffer(data.ljust(SHINGLE_BYTES, b"\0"), np.uint8).astype(np.uint64)
+  data, blocks = b"", []
+  for part in _normal(text):
+    data += part
+    if len(data) >= SHINGLE_BYTES:
+      blocks.append(_distinct(_hashes(data)))
+      data = data[1 - SHINGLE_BYTES :]
+  if len(blocks) == 1:
+    return blocks[0]
+  return _distinct(
+    np.concatenate(blocks or [_hashes(data.ljust(SHINGLE_BYTES, b"\0"))])
+  )
+
+
+def _normal(text: str):
+  """Yields the bytes of a text without case and with single spaces, in blocks."""
+  has_words = ends_in_space = False
+  for start in range(0, len(text), BLOCK_CHARS):
+    block = text[start : start + BLOCK_CHARS]
+    words = " ".join(block.casefold().split())
+    is_apart = ends_in_space or block[0].isspace()
+    ends_in_space = block[-1].isspace() or (is_apart and not words)
+    if words:
+      yield f"{' ' * (has_words and is_apart)}{words}".encode()
+      has_words = True
+
+
+def _hashes(data: bytes) -> np.ndarray:
+  """Returns a hash of the SHINGLE_BYTES from each place of some bytes."""
+  hash_n = np.frombuffer(data, np.uint8).astype(np.uint64)
   # Each round joins neighbours: hashes of 2, 4, 8, then 16 bytes, at all offsets.
   span = 1
   while span < SHINGLE_BYTES:
@@ -107,6 +135,11 @@ def shingles(text: str) -> np.ndarray:
     hash_n ^= hash_n >> np.uint64(29)
     span *= 2
   hash_n *= _MIX
+  return hash_n
+
+
+def _distinct(hash_n: np.ndarray) -> np.ndarray:
+  """Returns the different numbers of an array, which it sorts in place."""
   hash_n.sort()
   return hash_n[np.concatenate([[True], hash_n[1:] != hash_n[:-1]])]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from lm.data.clean import dedup, documents
-from lm.data.corpus.duplicates import Document
 from lm.disk import atomic
 
 ROW = np.dtype([("start", "<u8"), ("chars", "<u8"), ("digest", "<u8", (2,))])
@@ -69,7 +68,7 @@ class Reader:
   def __init__(self, folder, name: str):
     self.path = Path(folder) / name
     self.rows = load(_named(self.path, "rows.npy"))
-    self._signatures = load(_named(self.path, "signatures.npy"))
+    self.signatures = load(_named(self.path, "signatures.npy"))
     self._texts = _named(self.path, "texts")
     self._size = self._texts.stat().st_size
 
@@ -84,10 +83,6 @@ class Reader:
       file.seek(start)
       return file.read(end - start).decode()
 
-  def document(self, row: int) -> Document:
-    digest, chars = self.rows["digest"][row].tobytes(), int(self.rows["chars"][row])
-    return Document(digest, chars, self._signatures[row], lambda: self.text(row))
-
   def name(self, row: int) -> str:
     return json.loads(_named(self.path, "names.json").read_bytes())[row]
 
@@ -101,7 +96,7 @@ def save(path: Path, array: np.ndarray):
 def load(path: Path) -> np.ndarray:
   """Returns the array of `save`, mapped into memory unless it is empty."""
   try:
-    return np.load(path, mmap_mode="r")
+    return np.asarray(np.load(path, mmap_mode="r"))  # a memmap is slow to index
   except ValueError:  # an empty file cannot be mapped
     return np.load(path)
 

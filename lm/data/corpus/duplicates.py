@@ -29,12 +29,12 @@ CROWD = 256  # training documents of a bucket that later ones are compared with
 
 
 class Document(NamedTuple):
-  """What a comparison takes; `text` is read only where the rest does not decide."""
+  """What a comparison takes; shingles are made where the rest does not decide."""
 
   digest: bytes
   chars: int
   signature: np.ndarray
-  text: object  # () -> str
+  shingles: object  # () -> those of dedup.shingles
 
 
 def place(is_train: bool, chunk: int, row: int = 0) -> int:
@@ -68,24 +68,41 @@ def pairs(keys, rule: str) -> tuple[np.ndarray, int]:
   """
   keys = keys[np.lexsort((keys["place"], keys["key"]))]
   starts = np.flatnonzero(np.diff(keys["key"], prepend=~keys["key"][:1]))
-  ends = np.append(starts[1:], len(keys))
-  shared, found, crowded = ends - starts > 1, [np.zeros(0, PAIR)], 0
-  for start, end in zip(starts[shared], ends[shared], strict=True):
-    bucket = keys[start:end]
-    places = bucket["place"]
-    _, first, number = np.unique(bucket["text"], return_index=True, return_inverse=True)
-    lead = first[number]
-    copies = np.flatnonzero(lead != np.arange(len(places)))
-    found.append(_pairs(places[copies], places[lead[copies]]))
-    different = places[np.sort(first)]
-    held = int(np.searchsorted(different, np.uint64(TRAIN)))
-    before = held + CROWD if rule == "minhash" else held
-    crowded += rule == "minhash" and len(different) > before
-    later, earlier = np.tril_indices(len(different), -1, min(before, len(different)))
-    of_train = later >= held
-    found.append(_pairs(different[later[of_train]], different[earlier[of_train]]))
-  result = np.unique(np.concatenate(found))
-  return result[result["later"] >= TRAIN], int(crowded)
+  sizes = np.diff(starts, append=len(keys))
+  parts, crowded = [_pairs_of_two(keys, starts[sizes == 2], rule)], 0
+  large = sizes > 2
+  for start, size in zip(starts[large], sizes[large], strict=True):
+    of_bucket, is_crowded = _pairs_of_many(keys[start : start + size], rule)
+    parts += of_bucket
+    crowded += is_crowded
+  result = unique(parts)
+  return result[result["later"] >= TRAIN], crowded
+
+
+def _pairs_of_two(keys, starts, rule: str) -> np.ndarray:
+  """Returns the pairs of all buckets of two."""
+  first, second = keys[starts], keys[starts + 1]
+  wanted = (first["text"] == second["text"]) | (first["place"] < TRAIN)
+  wanted |= rule == "minhash"
+  return _pairs(second["place"][wanted], first["place"][wanted])
+
+
+def _pairs_of_many(bucket, rule: str) -> tuple[list, bool]:
+  """Returns (arrays of pairs of a bucket, True if it is crowded)."""
+  places = bucket["place"]
+  _, first, number = np.unique(bucket["text"], return_index=True, return_inverse=True)
+  lead = first[number]
+  copies = np.flatnonzero(lead != np.arange(len(places)))
+  different = places[np.sort(first)]
+  held = int(np.searchsorted(different, np.uint64(TRAIN)))
+  before = held + CROWD if rule == "minhash" else held
+  later, earlier = np.tril_indices(len(different), -1, min(before, len(different)))
+  of_train = later >= held
+  result = [
+    _pairs(places[copies], places[lead[copies]]),
+    _pairs(different[later[of_train]], different[earlier[of_train]]),
+  ]
+  return result, rule == "minhash" and len(different) > before
 
 
 def _pairs(later, earlier) -> np.ndarray:
@@ -94,49 +111,56 @@ def _pairs(later, earlier) -> np.ndarray:
   return result
 
 
-def edges(pairs, document, rules) -> np.ndarray:
+def unique(arrays) -> np.ndarray:
+  """Returns the different pairs of some arrays, sorted."""
+  pairs = np.concatenate([np.zeros(0, PAIR), *arrays])
+  pairs = pairs[np.lexsort((pairs["earlier"], pairs["later"]))]
+  is_new = np.ones(len(pairs), bool)
+  is_new[1:] = (np.diff(pairs["later"]) != 0) | (np.diff(pairs["earlier"]) != 0)
+  return pairs[is_new]
+
+
+def edges(pairs, document, stays, rules) -> np.ndarray:
   """Returns those of sorted pairs that are repeats by the rules, exact or near.
 
-  `document(place)` returns a Document. Of each later document come the edges that
-  decide: one to held-out text, one to an equal text, or all to similar ones, in order.
+  `document(place)` returns a Document; `stays(place)` is True where a document is in no
+  pair as the later one. Of each later document come the edges that decide: one to held-
+  out text, one to an equal text, or those to similar ones up to one that stays.
   """
-  result = []
+  result, alone = [], set()
   for later, group in itertools.groupby(pairs.tolist(), key=lambda pair: pair[0]):
-    own, earlier = document(later), [pair[1] for pair in group]
-    is_exact = [document(one).digest == own.digest for one in earlier]
-    equal = list(itertools.compress(earlier, is_exact))
-    held = [one for one in earlier if one < TRAIN]
-    if equal and equal[0] < TRAIN:
-      result.append((later, equal[0], True))
-      continue
-    near = _first_near(own, held, document, rules.near)
+    own = document(later)
+    others = [(place, document(place)) for _, place in group]
+    equal = [place for place, other in others if other.digest == own.digest]
+    held = [pair for pair in others if pair[0] < TRAIN]
+    near = None
+    if not equal or equal[0] >= TRAIN:
+      near = next(_near(own, held, rules.near), None)
     if near is not None:
       result.append((later, near, False))
     elif equal:
       result.append((later, equal[0], True))
-    elif rules.dedup == "minhash":
-      rest = earlier[len(held) :]
-      similar = _near(own, rest, document, rules.near)
-      result += [(later, one, False) for one in similar]
+    else:
+      rest = others[len(held) :] if rules.dedup == "minhash" else []
+      before = len(result)
+      for place in _near(own, rest, rules.near):
+        result.append((later, place, False))
+        if place in alone or stays(place):
+          break
+      if len(result) == before:
+        alone.add(later)
   return np.array(result, EDGE)
 
 
-def _first_near(own: Document, places, document, near: float):
-  """Returns the first of some places with a similar text, None without one."""
-  return next(iter(_near(own, places, document, near)), None)
-
-
-def _near(own: Document, places, document, near: float):
-  """Yields those places whose texts are at least `near` similar."""
-  shingles_n = None
-  for one in places:
-    other = document(one)
+def _near(own: Document, others, near: float):
+  """Yields the places of those documents that are at least `near` similar."""
+  own_n = None
+  for place, other in others:
     if not dedup.may_be_near(own.chars, own.signature, other.signature, near):
       continue
-    if shingles_n is None:
-      shingles_n = dedup.shingles(own.text())
-    if dedup.jaccard(shingles_n, dedup.shingles(other.text())) >= near:
-      yield one
+    own_n = own.shingles() if own_n is None else own_n
+    if dedup.jaccard(own_n, other.shingles()) >= near:
+      yield place
 
 
 def dropped(edges_of_chunks, rule: str):

@@ -18,14 +18,18 @@ from pathlib import Path
 import numpy as np
 
 from lm.data import clean as cleaning
-from lm.data.clean import documents
+from lm.data.clean import dedup, documents
 from lm.data.corpus import cleaned, duplicates
 from lm.data.sources import _records
 from lm.disk import atomic
 
 SPLITS = ("train", "heldout")
 KEYS_BYTES = 64 << 20  # of keys that one task of `pairs` holds
-OPEN = 64  # chunks whose files a process holds open
+OPEN = 64  # chunks whose arrays a process holds open
+COMPARED, SHORT = (
+  256,
+  1 << 16,
+)  # documents whose shingles it holds, of so many characters
 
 
 class Job:
@@ -37,6 +41,7 @@ class Job:
     self.num_chunks, self.lowest = num_chunks, lowest
     self.reader = functools.lru_cache(OPEN)(self._reader)
     self.kept_rows = functools.lru_cache(OPEN)(self._kept_rows)
+    self._short_shingles = functools.lru_cache(COMPARED)(self._shingles)
 
   def __reduce__(self):
     return Job, (self.folder, self.rules, self.num_chunks, self.lowest)
@@ -113,12 +118,13 @@ class Job:
 
   def _verify(self, number: int) -> dict:
     start, end = (duplicates.place(True, n) for n in (number, number + 1))
-    pairs = [
-      _between(cleaned.load(self._file("pairs", part, "npy")), "later", start, end)
-      for part in range(self.num_parts())
+    parts = [
+      cleaned.load(self._file("pairs", part, "npy")) for part in range(self.num_parts())
     ]
-    pairs = np.unique(np.concatenate([np.zeros(0, duplicates.PAIR), *pairs]))
-    edges = duplicates.edges(pairs, self._document, self.rules)
+    later = [part["later"] for part in parts]
+    stays = lambda place: not any(_holds(column, place) for column in later)
+    pairs = duplicates.unique([_between(part, "later", start, end) for part in parts])
+    edges = duplicates.edges(pairs, self._document, stays, self.rules)
     cleaned.save(self._file("verify", number, "npy"), edges)
     return {"edges": len(edges)}
 
@@ -182,13 +188,26 @@ class Job:
   def _reader(self, split: str, number: int) -> cleaned.Reader:
     return cleaned.Reader(self._folder("clean"), f"{number:05d}.{split}")
 
-  def _document(self, place: int) -> duplicates.Document:
+  def _located(self, place: int) -> tuple[cleaned.Reader, int]:
+    """Returns (the chunk, the row) of a document's place."""
     is_train, chunk, row = duplicates.parts_of(place)
-    return self.reader(SPLITS[not is_train], chunk).document(row)
+    return self.reader(SPLITS[not is_train], chunk), row
+
+  def _document(self, place: int) -> duplicates.Document:
+    reader, row = self._located(place)
+    shared = reader.rows[row]
+    chars, digest = int(shared["chars"]), shared["digest"].tobytes()
+    make = self._short_shingles if chars <= SHORT else self._shingles
+    shingles = functools.partial(make, place)
+    return duplicates.Document(digest, chars, reader.signatures[row], shingles)
+
+  def _shingles(self, place: int) -> np.ndarray:
+    reader, row = self._located(place)
+    return dedup.shingles(reader.text(row))
 
   def _name(self, place: int) -> str:
-    is_train, chunk, row = duplicates.parts_of(place)
-    return self.reader(SPLITS[not is_train], chunk).name(row)
+    reader, row = self._located(place)
+    return reader.name(row)
 
   def _file(self, stage: str, number: int, suffix: str) -> Path:
     return self._folder(stage) / f"{number:05d}.{suffix}"
@@ -226,6 +245,12 @@ class Chained(Sequence):
       raise IndexError(f"item {index} of {len(self)}")
     part = int(np.searchsorted(self._ends, index, side="right")) - 1
     return self._parts[part][index - int(self._ends[part])]
+
+
+def _holds(column, value: int) -> bool:
+  """Returns True if a sorted array has a value."""
+  index = np.searchsorted(column, np.uint64(value))
+  return index < len(column) and column[index] == value
 
 
 def _between(array, field: str, start: int, end: int) -> np.ndarray:

@@ -14,6 +14,7 @@ END, PAD, UNKNOWN = "<|endoftext|>", "<|pad|>", "<|unk|>"  # special
 WORD_ENDS = re.compile(r"(?<=\S)(?=[ \n])")
 # Characters of a piece to learn from: so one large file uses all cores, little memory.
 PIECE_CHARS = 1 << 16
+WORDS_AT_ONCE = 1 << 16  # to encode: the library takes a kilobyte for each
 # Characters to learn from at most: more adds nothing but memory; see `sample`.
 TRAIN_CHARS = 256 << 20
 
@@ -100,18 +101,26 @@ def encode_by_word(texts, encode) -> list[np.ndarray]:
   """
   number_of_word, numbers_of_texts = {}, []
   for text in texts:
-    words = WORD_ENDS.split(text)
-    numbers = (number_of_word.setdefault(w, len(number_of_word)) for w in words)
-    numbers_of_texts.append(np.fromiter(numbers, np.int64))
-  ids_of_word = encode(list(number_of_word))
-  num_ids = np.fromiter(map(len, ids_of_word), np.int64, len(ids_of_word))
-  flat = np.fromiter(itertools.chain.from_iterable(ids_of_word), np.int32)
+    numbers_of_pieces = []
+    for piece in pieces_of(text):
+      words = WORD_ENDS.split(piece)
+      numbers = (number_of_word.setdefault(w, len(number_of_word)) for w in words)
+      numbers_of_pieces.append(np.fromiter(numbers, np.int32))
+    numbers_of_texts.append(numbers_of_pieces)
+  flat, num_ids = [np.zeros(0, np.int32)], []
+  words = iter(number_of_word)
+  while some := list(itertools.islice(words, WORDS_AT_ONCE)):
+    ids_of_word = encode(some)
+    num_ids += map(len, ids_of_word)
+    flat.append(np.fromiter(itertools.chain.from_iterable(ids_of_word), np.int32))
+  flat, num_ids = np.concatenate(flat), np.array(num_ids, np.int64)
   start = np.cumsum(num_ids) - num_ids
-  out = []
-  for numbers in numbers_of_texts:
+
+  def ids_of(numbers):
     num = num_ids[numbers]
     end = np.cumsum(num)
     # Within each word count 0, 1, ..., from where its ids start in `flat`.
     index = np.arange(num.sum()) + np.repeat(start[numbers] - end + num, num)
-    out.append(flat[index])
-  return out
+    return flat[index]
+
+  return [np.concatenate(list(map(ids_of, pieces))) for pieces in numbers_of_texts]

@@ -286,3 +286,11 @@ def test_many_workers_do_as_one():
     assert documents.clean(
       named(texts), dedup="minhash", apply=pool.map
     ) == documents.clean(named(texts), dedup="minhash")
+
+
+@given(st.text(st.sampled_from("aB \n\u00df\u4f60"), max_size=80), st.integers(1, 9))
+def test_shingles_in_blocks_are_those_of_the_whole(text, size):
+  whole = dedup.shingles(text)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(dedup, "BLOCK_CHARS", size)
+    np.testing.assert_array_equal(dedup.shingles(text), whole)
