@@ -89,7 +89,8 @@ def clean(folder, source: str, rules: dict, workers, *, cache, log):
       )
     job = stages.Job(folder, job.rules, len(chunks), lowest=lowest)
     run(job, "clean", list(enumerate(chunks)))
-  run(job, "pairs", list(range(job.num_parts())))
+  job = job.with_parts()
+  run(job, "pairs", list(range(job.num_parts)))
   run(job, "verify", list(range(len(chunks))) if job.signs else [])
   reports = job.decide()
   for reason, names in left_out.items():

@@ -35,16 +35,29 @@ COMPARED, SHORT = (
 class Job:
   """The cleaning of the chunks of a source, in a folder, by rules."""
 
-  def __init__(self, folder, rules: cleaning.Rules, num_chunks: int, lowest=None):
-    """`lowest` is the number of the only document to hold out, None for the usual."""
-    self.folder, self.rules = Path(folder), rules
-    self.num_chunks, self.lowest = num_chunks, lowest
+  def __init__(self, folder, rules: cleaning.Rules, num_chunks: int, **later):
+    """`later` holds what is known once the chunks are clean.
+
+    It is `num_parts`, the number of tasks of "pairs", and `lowest`, the number of the
+    only document to hold out, without which they are those of lm.data.sources.
+    """
+    self.folder, self.rules, self.num_chunks = Path(folder), rules, num_chunks
+    self.num_parts, self.lowest = later.get("num_parts", 0), later.get("lowest")
     self.reader = functools.lru_cache(OPEN)(self._reader)
     self.kept_rows = functools.lru_cache(OPEN)(self._kept_rows)
     self._short_shingles = functools.lru_cache(COMPARED)(self._shingles)
 
   def __reduce__(self):
-    return Job, (self.folder, self.rules, self.num_chunks, self.lowest)
+    later = dict(num_parts=self.num_parts, lowest=self.lowest)
+    make = functools.partial(Job, **later)
+    return make, (self.folder, self.rules, self.num_chunks)
+
+  def with_parts(self) -> "Job":
+    """Returns this job with its `num_parts`, once all chunks are clean."""
+    notes = (self.note("clean", number) for number in range(self.num_chunks))
+    num_bytes = sum(note["keys"] for note in notes) * duplicates.KEY.itemsize
+    make, arguments = self.__reduce__()
+    return make(*arguments, num_parts=-(-num_bytes // KEYS_BYTES))
 
   @property
   def signs(self) -> bool:
@@ -98,17 +111,9 @@ class Job:
   def _is_held(self, key: int) -> bool:
     return key % _records.EVERY == 0 if self.lowest is None else key == self.lowest
 
-  def num_parts(self) -> int:
-    """Returns the number of tasks of `pairs`, once all chunks are clean."""
-    if not self.signs:
-      return 0
-    notes = [self.note("clean", number) for number in range(self.num_chunks)]
-    num_bytes = sum(note["keys"] for note in notes) * duplicates.KEY.itemsize
-    return -(-num_bytes // KEYS_BYTES)
-
   def _pairs(self, number: int) -> dict:
-    num_parts, keys = self.num_parts(), []
-    start, end = ((n << 64) // num_parts for n in (number, number + 1))
+    keys = []
+    start, end = ((n << 64) // self.num_parts for n in (number, number + 1))
     for chunk in range(self.num_chunks):
       of_chunk = cleaned.load(self._file("clean", chunk, "keys.npy"))
       keys.append(_between(of_chunk, "key", start, end))
@@ -119,7 +124,7 @@ class Job:
   def _verify(self, number: int) -> dict:
     start, end = (duplicates.place(True, n) for n in (number, number + 1))
     parts = [
-      cleaned.load(self._file("pairs", part, "npy")) for part in range(self.num_parts())
+      cleaned.load(self._file("pairs", part, "npy")) for part in range(self.num_parts)
     ]
     later = [part["later"] for part in parts]
     stays = lambda place: not any(_holds(column, place) for column in later)
@@ -154,7 +159,7 @@ class Job:
         rows = self.kept_rows(split, number)
         report.kept += len(rows)
         report.kept_chars += int(self.reader(split, number).rows["chars"][rows].sum())
-    notes = (self.note("pairs", part) for part in range(self.num_parts()))
+    notes = (self.note("pairs", part) for part in range(self.num_parts))
     reports["train"].crowded = sum(note["crowded"] for note in notes)
     documents.check_not_empty(reports)
     data = json.dumps({split: report.as_dict() for split, report in reports.items()})

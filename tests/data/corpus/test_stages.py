@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import random
 
 import numpy as np
@@ -95,7 +96,8 @@ def in_stages(folder, pairs, rules, each, order=0):
       copy.copy(job).run(stage, task)  # as another process does
 
   run("clean", enumerate(chunks))
-  run("pairs", range(job.num_parts()))
+  job = job.with_parts()
+  run("pairs", range(job.num_parts))
   run("verify", range(len(chunks)) if job.signs else ())
   reports = job.decide()
   return {split: list(job.kept(split)) for split in reports}, reports
@@ -119,8 +121,11 @@ def test_every_cut_and_order_and_number_of_parts_is_one(tmp_path, monkeypatch):
   pairs, rules = corpus(plans), clean.Rules(dedup="minhash")
   expected = in_memory(pairs, rules)
   assert len(expected[1]["train"].dropped) == 3
+  in_stages(tmp_path / "whole", pairs, rules, 100)
+  note = json.loads((tmp_path / "whole" / "clean" / "00000.json").read_text())
+  num_bytes = note["keys"] * duplicates.KEY.itemsize
   for parts, each, order in ((1, 1, 0), (7, 1, 1), (7, 10, 2), (1, 61, 3), (7, 61, 4)):
-    monkeypatch.setattr(stages.Job, "num_parts", lambda _, parts=parts: parts)
+    monkeypatch.setattr(stages, "KEYS_BYTES", num_bytes // parts + 1)
     folder = tmp_path / f"{parts}.{each}"
     assert in_stages(folder, pairs, rules, each, order) == expected
     assert len(list(folder.glob("pairs/*.npy"))) == parts
