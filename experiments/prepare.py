@@ -16,7 +16,7 @@ def main():
   experiment, _ = config.experiment()
   if experiment.task:
     raise Mistake("the records of a task are prepared when it is trained; run train")
-  dataset = data.prepare(experiment.data, seq=experiment.seq)
+  dataset = data.prepare(experiment.data, seq=experiment.seq, engine=experiment.prepare)
   for corpus in dataset.corpora:
     print((corpus.folder / "report.txt").read_text("utf-8"))
   print(f"data: {dataset.folder}")

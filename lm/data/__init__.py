@@ -18,7 +18,7 @@ import numpy as np
 
 from lm.data import clean as cleaning
 from lm.data import sources, tokenizers
-from lm.data.corpus import dataset
+from lm.data.corpus import dataset, engines
 from lm.data.rows import ArrayShape, Kind, Rows, corrupt, kind
 from lm.disk import paths
 from lm.errors import Mistake
@@ -114,15 +114,18 @@ class Dataset(Protocol):
     ...
 
 
-def prepare(data: Data, *, seq: int, log=print) -> dataset.Corpora:
+def prepare(data: Data, *, seq: int, engine=engines.HERE, log=print) -> dataset.Corpora:
   """Returns the Dataset of `data`, building under `data.cache` what does not exist yet.
+
+  `engine` runs the tasks of that, see lm.data.corpus.engines; processes of this machine
+  by default.
 
   Another `seq`, `rows` or `corrupt` tokenizes nothing anew. A learnt tokenizer is
   learnt from the cleaned training text of all sources together. Raises Mistake for a
   broken source, and for text too short for one row of `seq` positions.
   """
   row_shapes(data, seq)
-  return dataset.prepare(data, seq=seq, log=log)
+  return dataset.prepare(data, seq=seq, engine=engine, log=log)
 
 
 def row_shapes(data: Data, seq: int) -> dict[str, ArrayShape]:

@@ -3,6 +3,10 @@
 The first bytes of a file decide, not its name: .gz, .bz2 and .xz by the standard
 library, .zst by Python 3.14's or by the package backports.zstd. Other archives are
 refused by name.
+
+A file may be several compressed ones in a row, as `cat` and parallel packers make them.
+Each is read to its end, or an error: nothing after one is taken for garbage and left
+out. Only a file cut exactly between two of them reads without an error.
 """
 
 import bz2
@@ -11,6 +15,7 @@ import functools
 import gzip
 import importlib
 import importlib.util
+import io
 import lzma
 import zlib
 from pathlib import Path
@@ -23,13 +28,16 @@ _KINDS = {
   b"BZh": "bzip2",
   b"\xfd7zXZ\x00": "xz",
   b"\x28\xb5\x2f\xfd": "zstd",
+  b"\x50\x2a\x4d\x18": "zstd",  # of pzstd, which begins with a frame to skip
   b"PK\x03\x04": "zip",
   b"7z\xbc\xaf\x27\x1c": "7z",
   b"\x04\x22\x4d\x18": "lz4",
   b"Rar!": "rar",
   b"\x1f\x9d": "compress",
 }
-_OPENERS = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+_DECOMPRESSORS = {"bzip2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor}
+_BLOCK = 1 << 17  # bytes that are read at a time
+_WINDOW_LOG = 31  # memory that `zstd --long=31` takes to unpack; by default 27
 _ZSTD = ("compression.zstd", "backports.zstd")  # one interface, in and before 3.14
 
 
@@ -56,8 +64,10 @@ def reader(path):
   path, name = Path(path), kind(path)
   if not name:
     return path.open("rb")
-  if name in _OPENERS:
-    return _OPENERS[name](path, "rb")
+  if name == "gzip":
+    return gzip.open(path, "rb")
+  if name in _DECOMPRESSORS:
+    return io.BufferedReader(_Streams(path, _DECOMPRESSORS[name]), _BLOCK)
   if name != "zstd":
     raise Mistake(f"{path} is a {name} archive; unpack it first")
   zstd = _zstd()
@@ -66,7 +76,8 @@ def reader(path):
       f"{path} is compressed by zstd, which needs Python 3.14 or `.venv/bin/pip install"
       " backports.zstd`; or unpack it first (zstd -d)"
     )
-  return zstd.open(path, "rb")
+  window = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
+  return zstd.open(path, "rb", options=window)
 
 
 @contextlib.contextmanager
@@ -82,7 +93,10 @@ def open(path):
 
 @contextlib.contextmanager
 def damage(path):
-  """Raises Mistake for what a decompressor raises within a block."""
+  """Raises Mistake for what a decompressor raises within a block.
+
+  `path` is the file, or a function that returns what to name in its place.
+  """
   zstd = _zstd()
   errors = [EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile]
   errors += [zstd.ZstdError] if zstd else []
@@ -91,7 +105,80 @@ def damage(path):
   except (*errors, OSError) as error:
     if isinstance(error, OSError) and error.errno is not None:
       raise  # of the disk, not of the data; bz2 raises one without a number
-    raise Mistake(f"{path} is damaged or cut off: {error}") from error
+    where = path() if callable(path) else path
+    raise Mistake(f"{where} is damaged or cut off: {error}") from error
+
+
+class _Streams(io.RawIOBase):
+  """The content of compressed streams in a row; zeros between them are padding.
+
+  Python's own files of bz2 and lzma take a stream that is damaged in its first bytes
+  for garbage, and end before it.
+  """
+
+  def __init__(self, path: Path, decompressor):
+    self._file, self._decompressor = path.open("rb"), decompressor
+    self._rewind()
+
+  def _rewind(self):
+    self._file.seek(0)
+    self._place, self._stream = 0, self._decompressor()
+
+  def readable(self) -> bool:
+    return True
+
+  def seekable(self) -> bool:
+    return True
+
+  def readinto(self, buffer) -> int:
+    data = self._read(len(buffer))
+    buffer[: len(data)] = data
+    self._place += len(data)
+    return len(data)
+
+  def _read(self, size: int) -> bytes:
+    """Returns up to `size` bytes; raises EOFError for a file that ends too early."""
+    data = b""
+    while not data:
+      packed = b""
+      if self._stream.eof:
+        packed = self._next()
+        if not packed:
+          break
+        self._stream = self._decompressor()
+      elif self._stream.needs_input:
+        packed = self._file.read(_BLOCK)
+        if not packed:
+          raise EOFError("it ends before its last stream does")
+      data = self._stream.decompress(packed, size)
+    return data
+
+  def _next(self) -> bytes:
+    """Returns the first bytes of the next stream, none at the end of the file."""
+    packed = self._stream.unused_data.lstrip(b"\0")
+    while not packed and (block := self._file.read(_BLOCK)):
+      packed = block.lstrip(b"\0")
+    return packed
+
+  def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+    """Goes to an offset from the start, by unpacking what is before it."""
+    if whence != io.SEEK_SET:
+      raise io.UnsupportedOperation("only offsets from the start")
+    if offset < self._place:
+      self._rewind()
+    while self._place < offset:
+      data = self._read(min(_BLOCK, offset - self._place))
+      if not data:
+        break
+      self._place += len(data)
+    return self._place
+
+  def tell(self) -> int:
+    return self._place
+
+  def close(self):
+    self._file.close()
+    super().close()
 
 
 @functools.cache

@@ -180,7 +180,7 @@ def prepare(experiment: Experiment, log=print, *, teacher=None):
   """
   e = experiment
   if not e.task:
-    return data.prepare(e.data, seq=e.seq, log=log)
+    return data.prepare(e.data, seq=e.seq, engine=e.prepare, log=log)
   from lm import tasks
   from lm.data import examples
 

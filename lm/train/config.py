@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from lm.data import Data
+from lm.data.corpus.engines import Engine
 from lm.errors import Mistake, not_negative, positive, suggestion
 from lm.letters import AXES
 from lm.log import writers
@@ -26,6 +27,7 @@ FREE = (
   "log",
   "mesh",
   "data.cache",
+  "prepare",
   "loss.logits_bytes",
 )
 FREE += ("model.scan", "model.remat", "model.backend", "model.chunk")
@@ -106,6 +108,7 @@ class Experiment:
   objective: str = "next_token"  # a file of lm/objectives
   model: dict  # family, preset and flat fields, see `lm.models.build`
   data: Data
+  prepare: Engine = field(default_factory=Engine)  # who prepares data.source
   task: dict = field(default_factory=dict)  # in place of data.source, see `lm.tasks`
   loss: dict = field(default_factory=dict)  # the objective's options
   adapt: dict = field(default_factory=dict)  # what is trained of it, see `lm.adapt`

@@ -10,6 +10,7 @@ import hashlib
 import json
 import pathlib
 
+import formats
 import numpy as np
 import pytest
 
@@ -17,7 +18,7 @@ from lm.data import clean, sources, tokenizers
 from lm.data.clean import documents
 from lm.data.corpus import shards
 from lm.data.rows import cooccurrence, first_fit
-from lm.data.sources import _records, jsonl, text
+from lm.data.sources import _records, arrayrecord, jsonl, parquet, text, warc
 from lm.data.tokenizers import byte_tokenizer
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "data.txt"
@@ -25,6 +26,9 @@ STAGES = {
   "sources/_records": _records,
   "sources/text": text,
   "sources/jsonl": jsonl,
+  "sources/parquet": parquet,
+  "sources/arrayrecord": arrayrecord,
+  "sources/warc": warc,
   "clean": clean,
   "tokenizers": tokenizers,
   "corpus/shards": shards,
@@ -53,6 +57,12 @@ def facts(folder) -> dict:
   (folder / "a.jsonl").write_text("\n".join(lines))
   documents_of = functools.partial(sources.documents, cache=folder)
   records = [{"id": str(n), "text": part} for n, part in enumerate(PARAGRAPHS)]
+  of_format = {
+    f"sources/{kind}": sha256(
+      listed(documents_of(formats.write(kind, folder / kind, records)))
+    )
+    for kind in ("parquet", "arrayrecord", "warc")
+  }
   rules = clean.Rules(dedup="minhash", stopwords="english")
   of_heldout = dataclasses.asdict(documents.heldout_rules(rules))
   heldout, _ = documents.clean(records[:4], **of_heldout)
@@ -74,6 +84,7 @@ def facts(folder) -> dict:
     ],
     "sources/text": sha256(listed(documents_of(f"text:{folder}/a.txt"))),
     "sources/jsonl": sha256(listed(documents_of(f"jsonl:{folder}/a.jsonl"))),
+    **of_format,
     "clean": sha256(listed(cleaned)),
     "tokenizers": [
       sha256(tokenizers.make(name, PARAGRAPHS).encode(PARAGRAPHS[0]).tolist())

@@ -7,8 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lm.data.clean import Rules, checked, dedup, script_of
-from lm.data.clean.rewrite import rewrite
+from lm.data.clean import (
+  Rules,
+  checked,
+  contained,
+  dedup,
+  han,
+  language,
+  quality,
+  script_of,
+)
+from lm.data.clean.rewrite import by_rules
 from lm.errors import Mistake
 
 REPEATS = "repeats held-out text"
@@ -104,6 +113,7 @@ def clean(records, *, against=(), apply=map, **rules):
   10 KB; lm.data.corpus.stages does the same from disk.
   """
   rules = checked(rules)
+  outside(rules)  # raises for what is missing, before any work
   report, kept = Report(), []
   held, seen = dedup.Seen(rules.near), dedup.Seen(rules.near)
   for record, signature in apply(_signed, against):
@@ -132,7 +142,25 @@ def heldout_rules(rules: Rules) -> Rules:
   The text that a model is measured on is rewritten like the other, and does not depend
   on filters.
   """
-  return replace(rules, min_chars=1, max_chars=0, script="", dedup="none")
+  lines = "c4-lines" if {"c4", "c4-lines"} & {*rules.filters} else ""
+  of_texts = dict(decontaminate="", language="", quality=lines)
+  return replace(rules, min_chars=1, max_chars=0, script="", dedup="none", **of_texts)
+
+
+def outside(rules: Rules) -> dict[str, str]:
+  """Returns what else the outcome of rules depends on, by name, as a text.
+
+  Raises Mistake for a package that is not installed, and for files of test items that
+  cannot be read.
+  """
+  parts = {}
+  if rules.han:
+    parts["opencc"] = han.version()
+  if rules.language:
+    parts["py3langid"] = language.version(rules.language)
+  if rules.decontaminate:
+    parts["decontaminate"] = contained.digest(rules.decontaminate)
+  return parts
 
 
 def check_not_empty(reports: dict):
@@ -146,13 +174,7 @@ def check_not_empty(reports: dict):
 
 def judge(rules: Rules, signs: bool, record: dict) -> Judged:
   """Rewrites and judges one document by itself, on any process."""
-  text, changes = rewrite(
-    record["text"],
-    unicode=rules.unicode,
-    control=rules.control,
-    boilerplate=rules.boilerplate,
-    stopwords=rules.stopwords,
-  )
+  text, changes = by_rules(record["text"], rules)
   reason = _unwanted(text, rules)
   signature = dedup.minhash(text) if signs and not reason else None
   return Judged(record["id"], text, len(record["text"]), changes, reason, signature)
@@ -174,14 +196,19 @@ def _signed(record: dict):
 def _unwanted(text: str, rules: Rules) -> str:
   """The reason to drop a text, "" for none."""
   if not text.strip():
-    return "empty"
+    of_c4 = [name for name in rules.filters if name == "c4"]  # it may have emptied it
+    return quality.reason(text, of_c4) or "empty"
   if len(text) < rules.min_chars:
     return f"shorter than {rules.min_chars} characters"
   if rules.max_chars and len(text) > rules.max_chars:
     return f"longer than {rules.max_chars} characters"
   if rules.script and script_share(text, rules.script) < rules.script_share:
     return f"not in {rules.script} script"
-  return ""
+  if rules.language and not language.is_in(text, rules.language, rules.language_score):
+    return f"not in language {rules.language}"
+  if rules.decontaminate and (name := contained.index(rules).find(text)):
+    return f"contains {name}"
+  return quality.reason(text, rules.filters)
 
 
 def _repeats(text: str, signature, rule: str, held, seen):

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from lm.data.clean import words
+from lm.data.clean import Rules, han, pii, quality, words
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours of a terminal
 # Control characters but tab and the ends of lines; byte-order marks; non-characters.
@@ -28,11 +28,34 @@ _PAGE = re.compile(
 )
 
 
+def by_rules(text: str, rules: Rules) -> tuple[str, tuple[str, ...]]:
+  """(the new text, names of the rules that changed it)."""
+  return rewrite(
+    text,
+    unicode=rules.unicode,
+    control=rules.control,
+    boilerplate=rules.boilerplate,
+    stopwords=rules.stopwords,
+    masks=rules.pii,
+    chinese=rules.han,
+    filters=rules.filters,
+  )
+
+
 def rewrite(
-  text: str, *, unicode: str, control: bool, boilerplate: bool, stopwords: str
+  text: str,
+  *,
+  unicode: str,
+  control: bool,
+  boilerplate: bool,
+  stopwords: str,
+  masks: bool = False,
+  chinese: str = "",
+  filters=(),
 ):
   """(the new text, names of the rules that changed it); see lm.data.clean.Rules."""
   changes = []
+  again = stopwords or masks or chinese or filters
 
   def change(name, new):
     nonlocal text
@@ -47,12 +70,18 @@ def rewrite(
       change("control characters", _without_controls(text))
     if unicode:
       change(f"Unicode {unicode}", unicodedata.normalize(unicode, text))
+    if chinese:
+      change(f"{chinese} Chinese", han.converted(text, chinese))
     if boilerplate:
       change("boilerplate", _without_boilerplate(text))
+    if masks:
+      change("pii", pii.masked(text))
+    if filters:
+      change("c4 lines", quality.rewritten(text, filters))
     if stopwords:
       change("stop words", words.without(text, stopwords))
     # Without its stop words a line may look like a page number: then go round again.
-    if not stopwords or text == before:
+    if not again or text == before:
       return text, tuple(changes)
 
 

@@ -19,15 +19,15 @@ import numpy as np
 from lm.data import clean as cleaning
 from lm.data import sources, tokenizers
 from lm.data.clean import documents
-from lm.data.corpus import parallel, prepared, shards, stages
+from lm.data.corpus import engines, prepared, shards, stages
 from lm.data.corpus.stages import SPLITS
 from lm.data.sources import _chunks
 from lm.disk import atomic, locks
 from lm.errors import Mistake
 
 
-def build(folder, made_of, tokenizer_name, *, cache, log):
-  """Builds `folder`, whole or not at all.
+def build(folder, made_of, tokenizer_name, *, cache, engine, log):
+  """Builds `folder`, whole or not at all; `engine` is an engines.Engine.
 
   A build that is killed leaves FOLDER.partial, and what it cleaned; the next one goes
   on with both.
@@ -37,14 +37,13 @@ def build(folder, made_of, tokenizer_name, *, cache, log):
   work = folder.with_name(folder.name + ".partial")
   if work.is_symlink():  # what it leads to is not ours
     work.unlink()
-  with (
-    parallel.Workers() as workers,
-    cleaned(made_of, workers, cache=cache, log=log) as (job, reports),
-  ):
+  text = cleaned(made_of, cache=cache, engine=engine, log=log)
+  with text as (job, reports, workers):
     try:
       _fill(work, job, reports, made_of, tokenizer_name, workers, log=log)
-    except ValueError:  # a refused source will not be continued, so nothing is kept
-      shutil.rmtree(work, ignore_errors=True)
+    except ValueError as error:  # what is refused will not be continued: nothing stays
+      if not isinstance(error, engines.Unfinished):
+        shutil.rmtree(work, ignore_errors=True)
       raise
     atomic.rename_folder(work, folder)
     shutil.rmtree(job.folder)
@@ -52,8 +51,8 @@ def build(folder, made_of, tokenizer_name, *, cache, log):
 
 
 @contextlib.contextmanager
-def cleaned(made_of: dict, workers, *, cache, log):
-  """(stages.Job, {split: Report}) of the cleaned text of a source, within a block.
+def cleaned(made_of: dict, *, cache, engine, log):
+  """(stages.Job, {split: Report}, workers) of a source's cleaned text, within a block.
 
   `made_of` is that of lm.data.corpus.prepared, of any tokenizer. What was cleaned stays
   for the next block, unless something is refused with a ValueError.
@@ -61,18 +60,24 @@ def cleaned(made_of: dict, workers, *, cache, log):
   source = made_of["source"]
   facts = {key: value for key, value in made_of.items() if key != "tokenizer"}
   folder = Path(cache) / "cleaned" / prepared.folder_name(source, facts)
-  with locks.locked(folder.with_name(folder.name + ".lock"), log=log):
+  with (
+    locks.locked(folder.with_name(folder.name + ".lock"), log=log),
+    engine.open(Path(cache) / "jobs" / folder.name, log) as workers,
+  ):
     try:
-      yield clean(folder, source, made_of["clean"], workers, cache=cache, log=log)
-    except ValueError:
-      shutil.rmtree(folder, ignore_errors=True)
+      rules = made_of["clean"]
+      job, reports = clean(folder, source, rules, workers, cache=cache, log=log)
+      yield job, reports, workers
+    except ValueError as error:
+      if not isinstance(error, engines.Unfinished):
+        shutil.rmtree(folder, ignore_errors=True)
       raise
 
 
 def clean(folder, source: str, rules: dict, workers, *, cache, log):
   """Returns (stages.Job, {split: Report}) of a source that is cleaned in `folder`.
 
-  `rules` holds fields of lm.data.clean.Rules, `workers` is a parallel.Workers. Raises
+  `rules` holds fields of lm.data.clean.Rules, `workers` is that of an engine. Raises
   Mistake for a broken source, and when nothing of a split is left.
   """
   chunks, left_out = sources.chunks(source, cache=cache)
@@ -115,11 +120,12 @@ def _documents(notes, split: str) -> int:
 def _run(job, stage: str, tasks, *, chunks, workers, log) -> list[dict]:
   """Does all tasks of a stage; returns their notes."""
   size = sum(chunk.num_bytes for chunk in chunks)
-  work = functools.partial(job.run, stage)
+  work, done = functools.partial(job.run, stage), functools.partial(job.is_done, stage)
   with Progress(stage, len(tasks), size, log) as shown:
-    notes = []
-    for note in workers.map(work, tasks, size=size):
-      shown.add(note.pop("reused"))
+    notes, done_before = [], [done(task) for task in tasks]
+    results = workers.map(work, tasks, size=size, done=done)
+    for note, is_reused in zip(results, done_before, strict=True):
+      shown.add(is_reused)
       notes.append(note)
   return notes
 
@@ -201,11 +207,13 @@ def _write_shards(work, job, reports, workers, log) -> dict:
     tasks += [(split, index, number) for index, number in enumerate(numbers)]
   size = sum(report.kept_chars for report in reports.values())
   write = functools.partial(_write_shard, job, work)
+  done = lambda task: shards.file(work / task[0], task[1]).is_file()
   entries = {split: [] for split in SPLITS}
   with Progress("tokens", len(tasks), size, log) as shown:
-    written = workers.map(write, tasks, size=size)
-    for (split, *_), entry in zip(tasks, written, strict=True):
-      shown.add(entry.pop("reused"))
+    done_before = [done(task) for task in tasks]
+    written = workers.map(write, tasks, size=size, done=done)
+    for (split, *_), entry, is_reused in zip(tasks, written, done_before, strict=True):
+      shown.add(is_reused)
       entries[split].append(entry)
   return entries
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lm.data import tokenizers
-from lm.data.corpus import prepared
+from lm.data.corpus import engines, prepared
 from lm.data.corpus.reader import Corpus
 from lm.data.rows import Joined, Rows, corrupt
 from lm.disk import locks
@@ -93,13 +93,14 @@ class Corpora:
     return corrupt.Fixed(rows, bound, self._corruption.views)
 
 
-def prepare(data, *, seq: int, log=print) -> Corpora:
+def prepare(data, *, seq: int, engine=engines.HERE, log=print) -> Corpora:
   """See lm.data.prepare."""
   tokenizer = data.tokenizer
   if len(data.sources) > 1 and tokenizers.learnt(tokenizer):
-    tokenizer = str(_shared_tokenizer(data, log=log))
+    tokenizer = str(_shared_tokenizer(data, engine=engine, log=log))
+  options = dict(cache=data.cache, engine=engine, log=log)
   corpora = [
-    prepared.corpus(source, tokenizer, clean=data.clean, cache=data.cache, log=log)
+    prepared.corpus(source, tokenizer, clean=data.clean, **options)
     for source in data.sources
   ]
   dataset = Corpora(data, corpora)
@@ -113,7 +114,7 @@ def prepare(data, *, seq: int, log=print) -> Corpora:
   return dataset
 
 
-def _shared_tokenizer(data, *, log) -> Path:
+def _shared_tokenizer(data, *, engine, log) -> Path:
   """The folder of a tokenizer learnt from the training text of all sources together.
 
   It is learnt once, and kept in the cache under a hash of what it was learnt from.
@@ -123,23 +124,24 @@ def _shared_tokenizer(data, *, log) -> Path:
   made_of = {
     "sources": {part["source"]: part["content"] for part in parts},
     "tokenizer": data.tokenizer,
-    "clean": data.clean,
+    "clean": parts[0]["clean"],
     "versions": prepared.versions(),
   }
+  made_of |= {"outside": parts[0]["outside"]} if "outside" in parts[0] else {}
   folder = Path(cache) / "tokenizers" / prepared.folder_name("_".join(names), made_of)
   if (folder / "tokenizer.json").is_file():
     return folder
-  from lm.data.corpus import build, parallel, stages
+  from lm.data.corpus import build, stages
 
   with contextlib.ExitStack() as held:
     held.enter_context(locks.locked(folder.with_name(folder.name + ".lock"), log=log))
     if not (folder / "tokenizer.json").is_file():
       log(f"learning {data.tokenizer} from {', '.join(names)}")
-      workers, jobs = held.enter_context(parallel.Workers()), {}
+      jobs = {}
       # In one order, whoever mixes the sources: each waits for locks of others.
       for name, part in sorted({part["source"]: part for part in parts}.items()):
-        cleaned = build.cleaned(part, workers, cache=cache, log=log)
-        jobs[name], _ = held.enter_context(cleaned)
+        cleaned = build.cleaned(part, cache=cache, engine=engine, log=log)
+        jobs[name], *_ = held.enter_context(cleaned)
       # Every source gives text in proportion to its size, as one corpus would.
       texts = stages.Chained(jobs[name].kept("train") for name in names)
       tokenizers.make(data.tokenizer, texts).save(folder)

@@ -24,8 +24,8 @@ class Workers:
     if self._pool is not None:
       self._pool.shutdown(cancel_futures=True)
 
-  def map(self, function, items, *, size: float):
-    """Yields function(item) for each item, in order.
+  def map(self, function, items, *, size: float, done=None):
+    """Yields function(item) for each item, in order; engines.py says what `done` is.
 
     Items of a `size` of up to ALONE characters together are run in this process, others
     in a pool that holds at most 2 * num items at a time.

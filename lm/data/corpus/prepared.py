@@ -5,7 +5,6 @@ the VERSION of each stage, so that data made of anything else are never opened. 
 rows are files in it, see Corpus.file.
 """
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -13,17 +12,21 @@ from pathlib import Path
 
 from lm.data import clean as cleaning
 from lm.data import sources, tokenizers
-from lm.data.corpus import shards
+from lm.data.clean import documents
+from lm.data.corpus import engines, shards
 from lm.data.corpus.reader import Corpus
 from lm.disk import locks
 
 
-def corpus(source: str, tokenizer: str, *, clean: dict, cache, log=print) -> Corpus:
+def corpus(
+  source: str, tokenizer: str, *, clean: dict, cache, engine=engines.HERE, log=print
+) -> Corpus:
   """Opens the corpus of `source` (see lm.data.sources), built now if it does not exist.
 
   `tokenizer` is "bytes", "bpe-N" or "words-N" (learnt from the cleaned train split), or
   the path of a tokenizer; `clean` holds fields of lm.data.clean.Rules; `cache` is a
-  folder. Raises Mistake for a wrong name and a broken source.
+  folder, and `engine` runs the tasks. Raises Mistake for a wrong name and a broken
+  source.
   """
   tokenizers.check(tokenizer)
   identity = tokenizers.identity(tokenizer)  # before a source that takes a download
@@ -34,18 +37,22 @@ def corpus(source: str, tokenizer: str, *, clean: dict, cache, log=print) -> Cor
       if not (folder / "manifest.json").is_file():
         from lm.data.corpus import build
 
-        build.build(folder, made_of, tokenizer, cache=cache, log=log)
+        options = dict(cache=cache, engine=engine, log=log)
+        build.build(folder, made_of, tokenizer, **options)
   return Corpus(folder)
 
 
 def facts(source: str, clean: dict, *, cache) -> dict:
   """Returns what the cleaned text of a source is made of."""
-  return {
+  rules = cleaning.checked(clean)
+  outside = documents.outside(rules)
+  parts = {
     "source": source,
     "content": sources.fingerprint(source, cache=cache),
-    "clean": dataclasses.asdict(cleaning.checked(clean)),
+    "clean": cleaning.settings(rules),
     "versions": versions(),
   }
+  return parts | {"outside": outside} if outside else parts
 
 
 def versions() -> dict[str, int]:

@@ -34,9 +34,14 @@ def digest_of(texts) -> str:
   return digest.hexdigest()
 
 
+def file(folder, index: int) -> Path:
+  """Returns the path of the entry of a shard."""
+  return Path(folder) / f"{index:05d}.json"
+
+
 def finished(folder, index: int, source: str) -> dict | None:
   """The entry of shard `index` if it is whole and of the texts with digest `source`."""
-  path = Path(folder) / f"{index:05d}.json"
+  path = file(folder, index)
   if not path.is_file():
     return None
   entry = json.loads(path.read_bytes())
@@ -51,11 +56,11 @@ def finished(folder, index: int, source: str) -> dict | None:
 def write(tokenizer, folder, index: int, texts) -> dict:
   """Writes shard `index` of a sequence of texts unless it exists and is whole.
 
-  Returns its entry, and whether it was "reused". Texts are read when they are encoded.
+  Returns its entry. Texts are read when they are encoded.
   """
   source = digest_of(texts)
   if entry := finished(folder, index, source):
-    return entry | {"reused": True}
+    return entry
   folder, dtype = Path(folder), token_dtype(tokenizer.size)
   flat, ends, num_bytes = [], [], 0
   for group in grouped(texts, len, AT_ONCE):
@@ -78,8 +83,8 @@ def write(tokenizer, folder, index: int, texts) -> dict:
     "source": source,
     "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
   }
-  atomic.write(folder / f"{index:05d}.json", json.dumps(entry).encode())
-  return entry | {"reused": False}
+  atomic.write(file(folder, index), json.dumps(entry).encode())
+  return entry
 
 
 class Tokens:

@@ -70,19 +70,23 @@ class Job:
     return json.loads(path.read_bytes()) if path.is_file() else None
 
   def run(self, stage: str, task) -> dict:
-    """Does a task unless it is done; returns its note, and whether it was "reused".
+    """Does a task unless it is done; returns its note.
 
     A task is a number; in the stage "clean" (a number, its chunk).
     """
-    number = task[0] if stage == "clean" else task
+    number = _number(stage, task)
     note = self.note(stage, number)
     if note is not None:
-      return note | {"reused": True}
+      return note
     self._folder(stage).mkdir(parents=True, exist_ok=True)
     note = getattr(self, f"_{stage}")(*(task if stage == "clean" else (task,)))
     data = json.dumps(note).encode("utf-8", "backslashreplace")
     atomic.write(self._file(stage, number, "json"), data)
-    return note | {"reused": False}
+    return note
+
+  def is_done(self, stage: str, task) -> bool:
+    """Returns True for a task that has left its note."""
+    return self._file(stage, _number(stage, task), "json").is_file()
 
   def _clean(self, number: int, chunk) -> dict:
     rules = {"train": self.rules, "heldout": documents.heldout_rules(self.rules)}
@@ -250,6 +254,10 @@ class Chained(Sequence):
       raise IndexError(f"item {index} of {len(self)}")
     part = int(np.searchsorted(self._ends, index, side="right")) - 1
     return self._parts[part][index - int(self._ends[part])]
+
+
+def _number(stage: str, task) -> int:
+  return task[0] if stage == "clean" else task
 
 
 def _holds(column, value: int) -> bool:

@@ -100,8 +100,13 @@ def decode(data: bytes, where: str) -> str:
     raise Mistake(f"{where} is {name}; convert it first (iconv -f {name} -t utf-8)")
   if data[257:262] == b"ustar":
     raise Mistake(f"{where} is a tar archive; unpack it first")
+  return utf8(data, where).removeprefix(BOM)
+
+
+def utf8(data: bytes, where: str) -> str:
+  """The text of UTF-8 bytes; Mistake with the offset of the first that is none."""
   try:
-    return data.decode().removeprefix(BOM)
+    return data.decode()
   except UnicodeDecodeError as error:
     raise Mistake(
       f"{where} is not UTF-8: byte {data[error.start]:#04x} at offset {error.start};"

@@ -197,13 +197,15 @@ def test_a_build_does_not_follow_a_link(make, tmp_path):
 def test_a_shard_that_was_damaged_is_made_again(tmp_path):
   tok = tokenizers.byte_tokenizer()
   entry = shards.write(tok, tmp_path, 0, ["hello", "world"])
-  assert shards.write(tok, tmp_path, 0, ["hello", "world"]) == entry | {"reused": True}
+  written = tmp_path.joinpath("00000.tokens").stat().st_mtime_ns
+  assert shards.write(tok, tmp_path, 0, ["hello", "world"]) == entry
+  assert tmp_path.joinpath("00000.tokens").stat().st_mtime_ns == written
   for name in ("00000.tokens", "00000.lengths.npy"):
     data = bytearray((tmp_path / name).read_bytes())
     data[-1] ^= 1
     (tmp_path / name).write_bytes(data)
     assert shards.write(tok, tmp_path, 0, ["hello", "world"]) == entry
-  assert shards.write(tok, tmp_path, 0, ["other"])["reused"] is False
+  assert shards.write(tok, tmp_path, 0, ["other"]) != entry
 
 
 SCRIPT = """

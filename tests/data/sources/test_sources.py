@@ -56,6 +56,10 @@ def test_unknown_name_lists_what_exists(source):
     "lm1b",
     "text:",
     "jsonl:",
+    "parquet:",
+    "warc:",
+    "arrayrecord:",
+    "hf:",
   ):
     assert source_name in error_line
 
@@ -67,6 +71,7 @@ def test_unknown_name_lists_what_exists(source):
     ("shakespeare", "sotu", "python_stdlib"),
     ("text:a.txt", "jsonl:b.jsonl", "lm1b", "tfds:c4/en"),
     ("text:/data/a,b.txt", "text:c, d.txt"),
+    ("parquet:a,b.parquet", "warc:*.wet.gz", "hf:org/name@main/{a,b}/*", "hf:a/b/c"),
     ("text:a,text", "text:b"),
     ("shakespeare,shakspeare",),
   ],
