@@ -76,16 +76,21 @@ def root_keys(seed: int, samples_B):
 _folded = jax.jit(jax.vmap(jax.random.fold_in, (None, 0)))
 
 
-@functools.partial(jax.jit, static_argnames=("T", "top"))
 def begin(cache, *, T: int, top: int = 0, **fields) -> Slots:
   """Returns slots of B rows before their first token, with T columns.
 
   `cache` has read all tokens of the prompts but the last ones; `fields` are those of
   `Slots` that say what is wanted, `done_B` among them.
   """
+  # The cache does not pass through a compiled function, which would copy it.
+  return _begun(T=T, top=top, **fields).replace(cache=cache)
+
+
+@functools.partial(jax.jit, static_argnames=("T", "top"))
+def _begun(*, T: int, top: int, **fields) -> Slots:
   (B,), zeros = fields["last_B"].shape, jnp.zeros
   return Slots(
-    cache=cache,
+    cache=None,
     counts_BV=zeros(fields["seen_BV"].shape, jnp.int32),
     lengths_B=zeros(B, jnp.int32),
     starts_B=zeros(B, jnp.int32),
@@ -247,9 +252,9 @@ def retire(slots: Slots, done_B) -> Slots:
   return slots.replace(done_B=slots.done_B | done_B)
 
 
-@jax.jit
+@functools.partial(jax.jit, donate_argnames="slots")  # else the cache is copied
 def drained(slots: Slots) -> Slots:
-  """Returns the slots with empty columns, once their ids were read."""
+  """Returns the slots with empty columns, once their ids were read; donates them."""
   return slots.replace(starts_B=slots.lengths_B)
 
 

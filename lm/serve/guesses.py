@@ -5,6 +5,8 @@ nothing changes but the time (arXiv:2211.17192). A guess comes from the text its
 from a smaller model.
 """
 
+import functools
+
 import jax
 import numpy as np
 
@@ -97,7 +99,7 @@ class Draft:
     return np.where(is_live_B[:, None], ids_BT, -1)
 
 
-@jax.jit
+@functools.partial(jax.jit, donate_argnames="s")
 def _resumed(s: slots.Slots, is_live_B, lengths_B, last_B) -> slots.Slots:
   """Returns the slots, with texts of so many tokens of which these are the last."""
   read_B = s.prompt_lengths_B - 1 + lengths_B
