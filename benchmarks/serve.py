@@ -6,6 +6,7 @@ The servers take turns, each started for a round: SmolLM2-135M-Instruct in float
 under closed load, some clients that each wait for an answer before they ask again, and
 under open load, where requests arrive at random whatever the server does. Of a text,
 the first part counts from the request on; "between" is the time between two parts.
+`transformers serve` wants `pip install 'transformers[serving]'`.
 --url=http://127.0.0.1:8000 measures a server that runs already.
 """
 
