@@ -6,6 +6,7 @@ continues where it was.
 """
 
 import contextlib
+import dataclasses
 import functools
 import io
 import json
@@ -81,7 +82,8 @@ def clean(folder, source: str, rules: dict, workers, *, cache, log):
   Mistake for a broken source, and when nothing of a split is left.
   """
   chunks, left_out = sources.chunks(source, cache=cache)
-  _begin(folder, {"chunks": len(chunks), "chunk_bytes": _chunks.CHUNK_BYTES})
+  cuts = [len(chunks), _chunks.CHUNK_BYTES, stages.KEYS_BYTES]
+  _begin(folder, dict(zip(("chunks", "chunk_bytes", "keys_bytes"), cuts, strict=True)))
   job = stages.Job(folder, cleaning.checked(rules), len(chunks))
   run = functools.partial(_run, chunks=chunks, workers=workers, log=log)
   notes = run(job, "clean", list(enumerate(chunks)))
@@ -92,7 +94,7 @@ def clean(folder, source: str, rules: dict, workers, *, cache, log):
       raise Mistake(
         f"{source} has only one document; wanted at least two, one of them to hold out"
       )
-    job = stages.Job(folder, job.rules, len(chunks), lowest=lowest)
+    job = dataclasses.replace(job, lowest=lowest)
     run(job, "clean", list(enumerate(chunks)))
   job = job.with_parts()
   run(job, "pairs", list(range(job.num_parts)))

@@ -13,6 +13,7 @@ run any task of a stage, in any order, and a job that was killed goes on.
 import functools
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,38 +27,43 @@ from lm.disk import atomic
 SPLITS = ("train", "heldout")
 KEYS_BYTES = 64 << 20  # of keys that one task of `pairs` holds
 OPEN = 64  # chunks whose arrays a process holds open
-COMPARED, SHORT = (
-  256,
-  1 << 16,
-)  # documents whose shingles it holds, of so many characters
+COMPARED = 256  # documents whose shingles it holds,
+SHORT = 1 << 16  # of so many characters at most
 
 
+@dataclass(frozen=True)
 class Job:
   """The cleaning of the chunks of a source, in a folder, by rules."""
 
-  def __init__(self, folder, rules: cleaning.Rules, num_chunks: int, **later):
-    """`later` holds what is known once the chunks are clean.
+  folder: Path
+  rules: cleaning.Rules
+  num_chunks: int
+  num_parts: int = 0  # tasks of "pairs", known once the chunks are clean
+  lowest: int | None = None  # the number of the only document to hold out, if it is one
 
-    It is `num_parts`, the number of tasks of "pairs", and `lowest`, the number of the
-    only document to hold out, without which they are those of lm.data.sources.
-    """
-    self.folder, self.rules, self.num_chunks = Path(folder), rules, num_chunks
-    self.num_parts, self.lowest = later.get("num_parts", 0), later.get("lowest")
-    self.reader = functools.lru_cache(OPEN)(self._reader)
-    self.kept_rows = functools.lru_cache(OPEN)(self._kept_rows)
-    self._short_shingles = functools.lru_cache(COMPARED)(self._shingles)
-
-  def __reduce__(self):
-    later = dict(num_parts=self.num_parts, lowest=self.lowest)
-    make = functools.partial(Job, **later)
-    return make, (self.folder, self.rules, self.num_chunks)
+  def __getstate__(self) -> dict:
+    """Returns what is sent to another process: the fields, and nothing that is open."""
+    return {field.name: getattr(self, field.name) for field in fields(self)}
 
   def with_parts(self) -> "Job":
     """Returns this job with its `num_parts`, once all chunks are clean."""
     notes = (self.note("clean", number) for number in range(self.num_chunks))
     num_bytes = sum(note["keys"] for note in notes) * duplicates.KEY.itemsize
-    make, arguments = self.__reduce__()
-    return make(*arguments, num_parts=-(-num_bytes // KEYS_BYTES))
+    return replace(self, num_parts=-(-num_bytes // KEYS_BYTES))
+
+  @functools.cached_property
+  def reader(self):
+    """A function from a split and a chunk to its cleaned.Reader."""
+    return functools.lru_cache(OPEN)(self._reader)
+
+  @functools.cached_property
+  def kept_rows(self):
+    """A function from a split and a chunk to the rows that stay, after `decide`."""
+    return functools.lru_cache(OPEN)(self._kept_rows)
+
+  @functools.cached_property
+  def _short_shingles(self):
+    return functools.lru_cache(COMPARED)(self._shingles)
 
   @property
   def signs(self) -> bool:
