@@ -35,7 +35,7 @@ NEVER = (
 class Engine:
   """The values of `cfg.prepare`."""
 
-  engine: str = "here"
+  engine: str = "here"  # who runs the tasks: "here", "slurm" or "ray"
   workers: int = 0  # at a time; 0: one a core, or as many as a cluster gives
   tasks_per_job: int = 1  # one after the other, in a job of SLURM
 
