@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import importlib.util
 import math
 import numbers
 from collections.abc import Mapping
@@ -25,6 +26,12 @@ def one_of(kind: str, value: str, values) -> str:
   if value not in values:
     raise Mistake(f"no {kind} {value!r}; found: {', '.join(values)}")
   return value
+
+
+def check_installed(package: str, what: str):
+  """Raises Mistake, with the command, where an optional package is not installed."""
+  if importlib.util.find_spec(package) is None:
+    raise Mistake(f"{what} needs {package}; .venv/bin/python -m pip install {package}")
 
 
 def check_arguments(function: str, model, params, tokenizer=None):

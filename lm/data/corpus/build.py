@@ -108,7 +108,7 @@ def clean(folder, source: str, rules: dict, workers, *, cache, log):
 
 def _begin(folder, facts: dict):
   """Empties a folder of stages that were cut otherwise."""
-  note = Path(folder) / "job.json"
+  note = folder / "job.json"
   if not note.is_file() or json.loads(note.read_bytes()) != facts:
     atomic.remove(folder)
     note.parent.mkdir(parents=True)

@@ -12,7 +12,6 @@ jobs fail, the same command cancels what is left of them and runs what lacks.
 """
 
 import getpass
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lm.data.corpus import parallel
-from lm.errors import Mistake, not_negative, one_of, positive
+from lm.errors import Mistake, check_installed, not_negative, one_of, positive
 
 ROOT = Path(__file__).resolve().parents[3]
 POLL_S, POLLS = 2, 5  # of the queue, and of files that a network brings late
@@ -67,11 +66,7 @@ class Cluster:
   def __init__(self, engine: Engine, folder: Path, log):
     self.engine, self.folder, self.log = engine, folder, log
     for package in self.packages:
-      if importlib.util.find_spec(package) is None:
-        raise Mistake(
-          f"prepare.engine={engine.engine!r} needs the package {package}: "
-          f"{sys.executable} -m pip install {package}"
-        )
+      check_installed(package, f"prepare.engine={engine.engine!r}")
 
   def __enter__(self):
     return self

@@ -3,12 +3,30 @@
 import contextlib
 import glob
 import hashlib
-import importlib.util
 import json
 import pathlib
 
 from lm.disk import atomic, paths
 from lm.errors import Mistake
+
+
+def source(of_file, wanted: str, item: str) -> tuple:
+  """Returns (chunks, content), the functions of a source of files.
+
+  `of_file(file)` yields the chunks of a file; `wanted` says in messages what a source
+  reads, and `item` what an empty one lacks.
+  """
+
+  def chunks(pattern: str, *, cache) -> list:
+    """Returns the chunks of all files of a path or a pattern."""
+    parts = (chunk for file in files(pattern, wanted) for chunk in of_file(file))
+    return not_empty(parts, pattern, item)
+
+  def content_of(pattern: str, *, cache) -> str:
+    """Returns a hash of the bytes of the files, and of the names of several."""
+    return content(files(pattern, wanted))
+
+  return chunks, content_of
 
 
 def files(pattern: str, wanted: str) -> list[pathlib.Path]:
@@ -70,9 +88,3 @@ def _check(path: pathlib.Path, size: int):
       f"{path} changed while it was read: it has {now} bytes, and had {size}; start "
       "again"
     )
-
-
-def check_installed(package: str, what: str):
-  """Raises Mistake, with the command, when an optional package is not installed."""
-  if importlib.util.find_spec(package) is None:
-    raise Mistake(f"{what} needs {package}; .venv/bin/python -m pip install {package}")

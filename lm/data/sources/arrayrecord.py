@@ -1,4 +1,7 @@
-"""ArrayRecord files: a record is a JSON object with a text in "text", or plain text."""
+"""ArrayRecord files: a record is a JSON object with a text in "text", or plain text.
+
+The first record of a file says which. About 5% are held out by hash of the records.
+"""
 
 import contextlib
 import pathlib
@@ -13,26 +16,10 @@ ARGUMENT = (
   "an ArrayRecord file of JSON objects with the text in their field 'text', or of "
   "texts, or a pattern of them such as 'data/*.arrayrecord'"
 )
-WANTED = "arrayrecord:PATH of an ArrayRecord file"
 BATCH_BYTES = 1 << 20  # of records that are read at a time
 # Small buffers: a chunk is read in order by one thread.
 OPTIONS = "readahead_buffer_size:1M,max_parallelism:0"
 _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1f]")
-
-
-def chunks(pattern: str, *, cache) -> list:
-  """A document a record; about 5% are held out by hash of the records.
-
-  The first record of a file says which of the two its records are.
-  """
-  files = _globs.files(pattern, WANTED)
-  parts = (chunk for file in files for chunk in of_file(file))
-  return _globs.not_empty(parts, pattern, "a record or more")
-
-
-def content(pattern: str, *, cache) -> str:
-  """A hash of the bytes of the files, and of the names of several."""
-  return _globs.content(_globs.files(pattern, WANTED))
 
 
 def of_file(file: pathlib.Path):
@@ -50,6 +37,11 @@ def of_file(file: pathlib.Path):
   for start in range(0, num, each):
     stop = min(start + each, num)
     yield Range(file, start, stop, mean * (stop - start), size, is_json)
+
+
+chunks, content = _globs.source(
+  of_file, "arrayrecord:PATH of an ArrayRecord file", "a record or more"
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,9 @@
-"""Files with one JSON object a line: the text in "text", perhaps a name in "id"."""
+"""Files with one JSON object a line: the text in "text", perhaps a name in "id".
+
+About 5% are held out by hash, so that equal lines are together. A file is read in
+parts, or as a whole if it is compressed. What JSON does not have (NaN) may stand beside
+the two fields.
+"""
 
 import pathlib
 import re
@@ -13,25 +18,8 @@ ARGUMENT = (
   "a file with one JSON object a line and the text in its field 'text', or a pattern "
   "of them such as 'data/*.jsonl.gz'"
 )
-WANTED = "jsonl:PATH of a .jsonl file"
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _BOM = _records.BOM.encode()  # also inside: files are joined with `cat`
-
-
-def chunks(pattern: str, *, cache) -> list:
-  """A document a line; about 5% are held out by hash, so that equal lines are together.
-
-  A file is read in parts, or as a whole if it is compressed. Only "text" and "id" are
-  looked at: what JSON does not have (NaN) may stand beside them.
-  """
-  files = _globs.files(pattern, WANTED)
-  parts = (chunk for file in files for chunk in of_file(file))
-  return _globs.not_empty(parts, pattern, "one JSON object a line")
-
-
-def content(pattern: str, *, cache) -> str:
-  """A hash of the bytes of the files, and of the names of several."""
-  return _globs.content(_globs.files(pattern, WANTED))
 
 
 def of_file(file: pathlib.Path):
@@ -47,6 +35,11 @@ def of_file(file: pathlib.Path):
       end = start + len(part) + len(rest)
       yield Lines(file, start, end, line, end - start, size)
       start, line = end, line + part.count(b"\n") + rest.count(b"\n")
+
+
+chunks, content = _globs.source(
+  of_file, "jsonl:PATH of a .jsonl file", "one JSON object a line"
+)
 
 
 @dataclass(frozen=True)
@@ -69,9 +62,9 @@ class Lines:
       place = self.start
       for number, line in enumerate(file, self.first):
         place += len(line)
-        if content := line.removeprefix(_BOM).strip():
+        if stripped := line.removeprefix(_BOM).strip():
           where, name = f"{self.path} line {number}", f"{self.path.name}:{number}"
-          yield record(line, where, name), _records.hash64(content)
+          yield record(line, where, name), _records.hash64(stripped)
         if self.end is not None and place >= self.end:
           break
 

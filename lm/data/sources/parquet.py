@@ -1,37 +1,24 @@
-"""Parquet files: the text in the column "text", perhaps a name in "id"."""
+"""Parquet files: the text in the column "text", perhaps a name in "id".
+
+A document is a row; about 5% are held out by hash of their texts. A chunk is one row
+group or several small ones. Only these two columns are read.
+"""
 
 import contextlib
 import pathlib
 from dataclasses import dataclass
 
 from lm.data.sources import _chunks, _globs, _records
-from lm.errors import Mistake
+from lm.errors import Mistake, check_installed
 
 VERSION = 1
 ARGUMENT = (
   "a Parquet file with the text in its column 'text', or a pattern of them such as "
   "'data/*.parquet'"
 )
-WANTED = "parquet:PATH of a .parquet file"
 BATCH_BYTES = 1 << 20  # of text that is decoded at a time
 MAX_ROWS = 1 << 12  # at a time: a dictionary makes long texts of few bytes
 BUFFER_BYTES = 1 << 20  # of a column that is read at a time
-
-
-def chunks(pattern: str, *, cache) -> list:
-  """A document a row; about 5% are held out by hash of their texts.
-
-  A chunk is one row group or several small ones. Only the columns "text" and "id" are
-  read.
-  """
-  files = _globs.files(pattern, WANTED)
-  parts = (chunk for file in files for chunk in of_file(file))
-  return _globs.not_empty(parts, pattern, "a row or more")
-
-
-def content(pattern: str, *, cache) -> str:
-  """A hash of the bytes of the files, and of the names of several."""
-  return _globs.content(_globs.files(pattern, WANTED))
 
 
 def of_file(file: pathlib.Path):
@@ -58,6 +45,11 @@ def of_file(file: pathlib.Path):
     if stop == len(rows) or num_bytes + sizes[stop] > _chunks.CHUNK_BYTES:
       yield Groups(file, start, stop, first, num_rows, num_bytes, size)
       start, first = stop, first + num_rows
+
+
+chunks, content = _globs.source(
+  of_file, "parquet:PATH of a .parquet file", "a row or more"
+)
 
 
 @dataclass(frozen=True)
@@ -133,7 +125,7 @@ def _columns(schema, path: pathlib.Path) -> list[str]:
 @contextlib.contextmanager
 def _opened(path: pathlib.Path):
   """The file within a block; Mistake for what is damaged, or no Parquet file."""
-  _globs.check_installed("pyarrow", f"{path}: Parquet")
+  check_installed("pyarrow", f"{path}: Parquet")
   import pyarrow
   from pyarrow import parquet
 

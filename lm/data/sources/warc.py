@@ -1,4 +1,10 @@
-"""Web archives: the pages of WARC as text, and the text of WET as it is."""
+"""Web archives: the pages of WARC as text, and the text of WET as it is.
+
+Documents are responses of HTML with status 200, of which resiliparse extracts the main
+text, and conversions to plain text; their names are the URLs, and about 5% are held out
+by hash of their texts. A page that cannot be decoded is a document without text, which
+cleaning drops and counts. A file is a chunk, read record by record.
+"""
 
 import functools
 import pathlib
@@ -7,14 +13,13 @@ from dataclasses import dataclass
 
 from lm.data.sources import _globs, _records
 from lm.disk import compressed
-from lm.errors import Mistake
+from lm.errors import Mistake, check_installed
 
 VERSION = 1
 ARGUMENT = (
   "a .warc or .wet file, which may be compressed, or a pattern of them such as "
   "'crawl/*.wet.gz'"
 )
-WANTED = "warc:PATH of a .warc or .wet file"
 HEAD_BYTES = 1 << 16  # of a response, in which its header ends
 SKIPPED_BYTES = 1 << 20  # that are read at a time of what is no document
 _STATUS = re.compile(rb"HTTP/[\d.]+ 200\b")
@@ -22,28 +27,15 @@ _TYPE = re.compile(rb"(?im)^content-type:[ \t]*(text/html|application/xhtml\+xml
 _BLANK = (b"\r\n", b"\n", b"\r")  # the last one where a file is cut
 
 
-def chunks(pattern: str, *, cache) -> list:
-  """A document a page; about 5% are held out by hash of their texts.
-
-  Documents are responses of HTML with status 200, of which resiliparse extracts the
-  main text, and conversions to plain text; their names are the URLs. A page that cannot
-  be decoded is a document without text, which cleaning drops and counts. A file is a
-  chunk, read record by record.
-  """
-  files = _globs.files(pattern, WANTED)
-  parts = (chunk for file in files for chunk in of_file(file))
-  return _globs.not_empty(parts, pattern, "a page or more")
-
-
-def content(pattern: str, *, cache) -> str:
-  """A hash of the bytes of the files, and of the names of several."""
-  return _globs.content(_globs.files(pattern, WANTED))
-
-
 def of_file(file: pathlib.Path):
   """Yields the chunk of a file, none of an empty one."""
   if size := file.stat().st_size:
     yield Pages(file, size)
+
+
+chunks, content = _globs.source(
+  of_file, "warc:PATH of a .warc or .wet file", "a page or more"
+)
 
 
 @dataclass(frozen=True)
@@ -137,7 +129,7 @@ def _text(headers: dict[str, str], body: _Body, where: str) -> str | None:
 @functools.cache
 def _extract():
   """Returns a function from a response of HTTP to its main text."""
-  _globs.check_installed("resiliparse", "the text of HTML")
+  check_installed("resiliparse", "the text of HTML")
   from fastwarc.warc import WarcRecord
   from resiliparse.extract.html2text import extract_plain_text
   from resiliparse.parse import encoding
